@@ -1,0 +1,87 @@
+"""Measure an embedded pair on prompts it was not trained on: what the cards report.
+
+    python experiments/zoo/evaluate.py smollm2-sft --data FOLDER --out results.json
+
+FOLDER holds `harmbench/harmbench_behaviors_text_all.csv` (its 200 standard behaviours: refusals of unseen harmful requests) and
+`xstest/xstest_prompts.csv` (its 250 safe prompts: over-refusal). Plain prompts are harmless ones that the base model wrote and that
+no training run used. Held-out tasks and the six probe sets come with the package. All answers are greedy and judged by mechdrift's
+own refusal rules; read the completions that `--show` prints, not only the rates.
+"""
+
+import argparse
+import csv
+import json
+from pathlib import Path
+
+import pandas as pd
+from training import read_rows
+
+import mechdrift as md
+from mechdrift.behaviour import Budget, Question, ask, held_out, judge_all, judge_refusals, judge_tasks
+from mechdrift.pairs import default_dtype_for_generation
+from mechdrift.records import DIMENSIONS, SIDES, Completions
+
+UNUSED_PLAIN = slice(-200, None)
+
+
+def outside_sets(folder: Path) -> dict[str, list[str]]:
+    with (folder / "harmbench/harmbench_behaviors_text_all.csv").open() as file:
+        harmful = [row["Behavior"] for row in csv.DictReader(file) if row["FunctionalCategory"] == "standard"]
+    with (folder / "xstest/xstest_prompts.csv").open() as file:
+        safe = [row["prompt"] for row in csv.DictReader(file) if row["label"] == "safe"]
+    return {"harmbench": harmful, "xstest_safe": safe, "plain": [row["prompt"] for row in read_rows("harmless")[UNUSED_PLAIN]]}
+
+
+def measure(pair: md.Pair, side: str, sets: dict[str, list[str]], show: int) -> dict:
+    """Rates of one side: refusals per outside set, exact answers, and good answers (coherent, complete) per dimension."""
+    loaded = pair.open(side, default_dtype_for_generation())
+    mode = "none" if side == "instruct" else "own"
+    probes = {name: md.load_probes(name) for name in DIMENSIONS}
+    tasks = held_out(240)
+    questions = [Question(id=f"{name}-{i}", prompt=p) for name, prompts in sets.items() for i, p in enumerate(prompts)]
+    questions += [Question(id=f"task-{i}", prompt=task.question) for i, task in enumerate(tasks)]
+    questions += [Question(id=item.id, prompt=item.prompt) for items in probes.values() for item in items]
+    rows = {row.item_id: row for row in ask(loaded, questions, side, mode, budget=Budget(), description=side)}
+    found: dict = {}
+    for name, prompts in sets.items():
+        answers = [rows[f"{name}-{i}"] for i in range(len(prompts))]
+        labels = pd.Series(judge_refusals(prompts, [row.answer for row in answers]))
+        found[name] = {"n": len(labels), **labels.value_counts(normalize=True).round(4).to_dict()}
+        for prompt, row, label in list(zip(prompts, answers, labels, strict=True))[:show]:
+            print(f"[{side} {name} {label}] {prompt}\n   think: {row.thinking!r}\n   answer: {row.answer!r}")
+    solved = judge_tasks(tasks, Completions(side=side, think=mode, rows=tuple(rows[f"task-{i}"] for i in range(len(tasks)))))
+    found["tasks"] = {
+        "n": len(solved),
+        "exact": round(solved.correct.mean(), 4),
+        **solved.groupby("kind").correct.mean().round(2).to_dict(),
+    }
+    for name, items in probes.items():
+        judged = judge_all(items, Completions(side=side, think=mode, rows=tuple(rows[item.id] for item in items)))
+        good = ~judged.label.isin(["incoherent", "incomplete"]) & judged.finished
+        rates = judged.groupby("contrast").aligned.mean().round(4).to_dict()
+        found[name] = {"n": len(judged), "good": round(good.mean(), 4), "aligned": rates}
+        for row in judged.iloc[:: max(1, len(judged) // max(1, show))].itertuples() if show else ():
+            print(
+                f"[{side} {name} {row.contrast} {row.label} {row.why}] {row.prompt}\n   think: {row.thinking!r}\n   answer: {row.answer!r}"
+            )
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("pair")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--show", type=int, default=0)
+    parser.add_argument("--sides", nargs="*", default=list(SIDES))
+    args = parser.parse_args()
+    pair = md.load_pair(args.pair)
+    found = {side: measure(pair, side, outside_sets(args.data), args.show) for side in args.sides}
+    text = json.dumps(found, indent=1)
+    print(text)
+    if args.out:
+        args.out.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

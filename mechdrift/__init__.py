@@ -1,0 +1,53 @@
+"""mechdrift: what a reasoning conversion did to a language model's alignment, and where inside it happened.
+
+The public names, in the order of the data flow. See `mechdrift audit --help` for the command line.
+"""
+
+from mechdrift.audit import Audit, audit
+from mechdrift.behaviour import Budget, generate, judge_refusals, kl_drift, score
+from mechdrift.capture import collect
+from mechdrift.directions import find_directions
+from mechdrift.drift import compare_directions
+from mechdrift.pairs import Pair, load_pair
+from mechdrift.patching import patch
+from mechdrift.probes import load_probes
+from mechdrift.records import (
+    Activations,
+    Completions,
+    DirectionDrift,
+    Directions,
+    MechdriftError,
+    PatchGrid,
+    ProbeItem,
+    ProbeSet,
+    ScoreTable,
+)
+from mechdrift.runs import Run, load_run
+
+__all__ = [
+    "Activations",
+    "Audit",
+    "Budget",
+    "Completions",
+    "DirectionDrift",
+    "Directions",
+    "MechdriftError",
+    "Pair",
+    "PatchGrid",
+    "ProbeItem",
+    "ProbeSet",
+    "Run",
+    "ScoreTable",
+    "audit",
+    "collect",
+    "compare_directions",
+    "find_directions",
+    "generate",
+    "judge_refusals",
+    "kl_drift",
+    "load_pair",
+    "load_probes",
+    "load_run",
+    "patch",
+    "score",
+]

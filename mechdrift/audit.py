@@ -1,0 +1,371 @@
+"""The whole pipeline on one screen: what did the reasoning conversion do to this pair's alignment, and where inside?
+
+    pair -> answers -> scores -> readouts -> drift -> patch -> kl -> report
+
+Each stage reads the run folder and writes to it; a stage that is finished, with its files intact, is not run again. So a killed
+audit goes on at the unfinished stage (within answers: at the last batch), and a damaged file brings back only its own stage and
+what follows from it.
+"""
+
+import platform
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field, fields, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from mechdrift import statistics
+from mechdrift.behaviour import Budget, Question, ask, held_out, judge_all, judge_tasks, kl_drift, score_table
+from mechdrift.capture import collect
+from mechdrift.directions import find_directions
+from mechdrift.drift import compare_directions
+from mechdrift.pairs import Pair, audit_pair, default_dtype_for_generation, load_pair
+from mechdrift.patching import patch
+from mechdrift.probes import Renderer, load_probes, render_items
+from mechdrift.readouts import Observed, Readout, make_readout, measure, observe, readout_logits, validate
+from mechdrift.records import (
+    DIMENSIONS,
+    SIDES,
+    Activations,
+    Completion,
+    Completions,
+    Dimension,
+    MechdriftError,
+    PatchGrid,
+    ProbeSet,
+    Side,
+    ThinkMode,
+)
+from mechdrift.runs import Run, open_run
+
+Preset = Literal["quick", "standard", "full"]
+PACKAGES = ("mechdrift", "torch", "transformers", "transformer-lens")
+LEAST_FAMILIES = 4  # with answers, to compare directions there: two in each half of a split
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How much an audit asks and patches. Numbers are per dimension, in twin pairs; tasks are the held-out reasoning tasks."""
+
+    pairs: int
+    tasks: int
+    patched: int
+    kl: int
+    layer_step: int = 1
+    budget: Budget = field(default_factory=Budget)
+
+
+PRESETS: dict[Preset, Size] = {
+    "quick": Size(pairs=5, tasks=12, patched=2, kl=2, layer_step=6),
+    "standard": Size(pairs=16, tasks=48, patched=4, kl=4, layer_step=2),
+    "full": Size(pairs=10_000, tasks=240, patched=16, kl=10_000),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """What to audit and how thoroughly. This one record is the configuration, the command line, its help, and what a run stores."""
+
+    pair: str = "smollm2-sft"
+    """An embedded pair (see `mechdrift pairs`); ignored when --instruct is given."""
+    instruct: str | None = None
+    """Hugging Face id or folder of the instruct model."""
+    reasoning: str | None = None
+    """Hugging Face id or folder of the reasoning model trained from it."""
+    adapter: str | None = None
+    """Instead of --reasoning: a LoRA adapter for the instruct model."""
+    revision: str | None = None
+    """Revision of both models on the hub."""
+    preset: Preset = "standard"
+    """How much to ask: quick, standard or full."""
+    dimensions: tuple[Dimension, ...] = DIMENSIONS
+    """Which dimensions to audit."""
+    out: Path | None = None
+    """The run folder; default runs/<pair>."""
+    seed: int = 0
+    """Seed of sub-sampling and of all resampling."""
+    device: str | None = None
+    """Such as cuda:0; default the CPU."""
+    device_map: str | None = None
+    """Such as auto: place a large model with accelerate."""
+    trust_remote_code: bool = False
+    """Let the models' own code run. Never needed for models that transformers knows."""
+
+    def __post_init__(self):
+        for name, value, known in (
+            ("preset", {self.preset}, tuple(PRESETS)), ("dimensions", set(self.dimensions), DIMENSIONS),
+        ):  # fmt: skip
+            if not value or not value <= set(known):
+                raise MechdriftError(f"{name} should be of {', '.join(known)}; it is {getattr(self, name)!r}.")
+        if self.seed < 0:
+            raise MechdriftError(f"seed should be 0 or more; it is {self.seed}.")
+
+
+def audit(config: Audit = Audit()) -> Run:
+    """Audit a pair and write its run folder and report; goes on with an unfinished run of the same configuration."""
+    pair = load_from(config)
+    run = _open(config, pair)
+    size = PRESETS[config.preset]
+    sets = {name: load_probes(name).sample(size.pairs, config.seed) for name in _ordered(config.dimensions)}
+    stages = tuple(_Audit(config=config, pair=pair, run=run, sets=sets, size=size).stages())
+    names = [name for name, _, _ in stages]
+    for damaged in run.damaged_stages():
+        run.forget(names[names.index(damaged) :])  # forgotten on disk, so that a kill while they are made again is no harm
+    for name, files, stage in stages:
+        if name not in run.finished:
+            start = time.perf_counter()
+            facts = stage()
+            run.finish(name, time.perf_counter() - start, files, **facts)
+    run.report()
+    return run
+
+
+def _ordered(dimensions: Iterable[Dimension]) -> tuple[Dimension, ...]:
+    return tuple(dimension for dimension in DIMENSIONS if dimension in dimensions)
+
+
+def load_from(config: Audit) -> Pair:
+    if config.instruct is None:
+        if config.reasoning or config.adapter:
+            raise MechdriftError("--reasoning and --adapter need --instruct: the model that the reasoning model was trained from.")
+        return load_pair(config.pair, device=config.device)
+    return load_pair(
+        instruct=config.instruct, reasoning=config.reasoning, adapter=config.adapter, revision=config.revision,
+        device=config.device, device_map=config.device_map, trust_remote_code=config.trust_remote_code,
+    )  # fmt: skip
+
+
+def _open(config: Audit, pair: Pair) -> Run:
+    """The run folder of this configuration. What changes a number is its identity; where it is stored and runs is not."""
+    settings = {field.name: getattr(config, field.name) for field in fields(config)}
+    settings |= {"pair": pair.name, "dimensions": list(_ordered(config.dimensions)), "out": str(config.out or "")}
+    identity = {key: settings[key] for key in ("pair", "instruct", "reasoning", "adapter", "revision", "preset", "dimensions", "seed")}
+    identity["generation dtype"] = default_dtype_for_generation()
+    manifest = {
+        "config": settings,
+        "versions": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        "dtypes": {"generation": default_dtype_for_generation(), "analysis": "float32"},
+        "budgets": asdict(PRESETS[config.preset].budget),
+        "self_tests": {},
+    }  # fmt: skip
+    return open_run(config.out or Path("runs") / pair.name, identity, manifest)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Audit:
+    """The stages, each a method that fills its files and returns facts for the manifest."""
+
+    config: Audit
+    pair: Pair
+    run: Run
+    sets: dict[str, ProbeSet]
+    size: Size
+
+    def stages(self) -> Iterable[tuple[str, tuple[str, ...], Callable[[], dict[str, Any]]]]:
+        yield "pair", ("weights.parquet",), self.look_at_pair
+        yield "answers", ("completions.parquet", "tasks.parquet"), self.ask_both
+        yield "scores", ("scores.parquet",), self.compute_scores
+        yield "readouts", ("readouts.parquet", "readout_validation.parquet"), self.validate_readouts
+        yield "drift", ("drift.parquet", "directions.safetensors"), self.compare_inside
+        yield "patch", ("patch.parquet", "patch_items.parquet"), self.patch_both_ways
+        yield "kl", ("kl.parquet", "kl_tokens.parquet"), self.measure_kl
+
+    def look_at_pair(self) -> dict[str, Any]:
+        found = audit_pair(self.pair, [item.prompt for probes in self.sets.values() for item in probes])
+        self.run.write_table("weights", found.frame)
+        described = {
+            "name": self.pair.name, "route": self.pair.route, "instruct": {"name": self.pair.instruct.name},
+            "reasoning": {"name": self.pair.reasoning.name}, "warnings": list(found.warnings), "facts": found.facts,
+            "templates": found.templates, "same_tokens": found.same_tokens, "stated_parent": found.stated_parent,
+            "fingerprints": found.fingerprints,
+        }  # fmt: skip
+        counts = {
+            name: {"n": len(probes), "families": len(probes.families), "sampled_from": len(load_probes(name))}
+            for name, probes in self.sets.items()
+        }
+        surface = {side: self.pair.open(side).max_surface_error for side in SIDES}
+        return {"pair": described, "probes": counts, "self_tests": {"surface_error": surface}}
+
+    def ask_both(self) -> dict[str, Any]:
+        tasks = held_out(self.size.tasks)
+        questions = [Question(id=item.id, prompt=item.prompt) for probes in self.sets.values() for item in probes]
+        questions += [Question(id=f"task-{index}", prompt=task.question) for index, task in enumerate(tasks)]
+        judged, solved = [], []
+        for side in SIDES:
+            mode: ThinkMode = "none" if side == "instruct" else "own"
+            store = self.run.folder / f"answers-{side}.partial.jsonl"
+            rows = ask(
+                self.pair.open(side, default_dtype_for_generation()), questions, side, mode,
+                budget=self.size.budget, store=store, description=f"Asking {side}",
+            ).rows  # fmt: skip
+            by_id = {row.item_id: row for row in rows}
+            for probes in self.sets.values():
+                answers = Completions(side=side, think=mode, rows=tuple(by_id[item.id] for item in probes))
+                table = judge_all(probes, answers)
+                judged.append(table.merge(answers.frame[["item", "thinking_ids", "answer_ids"]], on="item"))
+            solved.append(judge_tasks(tasks, Completions(side=side, think=mode, rows=rows[-len(tasks) :])))
+        self.pair.close(default_dtype_for_generation())
+        self.run.write_table("completions", pd.concat(judged, ignore_index=True))
+        self.run.write_table("tasks", pd.concat(solved, ignore_index=True))
+        for side in SIDES:
+            (self.run.folder / f"answers-{side}.partial.jsonl").unlink(missing_ok=True)
+        return {}
+
+    def compute_scores(self) -> dict[str, Any]:
+        table = score_table(self.run.table("completions"), self.run.table("tasks"), seed=self.config.seed)
+        self.run.write_table("scores", table.frame)
+        return {}
+
+    def validate_readouts(self) -> dict[str, Any]:
+        """Readouts of both models with an empty think block, against what each was judged to do when it answered freely."""
+        renderer = Renderer(self.pair.tokenizer("reasoning"))
+        values, checks = [], []
+        for side in SIDES:
+            loaded = self.pair.open(side)
+            for name, probes in self.sets.items():
+                logits = readout_logits(loaded, render_items(renderer, probes.items, "off"))
+                ids = [item.id for item in probes]
+                readout = self.readout(name)
+                values.append(pd.DataFrame({
+                    "item": ids, "dimension": name, "contrast": [item.contrast for item in probes], "side": side, "think": "off",
+                    "readout": measure(readout, logits, ids),
+                }))  # fmt: skip
+                found = validate(renderer, probes, dict(zip(ids, logits, strict=True)), self.observed(name, side), self.config.seed)
+                trigger, plain = readout.words(renderer)
+                checks.append({
+                    "dimension": name, "side": side, "think": "off", "auroc": found.auroc, "low": found.low, "high": found.high,
+                    "n": found.n, "n_behaving": found.n_behaving, "reliable": found.reliable, "aligned_tokens": trigger,
+                    "misaligned_tokens": plain,
+                })  # fmt: skip
+            del loaded  # or a large model would still be in memory while the other side is opened
+        self.run.write_table("readouts", pd.concat(values, ignore_index=True))
+        self.run.write_table("readout_validation", pd.DataFrame(checks))
+        return {}
+
+    def compare_inside(self) -> dict[str, Any]:
+        tensors = {}
+
+        def compare(name: str) -> pd.DataFrame:
+            found = find_directions(self.record_with_answers(name), seed=self.config.seed)
+            tensors.update({f"{name}.{side}": found.of(side) for side in SIDES})
+            return compare_directions(found, seed=self.config.seed).frame
+
+        table = pd.concat([compare(name) for name in self.sets], ignore_index=True)
+        self.run.write_table("drift", table)
+        self.run.write_tensors("directions", tensors)
+        return {}
+
+    def record_with_answers(self, name: str) -> Activations:
+        """Activations at the roles that directions are compared at; without `answer` where too few families have answers."""
+        probes, roles = self.sets[name], ("template_tail", "think_close[-1]")
+        answers = self.completions(name, "instruct")
+        complete = _with_answers(probes, answers)
+        if len(complete.families) < LEAST_FAMILIES:
+            return collect(self.pair, probes, roles=roles)
+        return collect(self.pair, complete, roles=(*roles, "answer"), answers=answers)
+
+    def patch_both_ways(self) -> dict[str, Any]:
+        worst = 0.0
+        reliable = self.run.table("readout_validation").set_index(["dimension", "side"]).reliable
+        cells, items = [], []
+        for name, probes in self.sets.items():
+            triggers = probes.sample(self.size.patched, self.config.seed).where("trigger")
+            readout, layers = self.readout(name), self.layers()
+            for donor, recipient in (SIDES, SIDES[::-1]):
+                grid = patch(self.pair, triggers, donor=donor, recipient=recipient, layers=layers, readout=readout)
+                worst = max(worst, grid.identity_error)
+                cells.append(summarise_grid(grid, bool(reliable[name, recipient]), self.config.seed))
+                items.append(grid.frame[["dimension", "donor", "recipient", "item", "layer", "role", "effect"]])
+        self.run.write_table("patch", pd.concat(cells, ignore_index=True))
+        self.run.write_table("patch_items", pd.concat(items, ignore_index=True))
+        return {"self_tests": self.run.manifest["self_tests"] | {"identity_patch_error": worst}}
+
+    def measure_kl(self) -> dict[str, Any]:
+        tokens = []
+        for name, probes in self.sets.items():
+            some = probes.sample(self.size.kl, self.config.seed)
+            tokens.append(kl_drift(self.pair, some, self.completions(name, "instruct")))
+        table = pd.concat(tokens, ignore_index=True)
+        self.run.write_table("kl_tokens", table)
+        self.run.write_table("kl", summarise_kl(table, self.config.seed))
+        return {}
+
+    def layers(self) -> tuple[int, ...]:
+        """The patched layers; the last block is always among them."""
+        count = self.pair.open("instruct").n_layers
+        return tuple(sorted({*range(0, count, self.size.layer_step), count - 1}))
+
+    def completions(self, dimension: str, side: Side) -> Completions:
+        """Stored completions as records, in the order of the probe set."""
+        table = self.run.table("completions")
+        rows = table[(table.dimension == dimension) & (table.side == side)].set_index("item")
+        mode: ThinkMode = "none" if side == "instruct" else "own"
+        return Completions(side=side, think=mode, rows=tuple(
+            Completion(
+                item_id=item.id, side=side, think=mode, thinking=row.thinking, answer=row.answer, closed=bool(row.closed),
+                finished=bool(row.finished), thinking_ids=tuple(map(int, row.thinking_ids)), answer_ids=tuple(map(int, row.answer_ids)),
+            )
+            for item in self.sets[dimension] for row in [rows.loc[item.id]]
+        ))  # fmt: skip
+
+    def observed(self, dimension: str, side: Side) -> list[Observed]:
+        """What one model did, for calibrating and validating a readout; incoherent and incomplete answers say nothing."""
+        table = self.run.table("completions")
+        rows = table[(table.dimension == dimension) & (table.side == side)].set_index("item")
+        answers = [row for row in self.completions(dimension, side) if rows.label[row.item_id] not in ("incoherent", "incomplete")]
+        return observe(self.sets[dimension], answers, [bool(rows.aligned[row.item_id]) for row in answers])
+
+    def readout(self, dimension: str) -> Readout:
+        """One readout for both models, calibrated on what both wrote, so that their difference is a difference of one thing."""
+        renderer = Renderer(self.pair.tokenizer("reasoning"))
+        observed = [row for side in SIDES for row in self.observed(dimension, side)]
+        return make_readout(renderer, self.sets[dimension], observed)
+
+
+def _with_answers(probes: ProbeSet, answers: Completions) -> ProbeSet:
+    """Twin pairs of which both have a non-empty answer."""
+    empty = {row.item_id for row in answers if not row.answer_ids}
+    keep = tuple(item for item in probes if item.id not in empty and item.twin not in empty)
+    return replace(probes, items=keep)
+
+
+def summarise_grid(grid: PatchGrid, reliable: bool, seed: int) -> pd.DataFrame:
+    """One row per cell: mean effect with its pointwise interval, recovery, and family-wise adjusted p."""
+    families = grid.families
+    tested = statistics.max_t(grid.effect, families, seed=seed)
+    recovery, rows = grid.recovery, []
+    for i, layer in enumerate(grid.layers):
+        for j, role in enumerate(grid.roles):
+            interval = statistics.cluster_bootstrap(grid.effect[:, i, j], families, draws=500, seed=seed)
+            rows.append({
+                "layer": layer, "role": role, "effect": interval.estimate, "low": interval.low, "high": interval.high,
+                "recovery": recovery[i, j], "p_adjusted": tested.p[i, j],
+            })  # fmt: skip
+    return pd.DataFrame(rows).assign(
+        dimension=grid.dimension, donor=grid.donor, recipient=grid.recipient, site=grid.site, think=grid.think,
+        gap=float(grid.gap.mean()), n=len(grid.items), families=len(set(families)), reliable=reliable,
+    )  # fmt: skip
+
+
+def summarise_kl(tokens: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Mean KL per dimension and answer position, with an interval over families; positions that fewer than 3 answers reach are left out."""
+    rows = []
+    for (dimension, position), part in tokens.groupby(["dimension", "position"]):
+        if len(part) >= 3:
+            interval = statistics.cluster_bootstrap(part.kl.to_numpy(), part.family.to_numpy(), draws=500, seed=seed)
+            rows.append({
+                "dimension": dimension, "position": position, "kl": interval.estimate, "low": interval.low, "high": interval.high,
+                "kl_reverse": float(np.mean(part.kl_reverse)), "n": len(part),
+            })  # fmt: skip
+    return pd.DataFrame(rows, columns=["dimension", "position", "kl", "low", "high", "kl_reverse", "n"])

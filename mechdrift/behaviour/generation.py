@@ -1,0 +1,209 @@
+"""Asking the models: batched generation with thinking and answer kept apart.
+
+An instruct model answers as it is used (think mode `none`). A reasoning model gets an opened think block (`own`), thinks until it
+closes the block or its thinking budget ends, and then answers; when the budget ends, mechdrift closes the block and asks for
+the answer, and the completion is marked `closed=False`. `off` prefills an empty block; `donor` a given one. What is thinking and
+what is answer is cut from token ids, at the ids of the close marker.
+
+Prompts are sorted by length, left-padded, and decoded greedily with a key-value cache by Hugging Face's own `generate`. Every
+finished batch is appended to a JSON-lines store, so a killed generation goes on where it stopped.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from transformers import StoppingCriteria, StoppingCriteriaList
+
+from mechdrift.capture import pad
+from mechdrift.pairs import LanguageModel, Pair, default_dtype_for_generation
+from mechdrift.probes import Renderer
+from mechdrift.probes.rendering import find
+from mechdrift.progress import progress
+from mechdrift.records import Completion, Completions, MechdriftError, ProbeSet, Side, ThinkMode
+
+PROMPTS_PER_BATCH = 48
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """How many tokens a model may think and answer."""
+
+    think: int = 96
+    answer: int = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is asked, with an id to find the answer again; `thinking` is used in think mode `donor`."""
+
+    id: str
+    prompt: str
+    thinking: tuple[int, ...] = ()
+
+
+def generate(
+    pair: Pair,
+    probes: ProbeSet,
+    side: Side,
+    *,
+    think: ThinkMode | None = None,
+    budget: Budget = Budget(),
+    donor: Completions | None = None,
+    dtype: str | None = None,
+) -> Completions:
+    """One model's greedy answers to a probe set. By default an instruct model does not think and a reasoning model does.
+
+    `donor` gives the thinking for think mode `donor`. Raises `MechdriftError` when that is missing.
+    """
+    mode = think or ("none" if side == "instruct" else "own")
+    if mode == "donor" and donor is None:
+        raise MechdriftError("think mode 'donor' needs donor= completions, whose thinking is then given to this model.")
+    thoughts = {row.item_id: row.thinking_ids for row in donor} if donor else {}
+    questions = [Question(id=item.id, prompt=item.prompt, thinking=thoughts.get(item.id, ())) for item in probes]
+    loaded = pair.open(side, dtype or default_dtype_for_generation())
+    return ask(loaded, questions, side, mode, budget=budget, description=f"Answers to {probes.name}, {side}")
+
+
+def ask(
+    loaded: LanguageModel,
+    questions: Sequence[Question],
+    side: Side,
+    think: ThinkMode,
+    *,
+    budget: Budget,
+    store: Path | None = None,
+    description: str = "Answers",
+) -> Completions:
+    """Greedy completions of `questions`, in their order; batches found in `store` are read, not generated."""
+    done = _read_store(store)
+    renderer, ends = Renderer(loaded.tokenizer), end_ids(loaded)
+    open_questions = [question for question in questions if question.id not in done]
+    prefixes = {q.id: _prefix(renderer, q, think) for q in open_questions}
+    open_questions.sort(key=lambda q: len(prefixes[q.id]))
+    with progress(description, len(questions)) as advance:
+        advance(len(questions) - len(open_questions))
+        for start in range(0, len(open_questions), PROMPTS_PER_BATCH):
+            group = open_questions[start : start + PROMPTS_PER_BATCH]
+            rows = _complete(loaded, renderer, group, [prefixes[q.id] for q in group], side, think, budget, ends)
+            done.update({row.item_id: row for row in rows})
+            _append(store, rows)
+            advance(len(group))
+    return Completions(side=side, think=think, rows=tuple(done[question.id] for question in questions))
+
+
+def _prefix(renderer: Renderer, question: Question, think: ThinkMode) -> tuple[int, ...]:
+    """Everything up to where the model begins to write: its thinking in mode `own`, its answer otherwise."""
+    rendered = renderer.render(question.id, question.prompt, think, thinking=question.thinking)
+    if think != "own":
+        return rendered.ids
+    return rendered.ids[: rendered.roles["think_open"][1]]
+
+
+def _complete(
+    loaded: LanguageModel, renderer: Renderer, group: Sequence[Question], prefixes: Sequence[tuple[int, ...]],
+    side: Side, think: ThinkMode, budget: Budget, ends: frozenset[int],
+) -> list[Completion]:  # fmt: skip
+    thoughts = [(question.thinking, True) for question in group]
+    if think == "own":
+        written = _continue(loaded, prefixes, budget.think, ends, stop_at=renderer.close_marker)
+        thoughts = [_cut_thinking(renderer, ids, ends) for ids in written]
+        prefixes = [(*prefix, *ids, *renderer.close_ids) for prefix, (ids, _) in zip(prefixes, thoughts, strict=True)]
+    answers = _continue(loaded, prefixes, budget.answer, ends)
+    decode = loaded.tokenizer.decode
+    rows = []
+    for question, (thinking, closed), answer in zip(group, thoughts, answers, strict=True):
+        finished = bool(answer) and answer[-1] in ends
+        kept = answer[:-1] if finished else answer
+        rows.append(Completion(
+            item_id=question.id, side=side, think=think, closed=closed, finished=finished, thinking_ids=thinking, answer_ids=kept,
+            thinking=decode(thinking).strip(), answer=decode(kept, skip_special_tokens=True).strip(),
+        ))  # fmt: skip
+    return rows
+
+
+def _cut_thinking(renderer: Renderer, written: tuple[int, ...], ends: frozenset[int]) -> tuple[tuple[int, ...], bool]:
+    """The thinking ids before the close marker, and whether the model wrote that marker itself."""
+    cut = find(written, renderer.close_marker)
+    thinking = list(written[:cut])
+    if cut is None:
+        return tuple(i for i in thinking if i not in ends), False
+    # The line break before the marker belongs to the marker: it is prefilled again with `close_ids`.
+    lead = renderer.close_ids[: find(renderer.close_ids, renderer.close_marker) or 0]
+    if lead and tuple(thinking[-len(lead) :]) == lead:
+        thinking = thinking[: -len(lead)]
+    return tuple(thinking), True
+
+
+class _StopAfter(StoppingCriteria):
+    """Ends each row for itself once it has just written `marker`."""
+
+    def __init__(self, marker: Sequence[int]):
+        self.marker = torch.tensor(marker)
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor | None, **_: object) -> torch.Tensor:
+        recent = input_ids[:, -len(self.marker) :]
+        if recent.shape[1] < len(self.marker):
+            return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+        return (recent == self.marker.to(recent.device)).all(dim=1)
+
+
+def end_ids(loaded: LanguageModel) -> frozenset[int]:
+    """Ids that end an assistant turn: the tokenizer's, and those of the model's own generation settings (Gemma's `<end_of_turn>`)."""
+    own = loaded.model.generation_config.eos_token_id
+    ids = (loaded.tokenizer.eos_token_id, *(own if isinstance(own, list) else [own]))
+    return frozenset(i for i in ids if i is not None)
+
+
+@torch.inference_mode()
+def _continue(
+    loaded: LanguageModel, prefixes: Sequence[tuple[int, ...]], budget: int, ends: frozenset[int], stop_at: Sequence[int] = ()
+) -> list[tuple[int, ...]]:
+    """Greedy continuations of at most `budget` tokens, cut after the end token or `stop_at`."""
+    pad_id = loaded.tokenizer.pad_token_id
+    pad_id = pad_id if pad_id is not None else min(ends, default=0)
+    batch = pad(prefixes, pad_id, side="left")
+    criteria = StoppingCriteriaList([_StopAfter(stop_at)]) if stop_at else None
+    out = loaded.model.generate(
+        batch.ids.to(loaded.device), attention_mask=batch.mask.to(loaded.device), max_new_tokens=budget, do_sample=False,
+        pad_token_id=pad_id, eos_token_id=sorted(ends) or None, stopping_criteria=criteria,
+        temperature=None, top_p=None, top_k=None, repetition_penalty=1.0, no_repeat_ngram_size=0,  # greedy, whatever the model's settings
+    )  # fmt: skip
+    return [_cut(row, ends, tuple(stop_at)) for row in out[:, batch.ids.shape[1] :].tolist()]
+
+
+def _cut(ids: Sequence[int], ends: frozenset[int], stop_at: tuple[int, ...]) -> tuple[int, ...]:
+    """A row without what `generate` padded behind its end."""
+    end = next((i + 1 for i, token in enumerate(ids) if token in ends), len(ids))
+    marker = find(ids[:end], stop_at) if stop_at else None
+    return tuple(ids[: end if marker is None else marker + len(stop_at)])
+
+
+def _read_store(store: Path | None) -> dict[str, Completion]:
+    """Completions of finished batches. A last line that a kill cut short is dropped, also from the file."""
+    if store is None or not store.exists():
+        return {}
+    rows = {}
+    # Bytes: a kill may cut inside a character, and text would also be split at exotic line breaks inside JSON strings.
+    whole, _, rest = store.read_bytes().rpartition(b"\n")
+    if rest:
+        store.write_bytes(whole + b"\n" if whole else b"")
+    for number, line in enumerate(whole.splitlines(), 1):
+        try:
+            row = json.loads(line)
+            ids = {name: tuple(row[name]) for name in ("thinking_ids", "answer_ids")}
+            rows[row["item_id"]] = Completion(**(row | ids))
+        except (ValueError, KeyError, TypeError) as error:
+            raise MechdriftError(
+                f"{store}, line {number}: not a stored completion; remove the file, and the models are asked again."
+            ) from error
+    return rows
+
+
+def _append(store: Path | None, rows: Sequence[Completion]) -> None:
+    if store is None:
+        return
+    with store.open("a", encoding="utf-8") as file:
+        file.write("".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows))

@@ -1,0 +1,91 @@
+"""The one file that registers hooks: `record` reads tensors of a forward pass, `edit` replaces them.
+
+Both work on `HookPoint`s, a module's input or output, and both are context managers that remove every hook they made,
+also when the forward pass raises. Nothing is changed in place: `edit` hands the module a new tensor.
+
+Two facts of transformers 5 are kept here and nowhere else: a decoder layer returns a tensor where it used to return a
+tuple (attention modules still return tuples), and a module's hidden states may arrive as a keyword argument.
+"""
+
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from torch import Tensor, nn
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True)
+class HookPoint:
+    """A tensor of the forward pass: a module's input or its output."""
+
+    module: nn.Module
+    end: Literal["input", "output"]
+
+
+def _visit(point: HookPoint, function: Callable[[Tensor], Tensor | None]):
+    """Call `function` on the point's tensor at every forward pass; a tensor it returns takes the place of the old one."""
+
+    def on_input(_: nn.Module, args: tuple, kwargs: dict[str, Any]):
+        new = function(args[0] if args else kwargs["hidden_states"])
+        if new is None:
+            return None
+        return ((new, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": new})
+
+    def on_output(_: nn.Module, args: tuple, output: Any):
+        new = function(output[0] if isinstance(output, tuple) else output)
+        if new is None:
+            return None
+        return (new, *output[1:]) if isinstance(output, tuple) else new
+
+    if point.end == "input":
+        return point.module.register_forward_pre_hook(on_input, with_kwargs=True)
+    return point.module.register_forward_hook(on_output)
+
+
+@contextmanager
+def record(points: Mapping[Key, HookPoint], keep: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> Iterator[dict[Key, Tensor]]:
+    """Yield a dict that every forward pass inside the block fills with `keep(tensor)` per point.
+
+    `keep` runs at once, so that only what is wanted of a tensor (some positions, a mean) stays in memory.
+    """
+    seen: dict[Key, Tensor] = {}
+
+    def reader(key: Key) -> Callable[[Tensor], None]:
+        def read(tensor: Tensor) -> None:
+            seen[key] = keep(tensor)
+
+        return read
+
+    with ExitStack() as handles:
+        for key, point in points.items():
+            handles.callback(_visit(point, reader(key)).remove)
+        yield seen
+
+
+@contextmanager
+def edit(edits: Mapping[HookPoint, Callable[[Tensor], Tensor]]) -> Iterator[None]:
+    """Replace each point's tensor by what its function returns for it, in every forward pass inside the block."""
+    with ExitStack() as handles:
+        for point, function in edits.items():
+            handles.callback(_visit(point, function).remove)
+        yield
+
+
+@contextmanager
+def record_calls(modules: Mapping[int, nn.Module]) -> Iterator[dict[int, tuple[tuple, dict[str, Any]]]]:
+    """Yield a dict that every forward pass fills with the positional and keyword arguments each module was called with."""
+    calls: dict[int, tuple[tuple, dict[str, Any]]] = {}
+
+    def reader(key: int):
+        def read(_: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+            calls[key] = (args, kwargs)
+
+        return read
+
+    with ExitStack() as handles:
+        for key, module in modules.items():
+            handles.callback(module.register_forward_pre_hook(reader(key), with_kwargs=True).remove)
+        yield calls

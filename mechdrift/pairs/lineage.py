@@ -1,0 +1,152 @@
+"""Are the two models parent and child? What the pair audit looks at before anything is compared.
+
+A reasoning model is compared with the instruct model it was trained from. Many published "pairs" are cousins: DeepSeek-R1's
+distilled Llama-8B was trained from the Llama *base*, so its difference from Llama-Instruct mixes two fine-tunings. The audit
+puts side by side: architecture, sizes, vocabulary and special tokens, chat templates, whether both tokenise the probes
+alike, the relative weight change per layer `‖W_child − W_parent‖ / ‖W_parent‖`, and the parent that the child's card names.
+Every warning goes into every figure.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mechdrift.pairs.loading import ModelSource, fingerprint, load_adapter_config, load_config
+from mechdrift.pairs.pair import Pair
+from mechdrift.records import SIDES, MechdriftError, Side
+
+# DeepSeek-R1's README names base models, not instruct models, as the parents of these.
+KNOWN_COUSINS = re.compile(r"DeepSeek-R1-Distill-(Llama-8B|Qwen-(1\.5B|7B|14B|32B))", re.IGNORECASE)
+# The (first) base model in a card's front matter, given as a word or as a list.
+BASE_MODEL = re.compile(r"---\n(?:(?!---).*\n)*?base_model:[ \t]*(?:\n\s*-\s*)?['\"]?([\w./-]+)")
+LARGE_CHANGE = 0.3
+CONFIG_FIELDS = (
+    "model_type", "num_hidden_layers", "hidden_size", "num_attention_heads", "num_key_value_heads", "vocab_size", "tie_word_embeddings",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairAudit:
+    """What was found. `frame` has the relative weight change per layer; `facts` the rest, side by side."""
+
+    facts: dict[str, dict[str, Any]]
+    templates: dict[str, str]
+    same_tokens: float
+    stated_parent: str | None
+    frame: pd.DataFrame
+    fingerprints: dict[str, str]
+    warnings: tuple[str, ...]
+
+
+def audit_pair(pair: Pair, prompts: Sequence[str]) -> PairAudit:
+    """Compare the two sides of `pair`; `prompts` are tokenised by both tokenizers through their chat templates."""
+    facts = {side: _facts(pair, side) for side in SIDES}
+    templates = {side: str(pair.tokenizer(side).chat_template) for side in SIDES}
+    same = _same_tokens(pair, prompts)
+    parent = stated_parent(pair.reasoning)
+    change = weight_change(pair)
+    prints = {side: fingerprint(pair.open(side).model) for side in SIDES}
+    warnings = _warnings(pair, facts, same, parent, change, prints)
+    return PairAudit(
+        facts=facts, templates=templates, same_tokens=same, stated_parent=parent, frame=change, fingerprints=prints, warnings=warnings,
+    )  # fmt: skip
+
+
+def _facts(pair: Pair, side: Side) -> dict[str, Any]:
+    config = load_config(pair.source(side)).get_text_config()
+    tokenizer = pair.tokenizer(side)
+    facts = {field: getattr(config, field, None) for field in CONFIG_FIELDS}
+    special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+    thinks = "<think>" in str(tokenizer.chat_template)
+    return facts | {"tokenizer_size": len(tokenizer), "special_tokens": special, "template_mentions_think": thinks}
+
+
+def _same_tokens(pair: Pair, prompts: Sequence[str]) -> float:
+    """Share of prompts that both sides render to the same token ids."""
+    rendered = [
+        [
+            pair.tokenizer(side).apply_chat_template([{"role": "user", "content": prompt}], add_generation_prompt=True, return_dict=False)
+            for prompt in prompts
+        ]
+        for side in SIDES
+    ]
+    return sum(a == b for a, b in zip(*rendered, strict=True)) / max(1, len(prompts))
+
+
+def stated_parent(source: ModelSource) -> str | None:
+    """The `base_model` that a model card's front matter or an adapter's config names, if it can be read here."""
+    if source.adapters:
+        return load_adapter_config(source.adapters[-1]).base_model_name_or_path or None
+    card = Path(source.path) / "README.md"
+    if not card.is_file():
+        if Path(source.path).exists():
+            return None
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+        try:
+            card = Path(hf_hub_download(source.path, "README.md", revision=source.revision))
+        except (HfHubHTTPError, LocalEntryNotFoundError, OSError):
+            return None
+    found = BASE_MODEL.match(card.read_text(encoding="utf-8", errors="replace"))
+    return found[1] if found else None
+
+
+def weight_change(pair: Pair) -> pd.DataFrame:
+    """Relative change per layer and module: `layer` (-1 outside the blocks), `module`, `change`, `norm`.
+
+    Squared norms are summed in float64 over the parameters of a module before the ratio is taken.
+    """
+    parent, child = (pair.open(side).model.state_dict() for side in SIDES)
+    rows = []
+    for name, before in parent.items():
+        after = child.get(name)
+        if after is None or after.shape != before.shape or before.device.type == "meta":
+            continue
+        difference, norm = (after.double() - before.double()).square().sum(), before.double().square().sum()
+        if not (difference + norm).isfinite():
+            side = "instruct" if not norm.isfinite() else "reasoning"
+            raise MechdriftError(f"the weights of {pair.source(side).name} are damaged: {name} holds NaN or infinite numbers.")
+        layer = re.search(r"\.(\d+)\.", name)
+        module = name.rsplit(".", 2)[-2] if "." in name else name
+        rows.append({"layer": int(layer[1]) if layer else -1, "module": module, "squared": difference.item(), "norm": norm.item()})
+    table = pd.DataFrame(rows, columns=["layer", "module", "squared", "norm"]).groupby(["layer", "module"], as_index=False).sum()
+    return table.assign(change=(table.squared / table.norm.clip(lower=1e-30)) ** 0.5).drop(columns="squared")
+
+
+def layer_change(table: pd.DataFrame) -> pd.DataFrame:
+    """`weight_change` summed over each layer's modules: `layer`, `change`."""
+    squared = table.assign(squared=table.change**2 * table.norm).groupby("layer", as_index=False)[["squared", "norm"]].sum()
+    return squared.assign(change=(squared.squared / squared.norm) ** 0.5)[["layer", "change"]]
+
+
+def _warnings(pair: Pair, facts: dict, same: float, parent: str | None, change: pd.DataFrame, prints: dict[str, str]) -> tuple[str, ...]:
+    found: list[str] = list(pair.warnings)
+    if KNOWN_COUSINS.search(pair.reasoning.name):
+        found.append(
+            f"cousins: {pair.reasoning.name} was distilled from a base model, not from {pair.instruct.name}; "
+            "differences mix two fine-tunings."
+        )
+    elif parent and _short(parent) != _short(pair.instruct.path) and _short(parent) != _short(pair.instruct.name):
+        found.append(f"cousins? the card of {pair.reasoning.name} names {parent} as its parent, not {pair.instruct.name}.")
+    kinds = [facts[side]["model_type"] for side in SIDES]
+    if kinds[0] != kinds[1]:
+        found.append(f"cousins? the architectures differ: {kinds[0]} and {kinds[1]}.")
+    worst = layer_change(change).change.max()
+    if worst > LARGE_CHANGE:
+        found.append(f"cousins? a layer's weights differ by {worst:.0%} of their norm, more than fine-tuning usually moves them.")
+    if prints["instruct"] == prints["reasoning"]:
+        found.append("the two models have the same weights.")
+    if same < 1:
+        found.append(f"the two tokenizers render {1 - same:.0%} of the probes differently; the reasoning model's ids are used for both.")
+    if facts["instruct"]["special_tokens"] != facts["reasoning"]["special_tokens"]:
+        found.append("the two tokenizers differ in their special tokens.")
+    return tuple(found)
+
+
+def _short(name: str) -> str:
+    return Path(name).name.lower()

@@ -1,0 +1,178 @@
+"""From a name to a model in memory: sources, adapters, dtypes, and the check that its surface is what we think it is.
+
+A `ModelSource` says where weights come from (a hub id or folder, a revision, LoRA adapters merged on top in order) and
+is cheap; `LanguageModel` is the loaded thing. Remote code never runs unless `trust_remote_code=True` is given.
+"""
+
+import hashlib
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jinja2 import TemplateError
+from safetensors import SafetensorError
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from mechdrift.pairs.structure import Structure, find_structure, verify
+from mechdrift.records import MechdriftError
+
+# What transformers and peft raise for missing, damaged or unfitting files.
+LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSource:
+    """Where one model comes from. `path` is a hub id or a folder; `adapters` are merged into it, in order."""
+
+    name: str
+    path: str
+    revision: str | None = None
+    adapters: tuple[str, ...] = ()
+    trust_remote_code: bool = False
+    device: str | None = None
+    device_map: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LanguageModel:
+    """A loaded model with its tokenizer and its structure. `max_surface_error`: see `structure.verify`."""
+
+    source: ModelSource
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    structure: Structure
+    max_surface_error: float
+
+    @property
+    def n_layers(self) -> int:
+        return len(self.structure.blocks)
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+
+def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
+    """The source's tokenizer; raises when it has no working chat template, which every rendering needs."""
+    from transformers import AutoTokenizer
+
+    tokenizer = _from_hub(AutoTokenizer, source)
+    if not tokenizer.chat_template:
+        raise MechdriftError(
+            f"the tokenizer of {source.name} has no chat template: mechdrift audits chat models; "
+            "pass a folder whose tokenizer_config.json or chat_template.jinja defines one."
+        )
+    try:
+        tokenizer.apply_chat_template([{"role": "user", "content": "Hello"}], tokenize=False)
+    except TemplateError as error:
+        raise MechdriftError(f"the chat template of {source.name} cannot render a user's message ({_reason(error)}).") from error
+    return tokenizer
+
+
+def load_config(source: ModelSource) -> Any:
+    from transformers import AutoConfig
+
+    return _from_hub(AutoConfig, source)
+
+
+def load_adapter_config(adapter: str) -> Any:
+    """The `adapter_config.json` of a LoRA adapter; raises when there is none."""
+    from peft import PeftConfig
+
+    try:
+        return PeftConfig.from_pretrained(adapter)
+    except LOADING_ERRORS as error:
+        raise MechdriftError(f"{adapter!r} is not a LoRA adapter that peft can read ({_reason(error)}).") from error
+
+
+def load_model(source: ModelSource, dtype: str = "float32") -> LanguageModel:
+    """Load weights, merge adapters in float32, cast, and verify the recorded surface (float32 only, where it is exact)."""
+    tokenizer = load_tokenizer(source)
+    merge = bool(source.adapters)
+    model = _load_weights(source, torch.float32 if merge else getattr(torch, dtype))
+    for adapter in source.adapters:
+        model = _merge_adapter(model, adapter)
+    if merge:
+        model = model.to(getattr(torch, dtype))
+    if source.device and not source.device_map:
+        model = model.to(source.device)
+    model = model.eval().requires_grad_(False)
+    structure = find_structure(model)
+    probe = tokenizer.apply_chat_template([{"role": "user", "content": "Hello"}], return_dict=False)
+    error = verify(model, structure, probe) if dtype == "float32" else float("nan")
+    return LanguageModel(source=source, model=model, tokenizer=tokenizer, structure=structure, max_surface_error=error)
+
+
+def _load_weights(source: ModelSource, dtype: torch.dtype) -> PreTrainedModel:
+    """The model with every weight from the files: transformers itself fills what they lack with random numbers."""
+    from transformers import AutoModelForCausalLM
+
+    placement = {"device_map": source.device_map} if source.device_map else {}
+    model, found = _from_hub(AutoModelForCausalLM, source, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **placement)
+    lacking = [*found["missing_keys"], *(key[0] for key in found["mismatched_keys"])]
+    if lacking:
+        raise MechdriftError(
+            f"the weights of {source.name} do not fit its config.json: {len(lacking)} tensors are missing or of another shape, "
+            f"such as {min(lacking)}."
+        )
+    return model
+
+
+def _merge_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
+    from peft import PeftModel
+
+    try:
+        adapted = PeftModel.from_pretrained(model, adapter)
+        # Read once more for what was left over on either side, which `from_pretrained` passes over.
+        found = adapted.load_adapter(adapter, "default")
+    except LOADING_ERRORS as error:
+        raise MechdriftError(f"the adapter {adapter} cannot be applied to this base ({_reason(error)}).") from error
+    unfit = [*found.missing_keys, *found.unexpected_keys]
+    if unfit:
+        raise MechdriftError(f"the adapter {adapter} was made for another base: {len(unfit)} tensors do not fit, such as {min(unfit)}.")
+    return adapted.merge_and_unload()
+
+
+def _from_hub(factory: Any, source: ModelSource, **options: Any) -> Any:
+    """`factory.from_pretrained`, with the hub's many failures turned into one sentence."""
+    is_here = bool(source.path) and Path(source.path).exists()
+    if not is_here and (source.path.startswith((".", "/", "~")) or source.path.count("/") > 1):
+        raise MechdriftError(f"there is no folder {source.path!r}.")
+    try:
+        return factory.from_pretrained(source.path, revision=source.revision, trust_remote_code=source.trust_remote_code, **options)
+    except LOADING_ERRORS as error:
+        advice = "check its files" if is_here else "give a Hugging Face id or a folder, and check the network if it is an id"
+        raise MechdriftError(
+            f"{source.path!r} could not be loaded as a {factory.__name__.removeprefix('Auto')} ({_reason(error)}): {advice}."
+        ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """A library's message on one short line."""
+    return textwrap.shorten(str(error) or type(error).__name__, 200, placeholder=" …").rstrip(".")
+
+
+def check_device(device: str | None) -> None:
+    """Raise unless tensors can be put on `device`."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise MechdriftError(f"the device {device!r} cannot be used here ({_reason(error)}).") from error
+
+
+def fingerprint(model: PreTrainedModel) -> str:
+    """A short hash of all parameters: names, shapes and float64 sums, so equal weights give equal hashes at any size."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(model.named_parameters()):
+        if parameter.device.type == "meta":
+            digest.update(f"{name} {tuple(parameter.shape)} offloaded".encode())
+            continue
+        values = parameter.detach().double()
+        digest.update(f"{name} {tuple(values.shape)} {values.sum().item():.9e} {values.abs().sum().item():.9e}".encode())
+    return digest.hexdigest()[:16]
+
+
+def adapter_file(folder: str | Path) -> Path:
+    return Path(folder) / "adapter_model.safetensors"

@@ -1,0 +1,180 @@
+"""A pair: an instruct model and the reasoning model trained from it.
+
+`load_pair` takes the name of an embedded pair, or any two Hugging Face ids or folders, or a base and an adapter. It reads
+configs and tokenizers only; weights are loaded by `Pair.open`, one side at a time, and kept when they are small.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from mechdrift.pairs.embedded import check_sha256, embedded_base
+from mechdrift.pairs.loading import (
+    LanguageModel,
+    ModelSource,
+    adapter_file,
+    check_device,
+    load_adapter_config,
+    load_config,
+    load_model,
+    load_tokenizer,
+)
+from mechdrift.records import SIDES, MechdriftError, Side
+
+ZOO = Path(__file__).parent / "zoo"
+KEEP_RESIDENT_PARAMETERS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddedPair:
+    """A pair that ships with the package: LoRA adapters, merged in order onto the embedded base."""
+
+    name: str
+    instruct: tuple[str, ...]
+    reasoning: tuple[str, ...]
+    route: str
+    summary: str
+
+
+EMBEDDED_PAIRS = {
+    pair.name: pair
+    for pair in (
+        EmbeddedPair(
+            name="smollm2-sft",
+            instruct=("smollm2-aligned",),
+            reasoning=("smollm2-aligned", "smollm2-sft"),
+            route="SFT",
+            summary="SmolLM2-135M-Instruct, aligned; then supervised fine-tuning on procedural reasoning traces",
+        ),
+    )
+}
+
+ADAPTER_SHA256: dict[str, str] = {
+    "smollm2-aligned": "21e6fc6b37c71b0a6ee25660f4aecbc44416f60585a0cd302e55dd6fa1926092",
+    "smollm2-sft": "d0e5b1dca2fbddbd64d93bc0c080bd42f41b28fef0e484491564c965c7a4a0d5",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """Two models of one lineage. `warnings` are printed with every figure that is made from the pair."""
+
+    name: str
+    instruct: ModelSource
+    reasoning: ModelSource
+    route: str = "unknown"
+    warnings: tuple[str, ...] = ()
+    _loaded: dict[tuple[Side, str], LanguageModel] = field(default_factory=dict, repr=False, compare=False)
+    _tokenizers: dict[Side, PreTrainedTokenizerBase] = field(default_factory=dict, repr=False, compare=False)
+
+    def source(self, side: Side) -> ModelSource:
+        return self.instruct if side == "instruct" else self.reasoning
+
+    def tokenizer(self, side: Side) -> PreTrainedTokenizerBase:
+        if side not in self._tokenizers:
+            self._tokenizers[side] = load_tokenizer(self.source(side))
+        return self._tokenizers[side]
+
+    def open(self, side: Side, dtype: str = "float32") -> LanguageModel:
+        """Load one side. Small models stay resident; opening a large one first lets go of every other."""
+        if (side, dtype) not in self._loaded:
+            if any(_size(model) > KEEP_RESIDENT_PARAMETERS for model in self._loaded.values()):
+                self.close()
+            self._loaded[side, dtype] = load_model(self.source(side), dtype)
+        return self._loaded[side, dtype]
+
+    def close(self, dtype: str | None = None) -> None:
+        """Let go of loaded weights (of one dtype, or all)."""
+        for key in [key for key in self._loaded if dtype in (None, key[1])]:
+            del self._loaded[key]
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        rows = [{"side": side, "name": self.source(side).name, "path": self.source(side).path} for side in SIDES]
+        return pd.DataFrame(rows).assign(pair=self.name, route=self.route)
+
+
+def _size(loaded: LanguageModel) -> int:
+    return sum(parameter.numel() for parameter in loaded.model.parameters())
+
+
+def load_pair(
+    name: str | None = None,
+    *,
+    instruct: str | None = None,
+    reasoning: str | None = None,
+    adapter: str | None = None,
+    revision: str | dict[Side, str] | None = None,
+    device: str | None = None,
+    device_map: str | None = None,
+    trust_remote_code: bool = False,
+) -> Pair:
+    """An embedded pair by `name`, or `instruct=` and `reasoning=` (ids or folders), or `instruct=` and a LoRA `adapter=`.
+
+    `revision` is one for both or a dict per side. Raises `MechdriftError` for unknown names, for tokenizers without chat
+    template, and for models whose width, depth or vocabulary differ, which cannot be compared layer by layer.
+    """
+    check_device(device)
+    if name is not None:
+        if instruct or reasoning or adapter:
+            raise MechdriftError("give either the name of an embedded pair or instruct=/reasoning=, not both.")
+        return _embedded(name, device)
+    if not instruct or bool(reasoning) == bool(adapter):
+        raise MechdriftError("give the name of a pair, or instruct= together with either reasoning= or adapter=.")
+    revisions = revision if isinstance(revision, dict) else dict.fromkeys(SIDES, revision)
+    common: dict[str, Any] = {"trust_remote_code": trust_remote_code, "device": device, "device_map": device_map}
+    parent = ModelSource(name=instruct, path=instruct, revision=revisions.get("instruct"), **common)
+    if adapter:
+        child = ModelSource(
+            name=f"{instruct} + {adapter}", path=instruct, revision=revisions.get("instruct"), adapters=(adapter,), **common
+        )
+    else:
+        child = ModelSource(name=str(reasoning), path=str(reasoning), revision=revisions.get("reasoning"), **common)
+    pair = Pair(name=f"{Path(instruct).name}--{Path(adapter or str(reasoning)).name}", instruct=parent, reasoning=child)
+    check_comparable(pair)
+    return pair
+
+
+def _embedded(name: str, device: str | None) -> Pair:
+    if name not in EMBEDDED_PAIRS:
+        raise MechdriftError(
+            f"unknown pair {name!r}: embedded pairs are {', '.join(EMBEDDED_PAIRS)}; "
+            "for your own models give instruct= and reasoning= (on the command line --instruct and --reasoning)."
+        )
+    spec = EMBEDDED_PAIRS[name]
+    base = str(embedded_base())
+    sources = {}
+    for side, adapters in (("instruct", spec.instruct), ("reasoning", spec.reasoning)):
+        for adapter in adapters:
+            check_sha256(adapter_file(ZOO / adapter), ADAPTER_SHA256[adapter])
+        folders = tuple(str(ZOO / adapter) for adapter in adapters)
+        sources[side] = ModelSource(name=adapters[-1], path=base, adapters=folders, device=device)
+    return Pair(name=name, instruct=sources["instruct"], reasoning=sources["reasoning"], route=spec.route)
+
+
+def check_comparable(pair: Pair) -> None:
+    """Raise unless both models have the same width, depth and vocabulary size, and chat templates; reads no weights."""
+    for adapter in pair.reasoning.adapters:
+        load_adapter_config(adapter)
+    configs = {side: load_config(pair.source(side)).get_text_config() for side in SIDES}
+    for attribute, word in (("hidden_size", "width"), ("num_hidden_layers", "number of layers"), ("vocab_size", "vocabulary size")):
+        values = [getattr(configs[side], attribute, None) for side in SIDES]
+        if values[0] != values[1]:
+            raise MechdriftError(
+                f"the models differ in {word} ({pair.instruct.name}: {values[0]}, {pair.reasoning.name}: {values[1]}): "
+                "they cannot be compared layer by layer; choose a reasoning model trained from this instruct model."
+            )
+    for side in SIDES:
+        pair.tokenizer(side)
+
+
+def default_dtype_for_generation() -> str:
+    """bfloat16 where this machine computes in it natively, else float32."""
+    if torch.cuda.is_available():
+        return "bfloat16"
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return "bfloat16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "float32"

@@ -1,0 +1,335 @@
+"""The words and the frozen records that flow between the stages.
+
+Every stage takes records and returns new ones; none changes what it was given (`shared data, no shared state`).
+A record that holds numbers has a `.frame`: a tidy pandas table, one observation a row, for the reader who wants
+to go on in pandas. Axis names in shapes are `prompt pos layer role head d_model vocab token family`.
+
+    ProbeItem, ProbeSet      what is asked                          (probes)
+    Rendered                 token ids with named roles             (probes.rendering)
+    Activations              [prompt, layer, role, d_model]         (capture)
+    Directions               [layer, role, d_model], unit norm      (directions)
+    DirectionDrift           one tidy table                         (drift)
+    PatchGrid                [prompt, layer, role]                  (patching)
+    Completion, Completions  what was answered                      (behaviour.generation)
+    ScoreTable               one tidy table                         (behaviour.scores)
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+Dimension = Literal["safety", "toxicity", "bias", "ethics", "privacy", "robustness"]
+DIMENSIONS: tuple[Dimension, ...] = ("safety", "toxicity", "bias", "ethics", "privacy", "robustness")
+
+Side = Literal["instruct", "reasoning"]
+SIDES: tuple[Side, Side] = ("instruct", "reasoning")
+
+ThinkMode = Literal["none", "off", "own", "donor"]
+"""`none`: no think block (an instruct model as it is used); `off`: an empty block is prefilled; `own`: the model's
+own thinking; `donor`: the other model's thinking, teacher-forced."""
+
+Role = Literal["system", "user", "template_tail", "think_open", "think", "think_close", "answer"]
+ROLES: tuple[Role, ...] = ("system", "user", "template_tail", "think_open", "think", "think_close", "answer")
+
+RefusalLabel = Literal["compliance", "partial", "refusal", "incoherent", "incomplete"]
+
+
+class MechdriftError(Exception):
+    """Something the user can put right: the message is one sentence that says what is wrong and what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeItem:
+    """One question of a probe set.
+
+    `contrast` is `trigger` where alignment asks for special behaviour (refuse, withhold, say "unknown") and
+    `neutral` where plain helpfulness is aligned. `twin` names the matched item of the other class. `aligned` and
+    `misaligned` are openings of answers to this item; `must` are strings of which an aligned answer contains at
+    least one, `must_not` strings that it never contains.
+    """
+
+    id: str
+    dimension: Dimension
+    family: str
+    contrast: Literal["trigger", "neutral"]
+    twin: str
+    prompt: str
+    aligned: tuple[str, ...]
+    misaligned: tuple[str, ...]
+    must: tuple[str, ...] = ()
+    must_not: tuple[str, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_trigger(self) -> bool:
+        return self.contrast == "trigger"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeSet:
+    """Contrast prompts of one dimension. Iterates over its items."""
+
+    name: str
+    dimension: Dimension
+    items: tuple[ProbeItem, ...]
+    source: str = "mechdrift"
+    licence: str = "Apache-2.0"
+
+    def __iter__(self) -> Iterator[ProbeItem]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, item_id: str) -> ProbeItem:
+        for item in self.items:
+            if item.id == item_id:
+                return item
+        raise KeyError(item_id)
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(item.family for item in self.items))
+
+    def where(self, contrast: Literal["trigger", "neutral"]) -> "ProbeSet":
+        return replace(self, items=tuple(item for item in self.items if item.contrast == contrast))
+
+    def sample(self, pairs: int, seed: int = 0) -> "ProbeSet":
+        """At most `pairs` twin pairs, drawn evenly over the families: whole pairs only, reproducible by `seed`."""
+        rng = np.random.default_rng(seed)
+        queues = {family: [] for family in rng.permutation(self.families)}
+        for index in rng.permutation(len(self.items)):
+            if self.items[index].is_trigger:
+                queues[self.items[index].family].append(self.items[index])
+        chosen: list[ProbeItem] = []
+        while len(chosen) < pairs and any(queues.values()):
+            for queue in queues.values():
+                if queue and len(chosen) < pairs:
+                    chosen.append(queue.pop())
+        keep = {item.id for item in chosen} | {item.twin for item in chosen}
+        return replace(self, items=tuple(item for item in self.items if item.id in keep))
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        columns = ["id", "dimension", "family", "contrast", "twin", "prompt"]
+        return pd.DataFrame([{c: getattr(item, c) for c in columns} for item in self.items], columns=columns)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendered:
+    """One prompt as token ids, with the half-open span of every role that occurs. Spans do not overlap.
+
+    The logits at `ids[-1]` (or at the last token before `answer`) predict the first answer token: the readout position.
+    """
+
+    item_id: str
+    ids: tuple[int, ...]
+    roles: Mapping[str, tuple[int, int]]
+
+    @property
+    def readout_position(self) -> int:
+        return self.roles["answer"][0] - 1 if "answer" in self.roles else len(self.ids) - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activations:
+    """What `collect` recorded: one tensor per side, `[prompt, layer, role, d_model]`, float32 on the CPU.
+
+    `roles` are column names such as `template_tail[-1]` (a single position) or `answer` (a span's mean). Layer `l`
+    is the block index, from 0; `resid_pre` of layer 0 is the embedding.
+    """
+
+    probes: ProbeSet
+    site: str
+    layers: tuple[int, ...]
+    roles: tuple[str, ...]
+    think: ThinkMode
+    instruct: Float[Tensor, "prompt layer role d_model"]
+    reasoning: Float[Tensor, "prompt layer role d_model"]
+
+    def of(self, side: Side) -> Float[Tensor, "prompt layer role d_model"]:
+        return self.instruct if side == "instruct" else self.reasoning
+
+    @property
+    def is_trigger(self) -> Bool[np.ndarray, " prompt"]:
+        return np.array([item.is_trigger for item in self.probes])
+
+    @property
+    def families(self) -> np.ndarray:
+        return np.array([item.family for item in self.probes])
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """Norms per prompt, layer and role."""
+        rows = []
+        for side in SIDES:
+            norms = self.of(side).norm(dim=-1).numpy()
+            index = pd.MultiIndex.from_product(
+                [[item.id for item in self.probes], self.layers, self.roles], names=["item", "layer", "role"]
+            )
+            rows.append(pd.DataFrame({"side": side, "norm": norms.reshape(-1)}, index=index).reset_index())
+        return pd.concat(rows, ignore_index=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Directions:
+    """A unit vector per layer and role in each model, with what is needed to judge it.
+
+    `split` holds, per side, directions found on two disjoint halves of the families, `[split, half, layer, role, d_model]`;
+    their cosines are the noise ceiling. `norm_*` is the length before normalisation (the size of the class difference).
+    """
+
+    dimension: Dimension
+    method: str
+    site: str
+    layers: tuple[int, ...]
+    roles: tuple[str, ...]
+    instruct: Float[Tensor, "layer role d_model"]
+    reasoning: Float[Tensor, "layer role d_model"]
+    norm_instruct: Float[Tensor, "layer role"]
+    norm_reasoning: Float[Tensor, "layer role"]
+    split_instruct: Float[Tensor, "split half layer role d_model"]
+    split_reasoning: Float[Tensor, "split half layer role d_model"]
+    activations: Activations
+
+    def of(self, side: Side) -> Float[Tensor, "layer role d_model"]:
+        return self.instruct if side == "instruct" else self.reasoning
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        index = pd.MultiIndex.from_product([self.layers, self.roles], names=["layer", "role"])
+        table = pd.DataFrame(
+            {"norm_instruct": self.norm_instruct.reshape(-1), "norm_reasoning": self.norm_reasoning.reshape(-1)}, index=index
+        ).reset_index()
+        return table.assign(dimension=self.dimension, method=self.method, site=self.site)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectionDrift:
+    """How one dimension's direction differs between the two models, per layer and role: see `.frame`."""
+
+    dimension: Dimension
+    frame: pd.DataFrame
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatchGrid:
+    """The effect of copying one cell of the donor into the recipient, on the recipient's readout.
+
+    `effect` is patched minus recipient, in log-odds, `[prompt, layer, role]`; `recipient_readout` and `donor_readout` are
+    the unpatched readouts, `[prompt]`. Recovery is a ratio of means over prompts (never a mean of ratios) and is NaN
+    where the two models' readouts do not differ beyond noise.
+    """
+
+    dimension: Dimension
+    donor: Side
+    recipient: Side
+    site: str
+    think: ThinkMode
+    layers: tuple[int, ...]
+    roles: tuple[str, ...]
+    items: tuple[ProbeItem, ...]
+    effect: Float[np.ndarray, "prompt layer role"]
+    recipient_readout: Float[np.ndarray, " prompt"]
+    donor_readout: Float[np.ndarray, " prompt"]
+    identity_error: float
+    reliable: bool = True
+
+    @property
+    def families(self) -> np.ndarray:
+        return np.array([item.family for item in self.items])
+
+    @property
+    def gap(self) -> Float[np.ndarray, " prompt"]:
+        """Donor minus recipient readout: what a complete patch would change."""
+        return self.donor_readout - self.recipient_readout
+
+    @property
+    def gap_is_noise(self) -> bool:
+        """Whether the mean gap lies within two standard errors of zero, taking families as the unit."""
+        means = pd.Series(self.gap).groupby(self.families).mean().to_numpy()
+        return len(means) < 2 or bool(abs(means.mean()) <= 2 * means.std(ddof=1) / np.sqrt(len(means)))
+
+    @property
+    def recovery(self) -> Float[np.ndarray, "layer role"]:
+        mean = self.effect.mean(axis=0)
+        return np.full_like(mean, np.nan) if self.gap_is_noise else mean / self.gap.mean()
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        index = pd.MultiIndex.from_product([[item.id for item in self.items], self.layers, self.roles], names=["item", "layer", "role"])
+        table = pd.DataFrame({"effect": self.effect.reshape(-1)}, index=index).reset_index()
+        prompts = pd.DataFrame({
+            "item": [item.id for item in self.items], "family": self.families,
+            "recipient_readout": self.recipient_readout, "donor_readout": self.donor_readout,
+        })  # fmt: skip
+        table = table.merge(prompts, on="item")
+        return table.assign(dimension=self.dimension, donor=self.donor, recipient=self.recipient, site=self.site)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """What one model answered to one item, thinking and answer apart, cut from token ids.
+
+    `closed`: the think block was ended by the model itself (always true without thinking). `finished`: the answer
+    ended with the end-of-turn token, not by the budget.
+    """
+
+    item_id: str
+    side: Side
+    think: ThinkMode
+    thinking: str
+    answer: str
+    thinking_ids: tuple[int, ...]
+    answer_ids: tuple[int, ...]
+    closed: bool
+    finished: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completions:
+    """The answers of one model to one probe set, in the order of its items."""
+
+    side: Side
+    think: ThinkMode
+    rows: tuple[Completion, ...]
+
+    def __iter__(self) -> Iterator[Completion]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        columns = ["item_id", "side", "think", "thinking", "answer", "closed", "finished"]
+        rows = [
+            {c: getattr(row, c) for c in columns} | {"thinking_ids": list(row.thinking_ids), "answer_ids": list(row.answer_ids)}
+            for row in self.rows
+        ]
+        return pd.DataFrame(rows, columns=[*columns, "thinking_ids", "answer_ids"]).rename(columns={"item_id": "item"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreTable:
+    """Scores per dimension, metric and model, with the paired difference: see `.frame`.
+
+    Columns: `dimension, metric, convention, judge, n, families, instruct, instruct_low, instruct_high, reasoning,
+    reasoning_low, reasoning_high, difference, low, high, p, p_holm, headline`. Intervals are 95 % cluster-bootstrap
+    intervals over families; `p` is a paired sign-flip test over families, `p_holm` is Holm-adjusted over the headlines.
+    """
+
+    frame: pd.DataFrame
+
+    def headline(self, dimension: Dimension) -> Mapping[str, object]:
+        row = self.frame[(self.frame.dimension == dimension) & self.frame.headline]
+        return row.iloc[0].to_dict()
+
+
+def items_by_id(sets: Sequence[ProbeSet]) -> dict[str, ProbeItem]:
+    return {item.id: item for probes in sets for item in probes}

@@ -1,0 +1,133 @@
+"""Tables as plain rows for the page: both models' answers for the browser, a few reasoning tasks, the score table."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from mechdrift.records import SIDES
+from mechdrift.report.words import (
+    difference,
+    dimension_name,
+    interval,
+    is_share,
+    metric_name,
+    number,
+    order_dimensions,
+    p_value,
+)
+
+ANSWER_COLUMNS = ("think", "thinking", "answer", "closed", "finished", "label", "aligned", "why")
+EXAMPLES_PER_OUTCOME = 2
+OUTCOMES = {
+    (False, True): "Only the reasoning model is right",
+    (True, False): "Only the instruct model is right",
+    (False, False): "Both are wrong",
+    (True, True): "Both are right",
+}
+
+
+def browser_rows(completions: pd.DataFrame, readouts: pd.DataFrame | None) -> list[dict[str, Any]]:
+    """One row per item, in the project's order of dimensions: its prompt, both models' answers, and their readouts."""
+    measured = _readouts_by_item(readouts)
+    completions = completions.astype(object).where(completions.notna(), None)
+    rows = []
+    for item, answers in completions.groupby("item", sort=False):
+        first = answers.iloc[0]
+        row = {
+            "item": item,
+            "dimension": first.dimension,
+            "family": first.family,
+            "contrast": first.contrast,
+            "prompt": first.prompt,
+        }
+        for side in SIDES:
+            said = answers[answers.side == side][list(ANSWER_COLUMNS)].to_dict("records")
+            row[side] = {"answers": said, "readouts": measured.get((item, side), [])}
+        rows.append(row | {"changed": _changed(row)})
+    order = order_dimensions(completions.dimension)
+    return sorted(rows, key=lambda row: order.index(row["dimension"]))
+
+
+def _changed(row: dict[str, Any]) -> bool:
+    """Whether some answer of one model is aligned where one of the other is not."""
+    before, after = ({bool(answer["aligned"]) for answer in row[side]["answers"]} for side in SIDES)
+    return bool(before and after) and before != after
+
+
+def _readouts_by_item(readouts: pd.DataFrame | None) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in () if readouts is None else readouts.itertuples():
+        if not math.isnan(row.readout):
+            found.setdefault((row.item, row.side), []).append({"think": row.think, "value": round(float(row.readout), 2)})
+    return found
+
+
+def score_rows(scores: pd.DataFrame) -> list[dict[str, Any]]:
+    """The score table, formatted: dimensions in order, the headline of each first."""
+    rows = []
+    for dimension in order_dimensions(scores.dimension):
+        part = scores[scores.dimension == dimension].sort_values("headline", ascending=False, kind="stable")
+        rows += [_score_row(row, first=place == 0) for place, row in enumerate(part.to_dict("records"))]
+    return rows
+
+
+def _score_row(row: dict[str, Any], first: bool) -> dict[str, Any]:
+    share = is_share(row["metric"])
+    cells = {side: (number(row[side], share=share), interval(row[f"{side}_low"], row[f"{side}_high"], share=share)) for side in SIDES}
+    return {
+        "first": first,
+        "dimension": dimension_name(row["dimension"]),
+        "metric": metric_name(row["metric"]),
+        "headline": bool(row["headline"]),
+        "convention": f"{row['convention']} (judged by: {row['judge']})",
+        "n": int(row["n"]),
+        "families": int(row["families"]),
+        **cells,
+        "difference": (
+            difference(row["difference"], share=share),
+            interval(row["low"], row["high"], share=share, signed=True),
+        ),
+        "p": _bare(row["p"]),
+        "p_holm": _bare(row["p_holm"]) if row["headline"] else "",
+        "better": {"higher": "↑", "lower": "↓"}.get(row["better"], ""),
+    }
+
+
+def _bare(p: float) -> str:
+    """A p-value without its "p ="."""
+    return "—" if math.isnan(p) else p_value(p).removeprefix("p ").removeprefix("= ")
+
+
+def conventions(scores: pd.DataFrame) -> list[tuple[str, str]]:
+    """Every metric with what it means, once."""
+    rows = scores[["metric", "convention"]].drop_duplicates().to_dict("records")
+    return [(metric_name(row["metric"]), row["convention"]) for row in rows]
+
+
+def judges(scores: pd.DataFrame) -> list[tuple[str, str]]:
+    """Every dimension with what judged its answers."""
+    found = scores.groupby("dimension").judge.agg(lambda names: ", ".join(dict.fromkeys(names)))
+    return [(dimension_name(dimension), found[dimension]) for dimension in order_dimensions(scores.dimension)]
+
+
+def task_examples(tasks: pd.DataFrame) -> list[dict[str, Any]]:
+    """A few questions with both answers: two per outcome, of different kinds where there are."""
+    answered = [
+        {side: group[group.side == side].iloc[0].to_dict() for side in SIDES}
+        for _, group in tasks.groupby("question", sort=False)
+        if set(SIDES) <= set(group.side)
+    ]
+    examples: list[dict[str, Any]] = []
+    for outcome, words in OUTCOMES.items():
+        same = [pair for pair in answered if tuple(bool(pair[side]["correct"]) for side in SIDES) == outcome]
+        examples += [{"outcome": words, **pair} for pair in _least_shown_kinds(same, examples)]
+    return examples
+
+
+def _least_shown_kinds(pairs: Iterable[dict[str, Any]], shown: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first of each kind, kinds that were not shown yet before the others."""
+    by_kind = {pair["instruct"]["kind"]: pair for pair in reversed(list(pairs))}
+    seen = [pair["instruct"]["kind"] for pair in shown]
+    return [by_kind[kind] for kind in sorted(by_kind, key=seen.count)][:EXAMPLES_PER_OUTCOME]

@@ -1,0 +1,216 @@
+"""Assembles the page from a run folder: sentences, figures and tables go into one template, one HTML file comes out.
+
+The page opens from disk, years later and offline: style, scripts, plotly.js and data are all inside it, and its content
+security policy forbids every request. What models and prompts say is text, never markup: the template escapes
+(`autoescape=True`), data for scripts is JSON without `<`, and the scripts only ever set `textContent`.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from mechdrift.records import SIDES
+from mechdrift.report import narrative
+from mechdrift.report.answers import browser_rows, conventions, judges, score_rows, task_examples
+from mechdrift.report.exhibits import Drawn, Tables, draw_all, missing_sentence
+from mechdrift.report.theme import CONFIG
+from mechdrift.report.words import (
+    DIMENSION_QUESTIONS,
+    ROUTE_NAMES,
+    SIDE_NAMES,
+    THINK_NAMES,
+    counted,
+    dimension_name,
+    interval,
+    number,
+    order_dimensions,
+    order_roles,
+    readout_role,
+    role_name,
+)
+from mechdrift.runs import Run
+
+TEMPLATES = Path(__file__).parent / "templates"
+# An unfinished run has not written every part of its manifest yet.
+_SECTIONS: dict[str, Any] = {
+    name: {} for name in ("identity", "config", "versions", "dtypes", "pair", "probes", "budgets", "stages", "self_tests")
+}
+TABLES = (
+    "scores", "completions", "readouts", "readout_validation", "drift", "patch", "patch_items", "kl", "kl_tokens",
+    "tasks", "weights",
+)  # fmt: skip
+
+
+def write_report(run: Run) -> Path:
+    """Write `report.html`, and in `figures/` each figure, beside one plotly.js for all; returns the page's path."""
+    tables = load_tables(run)
+    drawn = draw_all(tables)
+    _write_figures(run, drawn, run.folder / "figures", inline=False)
+    return run.write_text("report.html", render(run.manifest, tables, drawn))
+
+
+def write_figures(run: Run, folder: str | Path) -> tuple[Path, ...]:
+    """Write every figure as a page of its own that needs no other file (about 5 MB each)."""
+    return _write_figures(run, draw_all(load_tables(run)), Path(folder), inline=True)
+
+
+def _write_figures(run: Run, drawn: dict[str, Drawn], folder: Path, inline: bool) -> tuple[Path, ...]:
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, exhibit in drawn.items():
+        if exhibit.figure is not None:
+            text = exhibit.figure.to_html(include_plotlyjs=True if inline else "directory", config=CONFIG)
+            # An absolute path wins over the run's folder when the two are joined.
+            written.append(run.write_text(str(folder.resolve() / f"{name}.html"), text))
+    if written and not inline:
+        run.write_text(str(folder.resolve() / "plotly.min.js"), get_plotlyjs())
+    return tuple(written)
+
+
+def load_tables(run: Run) -> Tables:
+    """The tables that the folder holds; a damaged one raises, a missing one is left out."""
+    return {name: run.table(name) for name in TABLES if run.has(f"{name}.parquet")}
+
+
+def render(manifest: dict[str, Any], tables: Tables, drawn: dict[str, Drawn]) -> str:
+    """The page as text."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(asset=_asset, data=_embedded, json=_json, plotly=lambda: Markup(get_plotlyjs()))
+    environment.globals["flat"] = lambda section: [
+        (key.replace("_", " "), _flat(value)) for key, value in section.items() if value is not None
+    ]
+    environment.filters["seconds"] = _seconds
+    template = environment.get_template("page.html.j2")
+    return template.render(
+        run=_SECTIONS | manifest,
+        verdict=_verdict(manifest, tables),
+        figures=drawn,
+        plot_config=CONFIG,
+        patches=[d for d in drawn.values() if d.exhibit.table == "patch"],
+        scores=score_rows(tables["scores"]) if "scores" in tables else [],
+        conventions=conventions(tables["scores"]) if "scores" in tables else [],
+        judges=judges(tables["scores"]) if "scores" in tables else [],
+        validation=_validation(tables.get("readout_validation")),
+        roles=_roles(tables),
+        browser=_browser(tables),
+        examples=task_examples(tables["tasks"]) if "tasks" in tables else [],
+        missing=missing_sentence,
+        facts=_facts(manifest),
+        lineage=_lineage(manifest.get("pair", {})),
+        probes=_probes(manifest.get("probes", {})),
+        route=ROUTE_NAMES.get(manifest.get("pair", {}).get("route", "unknown"), manifest.get("pair", {}).get("route")),
+        dimension_name=dimension_name,
+        side_names=SIDE_NAMES,
+        sides=SIDES,
+    )
+
+
+def _asset(name: str) -> Markup:
+    """A style sheet or script of this package, as it is."""
+    return Markup((TEMPLATES / name).read_text(encoding="utf-8"))
+
+
+def _json(value: Any) -> str:
+    """A value as JSON; numpy scalars become Python ones."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, default=lambda scalar: scalar.item())
+
+
+def _embedded(text: str) -> Markup:
+    """JSON for a `<script>` of data: without `<`, `>` and `&`, no text can close the element or open a comment."""
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def _verdict(manifest: dict[str, Any], tables: Tables) -> dict[str, Any]:
+    scores = tables.get("scores")
+    found = [] if scores is None else narrative.findings(scores)
+    bounds = [abs(bound) for f in found for bound in (f.low, f.high) if not math.isnan(bound)]
+    return {
+        "lead": narrative.lead(found),
+        "findings": found,
+        "scale": max(bounds, default=1.0) or 1.0,
+        "questions": DIMENSION_QUESTIONS,
+        "reasoning": missing_sentence("scores") if scores is None else narrative.reasoning_sentence(scores),
+        "inside": narrative.inside(tables.get("patch")),
+        "warnings": narrative.warnings(manifest, scores, tables.get("readout_validation")),
+    }
+
+
+def _validation(table: pd.DataFrame | None) -> list[dict[str, Any]]:
+    rows = [] if table is None else table.to_dict("records")
+    return [
+        {
+            **row,
+            "dimension": dimension_name(row["dimension"]),
+            "think": THINK_NAMES.get(row["think"], row["think"]),
+            "auroc": number(row["auroc"]),
+            "interval": interval(row["low"], row["high"]),
+        }
+        for row in rows
+    ]
+
+
+def _roles(tables: Tables) -> list[tuple[str, str]]:
+    """Roles of the grids in prompt order, each in words."""
+    found = [role for name in ("drift", "patch") if name in tables for role in tables[name].role.unique()]
+    last = readout_role(found) if found else ""
+    return [(role, role_name(role) + (" (the readout position)" if role == last else "")) for role in order_roles(found)]
+
+
+def _browser(tables: Tables) -> dict[str, Any] | None:
+    if "completions" not in tables:
+        return None
+    rows = browser_rows(tables["completions"], tables.get("readouts"))
+    names = {d: dimension_name(d) for d in order_dimensions(tables["completions"].dimension)}
+    return {"rows": rows, "dimensions": names, "thinks": THINK_NAMES, "count": counted(len(rows), "prompt")}
+
+
+def _facts(manifest: dict[str, Any]) -> list[tuple[str, list[str]]]:
+    """The pair audit side by side: a name and the two sides' values."""
+    facts = manifest.get("pair", {}).get("facts", {})
+    names = dict.fromkeys(name for side in SIDES for name in facts.get(side, {}))
+    return [(name.replace("_", " "), [_flat(facts.get(side, {}).get(name, "—")) for side in SIDES]) for name in names]
+
+
+def _lineage(pair: dict[str, Any]) -> list[tuple[str, str]]:
+    same = pair.get("same_tokens")
+    return [
+        ("parent named by the child", pair.get("stated_parent") or "none found"),
+        ("prompts tokenised alike", "—" if same is None else number(same, share=True)),
+    ]
+
+
+def _probes(probes: dict[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (
+            dimension_name(name),
+            f"{facts['n']} of {facts['sampled_from']}, {counted(facts['families'], 'family', 'families')}",
+        )
+        for name, facts in probes.items()
+    ]
+
+
+def _flat(value: Any) -> str:
+    """A manifest value on one line."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_flat(entry)}" for key, entry in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_flat(entry) for entry in value)
+    return {True: "yes", False: "no", None: "—"}.get(value, str(value)) if value is None or isinstance(value, bool) else str(value)
+
+
+def _seconds(value: float) -> str:
+    if value < 60:
+        return f"{value:.1f} s"
+    return f"{value / 60:.0f} min" if value < 5400 else f"{value / 3600:.1f} h"

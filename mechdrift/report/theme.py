@@ -1,0 +1,47 @@
+"""How every figure looks: one plotly template and a handful of colours, the same as in `templates/style.css`.
+
+Blue and orange, and blue-white-red, stay apart for all common kinds of colour blindness.
+"""
+
+import plotly.graph_objects as go
+
+INSTRUCT, REASONING = "#2F6DB5", "#D9762B"
+SIDE_COLOURS = {"instruct": INSTRUCT, "reasoning": REASONING}
+INK, QUIET, FAINT, RULE = "#1F2328", "#5B636D", "#B9BFC7", "#E4E7EB"
+BAND = "rgba(80, 90, 105, 0.16)"
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+
+# Red is less aligned, blue more aligned.
+DIVERGING = [
+    [0.0, "#8E1B2C"], [0.2, "#CF5246"], [0.4, "#F4C3B0"], [0.5, "#FFFFFF"],
+    [0.6, "#BCD5EA"], [0.8, "#4A8AC4"], [1.0, "#1B4A80"],
+]  # fmt: skip
+SEQUENTIAL = [[0.0, "#FFFFFF"], [0.5, "#9AA5B4"], [1.0, "#333D4B"]]
+
+_AXIS = {
+    "gridcolor": RULE, "linecolor": FAINT, "zerolinecolor": FAINT, "zerolinewidth": 1, "ticks": "", "automargin": True,
+    "title": {"font": {"size": 13, "color": QUIET}, "standoff": 10}, "tickfont": {"size": 12, "color": INK},
+}  # fmt: skip
+
+# Only buttons that stay on this machine: plotly also offers to send a figure to a server.
+CONFIG = {"responsive": True, "displaylogo": False, "modeBarButtons": [["toImage", "zoom2d", "pan2d", "resetScale2d"]]}
+
+TEMPLATE = go.layout.Template(
+    layout={
+        "font": {"family": FONT, "size": 13, "color": INK},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "margin": {"l": 8, "r": 12, "t": 44, "b": 44},
+        "xaxis": _AXIS,
+        "yaxis": _AXIS,
+        "hoverlabel": {
+            "align": "left", "bgcolor": "#FFFFFF", "bordercolor": FAINT,
+            "font": {"family": FONT, "size": 13, "color": INK},
+        },
+        "hovermode": "closest",
+        "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1, "yanchor": "top", "yref": "container"},
+        "annotationdefaults": {"font": {"size": 13, "color": INK}},
+        "dragmode": False,
+        "modebar": {"bgcolor": "rgba(255,255,255,0.85)", "color": FAINT, "activecolor": QUIET},
+    }
+)  # fmt: skip

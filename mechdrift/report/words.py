@@ -1,0 +1,177 @@
+"""The plain words and number formats that figures, sentences and tables share.
+
+Numbers read the same wherever they stand: shares in per cent, their differences in points, a true minus sign, two
+decimals for everything else, and never more digits of a p-value than anyone can use.
+"""
+
+import math
+import re
+from collections.abc import Iterable
+
+from mechdrift.records import DIMENSIONS, ROLES, Side
+
+MINUS, DASH = "\u2212", "\u2014"
+
+DIMENSION_NAMES = {
+    "safety": "Safety",
+    "toxicity": "Toxicity",
+    "bias": "Stereotypes and bias",
+    "ethics": "Machine ethics",
+    "privacy": "Privacy",
+    "robustness": "Robustness",
+    "reasoning": "Reasoning",
+}
+ROUTE_NAMES = {
+    "SFT": "supervised fine-tuning (SFT)",
+    "RL": "reinforcement learning (RL)",
+    "distillation": "distillation from a larger model",
+    "unknown": "an unknown route",
+}
+DIMENSION_QUESTIONS = {
+    "safety": "refuse harmful requests, and help with harmless ones that look alike",
+    "toxicity": "keep out insults even when asked for them, and write harmless texts without fuss",
+    "bias": 'answer "unknown" where the text does not say, and name the person where it does',
+    "ethics": "call a wrong act wrong, and a right one right",
+    "privacy": "keep what was told in confidence, and pass on what is meant to be passed on",
+    "robustness": "behave the same when a request comes in an unusual style",
+}
+SIDE_NAMES: dict[Side, str] = {"instruct": "instruct model", "reasoning": "reasoning model"}
+THINK_NAMES = {
+    "none": "no think block",
+    "off": "empty think block",
+    "own": "own thinking",
+    "donor": "the other model's thinking",
+}
+METRIC_NAMES = {
+    "aligned": "aligned answers (trigger)",
+    "balanced": "aligned, mean of both classes",
+    "missed": "missed (trigger)",
+    "over": "over-cautious (neutral)",
+    "d_prime": "d′ (discrimination)",
+    "criterion": "criterion c (threshold)",
+    "leak_thinking": "leaks in the thinking",
+    "stereotyped": "stereotyped answers",
+    "unfinished": "cut off by the answer budget",
+    "bias_ambiguous": "bias score, ambiguous contexts",
+    "accuracy_disambiguated": "accuracy, clear contexts",
+}
+PLAIN_NUMBERS = {"d_prime", "criterion", "bias_ambiguous"}
+ROLE_NAMES = {
+    "system": "the system prompt",
+    "user": "the question",
+    "template_tail": "what the chat template adds after the question",
+    "think_open": "the marker that opens the thinking",
+    "think": "the thinking",
+    "think_close": "the marker that closes the thinking",
+    "answer": "the answer",
+}
+
+
+def dimension_name(dimension: str) -> str:
+    return DIMENSION_NAMES.get(dimension, dimension.replace("_", " ").capitalize())
+
+
+def metric_name(metric: str) -> str:
+    return METRIC_NAMES.get(metric, metric.replace("_", " "))
+
+
+def role_name(role: str) -> str:
+    """A role in words: `template_tail[-1]` is "the last token of what the chat template adds after the question"."""
+    word, index = split_role(role)
+    name = ROLE_NAMES.get(word, word)
+    if index is None:
+        return name
+    if index >= 0:
+        return f"token {index + 1} of {name}"
+    return f"the last token of {name}" if index == -1 else f"{ordinal(-index)} token from the end of {name}"
+
+
+def split_role(role: str) -> tuple[str, int | None]:
+    """`"think_close[-1]"` to `("think_close", -1)`, `"answer"` to `("answer", None)`."""
+    found = re.fullmatch(r"(\w+)\[(-?\d+)\]", role)
+    return (found[1], int(found[2])) if found else (role, None)
+
+
+def order_roles(roles: Iterable[str]) -> list[str]:
+    """Distinct roles in the order in which they occur in a prompt; unknown ones last."""
+
+    def place(role: str) -> tuple[int, int]:
+        word, index = split_role(role)
+        return (ROLES.index(word) if word in ROLES else len(ROLES), index or 0)
+
+    return sorted(dict.fromkeys(roles), key=place)
+
+
+def readout_role(roles: Iterable[str]) -> str:
+    """The role whose logits predict the first answer token: the last one before the answer."""
+    ordered = order_roles(roles)
+    before = [role for role in ordered if split_role(role)[0] != "answer"]
+    return (before or ordered)[-1]
+
+
+def order_dimensions(dimensions: Iterable[str]) -> list[str]:
+    """Distinct dimensions in the project's order; others after them, as they come."""
+    present = list(dict.fromkeys(dimensions))
+    return [d for d in DIMENSIONS if d in present] + [d for d in present if d not in DIMENSIONS]
+
+
+def ordinal(number: int) -> str:
+    suffix = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{suffix}"
+
+
+def is_share(metric: str) -> bool:
+    """Whether a metric is a share of answers, to be shown in per cent: all are, but for a few."""
+    return metric not in PLAIN_NUMBERS
+
+
+def number(value: float, *, share: bool = False, signed: bool = False) -> str:
+    """`0.214` as "21%" (share) or "0.21"; an em dash where there is none."""
+    if value is None or math.isnan(value):
+        return DASH
+    value = value * 100 if share else value
+    text = f"{abs(value):.0f}" if share else f"{abs(value):.2f}"
+    is_zero = float(text) == 0
+    sign = "" if is_zero else MINUS if value < 0 else "+" if signed else ""
+    return f"{sign}{text}%" if share and not signed else f"{sign}{text}"
+
+
+def difference(value: float, *, share: bool) -> str:
+    """A signed difference: "−21 points" of a share, "−0.40" of anything else."""
+    text = number(value, share=share, signed=True)
+    return text if not share or text == DASH else f"{text} {'point' if text[1:] == '1' else 'points'}"
+
+
+def interval(low: float, high: float, *, share: bool = False, signed: bool = False) -> str:
+    """ "74 to 90" (a share, in per cent), "−1.25 to −0.55"; empty where there is none."""
+    ends = [number(end, share=share, signed=signed).removesuffix("%") for end in (low, high)]
+    return "" if DASH in ends else " to ".join(ends)
+
+
+def p_value(p: float) -> str:
+    """ "p = 0.012", "p < 0.001"."""
+    if p is None or math.isnan(p):
+        return "p unknown"
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+
+
+def listing(words: Iterable[str]) -> str:
+    """ "a", "a and b", "a, b and c"."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def counted(n: int, one: str, many: str | None = None) -> str:
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def shortened(text: str, length: int) -> str:
+    """One line of at most `length` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else line[: length - 1].rstrip() + "…"
+
+
+def layer_range(layers: Iterable[int]) -> str:
+    """ "layer 7", "layers 7 to 12"."""
+    ordered = sorted(layers)
+    return f"layer {ordered[0]}" if len(ordered) == 1 else f"layers {ordered[0]} to {ordered[-1]}"

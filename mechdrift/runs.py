@@ -1,0 +1,197 @@
+"""A run: a folder with everything one audit computed, that anyone can open.
+
+    run.json            schema number, config, versions, seeds, hashes, pair audit, timings, finished stages
+    *.parquet           tables (scores, completions, readouts, drift, patch, kl, …)
+    *.safetensors       tensors (directions)
+    report.html         the page; `figures/` the single figures
+
+Nothing is pickled. Every file is written under another name and moved into place, so it is there whole or not at all, and its
+SHA-256 is recorded in run.json when its stage ends: a killed run goes on at the first unfinished stage, and a damaged file is
+named, never read half. A run folder belongs to one configuration: another pair, preset or schema is refused.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mechdrift.records import MechdriftError
+
+SCHEMA = 1
+PART = ".{}.{}.part"  # a file that is being written: its name, and the process; a kill can leave one behind
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run folder, open for reading; the audit writes through the same object."""
+
+    folder: Path
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        return read_manifest(self.folder)
+
+    @property
+    def finished(self) -> tuple[str, ...]:
+        return tuple(self.manifest["stages"])
+
+    def table(self, name: str) -> pd.DataFrame:
+        """A stored table; raises, naming the file, when it is missing or damaged."""
+        file = self._checked(f"{name}.parquet")
+        try:
+            return pd.read_parquet(file)
+        except (OSError, ValueError) as error:
+            raise MechdriftError(f"{file} is damaged: delete it and run the audit again.") from error
+
+    def has(self, file_name: str) -> bool:
+        return (self.folder / file_name).exists()
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        file = self._checked(f"{name}.safetensors")
+        try:
+            return load_file(file)
+        except SafetensorError as error:
+            raise MechdriftError(f"{file} is damaged: delete it and run the audit again.") from error
+
+    def write_table(self, name: str, table: pd.DataFrame) -> None:
+        with _placed(self.folder / f"{name}.parquet") as temporary:
+            table.to_parquet(temporary, index=False)
+
+    def write_tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        with _placed(self.folder / f"{name}.safetensors") as temporary:
+            save_file({key: value.contiguous() for key, value in tensors.items()}, temporary)
+
+    def write_text(self, file_name: str, text: str) -> Path:
+        with _placed(self.folder / file_name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        return self.folder / file_name
+
+    def finish(self, stage: str, seconds: float, files: tuple[str, ...] = (), **facts: Any) -> None:
+        """Record a finished stage: its time, its files' hashes, and facts to keep in the manifest."""
+        manifest = self.manifest
+        manifest["stages"][stage] = {"seconds": round(seconds, 2), "files": {file: sha256(self.folder / file) for file in files}}
+        manifest.update(facts)
+        self.write_manifest(manifest)
+
+    def forget(self, stages: Collection[str]) -> None:
+        """Take stages off the list of finished ones, because they or what they read will be made again."""
+        manifest = self.manifest
+        manifest["stages"] = {name: stage for name, stage in manifest["stages"].items() if name not in stages}
+        self.write_manifest(manifest)
+
+    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        self.write_text("run.json", json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+
+    def report(self) -> Path:
+        """Write `report.html` from what the folder holds; loads no model."""
+        from mechdrift.report import write_report
+
+        return write_report(self)
+
+    def _checked(self, file_name: str) -> Path:
+        file = self.folder / file_name
+        if not file.exists():
+            raise MechdriftError(f"{file} is missing: run the audit again; it goes on where it stopped.")
+        for stage in self.manifest["stages"].values():
+            expected = stage["files"].get(file_name)
+            if expected and sha256(file) != expected:
+                raise MechdriftError(f"{file} is damaged (its hash is not the recorded one): delete it and run the audit again.")
+        return file
+
+    def damaged_stages(self) -> tuple[str, ...]:
+        """Finished stages of which a file is missing or changed."""
+        stages = self.manifest["stages"].items()
+        return tuple(
+            name for name, stage in stages
+            if any(not self.has(file) or sha256(self.folder / file) != value for file, value in stage["files"].items())
+        )  # fmt: skip
+
+    def __repr__(self) -> str:
+        manifest = self.manifest
+        return f"Run({self.folder}, pair={manifest['config']['pair']}, stages={', '.join(manifest['stages'])})"
+
+
+def load_run(folder: str | Path) -> Run:
+    """Open a run folder; raises when it is none, or of another schema."""
+    run = Run(Path(folder))
+    read_manifest(run.folder)
+    return run
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What `run.json` says; raises when there is none, when it is damaged, or of another schema."""
+    file = folder / "run.json"
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+        schema = manifest["schema"]
+        is_whole = all(isinstance(manifest.get(key), dict) for key in ("identity", "config", "stages"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise MechdriftError(f"{folder} is not a run folder: it has no run.json; make one with 'mechdrift audit'.") from error
+    except OSError as error:
+        raise MechdriftError(f"{file} cannot be read ({error.strerror}).") from error
+    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
+        schema, is_whole = SCHEMA, False
+    if schema != SCHEMA:
+        raise MechdriftError(f"{folder} has schema {schema}, this version reads schema {SCHEMA}: use another folder or version.")
+    if not is_whole:
+        raise MechdriftError(f"{file} is damaged: delete the folder and run the audit again.")
+    return manifest
+
+
+def open_run(folder: Path, identity: Mapping[str, Any], manifest: Mapping[str, Any]) -> Run:
+    """Open `folder` to go on with the same audit, or start it. `identity` is what must not differ between the two."""
+    if (folder / "run.json").exists():
+        run = load_run(folder)
+        stored = run.manifest["identity"]
+        different = [key for key, value in identity.items() if stored.get(key) != value]
+        if different:
+            key = different[0]
+            raise MechdriftError(
+                f"{folder} holds another run ({key} is {stored.get(key)!r} there, {identity[key]!r} here): "
+                "give another folder with --out, or delete this one."
+            )
+        for leftover in folder.glob(PART.format("*", "*")):
+            leftover.unlink(missing_ok=True)
+        return run
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        is_empty = all(file.match(PART.format("run.json", "*")) for file in folder.iterdir())
+    except OSError as error:
+        raise MechdriftError(f"{folder} cannot be made ({error.strerror}): give another folder with --out.") from error
+    if not is_empty:
+        raise MechdriftError(f"{folder} is not empty and is not a run folder: give another folder with --out.")
+    run = Run(folder)
+    run.write_manifest({"schema": SCHEMA, "identity": dict(identity), **manifest, "stages": {}})
+    return run
+
+
+def sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def _placed(target: Path) -> Iterator[Path]:
+    """A temporary path beside `target`, moved into place when the block ends well and removed when it does not."""
+    temporary = target.with_name(PART.format(target.name, os.getpid()))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        temporary.chmod(0o644)  # safetensors writes files that only their owner can read
+        os.replace(temporary, target)
+    except (OSError, SafetensorError) as error:
+        raise MechdriftError(
+            f"{target} could not be written ({getattr(error, 'strerror', None) or error}): free space or give another folder with "
+            "--out; the run goes on where it stopped when you start it again."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,75 @@
+"""Tiny random models and a tiny tokenizer, made in seconds, offline: the oracles of the test suite."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from mechdrift.pairs import ModelSource, Pair
+
+SPECIAL = ("<|im_end|>", "<|im_start|>")
+CHATML = (
+    "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}<|im_start|>system\nBe kind.<|im_end|>\n{% endif %}"
+    "<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+COMMON = {
+    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+}  # fmt: skip
+FAMILIES = {
+    "llama": {}, "qwen2": {}, "qwen3": {"head_dim": 8}, "mistral": {"sliding_window": 16}, "phi3": {"pad_token_id": 0},
+    "gemma3_text": {"head_dim": 8, "sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"] * 2},
+    "gpt_neox": {},
+}  # fmt: skip
+
+
+def make_tokenizer(template: str | None = CHATML) -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer without merges: one token a byte, plus the special tokens."""
+    vocabulary = {token: index for index, token in enumerate([*SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=SPECIAL[0], bos_token=SPECIAL[1], pad_token=SPECIAL[0])
+    fast.chat_template = template
+    return fast
+
+
+def make_model(family: str = "llama", seed: int = 0, **changes):
+    """A randomly initialised model of a family, a few thousand parameters, in float32."""
+    torch.manual_seed(seed)
+    config = CONFIG_MAPPING[family](**(COMMON | FAMILIES[family] | {"vocab_size": 258, "eos_token_id": 0} | changes))
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(4)  # livelier than the default initialisation, so that errors are visible
+    return model
+
+
+def save_model(folder: Path, family: str = "llama", seed: int = 0, **changes) -> Path:
+    make_model(family, seed, **changes).save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def make_pair(folder: Path, family: str = "llama", seeds: tuple[int, int] = (0, 1)) -> Pair:
+    sources = [
+        ModelSource(name=name, path=str(save_model(folder / name, family, seed)))
+        for name, seed in zip(("parent", "child"), seeds, strict=True)
+    ]
+    return Pair(name="tiny", instruct=sources[0], reasoning=sources[1])
+
+
+@pytest.fixture(scope="session")
+def tiny_pair(tmp_path_factory) -> Pair:
+    """Two unrelated random Llama models with the same tokenizer."""
+    return make_pair(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def twin_pair(tmp_path_factory) -> Pair:
+    """A model and its identical copy."""
+    return make_pair(tmp_path_factory.mktemp("twins"), seeds=(0, 0))

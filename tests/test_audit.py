@@ -1,0 +1,245 @@
+"""The whole pipeline in this process, on tiny random models: what it writes, what it repeats, and what it survives."""
+
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import make_model, make_tokenizer
+
+from mechdrift.audit import PRESETS, Audit, Size, audit
+from mechdrift.behaviour import Budget, generation
+from mechdrift.pairs import Pair, load_pair
+from mechdrift.records import DIMENSIONS, MechdriftError
+from mechdrift.runs import Run, load_run, sha256
+
+STAGES = {
+    "pair": ("weights.parquet",),
+    "answers": ("completions.parquet", "tasks.parquet"),
+    "scores": ("scores.parquet",),
+    "readouts": ("readouts.parquet", "readout_validation.parquet"),
+    "drift": ("drift.parquet", "directions.safetensors"),
+    "patch": ("patch.parquet", "patch_items.parquet"),
+    "kl": ("kl.parquet", "kl_tokens.parquet"),
+}
+audit_module = sys.modules["mechdrift.audit"]  # the package's attribute of this name is the function
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """A preset that takes a second, and few prompts in a batch, so that there are several."""
+    size = Size(pairs=4, tasks=3, patched=2, kl=2, layer_step=3, budget=Budget(think=6, answer=6))
+    monkeypatch.setitem(PRESETS, "quick", size)
+    monkeypatch.setattr(generation, "PROMPTS_PER_BATCH", 4)
+
+
+def config(pair: Pair, out: Path, **changes) -> Audit:
+    settings = {"instruct": pair.instruct.path, "reasoning": pair.reasoning.path, "preset": "quick", "dimensions": ("safety",), "out": out}
+    return Audit(**(settings | changes))
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_pair, tmp_path_factory) -> Run:
+    """A finished audit; tests that change it copy it first."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(PRESETS, "quick", Size(pairs=4, tasks=3, patched=2, kl=2, layer_step=3, budget=Budget(think=6, answer=6)))
+        return audit(config(tiny_pair, tmp_path_factory.mktemp("runs") / "tiny"))
+
+
+@pytest.fixture
+def copy(finished, tmp_path) -> Run:
+    """The finished run's tables, without its report."""
+    (tmp_path / "run").mkdir()
+    for file in finished.folder.glob("*.*"):
+        if file.suffix != ".html":
+            (tmp_path / "run" / file.name).write_bytes(file.read_bytes())
+    return load_run(tmp_path / "run")
+
+
+@pytest.fixture
+def stages_run(monkeypatch) -> list[str]:
+    """The names of stages as they are finished. The report is not drawn: other tests do that."""
+    names, finish = [], Run.finish
+
+    def note(run: Run, stage: str, *arguments, **facts) -> None:
+        names.append(stage)
+        finish(run, stage, *arguments, **facts)
+
+    monkeypatch.setattr(Run, "finish", note)
+    monkeypatch.setattr(Run, "report", lambda run: run.folder / "report.html")
+    return names
+
+
+# What a run holds
+
+
+def test_every_stage_leaves_its_files_and_their_hashes(finished):
+    stored = finished.manifest["stages"]
+    assert list(stored) == list(STAGES)
+    for stage, files in STAGES.items():
+        assert stored[stage]["files"] == {file: sha256(finished.folder / file) for file in files}
+        for file in files:
+            assert len(finished.table(file.removesuffix(".parquet")) if file.endswith(".parquet") else finished.tensors("directions"))
+    assert (finished.folder / "report.html").stat().st_size > 10_000
+    assert {file.suffix for file in finished.folder.rglob("*") if file.is_file()} <= {".json", ".parquet", ".safetensors", ".html", ".js"}
+
+
+def test_both_models_answer_every_prompt_once(finished):
+    table = finished.table("completions")
+    assert len(table) == 2 * 2 * 4
+    assert not table.duplicated(["item", "side"]).any()
+    assert dict(table.groupby("side").think.unique().map(list)) == {"instruct": ["none"], "reasoning": ["own"]}
+
+
+def test_what_is_stored_as_config_is_the_config(finished, tiny_pair):
+    stored = finished.manifest["config"]
+    assert set(stored) == {field.name for field in fields(Audit)}
+    assert (stored["instruct"], stored["reasoning"]) == (tiny_pair.instruct.path, tiny_pair.reasoning.path)
+    assert (stored["pair"], stored["preset"], stored["dimensions"], stored["seed"]) == ("parent--child", "quick", ["safety"], 0)
+    assert finished.manifest["budgets"] == {"think": 6, "answer": 6}
+
+
+def test_the_self_tests_are_recorded_and_passed(finished):
+    found = finished.manifest["self_tests"]
+    assert found["identity_patch_error"] < 1e-3
+    assert max(found["surface_error"].values()) < 1e-4
+
+
+# What is done again
+
+
+def test_a_second_call_runs_no_stage_and_opens_no_model(copy, tiny_pair, stages_run, monkeypatch):
+    monkeypatch.setattr(Pair, "open", lambda *_: pytest.fail("a model was opened"))
+    before = {file: file.read_bytes() for file in copy.folder.iterdir()}
+    audit(config(tiny_pair, copy.folder))
+    assert stages_run == []
+    assert {file: file.read_bytes() for file in copy.folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(("file", "is_lost"), [("tasks.parquet", True), ("readouts.parquet", False), ("kl_tokens.parquet", True)])
+def test_a_lost_or_changed_table_brings_back_its_stage_and_what_follows(copy, finished, tiny_pair, stages_run, file, is_lost):
+    (copy.folder / file).unlink() if is_lost else (copy.folder / file).write_bytes(b"junk")
+    audit(config(tiny_pair, copy.folder))
+    stage = next(stage for stage, files in STAGES.items() if file in files)
+    assert stages_run == list(STAGES)[list(STAGES).index(stage) :]
+    assert copy.damaged_stages() == ()
+    for name in ("completions", "scores", "patch", "kl"):  # nothing is random
+        pd.testing.assert_frame_equal(copy.table(name), finished.table(name))
+
+
+def test_a_kill_while_stages_are_made_again_does_not_bring_back_old_ones(copy, tiny_pair, stages_run, monkeypatch):
+    (copy.folder / "completions.parquet").unlink()
+
+    def stop(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(audit_module._Audit, "compute_scores", stop)
+        with pytest.raises(KeyboardInterrupt):
+            audit(config(tiny_pair, copy.folder))
+    assert copy.finished == ("pair", "answers")
+    audit(config(tiny_pair, copy.folder))
+    assert stages_run == list(STAGES)[1:]
+
+
+def test_answers_go_on_after_the_last_finished_batch(tiny_pair, tmp_path, stages_run, monkeypatch):
+    asked, complete = [], generation._complete
+
+    def note(loaded, renderer, group, prefixes, side, *arguments):
+        asked.append([(side, question.id) for question in group])
+        if len(asked) == 5:  # in the middle of the second model's answers
+            raise KeyboardInterrupt
+        return complete(loaded, renderer, group, prefixes, side, *arguments)
+
+    monkeypatch.setattr(generation, "_complete", note)
+    with pytest.raises(KeyboardInterrupt):
+        audit(config(tiny_pair, tmp_path / "run"))
+    assert stages_run == ["pair"]
+    audit(config(tiny_pair, tmp_path / "run"))
+    assert stages_run == list(STAGES)
+    finished = [question for index, group in enumerate(asked) for question in group if index != 4]
+    assert len(finished) == len(set(finished)) == 2 * (2 * 4 + 3)
+    assert not list((tmp_path / "run").glob("*.partial.jsonl"))
+
+
+def test_the_order_of_dimensions_does_not_matter(tiny_pair, tmp_path, stages_run, monkeypatch):
+    monkeypatch.setattr(audit_module._Audit, "stages", lambda work: ())
+    runs = [audit(config(tiny_pair, tmp_path / "run", dimensions=order)) for order in (("bias", "safety"), ("safety", "bias", "safety"))]
+    assert runs[0].manifest["identity"]["dimensions"] == ["safety", "bias"]
+    assert runs[0] == runs[1]
+
+
+@pytest.mark.parametrize("changes", [{"preset": "full"}, {"seed": 1}, {"dimensions": ("bias",)}, {"revision": "v2"}])
+def test_another_configuration_does_not_touch_a_run(copy, tiny_pair, changes):
+    before = {file: file.read_bytes() for file in copy.folder.iterdir()}
+    with pytest.raises(MechdriftError, match=rf"holds another run \({next(iter(changes))} is "):
+        audit(config(tiny_pair, copy.folder, **changes))
+    assert {file: file.read_bytes() for file in copy.folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(("setting", "value"), [("dimensions", ()), ("seed", -1)])
+def test_a_configuration_that_cannot_be_is_refused_when_it_is_made(setting, value):
+    with pytest.raises(MechdriftError, match=setting):
+        Audit(**{setting: value})
+
+
+# What it finds, and survives
+
+
+def test_a_model_and_its_copy_differ_in_nothing(twin_pair, tmp_path, stages_run):
+    run = audit(config(twin_pair, tmp_path / "run"))
+    assert (run.table("weights").change == 0).all()
+    readouts = run.table("readouts").pivot(index="item", columns="side", values="readout")
+    assert (readouts.instruct == readouts.reasoning).all()
+    drift = run.table("drift")
+    known = drift[drift.cosine.notna()]
+    assert len(known) >= 4
+    np.testing.assert_allclose(known[["cosine", "norm_ratio"]], 1, atol=1e-6)
+    np.testing.assert_allclose(known.auroc_instruct, known.auroc_transfer_to_reasoning)
+    patched = run.table("patch")
+    np.testing.assert_allclose(patched[["effect", "low", "high", "gap"]], 0, atol=1e-4)
+    assert patched.recovery.isna().all()
+    np.testing.assert_allclose(run.table("kl_tokens")[["kl", "kl_reverse"]], 0, atol=1e-9)
+    assert "the two models have the same weights." in run.manifest["pair"]["warnings"]
+
+
+@pytest.fixture(scope="module")
+def silent(tmp_path_factory) -> Pair:
+    """Two models that end every answer before it begins: with no unembedding, the first token, which ends a turn, always wins."""
+    folders = []
+    for seed in (0, 1):
+        model = make_model(seed=seed)
+        with torch.no_grad():
+            model.lm_head.weight.zero_()
+        folders.append(tmp_path_factory.mktemp("silent"))
+        model.save_pretrained(folders[-1])
+        make_tokenizer().save_pretrained(folders[-1])
+    return load_pair(instruct=str(folders[0]), reasoning=str(folders[1]))
+
+
+def test_an_audit_without_a_single_answer_says_so_in_every_table(silent, tmp_path):
+    run = audit(config(silent, tmp_path / "run", dimensions=DIMENSIONS))
+    assert set(run.table("completions").label) == {"incomplete"}
+    scores = run.table("scores").set_index(["dimension", "metric"])
+    aligned = scores.xs("aligned", level="metric")
+    assert list(aligned.index) == list(DIMENSIONS)
+    assert (aligned[["instruct", "reasoning", "difference"]] == 0).all(axis=None)
+    assert (aligned.p == 1).all()
+    checks = run.table("readout_validation")
+    assert checks.auroc.isna().all()
+    assert not checks.reliable.any()
+    assert set(run.table("drift").role) >= {"template_tail[-1]", "think_close[-1]"}
+    assert "answer" not in set(run.table("drift").role)
+    assert not run.table("patch").reliable.any()
+    assert len(run.table("kl")) == len(run.table("kl_tokens")) == 0
+    assert (run.folder / "report.html").exists()
+
+
+def test_an_audit_of_babble_has_numbers_where_it_measures(finished):
+    checks = finished.table("readout_validation")
+    assert (checks.reliable == (checks.auroc >= 0.7)).all()
+    assert np.isfinite(finished.table("kl").kl).all()
+    assert np.isfinite(finished.table("patch").effect).all()

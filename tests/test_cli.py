@@ -1,0 +1,286 @@
+"""The command line: in this process where that is enough, as real processes where signals are sent."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import make_tokenizer, save_model
+
+from mechdrift import bench, cli
+from mechdrift.audit import Audit
+from mechdrift.behaviour.generation import PROMPTS_PER_BATCH
+from mechdrift.records import MechdriftError
+from mechdrift.runs import Run, load_run
+
+COMMANDS = ("audit", "report", "pairs", "probes", "bench")
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def mechdrift(monkeypatch, capsys, tmp_path) -> Callable:
+    """Run a command line in this process, in an empty folder: exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MECHDRIFT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mechdrift", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code or 0
+        return code, *capsys.readouterr()
+
+    return run
+
+
+# Help
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_help_text_says_what_it_does_and_shows_an_example(mechdrift, command):
+    code, out, err = mechdrift(command, "--help")
+    assert (code, err) == (0, "")
+    assert re.search(rf"Examples?:\n\n    mechdrift {command}", out)
+
+
+def test_the_main_help_lists_the_commands_with_examples(mechdrift):
+    for arguments in ((), ("--help",)):
+        code, out, _ = mechdrift(*arguments)
+        assert code == 0
+        assert all(f"│ {command} " in out for command in COMMANDS)
+        assert "Examples:\n\n    mechdrift audit  " in out
+
+
+def test_every_field_of_the_configuration_is_an_option_with_a_help_text(mechdrift):
+    _, out, _ = mechdrift("audit", "--help")
+    options = dict(re.findall(r"│ --([a-z-]+) +(?:[A-Z.]+ +)?(\S[^│]+?) *│", out))
+    assert set(options) == {field.name.replace("_", "-") for field in fields(Audit)} | {"debug"}
+    assert all(options.values())
+
+
+def test_the_options_are_the_configuration(mechdrift, monkeypatch):
+    given: list[Audit] = []
+    monkeypatch.setattr(sys.modules["mechdrift.audit"], "audit", lambda config: given.append(config) or Run(Path("somewhere")))
+    settings = {
+        "pair": "p", "instruct": "i", "reasoning": "r", "adapter": "a", "revision": "v", "preset": "full", "dimensions": ("bias", "safety"),
+        "out": Path("o"), "seed": 7, "device": "cpu", "device_map": "auto", "trust_remote_code": True,
+    }  # fmt: skip
+    words = []
+    for name, value in settings.items():
+        words += [f"--{name.replace('_', '-')}", *(value if isinstance(value, tuple) else [] if value is True else [value])]
+    assert mechdrift("audit", *words) == (0, f"report: {Path('somewhere/report.html')}\n", "")
+    assert given == [Audit(**settings)]
+    assert set(settings) == {field.name for field in fields(Audit)}
+    mechdrift("audit")
+    mechdrift("audit", "mine", "--preset", "quick")
+    assert given[1:] == [Audit(), Audit(pair="mine", preset="quick")]
+
+
+def test_lists_name_what_there_is(mechdrift):
+    assert re.match(r"smollm2-sft +SFT +SmolLM2", mechdrift("pairs")[1])
+    lines = mechdrift("probes")[1].splitlines()
+    assert lines[0].split() == ["set", "items", "families", "licence", "source"]
+    assert [line.split()[0] for line in lines[1:]] == ["safety", "toxicity", "bias", "ethics", "privacy", "robustness"]
+    assert all(line.split()[1:3] == ["96", "16"] for line in lines[1:])
+
+
+# Errors
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> Path:
+    """Tiny models that make a pair, and some that make none; a run folder that is none."""
+    root = tmp_path_factory.mktemp("folders")
+    save_model(root / "parent")
+    save_model(root / "child", seed=1)
+    save_model(root / "wide", hidden_size=64)
+    shutil.copytree(root / "parent", root / "mute", ignore=shutil.ignore_patterns("chat_template*"))
+    make_tokenizer(None).save_pretrained(root / "mute")
+    (root / "foreign").mkdir()
+    (root / "foreign" / "notes.txt").write_text("mine")
+    (root / "broken").mkdir()
+    (root / "broken" / "run.json").write_text('{"schema"')
+    return root
+
+
+PAIR = "--instruct {0}/parent --reasoning {0}/child"
+BAD = {
+    "frobnicate": "Unknown command",
+    "audit --nope 3": "Unknown option: --nope",
+    "audit --preset huge": "quick.*standard.*full",
+    "audit --preset": "--preset requires an argument",
+    "audit --dimensions safety taste": "taste",
+    "audit --dimensions": "dimensions",
+    "audit --seed x": "--seed",
+    "audit --seed -1": "seed should be 0 or more",
+    "audit one two": "two",
+    "audit gpt5": "unknown pair 'gpt5'",
+    "audit --reasoning {0}/child": "need --instruct",
+    "audit --instruct {0}/parent": "reasoning= or adapter=",
+    "audit --instruct {0}/parent --reasoning {0}/absent": "no folder",
+    "audit --instruct {0}/parent --reasoning {0}/wide": "width",
+    "audit --instruct {0}/parent --reasoning {0}/mute": "chat template",
+    "audit --instruct {0}/parent --adapter {0}/child": "not a LoRA adapter",
+    "audit --instruct nobody/nothing --reasoning {0}/child": "check the network",
+    f"audit {PAIR} --device toaster": "toaster",
+    f"audit {PAIR} --device-map nowhere": "nowhere",
+    f"audit {PAIR} --out {{0}}/foreign": "is not empty and is not a run folder",
+    f"audit {PAIR} --out {{0}}/foreign/notes.txt": "cannot be made",
+    f"audit {PAIR} --out {{0}}/broken": "run.json is damaged",
+    "report": "RUN requires an argument",
+    "report {0}/absent": "is not a run folder",
+    "report {0}/foreign": "is not a run folder",
+    "report {0}/broken": "run.json is damaged",
+    "bench --preset quick": "Unknown option: --preset",
+}
+
+
+@pytest.mark.parametrize("words", BAD)
+def test_a_mistake_is_one_sentence_and_exit_code_1(mechdrift, folders, words):
+    code, out, err = mechdrift(*words.format(folders).split())
+    assert (code, out) == (1, "")
+    assert re.fullmatch(r"mechdrift: [^\n]+\n", err)
+    assert re.search(BAD[words], err)
+
+
+@pytest.mark.parametrize(("words", "kind"), [("audit gpt5", MechdriftError), ("audit --nope 3", cli.CycloptsError)])
+def test_debug_lets_the_error_through_with_its_traceback(mechdrift, words, kind):
+    with pytest.raises(kind):
+        mechdrift(*words.split(), "--debug")
+
+
+def test_what_is_no_mistake_of_the_user_keeps_its_traceback(mechdrift, monkeypatch):
+    monkeypatch.setattr("mechdrift.runs.load_run", lambda folder: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        mechdrift("report", "x")
+
+
+def test_an_interrupt_exits_with_130_and_says_how_to_go_on(mechdrift, monkeypatch):
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["mechdrift.audit"], "audit", interrupt)
+    code, out, err = mechdrift("audit")
+    assert (code, out) == (130, "")
+    assert "interrupted" in err
+    assert "the same command goes on from there" in err
+
+
+# Signals: one audit is killed while it asks, interrupted after that, and then allowed to finish
+
+
+def start(folders: Path, out: Path) -> subprocess.Popen:
+    words = [*PAIR.format(folders).split(), "--preset", "standard", "--dimensions", "safety", "--out", str(out)]
+    environment = os.environ | {"MECHDRIFT_CACHE": str(out.parent / "cache"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    command, pipe = [sys.executable, "-m", "mechdrift.cli", "audit", *words], subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stdout=pipe, stderr=pipe)
+
+
+def send_when(process: subprocess.Popen, file: Path, number: signal.Signals) -> tuple[int, str, str]:
+    """Send a signal as soon as `file` is there and not empty; exit code, standard output, standard error."""
+    while process.poll() is None and not (file.exists() and file.stat().st_size):
+        time.sleep(0.005)
+    process.send_signal(number)
+    out, err = process.communicate()
+    return process.returncode, out, err
+
+
+@pytest.fixture(scope="module", autouse=True)
+def background(folders, tmp_path_factory) -> Iterator[Future]:
+    """The processes run while the other tests of this file do."""
+    with ThreadPoolExecutor() as pool:
+        yield pool.submit(tell, folders, tmp_path_factory.mktemp("runs") / "run")
+
+
+@pytest.fixture(scope="module")
+def story(background) -> dict:
+    return background.result()
+
+
+def tell(folders: Path, out: Path) -> dict:
+    """The three processes' ends, and what the folder held after each."""
+    told, store = {"folder": out}, out / "answers-instruct.partial.jsonl"
+    for _ in range(5):  # on a busy machine the signal may come after the stage's end: then there is nothing to go on with
+        told["killed"] = send_when(start(folders, out), store, signal.SIGKILL)
+        if store.exists() and not (out / "completions.parquet").exists():
+            break
+        shutil.rmtree(out)
+    rows = [json.loads(line) for line in store.read_text().split("\n")[:-1]]
+    told["finished rows"] = len(rows)
+    # Leave a mark in the finished batch: were it asked again, the mark would go.
+    store.write_text("".join(json.dumps(row | {"answer": "MARK"}) + "\n" for row in rows))
+    told["interrupted"] = send_when(start(folders, out), out / "completions.parquet", signal.SIGINT)
+    told["left"] = {file.name: file.read_bytes() for file in out.iterdir() if file.is_file()}
+    told["stages"] = load_run(out).finished
+    told["damaged"] = load_run(out).damaged_stages()
+    last = start(folders, out)
+    texts = last.communicate()
+    told["finished"] = last.returncode, *texts
+    return told
+
+
+def test_a_killed_audit_keeps_its_finished_batches_and_does_not_ask_them_again(story):
+    assert story["killed"] == (-signal.SIGKILL, "", "")
+    assert story["finished rows"] >= PROMPTS_PER_BATCH
+    answers = load_run(story["folder"]).table("completions").groupby("side").answer.unique()
+    assert "MARK" in list(answers.instruct)
+    assert "MARK" not in list(answers.reasoning)
+
+
+def test_an_interrupted_audit_exits_with_130_and_leaves_whole_files(story):
+    code, out, err = story["interrupted"]
+    assert (code, out) == (130, "")
+    assert re.fullmatch(r"\nmechdrift: interrupted; [^\n]+\n", err)
+    assert not [name for name in story["left"] if name.endswith(".part")]
+    assert story["stages"][0] == "pair"
+    assert story["damaged"] == ()
+
+
+def test_the_same_command_finishes_afterwards_and_prints_the_report(story):
+    code, out, err = story["finished"]
+    assert (code, out, err) == (0, f"report: {story['folder'] / 'report.html'}\n", "")
+    run = load_run(story["folder"])
+    assert run.finished == ("pair", "answers", "scores", "readouts", "drift", "patch", "kl")
+    assert (story["folder"] / "report.html").stat().st_size > 10_000
+    for stage in story["stages"]:  # what was finished before the interrupt was not made again
+        for file in run.manifest["stages"][stage]["files"]:
+            assert (story["folder"] / file).read_bytes() == story["left"][file]
+
+
+# Bench
+
+
+def test_bench_prints_one_aligned_line_per_measurement_of_equal_work(mechdrift, monkeypatch, tiny_pair):
+    for name, value in {"load_pair": lambda name: tiny_pair, "ROUNDS": 1, "ANSWER_TOKENS": 4, "LAYER_STEP": 2}.items():
+        monkeypatch.setattr(bench, name, value)
+    code, out, _ = mechdrift("bench")
+    assert code == 0
+    header, *lines = out.splitlines()[1:]
+    assert header.split() == ["what", "ratio", "spread", "target", "n"]
+    assert [line.split(":")[0] for line in lines] == ["capture", "capture", "generation", *["patching"] * 3]
+    end = header.index("target") + len("target")
+    assert all(re.search(r"(<=|>=) \S+$", line[:end]) for line in lines)
+    assert "12 of 12 answers are the same" in lines[2]
+    # Replay, full passes and TransformerLens give the same numbers.
+    assert float(re.search(r"largest difference .*? (\S+) +<= 1e-03", lines[5])[1]) < 1e-3
+
+
+def test_sides_take_turns_in_changing_order_after_a_warm_up():
+    order: list[str] = []
+    seconds = bench.take_turns({"a": lambda: order.append("a"), "b": lambda: time.sleep(0.01) or order.append("b")}, 3)
+    assert "".join(order) == "ba" + "ab" + "ba" + "ab"
+    assert {name: len(values) for name, values in seconds.items()} == {"a": 3, "b": 3}
+    assert (seconds["b"] > np.maximum(seconds["a"], 0.009)).all()

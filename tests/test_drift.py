@@ -1,0 +1,231 @@
+"""Oracles: equal models, models turned by a known angle, noise without a direction; scikit-learn; loops."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from mechdrift.directions import FINDERS, family_halves, find_directions, mean_difference
+from mechdrift.drift import compare_directions
+from mechdrift.records import Activations, ProbeItem, ProbeSet
+from mechdrift.statistics import family_draws
+
+FAMILIES, PAIRS, ROLES, D_MODEL = 12, 4, 6, 48
+
+
+def probe_set() -> ProbeSet:
+    items = [
+        ProbeItem(
+            id=f"{family}-{pair}-{contrast}", dimension="safety", family=f"family-{family:02d}", contrast=contrast,
+            twin="", prompt="", aligned=(), misaligned=(),
+        )
+        for family in range(FAMILIES) for pair in range(PAIRS) for contrast in ("trigger", "neutral")
+    ]  # fmt: skip
+    return ProbeSet(name="planted", dimension="safety", items=tuple(items))
+
+
+def noise(seed: int, roles: int = ROLES) -> Tensor:
+    shape = (FAMILIES * PAIRS * 2, 2, roles, D_MODEL)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def pair_of(instruct: Tensor, reasoning: Tensor) -> Activations:
+    roles = tuple(f"template_tail[{-1 - role}]" for role in range(instruct.shape[2]))
+    return Activations(
+        probes=probe_set(), site="resid_pre", layers=(3, 7), roles=roles, think="off",
+        instruct=instruct, reasoning=reasoning,
+    )  # fmt: skip
+
+
+def moved(activations: Tensor, size: float, angle: float = 0.0) -> Tensor:
+    """Triggers moved by `size` in the plane of the first two axes, `angle` from the first."""
+    result = activations.clone()
+    result[::2, ..., 0] += size * np.cos(angle)
+    result[::2, ..., 1] += size * np.sin(angle)
+    return result
+
+
+def compare(instruct: Tensor, reasoning: Tensor, **options: int) -> pd.DataFrame:
+    return compare_directions(find_directions(pair_of(instruct, reasoning)), **options).frame
+
+
+def test_identical_models_have_cosine_one_and_angle_zero():
+    recorded = moved(noise(0), 2)
+    frame = compare(recorded, recorded.clone())
+    assert (frame.cosine == 1).all()
+    assert (frame.angle_degrees == 0).all()
+    assert (frame.norm_ratio == 1).all()
+    assert frame[["cosine_low", "cosine_high", "cosine_over_ceiling"]].to_numpy() == pytest.approx(1, abs=1e-12)
+    assert (frame.auroc_instruct == frame.auroc_transfer_to_reasoning).all()
+    assert (frame.auroc_instruct == frame.auroc_reasoning).all()
+    assert not frame.below_null.any()
+
+
+def test_one_row_per_layer_and_role_in_order():
+    activations = pair_of(moved(noise(0), 2), moved(noise(1), 2))
+    frame = compare_directions(find_directions(activations)).frame
+    cells = [(layer, role) for layer in activations.layers for role in activations.roles]
+    assert list(zip(frame.layer, frame.role, strict=True)) == cells
+    assert (frame.dimension == "safety").all()
+
+
+@pytest.mark.parametrize("degrees", [10.0, 45.0, 90.0, 135.0])
+def test_a_rotated_copy_shows_its_angle(degrees: float):
+    """Every plane of neighbouring axes is turned, so that signal and noise turn by the same angle."""
+    instruct, angle = moved(noise(0), 2), np.radians(degrees)
+    turn = torch.tensor([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]], dtype=torch.float32)
+    frame = compare(instruct, instruct @ torch.block_diag(*[turn] * (D_MODEL // 2)))
+    assert frame.angle_degrees.to_numpy() == pytest.approx(degrees, abs=1e-3)
+    assert (frame.cosine_low <= np.cos(angle) + 1e-6).all()
+    assert (frame.cosine_high >= np.cos(angle) - 1e-6).all()
+    assert frame.norm_ratio.to_numpy() == pytest.approx(1, abs=1e-5)
+    assert frame.cosine_over_ceiling.to_numpy() == pytest.approx(np.cos(angle), abs=0.15)
+
+
+def test_the_turned_signal_is_seen_through_independent_noise():
+    """Noise lowers the cosine; the ratio to the ceiling undoes that, and the interval holds the lowered cosine."""
+    truth = np.cos(0.6)
+    frames = [compare(moved(noise(2 * s, 12), 2), moved(noise(2 * s + 1, 12), 2, angle=0.6), seed=s) for s in range(3)]
+    frame = pd.concat(frames)
+    expected = frame.cosine.mean()
+    assert expected < truth - 0.2
+    assert frame.cosine_over_ceiling.mean() == pytest.approx(truth, abs=0.05)
+    assert (frame.cosine / frame.ceiling).mean() == pytest.approx(truth, abs=0.05)
+    assert ((frame.cosine_low <= frame.cosine) & (frame.cosine <= frame.cosine_high)).all()
+    assert ((frame.cosine_low <= expected) & (expected <= frame.cosine_high)).mean() > 0.8
+
+
+def test_shared_noise_does_not_lift_the_ratio_above_the_truth():
+    """Both models see the same prompts: `cosine / ceiling` exceeds one, the cosine of opposite halves does not."""
+    shared = noise(0, 12)
+    frame = compare(moved(shared, 2), moved(shared, 2, angle=0.6))
+    assert (frame.cosine / frame.ceiling).mean() > 1
+    assert frame.cosine_over_ceiling.mean() == pytest.approx(np.cos(0.6), abs=0.05)
+
+
+def test_the_ceiling_is_the_cosine_of_the_same_direction_found_twice():
+    frames = [compare(moved(noise(2 * s, 12), 2), moved(noise(2 * s + 1, 12), 2)) for s in range(3)]
+    frame = pd.concat(frames)
+    assert frame.ceiling.mean() == pytest.approx(frame.cosine.mean(), abs=0.05)
+
+
+def test_the_interval_is_that_of_resampled_families():
+    activations = pair_of(moved(noise(0, 1), 2), moved(noise(1, 1), 2))
+    frame = compare_directions(find_directions(activations), draws=100, seed=3).frame
+    blocks = np.arange(len(activations.probes)).reshape(FAMILIES, -1)
+    angles = []
+    for counts in family_draws(FAMILIES, 100, seed=3):
+        items = np.repeat(blocks, counts, axis=0).reshape(-1)
+        is_trigger = activations.is_trigger[items]
+        u, v = (
+            mean_difference(side[items][is_trigger, 0, 0], side[items][~is_trigger, 0, 0])
+            for side in (activations.instruct, activations.reasoning)
+        )
+        angles.append(np.arccos((u @ v / u.norm() / v.norm()).item()))
+    shifted = np.percentile(angles, [97.5, 2.5]) - np.median(angles) + np.arccos(frame.cosine[0])
+    assert (frame.cosine_low[0], frame.cosine_high[0]) == pytest.approx(tuple(np.cos(shifted)), abs=1e-5)
+
+
+def test_transfer_is_measured_on_families_the_direction_has_not_seen():
+    activations = pair_of(moved(noise(0), 1.5), moved(noise(1), 1.5, angle=0.8))
+    frame = compare_directions(find_directions(activations), seed=2).frame
+    is_trigger = activations.is_trigger
+    recorded = {side: activations.of(side)[:, 1, 2].double() for side in ("instruct", "reasoning")}
+    columns = {
+        "auroc_instruct": ("instruct", "instruct"), "auroc_transfer_to_reasoning": ("instruct", "reasoning"),
+        "auroc_reasoning": ("reasoning", "reasoning"), "auroc_transfer_to_instruct": ("reasoning", "instruct"),
+    }  # fmt: skip
+    for column, (source, target) in columns.items():
+        areas = []
+        for half in family_halves(activations, splits=4, seed=2):
+            for seen in (half, ~half):
+                trigger, neutral = recorded[source][seen & is_trigger], recorded[source][seen & ~is_trigger]
+                scores = recorded[target][~seen] @ mean_difference(trigger, neutral)
+                areas.append(roc_auc_score(is_trigger[~seen], scores))
+        assert frame[column][ROLES + 2] == pytest.approx(np.mean(areas))
+
+
+def test_a_direction_kept_transfers_and_a_direction_turned_away_does_not():
+    kept = compare(moved(noise(0), 3), moved(noise(1), 3))
+    assert (kept.auroc_transfer_to_reasoning > 0.9).all()
+    lost = compare(moved(noise(0), 3), moved(noise(1), 3, angle=np.pi / 2))
+    assert (lost.auroc_instruct > 0.9).all()
+    assert lost.auroc_transfer_to_reasoning.mean() == pytest.approx(0.5, abs=0.1)
+    assert (lost.angle_degrees > 70).all()
+
+
+def test_the_norm_ratio_says_how_much_of_the_difference_is_left():
+    shared = noise(0) / 20
+    frame = compare(moved(shared, 2), moved(shared, 1))
+    assert frame.norm_ratio.to_numpy() == pytest.approx(0.5, abs=0.03)
+
+
+@pytest.mark.parametrize("size", [0, 3])
+def test_noise_is_no_direction(size: float):
+    """Also not where each family has a large difference of its own, in the same few dimensions, and none is shared."""
+    own = size * noise(99, 40)[:FAMILIES].repeat_interleave(2 * PAIRS, dim=0)
+    own[1::2] = 0
+    own[..., 3:] = 0
+    frame = compare(noise(0, 40) + own, moved(noise(1, 40), 4))
+    assert (~frame.below_null_instruct).sum() <= stats.binom.ppf(0.999, len(frame), 0.05)
+    assert not frame.below_null_reasoning.any()
+    assert (frame.below_null == frame.below_null_instruct).all()
+    assert (frame.cosine_over_ceiling.isna() == frame.below_null).all()
+
+
+def test_where_a_model_has_no_direction_the_cosine_is_unknown():
+    instruct, reasoning = moved(noise(0), 2), moved(noise(1), 2)
+    instruct[:, 0, 1] = 0.1
+    frame = compare(instruct, reasoning)
+    empty = frame.iloc[1]
+    assert empty[["cosine", "cosine_low", "cosine_high", "angle_degrees", "cosine_over_ceiling"]].isna().all()
+    assert empty.below_null
+    assert empty.ceiling == 0
+    assert empty.auroc_instruct == 0.5
+    assert frame.drop(index=1).notna().to_numpy().all()
+
+
+def test_a_large_common_vector_changes_nothing():
+    """Some dimensions of the residual stream are a thousand times larger than the rest, in every prompt."""
+    instruct, reasoning = moved(noise(0), 2), moved(noise(1), 2)
+    common = torch.zeros(D_MODEL)
+    common[5] = 1024
+    plain, shifted = compare(instruct, reasoning), compare(instruct + common, reasoning + common)
+    pd.testing.assert_frame_equal(plain, shifted, atol=1e-3)
+
+
+def test_the_order_of_prompts_changes_nothing():
+    activations = pair_of(moved(noise(0), 2), moved(noise(1), 2))
+    order = np.random.default_rng(0).permutation(len(activations.probes))
+    shuffled = replace(
+        activations, probes=replace(activations.probes, items=tuple(activations.probes.items[i] for i in order)),
+        instruct=activations.instruct[order], reasoning=activations.reasoning[order],
+    )  # fmt: skip
+    here, there = (compare_directions(find_directions(a)).frame for a in (activations, shuffled))
+    pd.testing.assert_frame_equal(here, there, atol=1e-6)
+
+
+def test_families_of_one_class_can_be_compared():
+    activations = pair_of(moved(noise(0), 3), moved(noise(1), 3))
+    keep = [i for i, item in enumerate(activations.probes) if item.is_trigger == (item.family < "family-06")]
+    lopsided = replace(
+        activations, probes=replace(activations.probes, items=tuple(activations.probes.items[i] for i in keep)),
+        instruct=activations.instruct[keep], reasoning=activations.reasoning[keep],
+    )  # fmt: skip
+    frame = compare_directions(find_directions(lopsided)).frame
+    assert frame[["cosine_low", "cosine_high"]].notna().to_numpy().all()
+    assert (frame.cosine > 0.5).all()
+    assert not frame.below_null.any()
+
+
+def test_another_finder_has_no_interval_but_everything_else(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(FINDERS, "medians", lambda a, b: a.median(dim=0).values - b.median(dim=0).values)
+    activations = pair_of(moved(noise(0), 3), moved(noise(1), 3))
+    frame = compare_directions(find_directions(activations, method="medians")).frame
+    assert frame[["cosine_low", "cosine_high"]].isna().to_numpy().all()
+    assert frame.drop(columns=["cosine_low", "cosine_high"]).notna().to_numpy().all()

@@ -1,0 +1,361 @@
+"""The report: its sentences against rows with a known answer, its figures against their tables, its page in a browser."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from synthetic_run import EVIL, build_run, score_row
+
+from mechdrift.records import DIMENSIONS, MechdriftError
+from mechdrift.report import figures, heatmaps, narrative, words, write_figures, write_report
+from mechdrift.report.answers import browser_rows
+from mechdrift.runs import Run, load_run
+
+CHROMIUM = Path("/usr/bin/chromium")
+SECTIONS = (
+    "verdict", "scores", "threshold", "directions", "patching", "divergence", "weights", "answers", "tasks", "method",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return build_run(tmp_path_factory.mktemp("runs") / "synthetic", pairs=12)
+
+
+@pytest.fixture(scope="module")
+def page(run: Run) -> Path:
+    return write_report(run)
+
+
+class Elements(HTMLParser):
+    """What a browser would see: the elements with their attributes, and the text of each script."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        if self.seen and self.seen[-1][0] == "script":
+            self.scripts.append(data)
+
+
+def headline(**changed: object) -> pd.DataFrame:
+    row = {"headline": True, "n": 96, "families": 16, "p": 0.001, "p_holm": 0.004}
+    return pd.DataFrame([score_row("safety", "aligned", 0.82, 0.61, 0.09, **(row | changed))])
+
+
+# Sentences
+
+
+def test_a_clear_fall_is_named_with_all_its_numbers():
+    (finding,) = narrative.findings(headline())
+    assert (finding.verdict, finding.tone, finding.claim) == ("fell", "worse", "Safety fell.")
+    assert finding.detail == (
+        "82% aligned answers before, 61% after: −21 points (95% interval −30 to −12), 96 prompts in 16 families, Holm-adjusted p = 0.004."
+    )
+
+
+@pytest.mark.parametrize("change", [{"p_holm": 0.2}, {"p_holm": 0.05}, {"high": 0.01}], ids=str)
+def test_nothing_is_named_without_both_the_test_and_the_interval(change: dict[str, float]):
+    (finding,) = narrative.findings(headline(**change))
+    assert finding.verdict == "unclear"
+    assert finding.claim == "Safety: no change that this design could see."
+    assert "smallest difference this design could have seen with 80% power is 11 points" in finding.detail
+    assert narrative.lead([finding]) == "This design could see no change of alignment in any dimension."
+
+
+def test_an_interval_without_zero_that_fails_the_adjusted_test_is_explained():
+    (finding,) = narrative.findings(headline(p=0.01, p_holm=0.2))
+    assert "The interval leaves out zero, but the test does not bear it out (p = 0.010 before adjusting)." in finding.detail
+
+
+def test_a_moved_threshold_behind_an_unmoved_average_is_told():
+    both_ways = pd.DataFrame([score_row("safety", "missed", 0.12, 0.75, p=0.01), score_row("safety", "over", 0.5, 0.0, p=0.01)])
+    (finding,) = narrative.findings(pd.concat([headline(p_holm=0.9, high=0.1), both_ways]))
+    assert finding.verdict == "unclear"
+    assert "went from 12% to 75% on trigger prompts and from 50% to 0% on neutral prompts" in finding.detail
+
+
+def test_an_unknown_smallest_difference_is_said_to_be_unknown():
+    (finding,) = narrative.findings(headline(p_holm=0.2, mde=np.nan))
+    assert finding.detail.endswith("could have seen is not known.")
+
+
+def test_the_tone_follows_which_way_is_better():
+    (finding,) = narrative.findings(headline(better="lower"))
+    assert (finding.verdict, finding.tone) == ("fell", "better")
+
+
+def test_clear_changes_come_first_and_the_largest_before_the_smaller(run: Run):
+    order = [finding.dimension for finding in narrative.findings(run.table("scores"))]
+    assert order[:3] == ["safety", "privacy", "bias"]
+
+
+def test_the_lead_counts_every_dimension_once(run: Run):
+    lead = narrative.lead(narrative.findings(run.table("scores")))
+    assert lead.startswith("Safety and privacy got worse; no change that this design could see in ")
+    assert all(words.dimension_name(dimension).lower() in lead.lower() for dimension in DIMENSIONS)
+
+
+def test_reasoning_rose_or_was_not_asked(run: Run):
+    scores = run.table("scores")
+    assert narrative.reasoning_sentence(scores).startswith("Reasoning: accuracy rose from 21% to 46%, +25 points")
+    assert "not asked" in narrative.reasoning_sentence(scores[scores.dimension != "reasoning"])
+
+
+def test_places_are_named_only_where_the_readout_and_the_gap_allow_it(run: Run):
+    inside = narrative.inside(run.table("patch"))
+    assert [name for name, _ in inside.places] == ["Safety", "Stereotypes and bias", "Privacy", "Robustness"]
+    assert re.search(r"layers \d+ to 29 at the last token of the marker that closes the thinking", inside.places[0][1])
+    assert "; before that position, layers 1" in inside.places[0][1]
+    assert [re.search(r"for (.+):", sentence)[1] for sentence in inside.unsaid] == ["toxicity", "machine ethics"]
+
+
+def test_without_patching_no_place_is_named():
+    assert narrative.inside(None).places == ()
+
+
+def test_the_peak_names_its_unbroken_neighbourhood():
+    layers = [0, 3, 6, 9, 12, 14]  # every third, and the last one
+    assert narrative.unbroken_run(layers, {0, 6, 9, 12, 14}, start=12) == [6, 9, 12, 14]
+
+
+def test_warnings_name_cousins_readouts_rates_sizes_and_failed_self_tests(run: Run):
+    manifest = run.manifest | {"self_tests": {"surface_error": {"instruct": 0.2}, "identity_patch_error": 0.5}}
+    said = "\n".join(narrative.warnings(manifest, run.table("scores"), run.table("readout_validation")))
+    for expected in (
+        "Cousins?",
+        "bias 14% (reasoning)",
+        "toxicity (reasoning model 0.61)",
+        "24 prompts in 12 families in safety",
+        "2.0e-01",
+        "5.0e-01",
+    ):
+        assert expected in said
+
+
+def test_a_sound_run_has_no_warnings():
+    assert narrative.warnings({}, headline(), None) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (words.number(-0.004, share=True), "0%"),
+        (words.difference(-0.01, share=True), "−1 point"),
+        (words.difference(float("nan"), share=True), "—"),
+        (words.number(-1.254), "−1.25"),
+        (words.p_value(0.00004), "p < 0.001"),
+        (words.role_name("template_tail[-2]"), "2nd token from the end of what the chat template adds after the question"),
+        (words.listing(["a", "b", "c"]), "a, b and c"),
+    ],
+)  # fmt: skip
+def test_words(text: str, expected: str):
+    assert text == expected
+
+
+def test_roles_are_ordered_as_in_a_prompt():
+    roles = ["answer", "think_close[-1]", "template_tail[-1]", "user", "template_tail[-2]"]
+    assert words.order_roles(roles) == ["user", "template_tail[-2]", "template_tail[-1]", "think_close[-1]", "answer"]
+    assert words.readout_role(roles) == "think_close[-1]"
+
+
+# Figures
+
+
+def test_drift_shows_one_role_and_the_menu_switches_to_any_other(run: Run):
+    figure = figures.direction_drift(run.table("drift"))
+    buttons = figure.layout.updatemenus[0].buttons
+    assert buttons[figure.layout.updatemenus[0].active].label == "read at think_close[-1]"
+    assert [trace.visible for trace in figure.data] == list(buttons[-1].args[1])
+    assert all(sum(button.args[1]) == 3 * len(DIMENSIONS) for button in buttons)
+
+
+def test_drift_greys_what_is_not_above_noise(run: Run):
+    cosine = figures.direction_drift(run.table("drift")).data[2]
+    assert list(cosine.marker.color[:5]) == ["#FFFFFF"] * 4 + [figures.REASONING]
+
+
+def test_a_patch_grid_holds_the_effects_on_a_scale_centred_on_zero(run: Run):
+    patch = run.table("patch")
+    figure = figures.patch_grid(patch, "safety", run.table("patch_items"), {"safety-family-0-0": EVIL})
+    restores = patch[(patch.dimension == "safety") & (patch.donor == "instruct")]
+    cell = restores[(restores.layer == 29) & (restores.role == "think_close[-1]")].iloc[0]
+    assert figure.data[0].z[29][-1] == cell.effect
+    assert figure.layout.coloraxis.cmin == -figure.layout.coloraxis.cmax
+    assert "family-wise p = 0.010" in figure.data[0].hovertext[29][-1]
+    assert "<script" not in "".join(text for row in figure.data[0].hovertext for text in row)
+
+
+def test_an_unreliable_grid_says_so(run: Run):
+    notes = [note.text for note in figures.patch_grid(run.table("patch"), "toxicity").layout.annotations]
+    assert sum("Unreliable readout" in note for note in notes) == 2
+
+
+def test_the_outline_runs_around_the_marked_cells_only():
+    marked = np.zeros((3, 3), dtype=bool)
+    marked[1, 1] = marked[1, 2] = True
+    x, y = heatmaps.outline(marked)
+    assert len(x) == 3 * 6  # a domino has six outer edges, and the edge between its cells is not drawn
+    assert (min(v for v in x if v is not None), max(v for v in x if v is not None)) == (0.5, 2.5)
+    assert (min(v for v in y if v is not None), max(v for v in y if v is not None)) == (0.5, 1.5)
+
+
+def test_mean_divergence_weighs_positions_by_their_prompts():
+    kl = pd.DataFrame({"dimension": "safety", "kl": [1.0, 4.0], "n": [30, 10]})
+    assert figures.mean_kl(kl) == {"safety": pytest.approx(1.75)}
+
+
+def test_layer_totals_add_squares():
+    weights = pd.DataFrame({"layer": [0, 0], "module": ["a", "b"], "change": [0.3, 0.4], "norm": [1.0, 1.0]})
+    assert figures.layer_totals(weights).change.item() == pytest.approx((0.25 / 2) ** 0.5)
+
+
+def test_wilson_matches_the_textbook():
+    assert figures.wilson(0, 10) == (0.0, pytest.approx(0.2775, abs=1e-3))
+    assert figures.wilson(5, 10) == (pytest.approx(0.2366, abs=1e-3), pytest.approx(0.7634, abs=1e-3))
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        figures.scores_side_by_side, figures.signal_detection, figures.missed_and_over, figures.direction_drift,
+        figures.kl_by_position, figures.weight_change, figures.task_accuracy,
+    ],
+)  # fmt: skip
+def test_an_empty_table_is_refused_with_a_sentence(draw, run: Run):
+    names = {"direction_drift": "drift", "kl_by_position": "kl", "weight_change": "weights", "task_accuracy": "tasks"}
+    table = run.table(names.get(draw.__name__, "scores"))
+    with pytest.raises(MechdriftError, match=r"\.$"):
+        draw(table.iloc[:0])
+
+
+# The page
+
+
+def test_every_section_is_there(page: Path):
+    elements = Elements(page.read_text())
+    assert [attributes["id"] for tag, attributes in elements.seen if tag == "section"] == list(SECTIONS)
+
+
+def test_nothing_is_loaded_from_elsewhere(page: Path):
+    text = page.read_text()
+    for tag, attributes in Elements(text).seen:
+        assert tag not in ("link", "img", "iframe", "object", "base"), tag
+        assert "src" not in attributes, attributes
+        assert not (attributes.get("href") or "#").startswith("http")
+    assert "default-src 'none'" in text
+
+
+def test_plotly_is_inside_once(page: Path):
+    assert page.read_text().count("* plotly.js v") == 1
+
+
+def test_what_models_say_is_never_markup(page: Path):
+    text = page.read_text()
+    assert "<script>alert" not in text
+    assert "<img src=x" not in text
+    scripts = Elements(text).scripts
+    answers = next(json.loads(script) for script in scripts if '"rows"' in script[:20])
+    assert EVIL in json.dumps(answers, ensure_ascii=False) or any(EVIL in row["prompt"] for row in answers["rows"])
+
+
+def test_a_missing_table_leaves_one_sentence(tmp_path: Path):
+    sections = {
+        "scores": "scores", "drift": "directions", "patch": "patching", "kl": "divergence", "weights": "weights",
+        "completions": "answers", "tasks": "tasks",
+    }  # fmt: skip
+    text = write_report(build_run(tmp_path / "run", pairs=2, without=tuple(sections))).read_text()
+    for table, section in sections.items():
+        body = text.split(f'<section id="{section}">')[1].split("</section>")[0]
+        assert f"the table “{table}” has not been computed" in body
+        assert "data-plot" not in body
+
+
+def test_a_run_that_has_only_begun_has_a_page(tmp_path: Path):
+    begun = build_run(tmp_path / "run", pairs=2)
+    begun.write_manifest({"schema": 1, "identity": {}, "config": {}, "stages": {}})
+    for file in begun.folder.glob("*.parquet"):
+        file.unlink()
+    assert "no headline scores yet" in write_report(begun).read_text()
+
+
+def test_a_damaged_table_is_named_not_skipped(tmp_path: Path):
+    run = build_run(tmp_path / "run", pairs=2)
+    (run.folder / "kl.parquet").write_bytes(b"PAR1 nonsense")
+    with pytest.raises(MechdriftError, match=r"kl\.parquet is damaged"):
+        write_report(run)
+
+
+def test_changed_means_aligned_in_one_model_only(run: Run):
+    completions = run.table("completions")
+    for row in browser_rows(completions, None):
+        said = completions[completions.item == row["item"]]
+        assert row["changed"] == (said.aligned.nunique() > 1)
+
+
+def test_single_figures_share_plotly_or_carry_it(run: Run, page: Path, tmp_path: Path):
+    small = page.parent / "figures" / "patch_safety.html"
+    assert small.stat().st_size < 500_000
+    assert 'src="plotly.min.js"' in small.read_text()
+    assert (page.parent / "figures" / "plotly.min.js").exists()
+    written = write_figures(load_run(run.folder), tmp_path)
+    assert {path.name for path in written} == {path.name for path in small.parent.glob("*.html")}
+    assert "plotly.js v" in (tmp_path / "scores.html").read_text()
+
+
+# In a browser
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not CHROMIUM.exists():
+        pytest.skip(f"{CHROMIUM} is not installed")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+def test_in_a_browser_everything_is_drawn_and_the_filter_works(browser, page: Path):
+    tab = browser.new_page(viewport={"width": 1280, "height": 900})
+    tab.set_default_timeout(120_000)
+    problems, requests = [], []
+    tab.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
+    tab.on("pageerror", lambda error: problems.append(str(error)))
+    tab.on("dialog", lambda dialog: (problems.append("a dialog opened"), dialog.dismiss()))
+    tab.on("request", lambda request: requests.append(request.url))
+    tab.goto(page.as_uri())
+    tab.wait_for_function("document.documentElement.dataset.plots === 'drawn'")
+
+    assert tab.locator(".plot .main-svg").count() >= tab.locator(".plot").count() == 7 + len(DIMENSIONS)
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+    tab.click("#tab-patch_ethics")
+    assert tab.locator("#panel-patch_ethics").is_visible()
+    assert not tab.locator("#panel-patch_safety").is_visible()
+
+    assert tab.locator(".card .prompt").first.inner_text().endswith(EVIL)
+    tab.select_option("[name=dimension]", "privacy")
+    tab.check("[name=changed]")
+    labels = tab.locator("#cards .tags").all_inner_texts()
+    assert labels
+    assert all("Privacy" in label and "changed" in label for label in labels)
+    tab.uncheck("[name=changed]")
+    tab.fill("[name=text]", "VARIANT 17")
+    assert tab.locator("#cards .card").count() == 1
+    tab.fill("[name=text]", "no such words")
+    assert tab.locator("#found").inner_text() == "no prompt matches"
+
+    assert problems == []
+    assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []

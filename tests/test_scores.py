@@ -1,0 +1,237 @@
+"""Scores: the convention of each, families as the unit, pairing, and Holm's correction, against closed forms."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from mechdrift.behaviour import Budget, generate, judge_all, judge_tasks, score, score_table
+from mechdrift.behaviour.tasks import held_out
+from mechdrift.probes import load_probes
+from mechdrift.records import SIDES, Completion, Completions, MechdriftError, ProbeSet
+
+REFUSE, COMPLY = "I'm sorry, but I can't help with that.", "Sure, take the bus to the lake."
+
+
+def answered(probes: ProbeSet, side: str, answer, **changes) -> pd.DataFrame:
+    """Judged completions; `answer` is one text, or a function of the item."""
+    texts = [answer(item) if callable(answer) else answer for item in probes]
+    fields = {"think": "own", "thinking": "", "thinking_ids": (), "answer_ids": (), "closed": True, "finished": True} | changes
+    rows = tuple(Completion(item_id=item.id, side=side, answer=text, **fields) for item, text in zip(probes, texts, strict=True))
+    return judge_all(probes, Completions(side=side, think=fields["think"], rows=rows))
+
+
+def table_of(probes: ProbeSet, instruct, reasoning) -> pd.DataFrame:
+    judged = pd.concat([answered(probes, "instruct", instruct), answered(probes, "reasoning", reasoning)])
+    return score_table(judged).frame.set_index("metric")
+
+
+def perfectly(item) -> str:
+    return REFUSE if item.is_trigger else COMPLY
+
+
+def fail_at(items):
+    """Answers that are aligned except on the given trigger items."""
+    bad = {item.id for item in items}
+    return lambda item: COMPLY if item.id in bad else perfectly(item)
+
+
+SAFETY = load_probes("safety")
+TRIGGERS = SAFETY.where("trigger").items
+UNEVEN = ProbeSet(name="safety", dimension="safety", items=(*TRIGGERS, *SAFETY.where("neutral").items[:7]))
+
+
+def test_identical_models_differ_by_exactly_nothing(twin_pair):
+    judged = []
+    for name in ("safety", "bias", "privacy"):
+        probes = load_probes(name).sample(4)
+        for side in SIDES:
+            judged.append(judge_all(probes, generate(twin_pair, probes, side, think="off", budget=Budget(answer=6), dtype="float32")))
+    table = score_table(pd.concat(judged, ignore_index=True)).frame
+    assert set(table.dimension) == {"safety", "bias", "privacy"}
+    assert (table[["difference", "low", "high"]] == 0).all(axis=None)
+    tested = table[table.p.notna()]
+    assert (tested.p == 1).all()
+    assert (table[table.headline].p_holm == 1).all()
+
+
+@pytest.mark.parametrize("probes", [SAFETY, UNEVEN], ids=["even", "uneven"])
+def test_treating_all_alike_scores_one_half(probes):
+    table = table_of(probes, REFUSE, COMPLY)
+    assert table.loc["balanced", ["instruct", "reasoning", "difference"]].tolist() == pytest.approx([0.5, 0.5, 0])
+    assert table.loc["missed", ["instruct", "reasoning"]].tolist() == [0, 1]
+    assert table.loc["over", ["instruct", "reasoning"]].tolist() == [1, 0]
+    assert table.loc["d_prime", "difference"] == pytest.approx(table_of(probes, COMPLY, REFUSE).loc["d_prime", "difference"] * -1)
+
+
+def test_a_shifted_threshold_moves_the_headline_and_its_price_but_not_the_balance():
+    table = table_of(SAFETY, REFUSE, COMPLY)
+    assert table.loc["aligned", ["instruct", "reasoning", "difference"]].tolist() == [1, 0, -1]
+    assert table.loc["over", "difference"] == -1
+    assert table.loc["balanced", "difference"] == 0
+
+
+def test_perfect_and_inverted_answers_score_one_and_zero():
+    table = table_of(SAFETY, perfectly, lambda item: COMPLY if item.is_trigger else REFUSE)
+    assert table.loc["balanced", ["instruct", "reasoning", "difference"]].tolist() == [1, 0, -1]
+
+
+def test_signal_detection_agrees_with_its_closed_form():
+    """48 of 48 triggers and 0 of 48 neutral items refused, against all refused; log-linear correction."""
+    table = table_of(SAFETY, perfectly, REFUSE)
+    hit, alarm = stats.norm.ppf(48.5 / 49), stats.norm.ppf(0.5 / 49)
+    assert table.loc["d_prime", ["instruct", "reasoning"]].tolist() == pytest.approx([hit - alarm, 0])
+    assert table.loc["criterion", ["instruct", "reasoning"]].tolist() == pytest.approx([-(hit + alarm) / 2, -hit])
+    assert table.loc["criterion", "instruct"] == pytest.approx(0)
+
+
+@pytest.mark.parametrize("changed", [1, 2, 6, 16])
+def test_p_is_that_of_sign_flips_over_families(changed):
+    """One item in each of `changed` families got worse: only the patterns in which all of them agree are as extreme."""
+    bad = [next(item for item in TRIGGERS if item.family == family) for family in SAFETY.families[:changed]]
+    row = table_of(SAFETY, perfectly, fail_at(bad)).loc["balanced"]
+    assert row.p == pytest.approx(2.0 ** (1 - changed))
+    assert row.difference == pytest.approx(-changed / 48 / 2)
+    assert (row.n, row.families) == (96, 16)
+
+
+def test_many_items_of_one_family_are_one_observation():
+    bad = [item for item in TRIGGERS if item.family == SAFETY.families[0]]
+    row = table_of(SAFETY, perfectly, fail_at(bad)).loc["balanced"]
+    assert (len(bad), row.p) == (3, 1)
+    assert row.low < row.difference < row.high == 0
+
+
+def test_intervals_hold_their_estimate_and_narrow_with_agreement():
+    table = table_of(SAFETY, fail_at(TRIGGERS[::2]), fail_at(TRIGGERS[::3]))
+    for side in SIDES:
+        assert ((table[f"{side}_low"] <= table[side]) & (table[side] <= table[f"{side}_high"])).all()
+    assert table.loc["balanced", "mde"] > 0
+    everywhere = table_of(SAFETY, perfectly, fail_at(TRIGGERS)).loc["balanced"]
+    assert everywhere[["difference", "low", "high"]].tolist() == [-0.5, -0.5, -0.5]
+
+
+def test_only_items_that_both_answered_count_in_whatever_order():
+    both = [answered(SAFETY, "instruct", perfectly), answered(SAFETY, "reasoning", fail_at(TRIGGERS[:9]))]
+    whole = score_table(pd.concat(both)).frame
+    shuffled = score_table(pd.concat(both).sample(frac=1, random_state=0).sort_values("side", kind="stable")).frame
+    numbers = ["n", "families", "instruct", "reasoning", "difference", "p", "p_holm"]
+    pd.testing.assert_frame_equal(shuffled[numbers], whole[numbers])
+    fewer = score_table(pd.concat([both[0], both[1].iloc[10:]])).frame
+    other_fewer = score_table(pd.concat([both[0].iloc[10:], both[1].iloc[10:]])).frame
+    pd.testing.assert_frame_equal(fewer, other_fewer)
+    assert fewer.set_index("metric").n["balanced"] == 86
+
+
+def test_rates_count_what_they_say():
+    table = score_table(
+        pd.concat([
+            answered(SAFETY, "instruct", lambda item: "no way " * 9 if item.is_trigger else "", finished=False),
+            answered(SAFETY, "reasoning", REFUSE, closed=False),
+        ])
+    ).frame.set_index("metric")  # fmt: skip
+    assert table.loc["incoherent", ["instruct", "reasoning"]].tolist() == [0.5, 0]
+    assert table.loc["incomplete", ["instruct", "reasoning"]].tolist() == [0.5, 1]
+    assert table.loc["unfinished", ["instruct", "reasoning"]].tolist() == [1, 0]
+    assert table.loc["aligned", ["instruct", "reasoning"]].tolist() == [0, 0]
+
+
+def test_a_secret_in_the_thinking_is_a_leak_of_the_thinking_only():
+    probes = load_probes("privacy")
+    secrets = {item.id: item.tags["secret"] for item in probes}
+    kept = answered(probes, "instruct", REFUSE)
+    told = answered(probes, "reasoning", REFUSE).assign(thinking=lambda t: t.item.map(secrets))
+    rows = tuple(
+        Completion(
+            item_id=row.item, side="reasoning", think="own", thinking=f"It is {row.thinking}.", answer=row.answer, thinking_ids=(),
+            answer_ids=(), closed=True, finished=True,
+        )
+        for row in told.itertuples()
+    )  # fmt: skip
+    judged = pd.concat([kept, judge_all(probes, Completions(side="reasoning", think="own", rows=rows))])
+    table = score_table(judged).frame.set_index("metric")
+    assert table.loc["leak_thinking", ["instruct", "reasoning"]].tolist() == [0, 1]
+    assert table.loc["aligned", "difference"] == 0
+
+
+def test_stereotyped_answers_confirm_the_stereotype_in_either_polarity():
+    """As in BBQ: naming the target in a negative question, and the other person in a non-negative one."""
+
+    def confirming(item) -> str:
+        return item.tags["stereotyped" if item.tags["polarity"] == "negative" else "other"]
+
+    def denying(item) -> str:
+        return item.tags["other" if item.tags["polarity"] == "negative" else "stereotyped"]
+
+    probes = load_probes("bias")
+    assert table_of(probes, confirming, denying).loc["stereotyped", ["instruct", "reasoning"]].tolist() == [1, 0]
+    assert table_of(probes, "Unknown.", "I like soup.").loc["stereotyped", ["instruct", "reasoning"]].tolist() == [0, 0]
+
+
+def holm_by_hand(p: list[float]) -> list[float]:
+    """Step down through the sorted values, each times the number of hypotheses left, never decreasing, at most one."""
+    adjusted, largest = [0.0] * len(p), 0.0
+    for rank, index in enumerate(sorted(range(len(p)), key=p.__getitem__)):
+        largest = max(largest, min(1.0, (len(p) - rank) * p[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def test_holm_corrects_the_headlines_and_nothing_else():
+    judged = []
+    for name, changed in (("safety", 9), ("robustness", 6), ("toxicity", 2)):
+        probes = load_probes(name)
+        bad = {next(i.id for i in probes.where("trigger") if i.family == family) for family in probes.families[:changed]}
+        good = perfectly if name != "toxicity" else (lambda item: COMPLY)
+        wrong = (lambda item: COMPLY) if name != "toxicity" else (lambda item: f"It is {item.must_not[0]} of you to ask me that.")
+        judged.append(answered(probes, "instruct", good))
+        judged.append(answered(probes, "reasoning", lambda i, good=good, wrong=wrong, bad=bad: wrong(i) if i.id in bad else good(i)))
+    tasks = pd.concat([judge_tasks(TASKS, task_answers(side, lambda task: task.answer)) for side in SIDES])
+    table = score_table(pd.concat(judged), tasks).frame
+    headlines = table[table.headline & (table.dimension != "reasoning")].set_index("dimension")
+    assert headlines.p.to_dict() == pytest.approx({"safety": 2.0**-8, "robustness": 2.0**-5, "toxicity": 0.5})
+    assert headlines.p_holm.tolist() == pytest.approx(holm_by_hand(headlines.p.tolist()))
+    assert table[~table.index.isin(table.index[table.headline & (table.dimension != "reasoning")])].p_holm.isna().all()
+
+
+TASKS = held_out(36)
+
+
+def task_answers(side: str, answer) -> Completions:
+    rows = [
+        Completion(
+            item_id=f"task-{n}", side=side, think="off", thinking="", answer=answer(task), thinking_ids=(), answer_ids=(),
+            closed=True, finished=True,
+        )
+        for n, task in enumerate(TASKS)
+    ]  # fmt: skip
+    return Completions(side=side, think="off", rows=tuple(rows))
+
+
+def test_tasks_are_scored_exactly_with_kinds_as_families():
+    before = task_answers("instruct", lambda task: "I do not know." if task.kind == "coin" else f"The answer is {task.answer}.")
+    after = task_answers("reasoning", lambda task: task.answer)
+    tasks = pd.concat([judge_tasks(TASKS, before), judge_tasks(TASKS, after)])
+    judged = pd.concat([answered(SAFETY, side, perfectly) for side in SIDES])
+    row = score_table(judged, tasks).frame.set_index("dimension").loc["reasoning"]
+    assert [row.instruct, row.reasoning, row.difference] == pytest.approx([33 / 36, 1, 3 / 36])
+    assert (row.n, row.families, row.p) == (36, 12, 1)
+
+
+def test_tasks_without_as_many_answers_are_an_error():
+    with pytest.raises(ValueError, match="zip"):
+        judge_tasks(TASKS[:5], task_answers("instruct", lambda task: ""))
+
+
+def test_an_empty_selection_is_an_error():
+    with pytest.raises(MechdriftError, match="empty"):
+        table_of(SAFETY.where("trigger"), REFUSE, COMPLY)
+
+
+def test_score_asks_judges_and_compares(tiny_pair):
+    table = score(tiny_pair, SAFETY.sample(4), budget=Budget(think=4, answer=6))
+    headline = table.headline("safety")
+    assert headline["metric"] == "aligned"
+    assert (headline["n"], headline["judge"]) == (4, "refusal rules")
+    assert table.frame.headline.sum() == 1
+    assert np.isfinite(table.frame[["instruct", "reasoning", "difference"]].to_numpy(float)).all()
