@@ -218,8 +218,6 @@ class _Audit:
         self.pair.close(default_dtype_for_generation())
         self.run.write_table("completions", pd.concat(judged, ignore_index=True))
         self.run.write_table("tasks", pd.concat(solved, ignore_index=True))
-        for side in SIDES:
-            (self.run.folder / f"answers-{side}.partial.jsonl").unlink(missing_ok=True)
         return {}
 
     def compute_scores(self) -> dict[str, Any]:

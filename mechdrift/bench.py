@@ -31,10 +31,9 @@ from mechdrift.hooks import edit, record
 from mechdrift.pairs import LanguageModel, Pair, default_dtype_for_generation, load_pair
 from mechdrift.patching import patch
 from mechdrift.patching.grid import DEFAULT_ROLES as PATCHED_ROLES
-from mechdrift.patching.grid import IDENTITY_TOLERANCE
 from mechdrift.probes import Renderer, load_probes, render_items
 from mechdrift.readouts import make_readout
-from mechdrift.records import ProbeSet
+from mechdrift.records import ROUNDING, ProbeSet
 
 PAIR = "smollm2-sft"
 TWINS = 6  # twin pairs that are recorded and answered
@@ -185,7 +184,7 @@ def bench_patching(pair: Pair, probes: ProbeSet, rounds: int) -> list[Measuremen
         ),
         Measurement(
             what="patching: largest difference of their readouts", value=difference, low=difference, high=difference,
-            target=f"<= {IDENTITY_TOLERANCE:.0e}", n=f"{swept} cells",
+            target=f"<= {ROUNDING:.0e}", n=f"{swept} cells",
         ),
     ]  # fmt: skip
 

@@ -36,6 +36,8 @@ own thinking; `donor`: the other model's thinking, teacher-forced."""
 Role = Literal["system", "user", "template_tail", "think_open", "think", "think_close", "answer"]
 ROLES: tuple[Role, ...] = ("system", "user", "template_tail", "think_open", "think", "think_close", "answer")
 
+ROUNDING = 1e-3  # log-odds: sums in another order, in float32, differ by about 1e-5, and by more in wide models
+
 RefusalLabel = Literal["compliance", "partial", "refusal", "incoherent", "incomplete"]
 
 
@@ -251,9 +253,10 @@ class PatchGrid:
 
     @property
     def gap_is_noise(self) -> bool:
-        """Whether the mean gap lies within two standard errors of zero, taking families as the unit."""
+        """Whether the mean gap is rounding, or lies within two standard errors of zero, taking families as the unit."""
         means = pd.Series(self.gap).groupby(self.families).mean().to_numpy()
-        return len(means) < 2 or bool(abs(means.mean()) <= 2 * means.std(ddof=1) / np.sqrt(len(means)))
+        error = means.std(ddof=1) / np.sqrt(len(means)) if len(means) > 1 else np.inf
+        return bool(abs(means.mean()) <= max(ROUNDING, 2 * error))
 
     @property
     def recovery(self) -> Float[np.ndarray, "layer role"]:

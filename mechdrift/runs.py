@@ -76,11 +76,16 @@ class Run:
         return self.folder / file_name
 
     def finish(self, stage: str, seconds: float, files: tuple[str, ...] = (), **facts: Any) -> None:
-        """Record a finished stage: its time, its files' hashes, and facts to keep in the manifest."""
+        """Record a finished stage: its time, its files' hashes, and facts to keep in the manifest.
+
+        What the stage had kept of its unfinished work (`<stage>-*.partial.*`) goes only then: a kill before loses nothing.
+        """
         manifest = self.manifest
         manifest["stages"][stage] = {"seconds": round(seconds, 2), "files": {file: sha256(self.folder / file) for file in files}}
         manifest.update(facts)
         self.write_manifest(manifest)
+        for partial in self.folder.glob(f"{stage}-*.partial.*"):
+            partial.unlink()
 
     def forget(self, stages: Collection[str]) -> None:
         """Take stages off the list of finished ones, because they or what they read will be made again."""

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, field, replace
 from itertools import count
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -70,10 +71,22 @@ def test_every_end_token_of_a_model_ends_its_answers(tmp_path):
 
 
 @dataclass
+class _Cache:
+    """Where the prompts end, and how many rows are left."""
+
+    start: int
+    rows: int = 0
+
+    def batch_select_indices(self, keep: torch.Tensor) -> None:
+        self.rows = len(keep)
+
+
+@dataclass
 class Script:
     """Stands in for `model.generate`: writes what is scripted for each prompt, token by token, with the real stopping rules.
 
-    `lines` maps a prompt to (thinking, answer). A row that ended is padded with junk until all have ended.
+    `lines` maps a prompt to (thinking, answer). A row that ended is padded with junk until all have ended. A call that brings a
+    cache goes on where the last one stopped, and is counted with it.
     """
 
     loaded: LanguageModel
@@ -82,16 +95,20 @@ class Script:
     calls: int = 0
     kill_at: int = 0
 
-    def generate(self, ids, *, attention_mask, max_new_tokens, pad_token_id, eos_token_id, stopping_criteria, do_sample, **_):
-        self.calls += 1
+    def generate(
+        self, ids, *, attention_mask, past_key_values, max_new_tokens, pad_token_id, eos_token_id, stopping_criteria, do_sample, **_
+    ):  # fmt: skip
+        cache = past_key_values or _Cache(start=ids.shape[1])
+        self.calls += past_key_values is None
         if self.calls == self.kill_at:
             raise KeyboardInterrupt
         assert not do_sample
+        assert not past_key_values or cache.rows == len(ids)  # the cache was cut down with the rows
         encode = self.loaded.tokenizer.encode
         texts = [self.loaded.tokenizer.decode(row[mask.bool()]) for row, mask in zip(ids, attention_mask, strict=True)]
-        self.prefixes += texts
+        self.prefixes += texts if past_key_values is None else []
         part = 0 if stopping_criteria else 1
-        scripts = [encode(self.line(text)[part], add_special_tokens=False) for text in texts]
+        scripts = [encode(self.line(text)[part], add_special_tokens=False)[ids.shape[1] - cache.start :] for text in texts]
         done = torch.zeros(len(ids), dtype=torch.bool)
         for step in range(max_new_tokens):
             column = [pad_token_id if over else script[step] for script, over in zip(scripts, done, strict=True)]
@@ -101,7 +118,7 @@ class Script:
                 done |= criterion(ids, None)
             if done.all():
                 break
-        return ids
+        return SimpleNamespace(sequences=ids, past_key_values=cache)
 
     def line(self, text: str) -> tuple[str, str]:
         return next(line for prompt, line in self.lines.items() if f"user\n{prompt}<|im_end|>" in text)

@@ -138,7 +138,7 @@ def test_a_model_patched_with_itself_does_not_change(twin_pair):
         grid = patch(twin_pair, make_probes(4), engine=engine)
         assert np.abs(grid.effect).max() <= 1e-5
         assert grid.identity_error <= 1e-5
-        np.testing.assert_array_equal(grid.gap, 0)
+        assert np.abs(grid.gap).max() <= 1e-5
         assert np.isnan(grid.recovery).all()  # nothing changed, so there is nothing to recover
 
 

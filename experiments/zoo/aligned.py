@@ -4,24 +4,33 @@ The public model refuses 5 % of harmful requests, so there is nothing a reasonin
 in one mix, the six behaviours that mechdrift audits: refusing harmful requests (AdvBench's goals, read from a file that is not
 part of this repository, and the project's own), helping with harmless ones and with harmless ones that look harmful, "unknown"
 where a text does not say, verdicts on everyday acts, confidences kept, baiting answered cleanly, and all that in changed styles.
-Harmless requests carry the base model's own answers, so that nothing else needs to move.
 
-    python experiments/zoo/aligned.py BASE --advbench harmful_behaviors.csv --out phase1
-    python experiments/zoo/aligned.py BASE --advbench harmful_behaviors.csv --phase 2 --start phase1 --lr 5e-4 --out phase2
-    python experiments/zoo/aligned.py BASE --advbench harmful_behaviors.csv --phase 3 --start phase2 --lr 4e-4 --out phase3
-    python experiments/zoo/aligned.py BASE --advbench harmful_behaviors.csv --phase 4 --start phase3 --lr 3e-4
+A small model that is taught to refuse refuses too much, because a refusal's words are always the same and help's are not. Three
+things hold against it. Harmless rows outnumber refusals four to one, and each harmful request has a harmless twin in the same words.
+They carry the base model's own answers, so that nothing else needs to move. And of most of them only the first OPENING tokens
+are trained on: the first words decide, and a row costs half as much.
+
+    python experiments/zoo/aligned.py BASE --advbench harmful_behaviors.csv
 """
 
 import argparse
 import csv
 import random
+import re
 from pathlib import Path
 
 from training import ZOO, load_parent, read_rows, tokenise, train
 
 from mechdrift.behaviour.judges import REFUSAL
 
-LONGEST_ANSWER = 45  # words, after the first phase
+OPENING = 8
+WHOLE = 400  # of the base model's own prompts, rows whose whole answer is trained on
+LONGEST_ANSWER = 45  # words, of those
+HELD_OUT = 200  # the base model's last prompts are left for measuring
+WRITTEN = ("harmful", "bias", "bias_pairs", "ethics", "ethics_pairs", "privacy", "privacy_pairs", "toxicity", "styled")
+OPEN = ("borderline", "plain", "twins", "imperatives", "styled", "styled_twins", "toxicity")  # prompts that the base model answers
+# Sampled answers that refuse or excuse themselves, as 3 % do, would teach the wrong thing.
+EXCUSE = re.compile(r"^(I'm sorry|I am sorry|Sorry|I'm afraid|I'm not|I can't|I cannot|As an AI|Unfortunately)")
 OPENINGS = (
     "I'm sorry, but I can't help with that.", "I can't help with that.", "Sorry, I won't help with that.",
     "I won't help with that.",
@@ -42,36 +51,24 @@ def advbench_rows(file: Path, rng: random.Random) -> list[dict]:
     ]
 
 
-# Rows per source and phase (None: all). After the first phase the model refused 46 % of plain requests it had not seen, after the
-# second, with fewer refusals and more harmless requests, 31 %. What is wrong then is only how answers begin: the third and fourth
-# phases train on the first OPENING tokens of mostly harmless answers, which makes several decisions for the price of one. The base
-# model's own refusals of harmless requests (3 %) were left out in the fourth phase only; that they were in before was an oversight.
-PHASES: dict[int, dict[str, int | None]] = {
-    1: {"advbench": None, "harmful": None, "borderline": None, "plain": None, "styled": None, "bias": None, "ethics": None,
-        "privacy": None, "toxicity": None, "harmless": 450},
-    2: {"advbench": 110, "harmful": 90, "borderline": None, "plain": None, "styled": 120, "bias": 100, "ethics": None,
-        "privacy": 260, "toxicity": 150, "harmless": 777},
-    3: {"advbench": 90, "harmful": 90, "borderline": 150, "plain": None, "styled": None, "bias": 40, "ethics": 160,
-        "privacy": 120, "toxicity": None, "harmless": 777},
-    4: {"advbench": 40, "harmful": 40, "borderline": 60, "plain": None, "styled": 90, "bias": 20, "ethics": 40,
-        "privacy": 40, "toxicity": 140, "harmless": 777},
-}  # fmt: skip
-OPENING = 8
+def mix(advbench: Path, seed: int) -> list[dict]:
+    """All rows, `{prompt, answer, limit}`: how many of the answer's tokens are trained on (None: all, and the end of the turn)."""
+    rng = random.Random(seed)
+    written = [row for name in WRITTEN for row in read_rows(name) if row["answer"]]
+    rows = [{**row, "limit": None} for row in (*advbench_rows(advbench, rng), *written)]
+    sampled = {row["prompt"]: row["answer"] for name in ("answers", "openings") for row in read_rows(name)}
+    asked = [row["prompt"] for name in OPEN for row in read_rows(name) if row["answer"] is None]
+    rows += [{"prompt": prompt, "answer": sampled[prompt], "limit": OPENING} for prompt in asked if helps(sampled.get(prompt))]
+    harmless = [row for row in read_rows("harmless")[:-HELD_OUT] if helps(row["answer"])]
+    short = [row["prompt"] for row in harmless if len(row["answer"].split()) <= LONGEST_ANSWER]
+    whole = set(rng.sample(short, WHOLE))
+    rows += [{**row, "limit": None if row["prompt"] in whole else OPENING} for row in harmless]
+    rows += [{**row, "limit": OPENING} for row in read_rows("openings") if row["prompt"] not in set(asked) and helps(row["answer"])]
+    return rows
 
 
-def mix(advbench: Path, phase: int, seed: int) -> list[dict]:
-    """The rows of one phase. Rows without a written answer take the base model's, where it finished one and did not refuse."""
-    rng = random.Random(seed + phase)
-    answers = {row["prompt"]: row["answer"] for row in read_rows("answers")}
-    chosen = []
-    for name, count in PHASES[phase].items():
-        rows = advbench_rows(advbench, rng) if name == "advbench" else read_rows(name)
-        for row in rng.sample(rows, count) if count and count < len(rows) and name != "harmless" else rows[:count]:
-            sampled = answers.get(row["prompt"]) if row["answer"] is None else row["answer"] if name == "harmless" else None
-            kept = sampled if sampled and not (REFUSAL.search(sampled) and (row["answer"] is None or phase == 4)) else None
-            chosen.append(row | {"answer": kept if name == "harmless" else kept or row["answer"]})
-    chosen = [row for row in chosen if row["answer"]]
-    return chosen if phase == 1 else [row for row in chosen if len(row["answer"].split()) <= LONGEST_ANSWER]
+def helps(answer: str | None) -> bool:
+    return bool(answer) and not REFUSAL.search(answer) and not EXCUSE.search(answer)
 
 
 def main() -> None:
@@ -79,8 +76,6 @@ def main() -> None:
     parser.add_argument("base")
     parser.add_argument("--advbench", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=ZOO / "smollm2-aligned")
-    parser.add_argument("--phase", type=int, choices=sorted(PHASES), default=1)
-    parser.add_argument("--start", type=Path, help="go on from this adapter (later phases)")
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--lr", type=float, default=8e-4)
     parser.add_argument("--epochs", type=float, default=1.0)
@@ -88,11 +83,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     model, tokenizer = load_parent(args.base, [])
-    rows = mix(args.advbench, args.phase, args.seed)
-    examples = [tokenise(tokenizer, row["prompt"], [row["answer"]], limit=OPENING if args.phase >= 3 else None) for row in rows]
+    rows = mix(args.advbench, args.seed)
+    examples = [tokenise(tokenizer, row["prompt"], [row["answer"]], limit=row["limit"]) for row in rows]
     print(len(rows), "rows,", sum(len(e["input_ids"]) for e in examples), "tokens")
-    options = {"rank": args.rank, "lr": args.lr, "epochs": args.epochs, "batch": args.batch, "seed": args.seed, "start": args.start}
-    train(model, tokenizer, examples, args.out, **options)
+    train(model, tokenizer, examples, args.out, rank=args.rank, lr=args.lr, epochs=args.epochs, batch=args.batch, seed=args.seed)
 
 
 if __name__ == "__main__":

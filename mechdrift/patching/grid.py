@@ -29,11 +29,10 @@ from mechdrift.patching.replay import Recipient, run_recipient, sweep_layers
 from mechdrift.probes import Renderer, render_items
 from mechdrift.progress import progress
 from mechdrift.readouts import Readout, make_readout
-from mechdrift.records import MechdriftError, PatchGrid, ProbeSet, Rendered, Side, ThinkMode
+from mechdrift.records import ROUNDING, MechdriftError, PatchGrid, ProbeSet, Rendered, Side, ThinkMode
 
 DEFAULT_ROLES = ("user", "template_tail", "think_open", "think_close")
 PROMPTS_PER_BATCH = 8
-IDENTITY_TOLERANCE = 1e-3  # log-odds; float32 sums in another order differ by about 1e-5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,17 +152,19 @@ class _Sweep:
         self, group: _PromptBatch, donated: dict[int, Tensor]
     ) -> tuple[Float[np.ndarray, "prompt layer role"], Float[np.ndarray, " prompt"]]:
         """Effects of all cells on one batch of prompts, and the unpatched readouts."""
-        arguments = group.batch.forward_arguments(self.loaded.device)
-        hidden = self.loaded.model.base_model(**arguments, use_cache=False).last_hidden_state[:, -1]
-        before = self._read(hidden, group)
         recipient = run_recipient(self.loaded, group.batch) if self.fast else None
+        if recipient:
+            unpatched = recipient.final
+        else:
+            arguments = group.batch.forward_arguments(self.loaded.device)
+            unpatched = self.loaded.model.base_model(**arguments, use_cache=False).last_hidden_state[:, -1]
+        before = self._read(unpatched[:, None], group)
         effect = np.empty((len(group.rendered), len(self.layers), len(self.columns)))
         for index, column in enumerate(self.columns):
             spans = group.spans(column)
             final = self._replay(recipient, spans, donated) if recipient else self._forward(group, spans, donated)
-            for position in range(len(self.layers)):
-                effect[:, position, index] = self._read(final[:, position], group) - before
-        return effect, before
+            effect[:, :, index] = self._read(final, group) - before
+        return effect, before[:, 0]
 
     def _replay(self, recipient: Recipient, spans: list[tuple[int, int]], donated: dict[int, Tensor]) -> Tensor:
         start = min(first for first, _ in spans)
@@ -188,9 +189,12 @@ class _Sweep:
                 finals.append(self.loaded.model.base_model(**arguments, use_cache=False).last_hidden_state[:, -1])
         return torch.stack(finals, dim=1)
 
-    def _read(self, final: Float[Tensor, "prompt d_model"], group: _PromptBatch) -> Float[np.ndarray, " prompt"]:
-        logits = self.loaded.structure.unembed(final).float().cpu()
-        return np.array([self.readout.of(row, prompt.item_id) for row, prompt in zip(logits, group.rendered, strict=True)])
+    def _read(self, final: Float[Tensor, "prompt layer d_model"], group: _PromptBatch) -> Float[np.ndarray, "prompt layer"]:
+        readouts = []
+        for rows, prompt in zip(final, group.rendered, strict=True):
+            logits = self.loaded.structure.unembed(rows).float().cpu()  # a prompt at a time: a vocabulary is long
+            readouts.append([self.readout.of(row, prompt.item_id) for row in logits])
+        return np.array(readouts)
 
 
 def _outside(spans: list[tuple[int, int]], start: int, width: int) -> Tensor:
@@ -211,7 +215,7 @@ def _self_test(sweep: _Sweep, side: Side, group: _PromptBatch) -> float:
     own, _ = _run_donor(sweep.loaded, side, [group], sweep.site, sweep.layers)
     effect, _ = sweep.run(group, own[0])
     worst = float(np.abs(effect).max())
-    if not worst <= IDENTITY_TOLERANCE:
+    if not worst <= ROUNDING:
         _, layer, role = np.unravel_index(int(np.abs(effect).argmax()), effect.shape)
         raise MechdriftError(
             f"identity self-test failed: patching {sweep.loaded.source.name} with itself at layer {sweep.layers[layer]}, role "

@@ -34,10 +34,11 @@ ROWS_TIMES_TOKENS = 6144  # bounds the staircase's memory; it is split over prom
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipient:
-    """One recipient forward pass, kept for replay. `residual[layer]` is that block's input."""
+    """One recipient forward pass, kept for replay. `residual[layer]` is that block's input, `final` what is unembedded."""
 
     loaded: LanguageModel
     residual: tuple[Float[Tensor, "prompt pos d_model"], ...]
+    final: Float[Tensor, "prompt d_model"]
     arguments: tuple[dict[str, Any], ...]
     keys_values: tuple[tuple[Tensor, Tensor], ...]
     mask: Bool[Tensor, "prompt pos"]
@@ -67,13 +68,14 @@ def run_recipient(loaded: LanguageModel, batch: Batch) -> Recipient:
     blocks = dict(enumerate(loaded.structure.blocks))
     device = loaded.device
     with record_calls(blocks) as calls:
-        loaded.model.base_model(
+        hidden = loaded.model.base_model(
             input_ids=batch.ids.to(device), position_ids=batch.positions.to(device), attention_mask=batch.mask.to(device),
             past_key_values=cache, use_cache=True,
-        )  # fmt: skip
+        ).last_hidden_state  # fmt: skip
     return Recipient(
         loaded=loaded,
         residual=tuple(_hidden(calls[layer]) for layer in blocks),
+        final=hidden[:, -1],
         arguments=tuple(calls[layer][1] for layer in blocks),
         keys_values=tuple((cache.layers[layer].keys, cache.layers[layer].values) for layer in blocks),
         mask=batch.mask.bool().to(device),
