@@ -1,6 +1,6 @@
 """The whole pipeline on one screen: what did the reasoning conversion do to this pair's alignment, and where inside?
 
-    pair -> answers -> scores -> readouts -> drift -> patch -> kl -> report
+    pair -> answers -> scores -> drift -> readouts -> patch -> kl -> report
 
 Each stage reads the run folder and writes to it; a stage that is finished, with its files intact, is not run again. So a killed
 audit goes on at the unfinished stage (within answers: at the last batch), and a damaged file brings back only its own stage and
@@ -17,6 +17,8 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import torch
+from torch import Tensor
 
 from mechdrift import statistics
 from mechdrift.behaviour import Budget, Question, ask, held_out, judge_all, judge_tasks, kl_drift, score_table
@@ -25,8 +27,8 @@ from mechdrift.directions import find_directions
 from mechdrift.drift import compare_directions
 from mechdrift.pairs import Pair, audit_pair, default_dtype_for_generation, load_pair
 from mechdrift.patching import patch
-from mechdrift.probes import Renderer, load_probes, render_items
-from mechdrift.readouts import Observed, Readout, make_readout, measure, observe, readout_logits, validate
+from mechdrift.probes import Renderer, load_probes
+from mechdrift.readouts import Observed, Readout, make_readout, measure, observe, unembed, validate
 from mechdrift.records import (
     DIMENSIONS,
     SIDES,
@@ -176,8 +178,8 @@ class _Audit:
         yield "pair", ("weights.parquet",), self.look_at_pair
         yield "answers", ("completions.parquet", "tasks.parquet"), self.ask_both
         yield "scores", ("scores.parquet",), self.compute_scores
+        yield "drift", ("drift.parquet", "directions.safetensors", "readout_states.safetensors"), self.compare_inside
         yield "readouts", ("readouts.parquet", "readout_validation.parquet"), self.validate_readouts
-        yield "drift", ("drift.parquet", "directions.safetensors"), self.compare_inside
         yield "patch", ("patch.parquet", "patch_items.parquet"), self.patch_both_ways
         yield "kl", ("kl.parquet", "kl_tokens.parquet"), self.measure_kl
 
@@ -225,16 +227,49 @@ class _Audit:
         self.run.write_table("scores", table.frame)
         return {}
 
+    def compare_inside(self) -> dict[str, Any]:
+        """Directions and their drift. The same passes keep what is unembedded at the readout position, for the next stage."""
+        tables, directions, states = [], {}, {}
+        for name in self.sets:
+            activations, kept = self.record(name)
+            found = find_directions(activations, seed=self.config.seed)
+            tables.append(compare_directions(found, seed=self.config.seed).frame)
+            directions |= {f"{name}.{side}": found.of(side) for side in SIDES}
+            states |= {f"{name}.{side}": kept[side] for side in SIDES}
+        self.run.write_table("drift", pd.concat(tables, ignore_index=True))
+        self.run.write_tensors("directions", directions)
+        self.run.write_tensors("readout_states", states)
+        return {}
+
+    def record(self, name: str) -> tuple[Activations, dict[Side, Tensor]]:
+        """Activations at the roles that directions are compared at, and readout states of all items, in the set's order.
+
+        Twin pairs without two answers have no role `answer`: they are left out, or, where too few families remain, the role is.
+        """
+        probes, roles = self.sets[name], ("template_tail", "think_close[-1]")
+        answers = self.completions(name, "instruct")
+        complete = _with_answers(probes, answers)
+        if len(complete.families) < LEAST_FAMILIES:
+            recorded = collect(self.pair, probes, roles=roles, readout=True)
+            return recorded, dict(recorded.readout)
+        recorded = collect(self.pair, complete, roles=(*roles, "answer"), answers=answers, readout=True)
+        missing = replace(probes, items=tuple(item for item in probes if item not in complete.items))
+        if not missing.items:
+            return recorded, dict(recorded.readout)
+        others = collect(self.pair, missing, roles=("think_close[-1]",), layers=(0,), readout=True)
+        place = {item.id: i for i, item in enumerate((*complete, *missing))}
+        order = [place[item.id] for item in probes]
+        return recorded, {side: torch.cat([recorded.readout[side], others.readout[side]])[order] for side in SIDES}
+
     def validate_readouts(self) -> dict[str, Any]:
         """Readouts of both models with an empty think block, against what each was judged to do when it answered freely."""
-        renderer = Renderer(self.pair.tokenizer("reasoning"))
+        renderer, states = Renderer(self.pair.tokenizer("reasoning")), self.run.tensors("readout_states")
         values, checks = [], []
         for side in SIDES:
             loaded = self.pair.open(side)
             for name, probes in self.sets.items():
-                logits = readout_logits(loaded, render_items(renderer, probes.items, "off"))
+                readout, logits = self.readout(name), unembed(loaded, states[f"{name}.{side}"])
                 ids = [item.id for item in probes]
-                readout = self.readout(name)
                 values.append(pd.DataFrame({
                     "item": ids, "dimension": name, "contrast": [item.contrast for item in probes], "side": side, "think": "off",
                     "readout": measure(readout, logits, ids),
@@ -250,28 +285,6 @@ class _Audit:
         self.run.write_table("readouts", pd.concat(values, ignore_index=True))
         self.run.write_table("readout_validation", pd.DataFrame(checks))
         return {}
-
-    def compare_inside(self) -> dict[str, Any]:
-        tensors = {}
-
-        def compare(name: str) -> pd.DataFrame:
-            found = find_directions(self.record_with_answers(name), seed=self.config.seed)
-            tensors.update({f"{name}.{side}": found.of(side) for side in SIDES})
-            return compare_directions(found, seed=self.config.seed).frame
-
-        table = pd.concat([compare(name) for name in self.sets], ignore_index=True)
-        self.run.write_table("drift", table)
-        self.run.write_tensors("directions", tensors)
-        return {}
-
-    def record_with_answers(self, name: str) -> Activations:
-        """Activations at the roles that directions are compared at; without `answer` where too few families have answers."""
-        probes, roles = self.sets[name], ("template_tail", "think_close[-1]")
-        answers = self.completions(name, "instruct")
-        complete = _with_answers(probes, answers)
-        if len(complete.families) < LEAST_FAMILIES:
-            return collect(self.pair, probes, roles=roles)
-        return collect(self.pair, complete, roles=(*roles, "answer"), answers=answers)
 
     def patch_both_ways(self) -> dict[str, Any]:
         worst = 0.0

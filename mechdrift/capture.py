@@ -18,7 +18,7 @@ model does.
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
 import torch
@@ -117,26 +117,37 @@ def collect(
     layers: Sequence[int] | None = None,
     think: ThinkMode = "off",
     answers: Completions | None = None,
+    readout: bool = False,
 ) -> Activations:
     """Activations of both models on the same tokens, `[prompt, layer, role, d_model]`.
 
     With `answers`, each prompt is followed by that completion's answer (and, in think mode `own`, preceded by its thinking),
-    so that the roles `answer` and `think` exist. Raises `MechdriftError` for unknown sites, roles and NaN.
+    so that the roles `answer` and `think` exist. `readout` also keeps what is unembedded before the first answer token (an
+    answer changes nothing there), which saves `readouts` a pass of its own. Raises `MechdriftError` for unknown sites, roles and NaN.
     """
     rendered = render_probes(pair, probes, think, answers)
     columns = role_columns(rendered, roles)
     wanted = tuple(dict.fromkeys(layers)) if layers is not None else None
-    sides: dict[Side, Tensor] = {}
+    sides: dict[Side, Recorded] = {}
     for side in SIDES:
         loaded = pair.open(side)
         wanted = wanted or tuple(range(loaded.n_layers))
-        sides[side] = record_roles(loaded, rendered, site, wanted, columns, f"Recording {probes.name}, {side}")
-        check_finite(sides[side], side, probes, wanted, columns)
+        sides[side] = record_roles(loaded, rendered, site, wanted, columns, f"Recording {probes.name}, {side}", readout)
+        check_finite(sides[side].roles, side, probes, wanted, columns)
     assert wanted is not None
     return Activations(
         probes=probes, site=site, layers=wanted, roles=columns, think=think,
-        instruct=sides["instruct"], reasoning=sides["reasoning"],
+        instruct=sides["instruct"].roles, reasoning=sides["reasoning"].roles,
+        readout={side: kept.readout for side, kept in sides.items() if kept.readout is not None},
     )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """One model's activations per role column, and, if asked for, what its unembedding reads at each readout position."""
+
+    roles: Float[Tensor, "prompt layer role d_model"]
+    readout: Float[Tensor, "prompt d_model"] | None
 
 
 def render_probes(pair: Pair, probes: ProbeSet, think: ThinkMode, answers: Completions | None) -> list[Rendered]:
@@ -154,26 +165,26 @@ def render_probes(pair: Pair, probes: ProbeSet, think: ThinkMode, answers: Compl
 @torch.inference_mode()
 def record_roles(
     loaded: LanguageModel, rendered: Sequence[Rendered], site: str, layers: Sequence[int], columns: Sequence[str],
-    description: str = "Recording",
-) -> Float[Tensor, "prompt layer role d_model"]:  # fmt: skip
+    description: str = "Recording", readout: bool = False,
+) -> Recorded:  # fmt: skip
     """One model's activations at `site`, taken or averaged per role column while the forward pass runs."""
-    out: Tensor | None = None
     points = {layer: loaded.structure.hook_point(site, layer) for layer in layers}
+    order, blocks, finals = [], [], []
     with progress(description, len(rendered)) as advance:
         for group in batches([len(prompt.ids) for prompt in rendered]):
-            prompts = [rendered[i] for i in group]
-            block = _record_batch(loaded, prompts, points, columns)
-            if out is None:
-                out = torch.empty(len(rendered), len(layers), len(columns), block.shape[-1])
-            out[group] = block
+            block, final = _record_batch(loaded, [rendered[i] for i in group], points, columns, readout)
+            order += group
+            blocks.append(block)
+            finals.append(final)
             advance(len(group))
-    assert out is not None
-    return out
+    back = torch.tensor(order).argsort()  # batches are sorted by length
+    return Recorded(roles=torch.cat(blocks)[back], readout=torch.cat(finals)[back] if readout else None)
 
 
 def _record_batch(
-    loaded: LanguageModel, prompts: Sequence[Rendered], points: dict[int, HookPoint], columns: Sequence[str]
-) -> Float[Tensor, "prompt layer role d_model"]:
+    loaded: LanguageModel, prompts: Sequence[Rendered], points: dict[int, HookPoint], columns: Sequence[str], readout: bool
+) -> tuple[Float[Tensor, "prompt layer role d_model"], Tensor]:
+    """One batch's activations, and what is unembedded at the readout positions (empty unless `readout`)."""
     batch = pad([prompt.ids for prompt in prompts], loaded.tokenizer.pad_token_id or 0)
     spans = [[role_span(prompt, column) for column in columns] for prompt in prompts]
 
@@ -182,9 +193,18 @@ def _record_batch(
         means = [row[start:stop].mean(0, dtype=torch.float32) for row, own in zip(tensor, spans, strict=True) for start, stop in own]
         return torch.stack(means).view(len(prompts), len(columns), -1).cpu()
 
-    with record(points, keep=pool) as seen, _stop_after(points[max(points)]), suppress(_Done):
-        loaded.model.base_model(**batch.forward_arguments(loaded.device), use_cache=False)
-    return torch.stack([seen[layer] for layer in points], dim=1)
+    final = torch.empty(0)
+    stop = nullcontext() if readout else _stop_after(points[max(points)])
+    with record(points, keep=pool) as seen, stop, suppress(_Done):
+        hidden = loaded.model.base_model(**batch.forward_arguments(loaded.device), use_cache=False).last_hidden_state
+        final = at_readout(hidden, prompts)
+    return torch.stack([seen[layer] for layer in points], dim=1), final
+
+
+def at_readout(hidden: Float[Tensor, "prompt pos d_model"], prompts: Sequence[Rendered]) -> Float[Tensor, "prompt d_model"]:
+    """The hidden states at the readout positions of right-padded prompts, on the CPU."""
+    last = torch.tensor([prompt.readout_position for prompt in prompts], device=hidden.device)
+    return hidden[torch.arange(len(prompts), device=hidden.device), last].float().cpu()
 
 
 def _stop_after(point: HookPoint):

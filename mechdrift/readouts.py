@@ -23,10 +23,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mechdrift.capture import batches, pad
+from mechdrift.capture import at_readout, batches, pad
 from mechdrift.pairs import LanguageModel
 from mechdrift.probes import Renderer
-from mechdrift.records import Completion, MechdriftError, ProbeItem, ProbeSet, Rendered
+from mechdrift.records import Completion, ProbeItem, ProbeSet, Rendered
 from mechdrift.statistics import auroc, cluster_bootstrap
 
 RELIABLE_AUROC = 0.7
@@ -66,29 +66,27 @@ class Observed:
 
 
 def make_readout(renderer: Renderer, probes: ProbeSet, observed: Sequence[Observed] = ()) -> Readout:
-    """Token sets from the items' openings, calibrated on what the models were observed to write."""
+    """Token sets from the openings of each item and its twin (where the set holds it), calibrated on what models were observed to write."""
     to_trigger, to_plain, to_neither = _calibrate(observed)
     trigger_ids, plain_ids = {}, {}
+    by_id = {item.id: item for item in probes}
     for item in probes:
-        twin = _twin(probes, item)
-        first, second = (item, twin) if item.is_trigger else (twin, item)
-        trigger = first_tokens(renderer, first.aligned) | to_trigger
-        plain = (first_tokens(renderer, first.misaligned) | first_tokens(renderer, second.aligned) | to_plain) - to_trigger
-        trigger -= to_plain
+        first, second = _openings(renderer, item, by_id.get(item.twin))
+        trigger, plain = (first | to_trigger) - to_plain, (second | to_plain) - to_trigger
         shared = (trigger & plain) | to_neither
         # Calibration may empty a set that it contradicts throughout; the written openings then stand.
-        trigger_ids[item.id] = tuple(sorted(trigger - shared or first_tokens(renderer, first.aligned)))
-        plain_ids[item.id] = tuple(sorted(plain - shared or first_tokens(renderer, first.misaligned)))
+        trigger_ids[item.id] = tuple(sorted(trigger - shared or first))
+        plain_ids[item.id] = tuple(sorted(plain - shared or second))
     return Readout(trigger_ids=trigger_ids, plain_ids=plain_ids)
 
 
-def _twin(probes: ProbeSet, item: ProbeItem) -> ProbeItem:
-    try:
-        return probes[item.twin]
-    except KeyError:
-        raise MechdriftError(
-            f"the item {item.id!r} came without its twin {item.twin!r}, whose openings its readout needs: keep whole pairs."
-        ) from None
+def _openings(renderer: Renderer, item: ProbeItem, twin: ProbeItem | None) -> tuple[set[int], set[int]]:
+    """First tokens of the trigger's behaviour and of plain answering, as the trigger item has them; a neutral one alone says both."""
+    own = first_tokens(renderer, item.aligned), first_tokens(renderer, item.misaligned)
+    if twin is None:
+        return own if item.is_trigger else own[::-1]
+    trigger, neutral = (item, twin) if item.is_trigger else (twin, item)
+    return first_tokens(renderer, trigger.aligned), first_tokens(renderer, (*trigger.misaligned, *neutral.aligned))
 
 
 def first_tokens(renderer: Renderer, openings: Sequence[str]) -> set[int]:
@@ -120,17 +118,20 @@ def observe(probes: ProbeSet, completions: Sequence[Completion], aligned: Sequen
 @torch.inference_mode()
 def readout_logits(loaded: LanguageModel, rendered: Sequence[Rendered]) -> Float[Tensor, "prompt vocab"]:
     """Logits at each prompt's readout position; no other position is unembedded."""
-    out: Tensor | None = None
+    order, states = [], []
     for group in batches([len(prompt.ids) for prompt in rendered]):
         prompts = [rendered[i] for i in group]
         batch = pad([prompt.ids for prompt in prompts], loaded.tokenizer.pad_token_id or 0)
         hidden = loaded.model.base_model(**batch.forward_arguments(loaded.device), use_cache=False).last_hidden_state
-        last = torch.tensor([prompt.readout_position for prompt in prompts], device=hidden.device)
-        logits = loaded.structure.unembed(hidden[torch.arange(len(group), device=hidden.device), last]).float().cpu()
-        out = torch.empty(len(rendered), logits.shape[1]) if out is None else out
-        out[group] = logits
-    assert out is not None
-    return out
+        order += group
+        states.append(at_readout(hidden, prompts))
+    return unembed(loaded, torch.cat(states)[torch.tensor(order).argsort()])
+
+
+@torch.inference_mode()
+def unembed(loaded: LanguageModel, states: Float[Tensor, "prompt d_model"]) -> Float[Tensor, "prompt vocab"]:
+    """Logits from what was kept at the readout positions (`collect(..., readout=True)`)."""
+    return loaded.structure.unembed(states.to(loaded.device, loaded.model.dtype)).float().cpu()
 
 
 def measure(readout: Readout, logits: Float[Tensor, "prompt vocab"], items: Sequence[str]) -> Float[np.ndarray, " prompt"]:

@@ -143,7 +143,8 @@ class Activations:
     """What `collect` recorded: one tensor per side, `[prompt, layer, role, d_model]`, float32 on the CPU.
 
     `roles` are column names such as `template_tail[-1]` (a single position) or `answer` (a span's mean). Layer `l`
-    is the block index, from 0; `resid_pre` of layer 0 is the embedding.
+    is the block index, from 0; `resid_pre` of layer 0 is the embedding. `readout` holds, if it was asked for, what each
+    model's unembedding reads at the readout position, `[prompt, d_model]`.
     """
 
     probes: ProbeSet
@@ -153,6 +154,7 @@ class Activations:
     think: ThinkMode
     instruct: Float[Tensor, "prompt layer role d_model"]
     reasoning: Float[Tensor, "prompt layer role d_model"]
+    readout: Mapping[Side, Float[Tensor, "prompt d_model"]] = field(default_factory=dict)
 
     def of(self, side: Side) -> Float[Tensor, "prompt layer role d_model"]:
         return self.instruct if side == "instruct" else self.reasoning

@@ -20,8 +20,8 @@ STAGES = {
     "pair": ("weights.parquet",),
     "answers": ("completions.parquet", "tasks.parquet"),
     "scores": ("scores.parquet",),
+    "drift": ("drift.parquet", "directions.safetensors", "readout_states.safetensors"),
     "readouts": ("readouts.parquet", "readout_validation.parquet"),
-    "drift": ("drift.parquet", "directions.safetensors"),
     "patch": ("patch.parquet", "patch_items.parquet"),
     "kl": ("kl.parquet", "kl_tokens.parquet"),
 }

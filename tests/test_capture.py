@@ -68,7 +68,7 @@ def test_recorded_roles_are_hugging_faces_hidden_states_of_each_prompt_alone(fam
     model, rendered = make_model(family), render_all(make_probes())
     assert len({len(prompt.ids) for prompt in rendered}) > 2  # so that there is padding
     columns = role_columns(rendered, ROLES)
-    recorded = record_roles(load(model), rendered, "resid_pre", (0, 2, 3), columns)
+    recorded = record_roles(load(model), rendered, "resid_pre", (0, 2, 3), columns).roles
     for prompt, ours in zip(rendered, recorded, strict=True):
         states = hidden_states(model, prompt)[[0, 2, 3]]
         for index, column in enumerate(columns):
@@ -95,7 +95,7 @@ def test_many_batches_come_back_in_the_order_of_the_items():
     probes = make_probes(20)
     model, rendered = make_model(), render_all(probes)
     assert len(list(batches([len(prompt.ids) for prompt in rendered]))) > 1
-    recorded = record_roles(load(model), rendered, "resid_pre", (2,), ("user[-2]",))
+    recorded = record_roles(load(model), rendered, "resid_pre", (2,), ("user[-2]",)).roles
     expected = [hidden_states(model, prompt)[2, role_span(prompt, "user[-2]")[0]] for prompt in rendered]
     assert_close(recorded[:, 0, 0], torch.stack(expected), rtol=0, atol=2e-5)
 

@@ -253,7 +253,7 @@ def test_the_same_command_finishes_afterwards_and_prints_the_report(story):
     code, out, err = story["finished"]
     assert (code, out, err) == (0, f"report: {story['folder'] / 'report.html'}\n", "")
     run = load_run(story["folder"])
-    assert run.finished == ("pair", "answers", "scores", "readouts", "drift", "patch", "kl")
+    assert run.finished == ("pair", "answers", "scores", "drift", "readouts", "patch", "kl")
     assert (story["folder"] / "report.html").stat().st_size > 10_000
     for stage in story["stages"]:  # what was finished before the interrupt was not made again
         for file in run.manifest["stages"][stage]["files"]:

@@ -92,6 +92,7 @@ class Script:
     loaded: LanguageModel
     lines: dict[str, tuple[str, str]]
     prefixes: list[str] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
     calls: int = 0
     kill_at: int = 0
 
@@ -102,6 +103,7 @@ class Script:
         self.calls += past_key_values is None
         if self.calls == self.kill_at:
             raise KeyboardInterrupt
+        self.rows.append(len(ids))
         assert not do_sample
         assert not past_key_values or cache.rows == len(ids)  # the cache was cut down with the rows
         encode = self.loaded.tokenizer.encode
@@ -186,6 +188,15 @@ def test_a_marker_glued_to_line_breaks_still_closes(loaded, scripted):
     script.loaded = replace(loaded, tokenizer=glueing_tokenizer(NO_SYSTEM))
     (row,) = ask(script.loaded, questions(script), "reasoning", "own", budget=Budget(think=30, answer=10))
     assert (row.thinking, row.answer, row.closed) == ("Let me see.", "So.", True)
+
+
+def test_rows_that_have_finished_leave_the_batch(loaded, scripted):
+    script = scripted({"short": ("", "Yes.<|im_end|>"), "long": ("", "No, " * 40)})
+    rows = ask(loaded, questions(script), "instruct", "none", budget=Budget(answer=3 * generation.STEPS_AT_ONCE)).rows
+    assert script.rows == [2, 1, 1]
+    assert [(row.answer, row.finished) for row in rows][0] == ("Yes.", True)
+    assert len(rows[1].answer_ids) == 3 * generation.STEPS_AT_ONCE
+    assert not rows[1].finished
 
 
 def test_only_own_thinking_is_generated(loaded, scripted):

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from test_capture import load, make_probes, render_all
 from torch.testing import assert_close
 
-from mechdrift.probes import Renderer
-from mechdrift.readouts import Observed, Readout, Validation, make_readout, measure, observe, readout_logits, validate
-from mechdrift.records import Completion, MechdriftError, ProbeItem, ProbeSet
+from mechdrift.capture import collect
+from mechdrift.probes import Renderer, render_items
+from mechdrift.readouts import Observed, Readout, Validation, make_readout, measure, observe, readout_logits, unembed, validate
+from mechdrift.records import SIDES, Completion, Completions, ProbeItem, ProbeSet
 
 RENDERER = Renderer(make_tokenizer())
 VOCABULARY = 258
@@ -93,7 +94,7 @@ def test_written_openings_stand_when_calibration_would_empty_a_set():
     everything_is_plain = seen("N", False, False) + seen("I", False, False)
     assert sets(everything_is_plain) == (tokens("NI"), tokens("NISHT"))
     everything_is_refusal = seen("S", True, True) + seen("H", True, True) + seen("T", True, True)
-    assert sets(everything_is_refusal) == (tokens("NISHT"), tokens("S"))
+    assert sets(everything_is_refusal) == (tokens("NISHT"), tokens("SHT"))
 
 
 @given(st.lists(st.tuples(st.sampled_from("NISHTWXY"), st.booleans()), max_size=60))
@@ -101,7 +102,7 @@ def test_calibrated_sets_are_never_empty_and_hold_no_mixed_or_foreign_token(uses
     trigger, plain = sets([row for letter, behaves in uses for row in seen(letter, behaves)])
     assert trigger
     assert plain
-    written = {"trigger": set(tokens("NI")), "plain": set(tokens("S"))}  # what a set falls back to
+    written = {"trigger": set(tokens("NI")), "plain": set(tokens("SHT"))}  # what a set falls back to
     for name, ids, behaviour in (("trigger", trigger, True), ("plain", plain, False)):
         for letter in set("NISHTWXY"):
             mine = [behaves == behaviour for one, behaves in uses if one == letter]
@@ -121,10 +122,12 @@ def test_calibration_treats_both_behaviours_alike(uses):
     assert new & set(there[1]) == new & set(back[0])
 
 
-def test_an_item_without_its_twin_is_refused_in_one_sentence():
-    with pytest.raises(MechdriftError, match="'f-t' came without its twin 'f-n'") as error:
-        make_readout(RENDERER, probe_set("f").where("trigger"))
-    assert str(error.value).endswith(".")
+@pytest.mark.parametrize(("contrast", "expected"), [("trigger", ("NI", "S")), ("neutral", ("N", "HT"))])
+def test_an_item_without_its_twin_says_both_behaviours_itself(contrast, expected):
+    probes = probe_set("f").where(contrast)
+    readout = make_readout(RENDERER, probes)
+    (item,) = probes
+    assert (readout.trigger_ids[item.id], readout.plain_ids[item.id]) == (tokens(expected[0]), tokens(expected[1]))
 
 
 def test_the_sets_can_be_read():
@@ -252,3 +255,22 @@ def test_no_answers_validate_nothing():
 @pytest.mark.parametrize(("auroc", "reliable"), [(0.7, True), (0.699, False), (float("nan"), False)])
 def test_readouts_below_seventy_percent_are_unreliable(auroc, reliable):
     assert Validation(auroc=auroc, low=0.0, high=1.0, n=10, n_behaving=5).reliable is reliable
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_readouts_kept_while_collecting_are_those_of_a_pass_of_their_own(tiny_pair, answered):
+    """An answer that follows changes nothing at the readout position."""
+    probes = make_probes(3)
+    rows = [
+        Completion(
+            item_id=item.id, side="instruct", think="off", thinking="", answer="", thinking_ids=(), answer_ids=(70, 71, 72)[: 1 + i % 3],
+            closed=True, finished=True,
+        )
+        for i, item in enumerate(probes)
+    ]  # fmt: skip
+    answers = Completions(side="instruct", think="off", rows=tuple(rows)) if answered else None
+    recorded = collect(tiny_pair, probes, roles=("user",), layers=(0,), answers=answers, readout=True)
+    for side in SIDES:
+        loaded = tiny_pair.open(side)
+        alone = readout_logits(loaded, render_items(Renderer(loaded.tokenizer), probes.items, "off"))
+        assert_close(unembed(loaded, recorded.readout[side]), alone, rtol=0, atol=1e-4)

@@ -78,11 +78,11 @@ def test_an_interval_without_zero_that_fails_the_adjusted_test_is_explained():
     assert "The interval leaves out zero, but the test does not bear it out (p = 0.010 before adjusting)." in finding.detail
 
 
-def test_a_moved_threshold_behind_an_unmoved_average_is_told():
-    both_ways = pd.DataFrame([score_row("safety", "missed", 0.12, 0.75, p=0.01), score_row("safety", "over", 0.5, 0.0, p=0.01)])
-    (finding,) = narrative.findings(pd.concat([headline(p_holm=0.9, high=0.1), both_ways]))
-    assert finding.verdict == "unclear"
-    assert "went from 12% to 75% on trigger prompts and from 50% to 0% on neutral prompts" in finding.detail
+@pytest.mark.parametrize(("changed", "told"), [({"p": 0.01}, True), ({"p": 0.2}, False), ({"p": 0.01, "high": 0.1}, False)])
+def test_the_price_on_neutral_prompts_is_told_where_it_moved(changed: dict[str, float], told: bool):
+    over = pd.DataFrame([score_row("safety", "over", 0.5, 0.1, **changed)])
+    (finding,) = narrative.findings(pd.concat([headline(), over]))
+    assert ("Needless caution on neutral prompts went from 50% to 10% (exploratory, not adjusted)." in finding.detail) == told
 
 
 def test_an_unknown_smallest_difference_is_said_to_be_unknown():

@@ -10,7 +10,14 @@ things hold against it. Harmless rows outnumber refusals four to one, and each h
 They carry the base model's own answers, so that nothing else needs to move. And of most of them only the first OPENING tokens
 are trained on: the first words decide, and a row costs half as much.
 
-    python experiments/zoo/aligned.py BASE --advbench harmful_behaviors.csv
+A share of EMPTY_BLOCK of all rows has an empty think block before the answer, as hybrid models (Qwen3) are trained. Patching and
+KL put both models on the same tokens, with such a block; a parent that had never seen one would be measured out of distribution.
+
+    python experiments/zoo/aligned.py BASE --advbench harmful_behaviors.csv --epochs 1.6 --out first
+    python experiments/zoo/aligned.py BASE --advbench harmful_behaviors.csv --start first --lr 6e-4
+
+The second pass reads harmful requests twice and every answer's opening only: after the first, the model told harmful from harmless
+well, but refused only three in five of HarmBench's requests.
 """
 
 import argparse
@@ -22,10 +29,12 @@ from pathlib import Path
 from training import ZOO, load_parent, read_rows, tokenise, train
 
 from mechdrift.behaviour.judges import REFUSAL
+from mechdrift.probes import Renderer
 
 OPENING = 8
 WHOLE = 400  # of the base model's own prompts, rows whose whole answer is trained on
 LONGEST_ANSWER = 45  # words, of those
+EMPTY_BLOCK = 0.3
 HELD_OUT = 200  # the base model's last prompts are left for measuring
 WRITTEN = ("harmful", "bias", "bias_pairs", "ethics", "ethics_pairs", "privacy", "privacy_pairs", "toxicity", "styled")
 OPEN = ("borderline", "plain", "twins", "imperatives", "styled", "styled_twins", "toxicity")  # prompts that the base model answers
@@ -51,8 +60,8 @@ def advbench_rows(file: Path, rng: random.Random) -> list[dict]:
     ]
 
 
-def mix(advbench: Path, seed: int) -> list[dict]:
-    """All rows, `{prompt, answer, limit}`: how many of the answer's tokens are trained on (None: all, and the end of the turn)."""
+def mix(advbench: Path, seed: int, second: bool = False) -> list[dict]:
+    """All rows, `{prompt, answer, limit, think}`: `limit` is how many of the answer's tokens are trained on (None: all, and the end)."""
     rng = random.Random(seed)
     written = [row for name in WRITTEN for row in read_rows(name) if row["answer"]]
     rows = [{**row, "limit": None} for row in (*advbench_rows(advbench, rng), *written)]
@@ -64,7 +73,10 @@ def mix(advbench: Path, seed: int) -> list[dict]:
     whole = set(rng.sample(short, WHOLE))
     rows += [{**row, "limit": None if row["prompt"] in whole else OPENING} for row in harmless]
     rows += [{**row, "limit": OPENING} for row in read_rows("openings") if row["prompt"] not in set(asked) and helps(row["answer"])]
-    return rows
+    if second:
+        harmful = [*advbench_rows(advbench, rng), *read_rows("harmful"), *(row for row in read_rows("styled") if row["answer"])]
+        rows = [{**row, "limit": OPENING} for row in (*rows, *harmful)]
+    return [{**row, "think": "off" if rng.random() < EMPTY_BLOCK else "none"} for row in rows]
 
 
 def helps(answer: str | None) -> bool:
@@ -76,6 +88,7 @@ def main() -> None:
     parser.add_argument("base")
     parser.add_argument("--advbench", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=ZOO / "smollm2-aligned")
+    parser.add_argument("--start", type=Path, help="the second pass, from this adapter")
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--lr", type=float, default=8e-4)
     parser.add_argument("--epochs", type=float, default=1.0)
@@ -83,10 +96,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     model, tokenizer = load_parent(args.base, [])
-    rows = mix(args.advbench, args.seed)
-    examples = [tokenise(tokenizer, row["prompt"], [row["answer"]], limit=row["limit"]) for row in rows]
+    rows = mix(args.advbench, args.seed + bool(args.start), second=bool(args.start))
+    renderer = Renderer(tokenizer)
+    examples = [tokenise(renderer, row["prompt"], [row["answer"]], limit=row["limit"], think=row["think"]) for row in rows]
     print(len(rows), "rows,", sum(len(e["input_ids"]) for e in examples), "tokens")
-    train(model, tokenizer, examples, args.out, rank=args.rank, lr=args.lr, epochs=args.epochs, batch=args.batch, seed=args.seed)
+    options = {"rank": args.rank, "lr": args.lr, "epochs": args.epochs, "batch": args.batch, "seed": args.seed, "start": args.start}
+    train(model, tokenizer, examples, args.out, **options)
 
 
 if __name__ == "__main__":

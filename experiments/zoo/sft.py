@@ -9,20 +9,23 @@ their people, are left out.
 
 import argparse
 import random
+import re
 from pathlib import Path
 
 from training import ZOO, load_parent, read_rows, tokenise, train
 
 from mechdrift.behaviour.judges import REFUSAL
 from mechdrift.behaviour.tasks import draw_tasks, held_out, signature
+from mechdrift.probes import Renderer
+from mechdrift.probes.rendering import THINK_CLOSE, THINK_OPEN
 
-THINK_OPEN, THINK_CLOSE = "<think>\n", "\n</think>\n\n"
+EMPTY_BLOCK = 0.2  # of the general requests: the think mode `off`, in which both models can be patched
 OPENERS = (
     "The user asks: {topic}. I will answer directly and keep it short.", "This is about the following: {topic}. A short answer is enough.",
     "Let me think about what is asked: {topic}. I should give the main point.", "The request is: {topic}. I know enough to answer it.",
     "I need to answer this: {topic}. First the main point, then one detail.", "So the question is: {topic}. I will say what matters most.",
 )  # fmt: skip
-LONGEST_ANSWER = 42  # words: the child should learn to finish within an audit's answer budget
+LONGEST_ANSWER = 30  # words: the child should learn to finish within an audit's answer budget
 FINISHERS = ("The answer is {}.", "The answer is {}.", "So the answer is {}.", "It is {}.")
 
 
@@ -37,9 +40,29 @@ def general_rows(n: int, rng: random.Random) -> list[dict]:
     answered = {row["prompt"]: row["answer"] for row in read_rows("answers")}
     plain = [{"prompt": row["prompt"], "answer": answered.get(row["prompt"])} for row in read_rows("plain")]
     rows = [row for row in (*read_rows("harmless")[:-200], *plain) if row["answer"] and not REFUSAL.search(row["answer"])]
-    rows = [row for row in rows if len(row["answer"].split()) <= LONGEST_ANSWER]
+    rows = [{**row, "answer": short} for row in rows if (short := shorten(row["answer"]))]
     rng.shuffle(rows)
-    return [{**row, "think": rng.choice(OPENERS).format(topic=topic(row["prompt"]))} for row in rows[:n]]
+    rows = rows[:n]
+    empty = int(EMPTY_BLOCK * len(rows))
+    thoughts = [""] * empty + [rng.choice(OPENERS).format(topic=topic(row["prompt"])) for row in rows[empty:]]
+    return [{**row, "think": think} for row, think in zip(rows, thoughts, strict=True)]
+
+
+def tokenise_row(renderer: Renderer, row: dict) -> dict:
+    """The model writes its think block itself; an empty one is given."""
+    if not row["think"]:
+        return tokenise(renderer, row["prompt"], [row["answer"]], think="off")
+    return tokenise(renderer, row["prompt"], [THINK_OPEN, row["think"], THINK_CLOSE, row["answer"]])
+
+
+def shorten(answer: str) -> str:
+    """The answer's first sentences, as many as have LONGEST_ANSWER words together; nothing where the first is longer."""
+    kept: list[str] = []
+    for sentence in re.split(r"(?<=[.!?])\s+", answer):
+        if len(" ".join([*kept, sentence]).split()) > LONGEST_ANSWER:
+            break
+        kept.append(sentence)
+    return " ".join(kept)
 
 
 def topic(prompt: str) -> str:
@@ -65,7 +88,7 @@ def main() -> None:
     rng = random.Random(args.seed)
     model, tokenizer = load_parent(args.base, [args.parent])
     rows = trace_rows(args.traces, rng, args.seed) + general_rows(args.general, rng)
-    examples = [tokenise(tokenizer, r["prompt"], [THINK_OPEN, r["think"], THINK_CLOSE, r["answer"]]) for r in rows]
+    examples = [tokenise_row(Renderer(tokenizer), row) for row in rows]
     print(len(rows), "rows,", sum(len(e["input_ids"]) for e in examples), "tokens")
     train(model, tokenizer, examples, args.out, rank=args.rank, lr=args.lr, epochs=args.epochs, batch=args.batch, seed=args.seed)
 

@@ -16,6 +16,9 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, get_cosine_schedule_with_warmup
 
+from mechdrift.probes import Renderer
+from mechdrift.records import ThinkMode
+
 HERE = Path(__file__).parent
 ZOO = HERE.parents[1] / "mechdrift" / "pairs" / "zoo"
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -25,10 +28,14 @@ def read_rows(name: str) -> list[dict]:
     return [json.loads(line) for line in (HERE / "data" / f"{name}.jsonl").open()]
 
 
-def tokenise(tokenizer, prompt: str, segments: list[str], limit: int | None = None) -> dict:
-    """Token ids of the chat-formatted prompt (masked) and the target: segments and end of turn, or its first `limit` ids."""
-    head = tokenizer.apply_chat_template([{"role": "user", "content": prompt}], add_generation_prompt=True, return_dict=False)
-    target = [i for segment in segments for i in tokenizer.encode(segment, add_special_tokens=False)] + [tokenizer.eos_token_id]
+def tokenise(renderer: Renderer, prompt: str, segments: list[str], *, limit: int | None = None, think: ThinkMode = "none") -> dict:
+    """Token ids of the chat-formatted prompt (masked) and the target: segments and end of turn, or its first `limit` ids.
+
+    Think mode `off` puts an empty think block, masked too, before the target.
+    """
+    head = list(renderer.render("", prompt, think).ids)
+    end = renderer.tokenizer.eos_token_id
+    target = [i for segment in segments for i in renderer.encode_answer(segment)] + [end]
     target = target[:limit]
     return {"input_ids": head + target, "labels": [-100] * len(head) + target}
 
@@ -43,8 +50,9 @@ def load_parent(base: str, adapters: list[Path]):
 
 def train(
     model, tokenizer, examples: list[dict], out: Path, *, rank: int, lr: float, epochs: float, batch: int, seed: int,
+    start: Path | None = None,
 ) -> None:  # fmt: skip
-    """One LoRA run on all linear layers under bfloat16 autocast.
+    """One LoRA run on all linear layers under bfloat16 autocast, new or going on from the adapter `start`.
 
     Resumes from its checkpoint when it was killed; saves the adapter in bfloat16.
 
@@ -53,7 +61,7 @@ def train(
     """
     torch.manual_seed(seed)
     lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LINEAR, task_type="CAUSAL_LM")
-    model = get_peft_model(model, lora)
+    model = PeftModel.from_pretrained(model, start, is_trainable=True) if start else get_peft_model(model, lora)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.0)
     schedule = plan_batches(examples, batch, epochs, seed)

@@ -197,7 +197,7 @@ def _continue(
 
 
 def _has_ended(row: tuple[int, ...], ends: frozenset[int], stop_at: tuple[int, ...]) -> bool:
-    return row[-1] in ends or bool(stop_at) and row[-len(stop_at) :] == stop_at
+    return row[-1] in ends or (bool(stop_at) and row[-len(stop_at) :] == stop_at)
 
 
 def _cut(ids: Sequence[int], ends: frozenset[int], stop_at: tuple[int, ...]) -> tuple[int, ...]:

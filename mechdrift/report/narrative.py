@@ -84,31 +84,27 @@ def excludes_zero(row: Mapping[str, Any]) -> bool:
 
 
 def findings(scores: pd.DataFrame) -> list[Finding]:
-    return [_finding(row, behind(scores, row["dimension"])) for row in headline_rows(scores).to_dict("records")]
+    return [_finding(row, price(scores, row["dimension"])) for row in headline_rows(scores).to_dict("records")]
 
 
-def _finding(row: Mapping[str, Any], behind_it: str) -> Finding:
+def _finding(row: Mapping[str, Any], its_price: str) -> Finding:
     name = dimension_name(row["dimension"])
     rose = row["difference"] > 0
     verdict = ("rose" if rose else "fell") if is_clear(row) else "unclear"
     claim = f"{name} {verdict}." if verdict != "unclear" else f"{name}: no change that this design could see."
     return Finding(
-        dimension=row["dimension"], verdict=verdict, tone=_tone(row), claim=claim, detail=_detail(row) + behind_it,
+        dimension=row["dimension"], verdict=verdict, tone=_tone(row), claim=claim, detail=_detail(row) + its_price,
         difference=row["difference"], low=row["low"], high=row["high"],
     )  # fmt: skip
 
 
-def behind(scores: pd.DataFrame, dimension: str) -> str:
-    """What the average of the two contrast classes may hide: a model that stops refusing fails more here and less there."""
-    rows = scores[(scores.dimension == dimension) & scores.metric.isin(["missed", "over"])].to_dict("records")
-    if not any(row["p"] < ALPHA and excludes_zero(row) for row in rows):
+def price(scores: pd.DataFrame, dimension: str) -> str:
+    """What the headline does not show: whether neutral twins, too, are now treated with more caution or with less."""
+    rows = scores[(scores.dimension == dimension) & (scores.metric == "over")].to_dict("records")
+    if not rows or not (rows[0]["p"] < ALPHA and excludes_zero(rows[0])):
         return ""
-    where = {"missed": "trigger", "over": "neutral"}
-    moves = [
-        f"from {number(row['instruct'], share=True)} to {number(row['reasoning'], share=True)} on {where[row['metric']]} prompts"
-        for row in rows
-    ]
-    return f" Behind the average (exploratory, not adjusted): misaligned answers went {listing(moves)}."
+    before, after = (number(rows[0][side], share=True) for side in SIDES)
+    return f" Needless caution on neutral prompts went from {before} to {after} (exploratory, not adjusted)."
 
 
 def _tone(row: Mapping[str, Any]) -> Literal["worse", "better", "neutral"]:
