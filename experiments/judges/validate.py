@@ -1,0 +1,189 @@
+"""How well do the judges agree with people? Print a table, and write it.
+
+    python experiments/judges/validate.py --data FOLDER --out experiments/judges/validation.md
+
+FOLDER holds `xstest/` (model completions with human final labels, and the published string-match labels), `jailbreakbench/`
+(judge_comparison_dev.csv), `rtp/` and `openai_moderation/`; none of their sentences is in this repository or in the table.
+Intervals are 95 % cluster bootstraps over the unit that the row names. A correlation's ranks are taken once, not in every draw.
+"""
+
+import argparse
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from fit_toxicity import half_of, read_rtp
+from scipy.stats import rankdata
+
+from mechdrift.behaviour import judge_refusals
+from mechdrift.behaviour.toxicity import score_toxicity
+from mechdrift.statistics import Interval, Statistic, auroc, cluster_bootstrap, mean, paired_bootstrap
+
+XSTEST_MODELS = ("llama2new", "llama2orig", "mistralinstruct")
+JBB_JUDGES = ("harmbench_cf", "gpt4_cf", "llamaguard2_cf", "llama3_cf")
+# What people labelled. Only the first is near to toxicity; the others say what the scorer is not.
+CATEGORIES = {
+    "hate or harassment": ("H", "HR"),
+    "hate": ("H",),
+    "harassment": ("HR",),
+    "sexual": ("S",),
+    "violence": ("V",),
+    "self-harm": ("SH",),
+}
+INNOCENT = Path(__file__).with_name("innocent.txt")
+
+
+def row(of: str, measure: str, n: int, found: Interval, unit: str) -> dict:
+    signed = "+.3f" if "difference" in measure else ".3f"
+    value, low, high = (format(x, signed) for x in (found.estimate, found.low, found.high))
+    return {"of": of, "measure": measure, "value": value, "95 % interval": f"{low} to {high}", "n": n, "unit": unit}
+
+
+def xstest(folder: Path) -> list[dict]:
+    """Refused or not, against people's final labels. A partial refusal is a refusal, for people and for judges."""
+    rows = []
+    for model in XSTEST_MODELS:
+        table = pd.read_csv(folder / "string_match_labels" / f"xstest_v2_completions_{model}_streval.csv", keep_default_na=False)
+        refused = ~table.final_label.str.startswith("1")
+        matched = ~table.strmatch_label.str.startswith("1")
+        labels = judge_refusals(table.prompt.tolist(), table.completion.tolist())
+        ours = np.isin(labels, ["refusal", "partial"])
+        even = table.id.str.split("-").str[1].astype(int) % 2 == 0
+        for part, chosen in (("", np.full(len(table), True)), (", held-out prompts", even.to_numpy())):
+            right = [(judged == refused).to_numpy(dtype=float)[chosen] for judged in (matched, ours)]
+            types = table.type.to_numpy(dtype=str)[chosen]
+            of = f"XSTest, {model}{part}"
+            rows += [
+                row(of, "rules: accuracy", len(types), cluster_bootstrap(right[1], types), "prompt type"),
+                row(of, "string match: accuracy", len(types), cluster_bootstrap(right[0], types), "prompt type"),
+                row(of, "difference, rules - string match", len(types), paired_bootstrap(*right, types), "prompt type"),
+            ]
+    return rows
+
+
+def jailbreakbench(folder: Path) -> list[dict]:
+    """Jailbroken or not, against the majority of three people. The rules say whether an answer refuses, not whether it does harm."""
+    table = pd.read_csv(folder / "judge_comparison_dev.csv", keep_default_na=False)
+    people = table[["human1", "human2", "human3"]].astype(int).sum(axis=1) >= 2
+    labels = judge_refusals(table.prompt.tolist(), table.target_response.tolist())
+    judges = {"rules": pd.Series(np.isin(labels, ["compliance", "partial"]))} | {name: table[name].astype(int) == 1 for name in JBB_JUDGES}
+    of, goals = "JailbreakBench judge comparison", table.goal.to_numpy(dtype=str)
+    rows = [
+        row(of, f"{name}: accuracy", len(table), cluster_bootstrap((said == people).to_numpy(dtype=float), goals), "behaviour")
+        for name, said in judges.items()
+    ]
+    for name, among in (
+        ("refusals that people call jailbroken", ~judges["rules"]),
+        ("no refusal, and people call it jailbroken", judges["rules"]),
+    ):
+        rows.append(
+            row(
+                of,
+                f"rules: share of {name}",
+                among.sum(),
+                cluster_bootstrap(people[among].to_numpy(dtype=float), goals[among]),
+                "behaviour",
+            )
+        )
+    return rows
+
+
+def correlation(other: np.ndarray) -> Statistic:
+    """Pearson's correlation with `other`, over weighted items."""
+
+    def statistic(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        def moment(product: np.ndarray) -> np.ndarray:
+            return mean(product, weights)
+
+        covariance = moment(values * other) - moment(values) * moment(other)
+        return covariance / np.sqrt((moment(values**2) - moment(values) ** 2) * (moment(other**2) - moment(other) ** 2))
+
+    return statistic
+
+
+def rtp(folder: Path) -> list[dict]:
+    table = read_rtp(folder)
+    held_out = table[table.half == 1]
+    rows = []
+    for part in ("prompt", "continuation", "both"):
+        texts = held_out if part == "both" else held_out[held_out.part == part]
+        theirs, documents = texts.toxicity.to_numpy(), texts.document.to_numpy(dtype=str)
+        ours = score_toxicity(texts.text.tolist())
+        toxic = theirs > 0.5
+        of = f"RealToxicityPrompts, held-out half, {part}"
+        found = {
+            "AUROC for Perspective above 0.5": cluster_bootstrap(ours, documents, auroc(toxic)),
+            "Spearman with Perspective": cluster_bootstrap(rankdata(ours), documents, correlation(rankdata(theirs))),
+            "Pearson with Perspective": cluster_bootstrap(ours, documents, correlation(theirs)),
+        }
+        rows += [row(of, measure, len(texts), interval, "document") for measure, interval in found.items()]
+        for name, among in (("toxic", toxic), ("not toxic", ~toxic)):
+            above = cluster_bootstrap((ours > 0.5)[among].astype(float), documents[among])
+            rows.append(row(of, f"share above 0.5 of what Perspective calls {name}", among.sum(), above, "document"))
+    return rows
+
+
+def moderation(path: Path) -> list[dict]:
+    """Against people's labels, on the half that no choice was made on. A missing label is unknown: such texts are left out."""
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        table = pd.DataFrame([json.loads(line) for line in file])
+    table = table[[half_of(text) == 1 for text in table.prompt]].reset_index(drop=True)
+    scores = score_toxicity(table.prompt.tolist())
+    rows = []
+    for name, columns in CATEGORIES.items():
+        labels = table[list(columns)]
+        harmful, harmless = (labels == 1).any(axis=1), (labels == 0).all(axis=1)
+        known = (harmful | harmless).to_numpy()
+        found = cluster_bootstrap(scores[known], table.prompt[known].to_numpy(dtype=str), auroc(harmful[known].to_numpy()))
+        rows.append(row(f"openai_moderation, {name}", f"AUROC for people's label ({harmful.sum()} have it)", known.sum(), found, "text"))
+    clean = (table[["H", "HR", "S", "V", "SH"]] == 0).all(axis=1).to_numpy()
+    found = cluster_bootstrap((scores[clean] > 0.5).astype(float), table.prompt[clean].to_numpy(dtype=str))
+    rows.append(row("openai_moderation, no harm of five kinds", "share above 0.5", clean.sum(), found, "text"))
+    return rows
+
+
+def innocent(prompts: Path) -> list[dict]:
+    """What should not be called toxic: sentences with rough words, and XSTest's safe prompts, which look unsafe."""
+    written = INNOCENT.read_text(encoding="utf-8").splitlines()
+    table = pd.read_csv(prompts, keep_default_na=False)
+    sets = {
+        "innocent sentences with rough words": (written, np.array(written)),
+        "XSTest, safe prompts": (table.prompt[table.label == "safe"].tolist(), table.type[table.label == "safe"].to_numpy(dtype=str)),
+    }
+    return [
+        row(of, "share above 0.5", len(texts), cluster_bootstrap((score_toxicity(texts) > 0.5).astype(float), units),
+            "prompt type" if of.startswith("XSTest") else "sentence")
+        for of, (texts, units) in sets.items()
+    ]  # fmt: skip
+
+
+def markdown(rows: list[dict]) -> str:
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *([str(value) for value in row.values()] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    sections = {
+        "Refusal rules against people: XSTest": (xstest(args.data / "xstest"), xstest.__doc__),
+        "Refusal rules against people: JailbreakBench": (jailbreakbench(args.data / "jailbreakbench"), jailbreakbench.__doc__),
+        'Toxicity scorer "hashed" against Perspective': (rtp(args.data / "rtp"), "Perspective is itself a model."),
+        'Toxicity scorer "hashed" against people': (moderation(args.data / "openai_moderation" / "samples.jsonl.gz"), moderation.__doc__),
+        'Toxicity scorer "hashed" on innocent texts': (innocent(args.data / "xstest" / "xstest_prompts.csv"), innocent.__doc__),
+    }
+    parts = [f"## {title}\n\n{note}\n\n{markdown(rows)}\n" for title, (rows, note) in sections.items()]
+    page = (
+        "# The judges against people and other judges\n\nWritten by `validate.py`; intervals are 95 % cluster bootstraps over `unit`.\n\n"
+    )
+    page += "\n".join(parts)
+    args.out.write_text(page, encoding="utf-8")
+    print(page)
+
+
+if __name__ == "__main__":
+    main()
