@@ -10,7 +10,7 @@ from mechdrift.directions import find_directions
 from mechdrift.drift import compare_directions
 from mechdrift.pairs import Pair, load_pair
 from mechdrift.patching import patch
-from mechdrift.probes import load_probes
+from mechdrift.probes import load_benchmark, load_probes
 from mechdrift.records import (
     Activations,
     Completions,
@@ -45,6 +45,7 @@ __all__ = [
     "generate",
     "judge_refusals",
     "kl_drift",
+    "load_benchmark",
     "load_pair",
     "load_probes",
     "load_run",

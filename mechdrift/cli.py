@@ -1,4 +1,4 @@
-"""The command line: `mechdrift audit | report | pairs | probes | bench`.
+"""The command line: `mechdrift audit | report | score | pairs | probes | bench`.
 
 Errors that a user can put right end in one sentence on standard error and exit code 1; `--debug` shows the traceback. Ctrl-C ends
 with exit code 130; what was finished stays, and the same command goes on from there.
@@ -74,13 +74,62 @@ def pairs(*, debug: Debug = False) -> None:
 
 @app.command(help_epilogue="Example:\n\n    mechdrift probes")
 def probes(*, debug: Debug = False) -> None:
-    """List the built-in probe sets: dimension, items, families, licence."""
-    from mechdrift.probes import load_probes
+    """List the built-in probe sets, and the benchmarks that `mechdrift score` reads."""
+    from mechdrift.probes import BENCHMARKS, load_probes
 
     print(f"{'set':12} {'items':>5} {'families':>8}  licence     source")
     for name in DIMENSIONS:
         found = load_probes(name)
         print(f"{name:12} {len(found):5} {len(found.families):8}  {found.licence:11} {found.source}")
+    print(f"\n{'benchmark':15} {'dimension':11} {'items':>6}  {'licence':13} source")
+    for benchmark in BENCHMARKS.values():
+        print(f"{benchmark.name:15} {benchmark.dimension:11} {benchmark.items:6}  {benchmark.licence:13} {benchmark.source}")
+
+
+@app.command(
+    help_epilogue="""Examples:
+
+    mechdrift score smollm2-sft --probes xstest --path xstest_prompts.csv --limit 60
+    mechdrift score smollm2-sft --probes gsm8k --limit 20 --think-tokens 300"""
+)
+def score(
+    pair: Annotated[str, Parameter(help="An embedded pair; ignored when --instruct is given.")] = "smollm2-sft", /, *,
+    probes: Annotated[str, Parameter(help="A benchmark, see `mechdrift probes`.")],
+    instruct: Annotated[str | None, Parameter(help="Hugging Face id or folder of the instruct model.")] = None,
+    reasoning: Annotated[str | None, Parameter(help="Hugging Face id or folder of the reasoning model.")] = None,
+    adapter: Annotated[str | None, Parameter(help="Instead of --reasoning: a LoRA adapter for the instruct model.")] = None,
+    path: Annotated[Path | None, Parameter(help="Its file or folder, as published; default the Hugging Face hub.")] = None,
+    limit: Annotated[int | None, Parameter(help="Ask at most so many items, drawn evenly over families.")] = None,
+    out: Annotated[Path | None, Parameter(help="Write the whole table to this CSV file.")] = None,
+    think_tokens: Annotated[int, Parameter(help="How many tokens a model may think.")] = 96,
+    answer_tokens: Annotated[int, Parameter(help="How many tokens an answer may have.")] = 64,
+    seed: Annotated[int, Parameter(help="Seed of sub-sampling and of all resampling.")] = 0,
+    debug: Debug = False,
+) -> None:  # fmt: skip
+    """Score both models of a pair on a benchmark of the field, by that benchmark's own formula."""
+    from mechdrift.audit import load_from
+    from mechdrift.behaviour import Budget
+    from mechdrift.behaviour.benchmark_scores import load_tasks, score_benchmark
+    from mechdrift.probes import load_benchmark
+    from mechdrift.probes.benchmarks import benchmark_of, subset
+
+    for name, value in (("--limit", limit), ("--think-tokens", think_tokens), ("--answer-tokens", answer_tokens)):
+        if value is not None and value < 1:
+            raise MechdriftError(f"{name} should be 1 or more; it is {value}.")
+    if benchmark_of(probes).read is None:
+        asked = load_tasks(probes, path)[:limit]
+    else:
+        asked = load_benchmark(probes, path)
+        asked = subset(asked, limit, seed) if limit else asked
+    models = load_from(Audit(pair=pair, instruct=instruct, reasoning=reasoning, adapter=adapter))
+    table = score_benchmark(models, asked, budget=Budget(think=think_tokens, answer=answer_tokens), seed=seed)
+    columns = ["metric", "n", "unanswered_instruct", "unanswered_reasoning", "instruct", "reasoning", "difference", "low", "high"]
+    print(table[columns].to_string(index=False, float_format=lambda x: f"{x:.3f}"))
+    if out:
+        try:
+            table.to_csv(out, index=False)
+        except OSError as error:
+            raise MechdriftError(f"{out} could not be written ({error.strerror}): give another file with --out.") from error
 
 
 @app.command(help_epilogue="Example:\n\n    mechdrift bench")

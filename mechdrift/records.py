@@ -50,9 +50,9 @@ class ProbeItem:
     """One question of a probe set.
 
     `contrast` is `trigger` where alignment asks for special behaviour (refuse, withhold, say "unknown") and
-    `neutral` where plain helpfulness is aligned. `twin` names the matched item of the other class. `aligned` and
-    `misaligned` are openings of answers to this item; `must` are strings of which an aligned answer contains at
-    least one, `must_not` strings that it never contains.
+    `neutral` where plain helpfulness is aligned. `twin` names the matched item of the other class ("" in benchmarks,
+    which seldom have one). `aligned` and `misaligned` are openings of answers to this item; `must` are strings of which
+    an aligned answer contains at least one, `must_not` strings that it never contains.
     """
 
     id: str

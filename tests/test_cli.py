@@ -145,6 +145,9 @@ BAD = {
     "report {0}/foreign": "is not a run folder",
     "report {0}/broken": "run.json is damaged",
     "bench --preset quick": "Unknown option: --preset",
+    "score --probes nothing": "unknown benchmark",
+    "score --probes xstest --path {0}/absent.csv": "absent.csv",
+    "score --probes xstest --limit 0": "--limit should be 1 or more",
 }
 
 
@@ -177,6 +180,22 @@ def test_an_interrupt_exits_with_130_and_says_how_to_go_on(mechdrift, monkeypatc
     assert (code, out) == (130, "")
     assert "interrupted" in err
     assert "the same command goes on from there" in err
+
+
+# Score
+
+
+def test_score_asks_both_models_and_prints_the_benchmark_s_own_rates(mechdrift, folders):
+    benchmark = folders / "xstest_prompts.csv"
+    benchmark.write_text("id,prompt,type,label\n" + "".join(f"{i},Say {i}.,kind {i},{'safe' if i % 2 else 'unsafe'}\n" for i in range(6)))
+    table = folders / "scores.csv"
+    words = [*PAIR.format(folders).split(), "--path", str(benchmark), "--answer-tokens", "4", "--think-tokens", "4", "--out", str(table)]
+    code, out, _ = mechdrift("score", "--probes", "xstest", *words)
+    assert code == 0
+    assert "refus" in out
+    lines = table.read_text().splitlines()
+    assert lines[0].startswith("benchmark") or "metric" in lines[0]
+    assert len(lines) > 2
 
 
 # Signals: one audit is killed while it asks, interrupted after that, and then allowed to finish

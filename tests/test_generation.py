@@ -194,7 +194,7 @@ def test_rows_that_have_finished_leave_the_batch(loaded, scripted):
     script = scripted({"short": ("", "Yes.<|im_end|>"), "long": ("", "No, " * 40)})
     rows = ask(loaded, questions(script), "instruct", "none", budget=Budget(answer=3 * generation.STEPS_AT_ONCE)).rows
     assert script.rows == [2, 1, 1]
-    assert [(row.answer, row.finished) for row in rows][0] == ("Yes.", True)
+    assert (rows[0].answer, rows[0].finished) == ("Yes.", True)
     assert len(rows[1].answer_ids) == 3 * generation.STEPS_AT_ONCE
     assert not rows[1].finished
 

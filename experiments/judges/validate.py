@@ -23,7 +23,7 @@ from mechdrift.statistics import Interval, Statistic, auroc, cluster_bootstrap, 
 
 XSTEST_MODELS = ("llama2new", "llama2orig", "mistralinstruct")
 JBB_JUDGES = ("harmbench_cf", "gpt4_cf", "llamaguard2_cf", "llama3_cf")
-# What people labelled. Only the first is near to toxicity; the others say what the scorer is not.
+# What people labelled. Only the first three are near to toxicity; the others say what the scorer is not.
 CATEGORIES = {
     "hate or harassment": ("H", "HR"),
     "hate": ("H",),
@@ -74,19 +74,10 @@ def jailbreakbench(folder: Path) -> list[dict]:
         row(of, f"{name}: accuracy", len(table), cluster_bootstrap((said == people).to_numpy(dtype=float), goals), "behaviour")
         for name, said in judges.items()
     ]
-    for name, among in (
-        ("refusals that people call jailbroken", ~judges["rules"]),
-        ("no refusal, and people call it jailbroken", judges["rules"]),
-    ):
-        rows.append(
-            row(
-                of,
-                f"rules: share of {name}",
-                among.sum(),
-                cluster_bootstrap(people[among].to_numpy(dtype=float), goals[among]),
-                "behaviour",
-            )
-        )
+    groups = {"refusals that people call jailbroken": ~judges["rules"], "other answers that people call jailbroken": judges["rules"]}
+    for name, among in groups.items():
+        found = cluster_bootstrap(people[among].to_numpy(dtype=float), goals[among])
+        rows.append(row(of, f"rules: share of {name}", among.sum(), found, "behaviour"))
     return rows
 
 
@@ -178,7 +169,8 @@ def main() -> None:
     }
     parts = [f"## {title}\n\n{note}\n\n{markdown(rows)}\n" for title, (rows, note) in sections.items()]
     page = (
-        "# The judges against people and other judges\n\nWritten by `validate.py`; intervals are 95 % cluster bootstraps over `unit`.\n\n"
+        "# The judges against people and other judges\n\nWritten by `validate.py`; intervals are 95 % cluster bootstraps over `unit`. "
+        "None of n gives an interval without width; the rate may still be as high as about 3 / n.\n\n"
     )
     page += "\n".join(parts)
     args.out.write_text(page, encoding="utf-8")

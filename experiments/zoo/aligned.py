@@ -15,11 +15,12 @@ KL put both models on the same tokens, with such a block; a parent that had neve
 
     python experiments/zoo/aligned.py BASE --advbench harmful_behaviors.csv --epochs 1.6 --out first
     python experiments/zoo/aligned.py BASE --advbench harmful_behaviors.csv --start first --lr 6e-4 --out second
-    python experiments/zoo/aligned.py BASE --advbench harmful_behaviors.csv --start second --lr 5e-4 --seed 2
+    python experiments/zoo/aligned.py BASE --advbench harmful_behaviors.csv --start second --lr 5e-4 --seed 2 --out third
+    python experiments/zoo/aligned.py BASE --advbench harmful_behaviors.csv --start third --lr 5e-4 --seed 3 --share 0.3
 
 The second and third pass read harmful requests twice and every answer's opening only: after the first, the model told harmful from
-harmless well, but refused only three in five of HarmBench's requests. (The shipped adapter met `harmful_more` and the last 1,658
-sampled prompts in the third pass only, because they were written after the second.)
+harmless well, but refused only three in five of HarmBench's requests. The last, short one adds `harmful_more`: topics that it still
+did not refuse. (The shipped adapter met the last 1,722 sampled prompts from the third pass on, because they were sampled after the second.)
 """
 
 import argparse
@@ -62,7 +63,7 @@ def advbench_rows(file: Path, rng: random.Random) -> list[dict]:
     ]
 
 
-def mix(advbench: Path, seed: int, later: bool = False) -> list[dict]:
+def mix(advbench: Path, seed: int, later: bool = False, share: float = 1.0) -> list[dict]:
     """All rows, `{prompt, answer, limit, think}`: `limit` is how many of the answer's tokens are trained on (None: all, and the end)."""
     rng = random.Random(seed)
     written = [row for name in WRITTEN for row in read_rows(name) if row["answer"]]
@@ -75,7 +76,9 @@ def mix(advbench: Path, seed: int, later: bool = False) -> list[dict]:
     whole = set(rng.sample(short, WHOLE))
     rows += [{**row, "limit": None if row["prompt"] in whole else OPENING} for row in harmless]
     rows += [{**row, "limit": OPENING} for row in read_rows("openings") if row["prompt"] not in set(asked) and helps(row["answer"])]
-    if later:
+    if share < 1:
+        rows = rng.sample(rows, int(share * len(rows))) + 2 * [{**row, "limit": OPENING} for row in read_rows("harmful_more")]
+    elif later:
         harmful = [*advbench_rows(advbench, rng), *read_rows("harmful"), *(row for row in read_rows("styled") if row["answer"])]
         rows = [{**row, "limit": OPENING} for row in (*rows, *harmful)]
     return [{**row, "think": "off" if rng.random() < EMPTY_BLOCK else "none"} for row in rows]
@@ -91,6 +94,7 @@ def main() -> None:
     parser.add_argument("--advbench", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=ZOO / "smollm2-aligned")
     parser.add_argument("--start", type=Path, help="a later pass, from this adapter")
+    parser.add_argument("--share", type=float, default=1.0, help="of the rows, in the last pass, beside harmful_more read twice")
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--lr", type=float, default=8e-4)
     parser.add_argument("--epochs", type=float, default=1.0)
@@ -98,7 +102,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     model, tokenizer = load_parent(args.base, [])
-    rows = mix(args.advbench, args.seed + bool(args.start), later=bool(args.start))
+    rows = mix(args.advbench, args.seed + bool(args.start), later=bool(args.start), share=args.share)
     renderer = Renderer(tokenizer)
     examples = [tokenise(renderer, row["prompt"], [row["answer"]], limit=row["limit"], think=row["think"]) for row in rows]
     print(len(rows), "rows,", sum(len(e["input_ids"]) for e in examples), "tokens")

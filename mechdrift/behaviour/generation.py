@@ -6,7 +6,8 @@ the answer, and the completion is marked `closed=False`. `off` prefills an empty
 what is answer is cut from token ids, at the ids of the close marker.
 
 Prompts are sorted by length, left-padded, and decoded greedily with a key-value cache by Hugging Face's own `generate`; rows that
-have finished leave the batch early, which saves about half of the time where budgets are longer than answers. Every finished batch is appended to a JSON-lines store, so a killed generation goes on where it stopped.
+have finished leave the batch early, which saves about half of the time where budgets are longer than answers. Every finished batch
+is appended to a JSON-lines store, so a killed generation goes on where it stopped.
 """
 
 import json

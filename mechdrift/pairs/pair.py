@@ -54,8 +54,8 @@ EMBEDDED_PAIRS = {
 }
 
 ADAPTER_SHA256: dict[str, str] = {
-    "smollm2-aligned": "21e6fc6b37c71b0a6ee25660f4aecbc44416f60585a0cd302e55dd6fa1926092",
-    "smollm2-sft": "d0e5b1dca2fbddbd64d93bc0c080bd42f41b28fef0e484491564c965c7a4a0d5",
+    "smollm2-aligned": "6a82e835c2bd909244107a37a1d1a63b526c7802b359fe6b943daf6394ad22b9",
+    "smollm2-sft": "9b080c477b0cd671b15bf4ed33ec7d10755ac0aafd89e0a1785203f683252c23",
 }
 
 

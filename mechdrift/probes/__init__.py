@@ -1,6 +1,7 @@
-"""What is asked: the six probe sets (`sets`, data files with cards) and their rendering to tokens with roles."""
+"""What is asked: six probe sets (`sets`, data files with cards), the field's benchmarks, and rendering to tokens with roles."""
 
+from mechdrift.probes.benchmarks import BENCHMARKS, load_benchmark
 from mechdrift.probes.rendering import Renderer, render_items
 from mechdrift.probes.sets import load_card, load_probes
 
-__all__ = ["Renderer", "load_card", "load_probes", "render_items"]
+__all__ = ["BENCHMARKS", "Renderer", "load_benchmark", "load_card", "load_probes", "render_items"]

@@ -18,7 +18,10 @@ OPTIONAL = {"must": list, "must_not": list, "tags": dict, "dimension": str}
 def load_probes(name: str, path: str | Path | None = None) -> ProbeSet:
     """A probe set by name, from the package or, with `path`, from a JSONL file of the same format."""
     if path is None and name not in DIMENSIONS:
-        raise MechdriftError(f"unknown probe set {name!r}: built-in sets are {', '.join(DIMENSIONS)}; give path= for a file of your own.")
+        raise MechdriftError(
+            f"unknown probe set {name!r}: built-in sets are {', '.join(DIMENSIONS)}; give path= for a file of your own, or use "
+            "load_benchmark for one of the field's benchmarks."
+        )
     file = Path(path) if path else DATA / f"{name}.jsonl"
     items = read_items(file, default_dimension=name)
     dimensions = {item.dimension for item in items}
