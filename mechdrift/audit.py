@@ -64,7 +64,7 @@ class Size:
 # Eight families are the fewest with which the sign-flip test can survive Holm's correction over six dimensions: 6 · 2 / 2^8 < 0.05.
 PRESETS: dict[Preset, Size] = {
     "quick": Size(pairs=8, tasks=12, patched=2, kl=2, layer_step=6),
-    "standard": Size(pairs=16, tasks=48, patched=4, kl=4, layer_step=2),
+    "standard": Size(pairs=32, tasks=96, patched=4, kl=4, layer_step=2),
     "full": Size(pairs=10_000, tasks=240, patched=16, kl=10_000),
 }
 
@@ -218,7 +218,7 @@ class _Audit:
                 table = judge_all(probes, answers)
                 judged.append(table.merge(answers.frame[["item", "thinking_ids", "answer_ids"]], on="item"))
             solved.append(judge_tasks(tasks, Completions(side=side, think=mode, rows=rows[-len(tasks) :])))
-        self.pair.close(default_dtype_for_generation())
+            self.pair.close(default_dtype_for_generation())
         self.run.write_table("completions", pd.concat(judged, ignore_index=True))
         self.run.write_table("tasks", pd.concat(solved, ignore_index=True))
         return {}

@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -53,16 +54,9 @@ class StubHandler(BaseHTTPRequestHandler):
             self.server.seen[answer] += 1
             self.server.bodies.append(body)
             self.server.keys.append(self.headers.get("Authorization"))
-            self.server.running += 1
-            self.server.most = max(self.server.most, self.server.running)
             first = self.server.seen[answer] == 1
-        try:
+        with suppress(BrokenPipeError, ConnectionResetError):  # the judge may have stopped waiting
             self.reply_to(answer, first)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # the judge had stopped waiting
-        finally:
-            with self.server.lock:
-                self.server.running -= 1
 
     def reply_to(self, answer: str, first: bool) -> None:
         if self.path != "/v1/chat/completions":
@@ -70,7 +64,7 @@ class StubHandler(BaseHTTPRequestHandler):
         if answer == "slow":
             time.sleep(1.5)
         if answer == "pause":
-            time.sleep(0.1)
+            self.pause()
         if answer == "drip":
             return self.drip()
         if answer == "hangs up":
@@ -96,6 +90,15 @@ class StubHandler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
+
+    def pause(self) -> None:
+        """Count who is waiting at once; over before the reply is sent, since the next request may come before this thread ends."""
+        with self.server.lock:
+            self.server.running += 1
+            self.server.most = max(self.server.most, self.server.running)
+        time.sleep(0.1)
+        with self.server.lock:
+            self.server.running -= 1
 
     def drip(self) -> None:
         """A byte now and then, each soon enough for the socket's own time-out."""
