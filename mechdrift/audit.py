@@ -25,7 +25,7 @@ from mechdrift.behaviour import Budget, Question, ask, held_out, judge_all, judg
 from mechdrift.capture import collect
 from mechdrift.directions import find_directions
 from mechdrift.drift import compare_directions
-from mechdrift.pairs import Pair, audit_pair, default_dtype_for_generation, load_pair
+from mechdrift.pairs import Pair, audit_pair, default_dtype_for_generation, fingerprint, load_pair
 from mechdrift.patching import patch
 from mechdrift.probes import Renderer, load_probes
 from mechdrift.readouts import Observed, Readout, make_readout, measure, observe, unembed, validate
@@ -118,6 +118,8 @@ def audit(config: Audit = Audit()) -> Run:
     names = [name for name, _, _ in stages]
     for damaged in run.damaged_stages():
         run.forget(names[names.index(damaged) :])  # forgotten on disk, so that a kill while they are made again is no harm
+    if "pair" in run.finished and set(names) - set(run.finished):
+        _check_weights(run, pair)
     for name, files, stage in stages:
         if name not in run.finished:
             start = time.perf_counter()
@@ -125,6 +127,16 @@ def audit(config: Audit = Audit()) -> Run:
             run.finish(name, time.perf_counter() - start, files, **facts)
     run.report()
     return run
+
+
+def _check_weights(run: Run, pair: Pair) -> None:
+    """Raise when an unfinished run was begun with other weights, of the same names."""
+    begun = run.manifest["pair"]["fingerprints"]
+    for side in SIDES:
+        if fingerprint(pair.open(side).model) != begun[side]:
+            raise MechdriftError(
+                f"{run.folder} was begun with other weights of {pair.source(side).name}: give another folder with --out or delete this one."
+            )
 
 
 def _ordered(dimensions: Iterable[Dimension]) -> tuple[Dimension, ...]:
@@ -147,7 +159,7 @@ def _open(config: Audit, pair: Pair) -> Run:
     settings = {field.name: getattr(config, field.name) for field in fields(config)}
     settings |= {"pair": pair.name, "dimensions": list(_ordered(config.dimensions)), "out": str(config.out or "")}
     identity = {key: settings[key] for key in ("pair", "instruct", "reasoning", "adapter", "revision", "preset", "dimensions", "seed")}
-    identity["generation dtype"] = default_dtype_for_generation()
+    identity |= {"generation dtype": default_dtype_for_generation(), "size": asdict(PRESETS[config.preset])}
     manifest = {
         "config": settings,
         "versions": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},

@@ -146,13 +146,17 @@ def bench(*, debug: Debug = False) -> None:
 def main() -> None:
     """Entry point. Everything a user can do wrong ends here in one sentence."""
     arguments = sys.argv[1:]
-    _be_quiet()
     try:
+        _be_quiet()
         app(arguments, exit_on_error=False, print_error=False)
+        sys.stdout.flush()
     except (MechdriftError, CycloptsError) as error:
         if "--debug" in arguments:
             raise
         print("mechdrift:", " ".join(str(error).split()), file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:  # whoever read our output, such as head, has gone; Python would complain once more when it exits
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except KeyboardInterrupt:
         print("\nmechdrift: interrupted; what was finished is kept, the same command goes on from there.", file=sys.stderr)

@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,7 @@ class Run:
         self.write_manifest(manifest)
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
-        self.write_text("run.json", json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+        self.write_text("run.json", json.dumps(manifest, indent=2) + "\n")
 
     def report(self) -> Path:
         """Write `report.html` from what the folder holds; loads no model."""
@@ -139,11 +139,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest = json.loads(file.read_text(encoding="utf-8"))
         schema = manifest["schema"]
         is_whole = all(isinstance(manifest.get(key), dict) for key in ("identity", "config", "stages"))
+        is_whole = is_whole and all(isinstance(stage["files"], dict) for stage in manifest["stages"].values())
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MechdriftError(f"{folder} is not a run folder: it has no run.json; make one with 'mechdrift audit'.") from error
     except OSError as error:
         raise MechdriftError(f"{file} cannot be read ({error.strerror}).") from error
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         schema, is_whole = SCHEMA, False
     if schema != SCHEMA:
         raise MechdriftError(f"{folder} has schema {schema}, this version reads schema {SCHEMA}: use another folder or version.")
@@ -164,8 +165,9 @@ def open_run(folder: Path, identity: Mapping[str, Any], manifest: Mapping[str, A
                 f"{folder} holds another run ({key} is {stored.get(key)!r} there, {identity[key]!r} here): "
                 "give another folder with --out, or delete this one."
             )
-        for leftover in folder.glob(PART.format("*", "*")):
-            leftover.unlink(missing_ok=True)
+        for leftover in folder.rglob(PART.format("*", "*")):
+            with suppress(OSError):
+                leftover.unlink(missing_ok=True)
         return run
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -180,23 +182,30 @@ def open_run(folder: Path, identity: Mapping[str, Any], manifest: Mapping[str, A
 
 
 def sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise MechdriftError(f"{file} cannot be read ({error.strerror}): make it a readable file, or delete it and run again.") from error
 
 
 @contextmanager
 def _placed(target: Path) -> Iterator[Path]:
     """A temporary path beside `target`, moved into place when the block ends well and removed when it does not."""
     temporary = target.with_name(PART.format(target.name, os.getpid()))
+    written = False
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         temporary.chmod(0o644)  # safetensors writes files that only their owner can read
         os.replace(temporary, target)
+        written = True
     except (OSError, SafetensorError) as error:
         raise MechdriftError(
             f"{target} could not be written ({getattr(error, 'strerror', None) or error}): free space or give another folder with "
             "--out; the run goes on where it stopped when you start it again."
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if not written:
+            with suppress(OSError):  # a folder that has become read-only keeps it
+                temporary.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """The whole pipeline in this process, on tiny random models: what it writes, what it repeats, and what it survives."""
 
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -178,6 +178,19 @@ def test_another_configuration_does_not_touch_a_run(copy, tiny_pair, changes):
     with pytest.raises(MechdriftError, match=rf"holds another run \({next(iter(changes))} is "):
         audit(config(tiny_pair, copy.folder, **changes))
     assert {file: file.read_bytes() for file in copy.folder.iterdir()} == before
+
+
+def test_an_unfinished_run_refuses_other_weights_of_the_same_name(copy, tiny_pair, monkeypatch):
+    (copy.folder / "kl.parquet").unlink()
+    monkeypatch.setattr(audit_module, "fingerprint", lambda model: "another")
+    with pytest.raises(MechdriftError, match="was begun with other weights"):
+        audit(config(tiny_pair, copy.folder))
+
+
+def test_a_preset_that_has_changed_since_is_another_run(copy, tiny_pair, monkeypatch):
+    monkeypatch.setitem(PRESETS, "quick", replace(PRESETS["quick"], pairs=3))
+    with pytest.raises(MechdriftError, match=r"holds another run \(size is "):
+        audit(config(tiny_pair, copy.folder))
 
 
 @pytest.mark.parametrize(("setting", "value"), [("dimensions", ()), ("seed", -1)])

@@ -91,10 +91,12 @@ def test_the_options_are_the_configuration(mechdrift, monkeypatch):
 
 def test_lists_name_what_there_is(mechdrift):
     assert re.match(r"smollm2-sft +SFT +SmolLM2", mechdrift("pairs")[1])
-    lines = mechdrift("probes")[1].splitlines()
-    assert lines[0].split() == ["set", "items", "families", "licence", "source"]
-    assert [line.split()[0] for line in lines[1:]] == ["safety", "toxicity", "bias", "ethics", "privacy", "robustness"]
-    assert all(line.split()[1:3] == ["96", "16"] for line in lines[1:])
+    own, benchmarks = (part.splitlines() for part in mechdrift("probes")[1].split("\n\n"))
+    assert own[0].split() == ["set", "items", "families", "licence", "source"]
+    assert [line.split()[0] for line in own[1:]] == ["safety", "toxicity", "bias", "ethics", "privacy", "robustness"]
+    assert all(line.split()[1:3] == ["96", "16"] for line in own[1:])
+    assert benchmarks[0].split() == ["benchmark", "dimension", "items", "licence", "source"]
+    assert {"xstest", "bbq", "gsm8k", "toxigen"} < {line.split()[0] for line in benchmarks[1:]}
 
 
 # Errors

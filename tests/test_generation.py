@@ -280,3 +280,9 @@ def test_donor_thinking_is_passed_on_by_item(tiny_pair):
 def test_the_tokenizer_of_these_tests_writes_one_token_a_byte():
     """Budgets above are counted in characters."""
     assert len(make_tokenizer().encode("On and on. ", add_special_tokens=False)) == 11
+
+
+def test_a_store_that_cannot_be_written_is_one_sentence(loaded, scripted, tmp_path):
+    script = scripted({"short": ("", "Yes.<|im_end|>")})
+    with pytest.raises(MechdriftError, match=r"could not be written .*free space"):
+        ask(loaded, questions(script), "instruct", "none", budget=Budget(answer=8), store=tmp_path / "missing" / "store.jsonl")

@@ -148,7 +148,12 @@ def test_models_of_different_sizes_are_refused_with_both_sizes(base, tmp_path, c
 
 @pytest.mark.parametrize(
     ("template", "message"),
-    [(None, "has no chat template"), ("{{ raise_exception('system first') }}", r"cannot render .*\(system first\)")],
+    [
+        (None, "has no chat template"),
+        ("{{ raise_exception('system first') }}", r"cannot render .*\(system first\)"),
+        ("{{ 'x' + 1 }}", "cannot render"),
+        ("{{ messages[0].content[:5] }} says the user", "cuts or changes the user's text"),
+    ],
 )
 def test_a_tokenizer_that_cannot_render_a_chat_is_refused_before_weights_are_read(base, tmp_path, template, message):
     folder = tmp_path / "mute"

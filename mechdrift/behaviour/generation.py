@@ -216,13 +216,16 @@ def _read_store(store: Path | None) -> dict[str, Completion]:
     # Bytes: a kill may cut inside a character, and text would also be split at exotic line breaks inside JSON strings.
     whole, _, rest = store.read_bytes().rpartition(b"\n")
     if rest:
-        store.write_bytes(whole + b"\n" if whole else b"")
+        try:
+            store.write_bytes(whole + b"\n" if whole else b"")
+        except OSError as error:
+            raise _unusable(store, error) from error
     for number, line in enumerate(whole.splitlines(), 1):
         try:
             row = json.loads(line)
             ids = {name: tuple(row[name]) for name in ("thinking_ids", "answer_ids")}
             rows[row["item_id"]] = Completion(**(row | ids))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise MechdriftError(
                 f"{store}, line {number}: not a stored completion; remove the file, and the models are asked again."
             ) from error
@@ -232,5 +235,14 @@ def _read_store(store: Path | None) -> dict[str, Completion]:
 def _append(store: Path | None, rows: Sequence[Completion]) -> None:
     if store is None:
         return
-    with store.open("a", encoding="utf-8") as file:
-        file.write("".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows))
+    try:
+        with store.open("a", encoding="utf-8") as file:
+            file.write("".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows))
+    except OSError as error:
+        raise _unusable(store, error) from error
+
+
+def _unusable(store: Path, error: OSError) -> MechdriftError:
+    return MechdriftError(
+        f"{store} could not be written ({error.strerror}): free space or give another folder; the same command goes on from there."
+    )

@@ -67,13 +67,18 @@ def _facts(pair: Pair, side: Side) -> dict[str, Any]:
 
 def _same_tokens(pair: Pair, prompts: Sequence[str]) -> float:
     """Share of prompts that both sides render to the same token ids."""
-    rendered = [
-        [
-            pair.tokenizer(side).apply_chat_template([{"role": "user", "content": prompt}], add_generation_prompt=True, return_dict=False)
-            for prompt in prompts
+    try:
+        rendered = [
+            [
+                pair.tokenizer(side).apply_chat_template(
+                    [{"role": "user", "content": prompt}], add_generation_prompt=True, return_dict=False
+                )
+                for prompt in prompts
+            ]
+            for side in SIDES
         ]
-        for side in SIDES
-    ]
+    except Exception as error:  # a template is a program, and fails in any way it likes
+        raise MechdriftError(f"a chat template of the pair {pair.name} cannot render one of the prompts ({error!r:.120}).") from error
     return sum(a == b for a, b in zip(*rendered, strict=True)) / max(1, len(prompts))
 
 

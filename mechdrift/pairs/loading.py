@@ -11,15 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
-from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mechdrift.pairs.structure import Structure, find_structure, verify
 from mechdrift.records import MechdriftError
 
-# What transformers and peft raise for missing, damaged or unfitting files.
-LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError)
+GREETING = "Hello there, how are you today? Please answer in one sentence."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,9 +62,14 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
             "pass a folder whose tokenizer_config.json or chat_template.jinja defines one."
         )
     try:
-        tokenizer.apply_chat_template([{"role": "user", "content": "Hello"}], tokenize=False)
-    except TemplateError as error:
+        message = [{"role": "user", "content": GREETING}]
+        rendered = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+    except Exception as error:  # a template is a program, and fails in any way it likes
         raise MechdriftError(f"the chat template of {source.name} cannot render a user's message ({_reason(error)}).") from error
+    if GREETING not in str(rendered):
+        raise MechdriftError(
+            f"the chat template of {source.name} cuts or changes the user's text: a message should stand in the prompt as it was written."
+        )
     return tokenizer
 
 
@@ -83,7 +85,7 @@ def load_adapter_config(adapter: str) -> Any:
 
     try:
         return PeftConfig.from_pretrained(adapter)
-    except LOADING_ERRORS as error:
+    except Exception as error:  # peft and transformers raise any kind for missing, damaged or unfitting files, here and below
         raise MechdriftError(f"{adapter!r} is not a LoRA adapter that peft can read ({_reason(error)}).") from error
 
 
@@ -100,9 +102,20 @@ def load_model(source: ModelSource, dtype: str = "float32") -> LanguageModel:
         model = model.to(source.device)
     model = model.eval().requires_grad_(False)
     structure = find_structure(model)
+    _check_vocabulary(source, model, tokenizer)
     probe = tokenizer.apply_chat_template([{"role": "user", "content": "Hello"}], return_dict=False)
     error = verify(model, structure, probe) if dtype == "float32" else float("nan")
     return LanguageModel(source=source, model=model, tokenizer=tokenizer, structure=structure, max_surface_error=error)
+
+
+def _check_vocabulary(source: ModelSource, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise when the tokenizer writes ids that the model has no embedding for, as after adding `<think>` to it alone."""
+    ids, rows = tokenizer.encode("<think>\n</think>\n\n" + GREETING), model.get_input_embeddings().weight.shape[0]
+    if max(ids, default=0) >= rows:
+        raise MechdriftError(
+            f"the tokenizer of {source.name} writes token ids up to {max(ids)}, but the model has {rows} embeddings: "
+            "resize the model's embeddings to its tokenizer and save it again."
+        )
 
 
 def _load_weights(source: ModelSource, dtype: torch.dtype) -> PreTrainedModel:
@@ -127,7 +140,7 @@ def _merge_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
         adapted = PeftModel.from_pretrained(model, adapter)
         # Read once more for what was left over on either side, which `from_pretrained` passes over.
         found = adapted.load_adapter(adapter, "default")
-    except LOADING_ERRORS as error:
+    except Exception as error:
         raise MechdriftError(f"the adapter {adapter} cannot be applied to this base ({_reason(error)}).") from error
     unfit = [*found.missing_keys, *found.unexpected_keys]
     if unfit:
@@ -142,7 +155,7 @@ def _from_hub(factory: Any, source: ModelSource, **options: Any) -> Any:
         raise MechdriftError(f"there is no folder {source.path!r}.")
     try:
         return factory.from_pretrained(source.path, revision=source.revision, trust_remote_code=source.trust_remote_code, **options)
-    except LOADING_ERRORS as error:
+    except Exception as error:
         advice = "check its files" if is_here else "give a Hugging Face id or a folder, and check the network if it is an id"
         raise MechdriftError(
             f"{source.path!r} could not be loaded as a {factory.__name__.removeprefix('Auto')} ({_reason(error)}): {advice}."
@@ -157,8 +170,8 @@ def _reason(error: BaseException) -> str:
 def check_device(device: str | None) -> None:
     """Raise unless tensors can be put on `device`."""
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).sum().item()  # "meta" makes tensors, but holds no numbers
+    except Exception as error:
         raise MechdriftError(f"the device {device!r} cannot be used here ({_reason(error)}).") from error
 
 

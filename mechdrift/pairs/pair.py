@@ -72,6 +72,8 @@ class Pair:
     _tokenizers: dict[Side, PreTrainedTokenizerBase] = field(default_factory=dict, repr=False, compare=False)
 
     def source(self, side: Side) -> ModelSource:
+        if side not in SIDES:
+            raise MechdriftError(f"unknown side {side!r}: a pair has the sides {' and '.join(SIDES)}.")
         return self.instruct if side == "instruct" else self.reasoning
 
     def tokenizer(self, side: Side) -> PreTrainedTokenizerBase:
@@ -118,7 +120,7 @@ def load_pair(
     `revision` is one for both or a dict per side. Raises `MechdriftError` for unknown names, for tokenizers without chat
     template, and for models whose width, depth or vocabulary differ, which cannot be compared layer by layer.
     """
-    check_device(device)
+    check_device("meta" if device_map == "meta" else device)
     if name is not None:
         if instruct or reasoning or adapter:
             raise MechdriftError("give either the name of an embedded pair or instruct=/reasoning=, not both.")

@@ -97,6 +97,8 @@ class Renderer:
         return [("template_tail", tail[:cut]), ("think_open", tail[cut:close]), ("think_close", tail[close:] if close else ())]
 
     def _think(self, think: ThinkMode, thinking: tuple[int, ...]) -> list[tuple[str, tuple[int, ...]]]:
+        if think not in ThinkMode.__args__:
+            raise MechdriftError(f"unknown think mode {think!r}: use one of {', '.join(ThinkMode.__args__)}.")
         if think == "none":
             return []
         if think == "off":
@@ -117,8 +119,10 @@ class Renderer:
 
     def _template(self, content: str) -> tuple[int, ...]:
         messages = [{"role": "user", "content": content}]
-        ids = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-        return tuple(ids)
+        try:
+            return tuple(self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False))
+        except Exception as error:  # a template is a program, and fails in any way it likes
+            raise MechdriftError(f"the chat template of this tokenizer cannot render {content!r:.60} ({error!r:.120}).") from error
 
     def _encode(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))

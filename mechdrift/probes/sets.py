@@ -22,7 +22,7 @@ def load_probes(name: str, path: str | Path | None = None) -> ProbeSet:
             f"unknown probe set {name!r}: built-in sets are {', '.join(DIMENSIONS)}; give path= for a file of your own, or use "
             "load_benchmark for one of the field's benchmarks."
         )
-    file = Path(path) if path else DATA / f"{name}.jsonl"
+    file = Path(path) if path is not None else DATA / f"{name}.jsonl"
     items = read_items(file, default_dimension=name)
     dimensions = {item.dimension for item in items}
     if len(dimensions) > 1:
@@ -92,7 +92,7 @@ def _make_item(row: dict[str, Any], where: str, default_dimension: str) -> Probe
     if not row["prompt"].strip():
         raise MechdriftError(f"{where}: the prompt is empty.")
     for field in ("aligned", "misaligned"):
-        if not row[field]:
+        if not all(opening.strip() for opening in row[field]) or not row[field]:
             raise MechdriftError(f"{where}: {field!r} is empty; give at least one opening of such an answer.")
     return ProbeItem(
         id=row["id"], dimension=dimension, family=row["family"], contrast=row["contrast"], twin=row["twin"], prompt=row["prompt"],

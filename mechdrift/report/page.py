@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from mechdrift.records import SIDES
+from mechdrift.records import SIDES, MechdriftError
 from mechdrift.report import narrative
 from mechdrift.report.answers import browser_rows, conventions, judges, score_rows, task_examples
 from mechdrift.report.exhibits import Drawn, Tables, draw_all, missing_sentence
@@ -61,7 +61,10 @@ def write_figures(run: Run, folder: str | Path) -> tuple[Path, ...]:
 
 
 def _write_figures(run: Run, drawn: dict[str, Drawn], folder: Path, inline: bool) -> tuple[Path, ...]:
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MechdriftError(f"{folder} cannot be made ({error.strerror}): make room for a folder of that name.") from error
     written = []
     for name, exhibit in drawn.items():
         if exhibit.figure is not None:
