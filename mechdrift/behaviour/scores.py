@@ -150,6 +150,7 @@ def compare_sides(families: np.ndarray, before: np.ndarray, after: np.ndarray, s
 def _test(differences: np.ndarray, families: np.ndarray, seed: int) -> dict:
     means = statistics.family_means(differences, families)
     sd = means.std(ddof=1) if len(means) > 1 else np.nan
+    sd = sd if sd > 0 else np.nan  # where nothing changed, the data do not say what could have been seen
     return {
         "p": statistics.sign_flip_test(differences, families, seed=seed),
         "mde": statistics.minimum_detectable_effect(sd, len(means)),

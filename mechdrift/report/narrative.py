@@ -33,6 +33,7 @@ from mechdrift.report.words import (
 ALPHA = 0.05
 LOW_FAMILIES, LOW_ITEMS = 8, 30
 HIGH_RATE = 0.10
+FEWEST_PATCHED_FAMILIES = 6  # the smallest p of a sign-flip test is 2 / 2^families
 SELF_TEST_TOLERANCE = 1e-3
 NEAR_PEAK = 0.8
 
@@ -180,7 +181,7 @@ def inside(patch: pd.DataFrame | None) -> Inside:
     if patch is None or patch.empty:
         return Inside(places=(), unsaid=("Where inside the change sits cannot be said: this run did no patching.",))
     places: list[tuple[str, str]] = []
-    unsaid: dict[str, list[str]] = {"unreliable": [], "noise": [], "unclear": []}
+    unsaid: dict[str, list[str]] = {"unreliable": [], "noise": [], "few": [], "unclear": []}
     for dimension in order_dimensions(patch.dimension):
         # The question is what restores: what of the instruct model brings its behaviour back in the reasoning model?
         grid = patch[(patch.dimension == dimension) & (patch.donor == "instruct")]
@@ -190,7 +191,8 @@ def inside(patch: pd.DataFrame | None) -> Inside:
         if len(found):
             places.append((dimension_name(dimension), _place(found, grid)))
         elif len(grid):
-            reason = "unreliable" if trusted.empty else "noise" if measured.empty else "unclear"
+            few = bool(grid.families.max() < FEWEST_PATCHED_FAMILIES)
+            reason = "unreliable" if trusted.empty else "noise" if measured.empty else "few" if few else "unclear"
             unsaid[reason].append(dimension_name(dimension).lower())
     said = tuple(_why_unsaid(reason, names) for reason, names in unsaid.items() if names)
     return Inside(places=tuple(places), unsaid=said)
@@ -234,6 +236,7 @@ def _why_unsaid(reason: str, names: Sequence[str]) -> str:
     because = {
         "unreliable": f"{'its readout does' if one else 'their readouts do'} not follow judged behaviour well enough",
         "noise": "there the two models' readouts do not differ beyond noise",
+        "few": f"at least {FEWEST_PATCHED_FAMILIES} families of prompts are needed for that, more than this preset patches",
         "unclear": "there no single place survives the family-wise test",
     }
     return f"Where it sits cannot be said for {listing(names)}: {because[reason]}."
