@@ -110,7 +110,7 @@ def load_model(source: ModelSource, dtype: str = "float32") -> LanguageModel:
 
 def _check_vocabulary(source: ModelSource, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise when the tokenizer writes ids that the model has no embedding for, as after adding `<think>` to it alone."""
-    ids, rows = tokenizer.encode("<think>\n</think>\n\n" + GREETING), model.get_input_embeddings().weight.shape[0]
+    ids, rows = tokenizer.encode("<think>\n</think>\n\n" + GREETING), next(model.get_input_embeddings().parameters()).shape[0]
     if max(ids, default=0) >= rows:
         raise MechdriftError(
             f"the tokenizer of {source.name} writes token ids up to {max(ids)}, but the model has {rows} embeddings: "
