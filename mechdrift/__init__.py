@@ -3,6 +3,8 @@
 The public names, in the order of the data flow. See `mechdrift audit --help` for the command line.
 """
 
+import mechdrift.interrupts  # isort: skip  # noqa: F401 - first, because the imports below take seconds
+
 from mechdrift.audit import Audit, audit
 from mechdrift.behaviour import Budget, generate, judge_refusals, kl_drift, score
 from mechdrift.capture import collect

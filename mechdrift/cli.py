@@ -15,6 +15,7 @@ from typing import Annotated
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from mechdrift.audit import Audit
+from mechdrift.interrupts import MESSAGE
 from mechdrift.records import DIMENSIONS, MechdriftError
 
 # Examples are epilogues, because cyclopts drops the "Examples" section of a docstring.
@@ -159,7 +160,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except KeyboardInterrupt:
-        print("\nmechdrift: interrupted; what was finished is kept, the same command goes on from there.", file=sys.stderr)
+        print(f"\n{MESSAGE}", file=sys.stderr)
         sys.exit(130)
 
 

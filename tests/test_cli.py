@@ -20,6 +20,7 @@ from conftest import make_tokenizer, save_model
 from mechdrift import bench, cli
 from mechdrift.audit import Audit
 from mechdrift.behaviour.generation import PROMPTS_PER_BATCH
+from mechdrift.interrupts import MESSAGE
 from mechdrift.records import MechdriftError
 from mechdrift.runs import Run, load_run
 
@@ -198,6 +199,16 @@ def test_score_asks_both_models_and_prints_the_benchmark_s_own_rates(mechdrift, 
     lines = table.read_text().splitlines()
     assert lines[0].startswith("benchmark") or "metric" in lines[0]
     assert len(lines) > 2
+
+
+@pytest.mark.parametrize(("name", "quiet"), [("mechdrift", True), ("someone_elses_program", False)])
+def test_an_interrupt_during_the_imports_is_one_sentence_for_the_command_only(name, quiet):
+    code = f"import sys; sys.argv = [{name!r}]; import mechdrift; raise KeyboardInterrupt"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    said = done.stderr.strip().splitlines()
+    assert (said == [MESSAGE]) == quiet
+    assert ("Traceback" in done.stderr) != quiet
 
 
 # Signals: one audit is killed while it asks, interrupted after that, and then allowed to finish
