@@ -11,7 +11,7 @@ from mechdrift.capture import collect
 from mechdrift.directions import direction_cones, find_directions
 from mechdrift.drift import compare_dimensions, compare_directions
 from mechdrift.exchange import load_directions, save_directions, to_gguf, to_steering_vectors
-from mechdrift.pairs import Pair, load_pair
+from mechdrift.pairs import Pair, fast_float32, load_pair
 from mechdrift.patching import patch
 from mechdrift.probes import load_benchmark, load_probes
 from mechdrift.records import (
@@ -46,6 +46,7 @@ __all__ = [
     "compare_dimensions",
     "compare_directions",
     "direction_cones",
+    "fast_float32",
     "find_directions",
     "generate",
     "judge_refusals",

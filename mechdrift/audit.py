@@ -16,7 +16,7 @@ from pathlib import Path
 from mechdrift.behaviour import RefusalJudge, load_judge
 from mechdrift.behaviour.scores import RULES
 from mechdrift.config import PRESETS, Audit, Size
-from mechdrift.pairs import Pair, default_dtype_for_generation, fingerprint, load_pair
+from mechdrift.pairs import Pair, default_dtype_for_generation, fast_float32, fingerprint, load_pair
 from mechdrift.probes import load_probes
 from mechdrift.records import SIDES, MechdriftError
 from mechdrift.runs import Run, open_run
@@ -35,7 +35,7 @@ def audit(config: Audit = Audit()) -> Run:  # noqa: B008 - a frozen default
     size = PRESETS[config.preset]
     sets = {name: load_probes(name).sample(size.pairs, config.seed) for name in config.ordered_dimensions}
     work = Stages(config=config, pair=pair, run=run, sets=sets, size=size, refusal_judge=refusal_judge)
-    with run.locked():
+    with run.locked(), fast_float32():
         _go_on(work)
         run.report()
     return run

@@ -1,10 +1,11 @@
-"""Pairs of models: loading (`pair`, `loading`), structure, the lineage audit, and the embedded zoo."""
+"""Pairs of models: loading (`pair`, `loading`), structure, arithmetic, the lineage audit, and the embedded zoo."""
 
+from mechdrift.pairs.arithmetic import default_dtype_for_generation, fast_float32
 from mechdrift.pairs.lineage import PairAudit, audit_pair, layer_change
 from mechdrift.pairs.loading import LanguageModel, ModelSource, fingerprint
-from mechdrift.pairs.pair import EMBEDDED_PAIRS, Pair, default_dtype_for_generation, load_pair
+from mechdrift.pairs.pair import EMBEDDED_PAIRS, Pair, load_pair
 
 __all__ = [
     "EMBEDDED_PAIRS", "LanguageModel", "ModelSource", "Pair", "PairAudit", "audit_pair", "default_dtype_for_generation",
-    "fingerprint", "layer_change", "load_pair",
+    "fast_float32", "fingerprint", "layer_change", "load_pair",
 ]  # fmt: skip

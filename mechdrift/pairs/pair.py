@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from transformers import PreTrainedTokenizerBase
 
 from mechdrift.pairs.embedded import check_sha256, embedded_base
@@ -177,11 +176,3 @@ def check_comparable(pair: Pair) -> None:
             )
     for side in SIDES:
         pair.tokenizer(side)
-
-
-def default_dtype_for_generation() -> str:
-    """bfloat16 where this machine computes in it natively, else float32."""
-    if torch.cuda.is_available():
-        return "bfloat16"
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-    return "bfloat16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "float32"
