@@ -11,6 +11,8 @@ from mechdrift.capture import collect
 from mechdrift.directions import direction_cones, find_directions
 from mechdrift.drift import compare_dimensions, compare_directions
 from mechdrift.exchange import load_directions, save_directions, to_gguf, to_steering_vectors
+from mechdrift.hooks import edit
+from mechdrift.interventions import ablate, orthogonalise, role_mask, steer
 from mechdrift.pairs import Pair, fast_float32, load_pair
 from mechdrift.patching import patch
 from mechdrift.probes import load_benchmark, load_probes
@@ -41,11 +43,13 @@ __all__ = [
     "ProbeSet",
     "Run",
     "ScoreTable",
+    "ablate",
     "audit",
     "collect",
     "compare_dimensions",
     "compare_directions",
     "direction_cones",
+    "edit",
     "fast_float32",
     "find_directions",
     "generate",
@@ -56,9 +60,12 @@ __all__ = [
     "load_pair",
     "load_probes",
     "load_run",
+    "orthogonalise",
     "patch",
+    "role_mask",
     "save_directions",
     "score",
+    "steer",
     "to_gguf",
     "to_steering_vectors",
 ]
