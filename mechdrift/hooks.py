@@ -3,17 +3,24 @@
 Both work on `HookPoint`s, a module's input or output, and both are context managers that remove every hook they made,
 also when the forward pass raises. Nothing is changed in place: `edit` hands the module a new tensor.
 
+`replace_attention` puts a function in the place of the one that models call for attention proper, softmax(q kᵀ) v, through
+transformers' registry of such functions.
+
 Two facts of transformers 5 are kept here and nowhere else: a decoder layer returns a tensor where it used to return a
 tuple (attention modules still return tuples), and a module's hidden states may arrive as a keyword argument.
 """
 
+import sys
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+Attention = Callable[..., tuple[Tensor, Any]]
 Key = TypeVar("Key", bound=Hashable)
 
 
@@ -89,3 +96,26 @@ def record_calls(modules: Mapping[int, nn.Module]) -> Iterator[dict[int, tuple[t
         for key, module in modules.items():
             handles.callback(module.register_forward_pre_hook(reader(key), with_kwargs=True).remove)
         yield calls
+
+
+@contextmanager
+def replace_attention(model: PreTrainedModel, function: Callable[..., tuple[Tensor, Any]]) -> Iterator[None]:
+    """Inside the block, attention modules call `function(own, module, query, key, value, mask, **arguments)`.
+
+    `own` is what they would call otherwise. Modules that do not go through transformers' interface are not reached.
+    """
+    name = model.config.get_text_config()._attn_implementation
+    known = ALL_ATTENTION_FUNCTIONS.get(name)
+
+    def instead(module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Tensor, Any]:
+        # Eager attention is the one that is not registered: each model's file has its own.
+        own = known or sys.modules[type(module).__module__].eager_attention_forward
+        return function(own, module, *args, **kwargs)
+
+    ALL_ATTENTION_FUNCTIONS[name] = instead
+    try:
+        yield
+    finally:
+        del ALL_ATTENTION_FUNCTIONS[name]
+        if ALL_ATTENTION_FUNCTIONS.get(name) is not known:
+            ALL_ATTENTION_FUNCTIONS[name] = known

@@ -139,6 +139,23 @@ def unembed(loaded: LanguageModel, states: Float[Tensor, "prompt d_model"]) -> F
     return loaded.structure.unembed(states.to(loaded.device, loaded.model.dtype)).float().cpu()
 
 
+@torch.inference_mode()
+def read_states(
+    loaded: LanguageModel, readout: Readout, states: Float[Tensor, "*cell d_model"], item_id: str
+) -> Float[np.ndarray, "*cell"]:
+    """One prompt's log-odds at many states; only the rows of its own tokens are unembedded, the normaliser cancels."""
+    trigger, plain = readout.trigger_ids[item_id], readout.plain_ids[item_id]
+    unembedding, ids = loaded.structure.unembed, list(trigger + plain)
+    if type(unembedding) is torch.nn.Linear:
+        bias = None if unembedding.bias is None else unembedding.bias[ids]
+        logits = torch.nn.functional.linear(states.to(unembedding.weight), unembedding.weight[ids], bias)
+    else:
+        logits = unembedding(states)[..., ids]
+    logits = logits.float()
+    odds = logits[..., : len(trigger)].logsumexp(-1) - logits[..., len(trigger) :].logsumexp(-1)
+    return odds.double().cpu().numpy()
+
+
 def measure(readout: Readout, logits: Float[Tensor, "prompt vocab"], items: Sequence[str]) -> Float[np.ndarray, " prompt"]:
     return np.array([readout.of(row, item) for row, item in zip(logits, items, strict=True)])
 

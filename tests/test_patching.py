@@ -13,7 +13,8 @@ from torch.testing import assert_close
 from mechdrift.capture import pad, role_span
 from mechdrift.patching import grid as grid_module
 from mechdrift.patching import patch, replay
-from mechdrift.patching.replay import run_recipient, sweep_layers
+from mechdrift.patching.cells import Cells, Group
+from mechdrift.patching.replay import run_model, sweep_layers
 from mechdrift.probes import Renderer
 from mechdrift.readouts import make_readout
 from mechdrift.records import MechdriftError, PatchGrid
@@ -84,18 +85,18 @@ def test_both_engines_agree_however_the_staircase_is_split(family, monkeypatch):
     forward = patch(pair, probes, roles=ROLES, engine="forward")
     climb, climbs = replay._climb, []
 
-    def watched(recipient, start, patched, layers, prompts):
-        climbs.append((len(prompts), len(prompts) * len(layers) * (recipient.mask.shape[1] - start)))
-        return climb(recipient, start, patched, layers, prompts)
+    def watched(run, groups, cells, donated):
+        climbs.append((len(groups), len(cells.layers), len(cells.layers) * sum(run.width - group.start for group in groups)))
+        return climb(run, groups, cells, donated)
 
     monkeypatch.setattr(replay, "_climb", watched)
-    for cap in (1, 1500):  # one prompt at a time, and a few
-        monkeypatch.setattr(replay, "ROWS_TIMES_TOKENS", cap)
+    for cap in (1, 150, 1500):  # one copy at a time; a long suffix takes its layers apart; a few groups together
+        monkeypatch.setattr(replay, "TOKENS_AT_ONCE", cap)
         climbs.clear()
         np.testing.assert_allclose(patch(pair, probes, roles=ROLES, engine="replay").effect, forward.effect, atol=1e-4)
-        assert all(prompts == 1 or size <= cap for prompts, size in climbs)
-        assert len(climbs) > 3 * len(ROLES)  # two batches and the self-test need no more than three climbs a role unless split
-        assert max(climbs)[0] == (1 if cap == 1 else 8)
+        assert all(size <= cap or groups == layers == 1 for groups, layers, size in climbs)
+        assert max(groups for groups, _, _ in climbs) > 1 or cap == 1
+    assert {layers for _, layers, _ in climbs} == {1, LAYERS}  # one layer: the self-test
 
 
 def test_chosen_layers_come_out_ascending_whatever_their_order(tiny_pair):
@@ -118,15 +119,16 @@ def test_the_other_direction_swaps_donor_and_recipient(tiny_pair):
 
 @torch.inference_mode()
 def test_the_staircase_does_no_more_work_than_it_promises():
-    """Layer l carries l + 1 copies of the suffix, so that a grid of L layers costs (L + 1) / 2 passes over the suffix, not L."""
+    """Layer l carries l + 1 copies of each suffix, so that a grid of L layers costs (L + 1) / 2 passes over the suffixes, not L."""
     pair, prompts = pair_of(make_model(), make_model()), [p.ids for p in render_all(make_probes(2))]
-    batch, loaded = pad(prompts, 0, side="left"), pair.open("reasoning")
-    recipient = run_recipient(loaded, batch)
+    loaded = pair.open("reasoning")
+    run = run_model(loaded, pad(prompts, 0, side="left"))
     tokens = []
     for block in loaded.structure.blocks:
         block.register_forward_pre_hook(lambda _, args: tokens.append(args[0].shape[0] * args[0].shape[1]))
-    start = batch.ids.shape[1] - 10
-    sweep_layers(recipient, start, lambda layer, rows: recipient.residual[layer][rows, start:], tuple(range(LAYERS)))
+    groups = [Group(prompt=row, start=run.width - suffix, stop=run.width) for row in range(4) for suffix in (1, 2, 7)]
+    cells = Cells(site="resid_pre", layers=tuple(range(LAYERS)))
+    sweep_layers(run, groups, cells, lambda layer, group: run.residual[layer][group.prompt, group.start :])
     assert tokens == [len(prompts) * 10 * (layer + 1) for layer in range(LAYERS)]
 
 
@@ -150,9 +152,11 @@ def test_all_positions_of_the_donor_give_its_logits_when_the_rest_is_shared(fami
     donor, recipient = models_that_differ_in(range(layer), family)
     prompts = render_all(make_probes(3))
     pair, batch = pair_of(donor, recipient), pad([prompt.ids for prompt in prompts], 0, side="left")
-    donated = run_recipient(pair.open("instruct"), batch).residual
-    final = sweep_layers(run_recipient(pair.open("reasoning"), batch), 0, lambda at, rows: donated[at][rows], (layer,))
-    logits = pair.open("reasoning").structure.unembed(final[:, 0])
+    donated, run = run_model(pair.open("instruct"), batch).residual, run_model(pair.open("reasoning"), batch)
+    groups = [Group(prompt=row, start=offset, stop=run.width) for row, offset in enumerate(batch.offsets)]
+    cells = Cells(site="resid_pre", layers=(layer,))
+    final = sweep_layers(run, groups, cells, lambda at, group: donated[at][group.prompt, group.start :])
+    logits = pair.open("reasoning").structure.unembed(final[:, 0, 0])
     for i, prompt in enumerate(prompts):
         ids = torch.tensor([prompt.ids])
         theirs, ours = donor(ids, use_cache=False).logits[0, -1], recipient(ids, use_cache=False).logits[0, -1]
@@ -213,18 +217,18 @@ def test_components_are_patched_where_the_change_is(site):
 
 @torch.inference_mode()
 def test_a_sweep_changes_none_of_the_values_it_was_given(tiny_pair):
-    prompts = render_all(make_probes(3))
-    group = grid_module._PromptBatch(rendered=tuple(prompts), batch=pad([prompt.ids for prompt in prompts], 0, side="left"))
-    readout = make_readout(Renderer(make_tokenizer()), make_probes(3))
-    (donated,), _ = grid_module._run_donor(tiny_pair.open("instruct"), "instruct", [group], "resid_pre", tuple(range(LAYERS)))
-    kept = {layer: values.clone() for layer, values in donated.items()}
-    for fast in (True, False):
-        sweep = grid_module._Sweep(
-            loaded=tiny_pair.open("reasoning"), site="resid_pre", layers=tuple(range(LAYERS)), columns=("user",), readout=readout, fast=fast
-        )  # fmt: skip
-        first, second = sweep.run(group, donated), sweep.run(group, donated)
-        np.testing.assert_array_equal(first[0], second[0])
-        assert all(torch.equal(kept[layer], donated[layer]) for layer in kept)
+    batch = pad([prompt.ids for prompt in render_all(make_probes(3))], 0, side="left")
+    run = run_model(tiny_pair.open("reasoning"), batch)
+    kept = [(part.residual[layer], part.residual[layer].clone()) for part in (run,) for layer in range(LAYERS)]
+    kept += [(tensor, tensor.clone()) for part in run.attended for tensor in (part.keys, part.values)]
+    groups = [Group(prompt=row, start=run.width - 6, stop=run.width - 2) for row in range(6)]
+    values = torch.randn(4, 32)
+    donated, cells = values.clone(), Cells(site="resid_pre", layers=tuple(range(LAYERS)))
+    for _ in range(2):
+        found = sweep_layers(run, groups, cells, lambda *_: donated)
+        assert torch.equal(found, sweep_layers(run, groups, cells, lambda *_: donated))
+        assert torch.equal(donated, values)
+        assert all(torch.equal(now, before) for now, before in kept)
 
 
 @torch.no_grad()
@@ -239,6 +243,7 @@ def test_patching_leaves_the_models_as_they_were():
 
 
 def test_a_sweep_that_changes_a_model_patched_with_itself_is_stopped(tiny_pair, monkeypatch):
+    """The planted fault: too large by half."""
     monkeypatch.setattr(grid_module, "sweep_layers", lambda *args: 1.5 * sweep_layers(*args))
     with pytest.raises(MechdriftError, match="identity self-test failed") as error:
         patch(tiny_pair, make_probes(2), roles=("user",))
@@ -260,8 +265,7 @@ def test_damaged_weights_are_named_by_model_layer_and_role(side):
 @pytest.mark.parametrize(
     ("argument", "says"),
     [
-        ({"engine": "quick"}, "unknown engine"), ({"engine": "replay", "site": "mlp_out"}, "resid_pre, not 'mlp_out'"),
-        ({"site": "resid_mid"}, "not patched"), ({"site": "stream"}, "unknown site"), ({"roles": ("me",)}, "unknown role"),
+        ({"engine": "quick"}, "unknown engine"), ({"site": "stream"}, "unknown site"), ({"roles": ("me",)}, "unknown role"),
         ({"roles": ("think",)}, "no role 'think'"), ({"layers": (1, 4)}, "no layer 4"), ({"think": "none"}, "no role 'think_open'"),
     ],
 )  # fmt: skip

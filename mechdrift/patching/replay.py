@@ -1,85 +1,94 @@
-"""Exact patch sweeps at the cost of a few forward passes: prefix reuse and the layer staircase.
+"""Exact patch sweeps at the cost of a few forward passes: one staircase for all cells, and nothing computed twice.
 
-A patch of the residual stream at layer l and position p changes nothing before p and nothing below l. So, for all cells of one
-role, this engine
+A patch at layer l and position p changes nothing before p and nothing below l. So this engine
 
-1. runs the recipient once and keeps each block's input, keyword arguments, and keys and values;
-2. climbs the layers once. At layer l the copies patched there join the batch, each starting at the role's first position with
-   the recipient's own residual, the donor's put in its place; all copies made so far go through block l together, with
-   the recipient's keys and values standing in for the positions before;
-3. unembeds the last position of every copy.
+1. runs the recipient once and keeps each block's input and arguments, and each attention's keys, values and mask;
+2. climbs the layers once. At layer l the copies patched there join: each holds the recipient's residual from its first
+   patched position to the end of its prompt, with the donor's put in place. All copies made so far, of all prompts and roles, stand
+   end to end in one long row, so that no position is padded, and every matrix of the block is multiplied once a layer;
+3. takes the copies apart in the attention alone. Copies of one prompt that start at one position share the keys and values of all
+   positions before it, so their queries are multiplied with that prefix together, and nobody copies it;
+4. hands back the last position of every copy, before it is unembedded.
 
-The blocks are the model's own modules, called with their own recorded arguments cut to the suffix, and a small object in place of
-the cache that returns prefix plus new keys and values. So there is no code per model family. The numbers are those of one full
-forward pass per cell (a test proves it for each family); the work is about L/2 · (T-p)/T of one pass per prompt and layer.
-
-A batch is left-padded: the ends of all prompts stand in the same columns, and so do the roles after the user's text.
+The blocks are the model's own modules with their own recorded arguments, and attention is entered through transformers' own
+interface: there is no code per model family. The numbers are those of one full forward pass per cell (a test proves it for each
+family); the work is (L+1)/2L · (T-p)/T of what those would do.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
-from transformers import DynamicCache
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
 from mechdrift.capture import Batch
-from mechdrift.hooks import record_calls
+from mechdrift.hooks import Attention, HookPoint, edit, record, record_calls, replace_attention
 from mechdrift.pairs import LanguageModel
+from mechdrift.patching.cells import Cells, Donated, Group
 
-ROWS_TIMES_TOKENS = 6144  # bounds the staircase's memory; it is split over prompts, which changes no number
+TOKENS_AT_ONCE = 6144  # bounds the staircase's memory; it is split over groups and layers, which changes no number
+LONG_SUFFIX = 32  # from here on a copy's own keys outweigh the shared ones, and the model's own kernel is faster
+SCORES_AT_ONCE = 2**22
+
+
+class NotReplayable(Exception):
+    """This model does something between its blocks or in its attention that a replay cannot see."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipient:
-    """One recipient forward pass, kept for replay. `residual[layer]` is that block's input, `final` what is unembedded."""
+class Attended:
+    """What one attention was given: keys and values `[prompt, head, pos, d_head]`, and its mask if it has one."""
+
+    keys: Tensor
+    values: Tensor
+    mask: Tensor | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One forward pass, kept for replay. `residual[layer]` is that block's input, `hidden` what the last norm gives."""
 
     loaded: LanguageModel
+    batch: Batch
     residual: tuple[Float[Tensor, "prompt pos d_model"], ...]
-    final: Float[Tensor, "prompt d_model"]
+    hidden: Float[Tensor, "prompt pos d_model"]
     arguments: tuple[dict[str, Any], ...]
-    keys_values: tuple[tuple[Tensor, Tensor], ...]
-    mask: Bool[Tensor, "prompt pos"]
+    attended: tuple[Attended, ...]
+    recorded: Mapping[int, Float[Tensor, "prompt pos width"]]
 
     @property
     def n_layers(self) -> int:
         return len(self.arguments)
 
-
-class _PrefixCache:
-    """Stands in for a key-value cache: returns the recipient's prefix followed by the new keys and values."""
-
-    def __init__(self, prefix: tuple[Tensor, Tensor]):
-        self.prefix = prefix
-
-    def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        return torch.cat([self.prefix[0], keys], dim=2), torch.cat([self.prefix[1], values], dim=2)
-
-    def get_seq_length(self, layer: int = 0) -> int:
-        return self.prefix[0].shape[2]
+    @property
+    def width(self) -> int:
+        return self.batch.ids.shape[1]
 
 
 @torch.inference_mode()
-def run_recipient(loaded: LanguageModel, batch: Batch) -> Recipient:
-    """Run the recipient over a left-padded batch and keep what a replay needs."""
-    cache = DynamicCache()
+def run_model(loaded: LanguageModel, batch: Batch, points: Mapping[int, HookPoint] = MappingProxyType({})) -> Run:
+    """Run a left-padded batch and keep what a replay needs, and `recorded` at the points of some layers.
+
+    Raises `NotReplayable` when the attention of a block was not seen.
+    """
+    attended: list[Attended] = []
+
+    def watch(own: Attention, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any):
+        attended.append(Attended(keys=key, values=value, mask=mask))
+        return own(module, query, key, value, mask, **kwargs)
+
     blocks = dict(enumerate(loaded.structure.blocks))
-    device = loaded.device
-    with record_calls(blocks) as calls:
-        hidden = loaded.model.base_model(
-            input_ids=batch.ids.to(device), position_ids=batch.positions.to(device), attention_mask=batch.mask.to(device),
-            past_key_values=cache, use_cache=True,
-        ).last_hidden_state  # fmt: skip
-    return Recipient(
-        loaded=loaded,
-        residual=tuple(_hidden(calls[layer]) for layer in blocks),
-        final=hidden[:, -1],
-        arguments=tuple(calls[layer][1] for layer in blocks),
-        keys_values=tuple((cache.layers[layer].keys, cache.layers[layer].values) for layer in blocks),
-        mask=batch.mask.bool().to(device),
-    )
+    with replace_attention(loaded.model, watch), record_calls(blocks) as calls, record(points) as recorded:
+        hidden = loaded.model.base_model(**batch.forward_arguments(loaded.device), use_cache=False).last_hidden_state
+    if len(attended) != loaded.n_layers:
+        raise NotReplayable(f"{len(attended)} attentions were seen in {loaded.n_layers} blocks")
+    return Run(
+        loaded=loaded, batch=batch, hidden=hidden, attended=tuple(attended), recorded=recorded,
+        residual=tuple(_hidden(calls[layer]) for layer in blocks), arguments=tuple(calls[layer][1] for layer in blocks),
+    )  # fmt: skip
 
 
 def _hidden(call: tuple[tuple, dict[str, Any]]) -> Tensor:
@@ -88,80 +97,184 @@ def _hidden(call: tuple[tuple, dict[str, Any]]) -> Tensor:
 
 
 @torch.inference_mode()
-def sweep_layers(
-    recipient: Recipient,
-    start: int,
-    patched: Callable[[int, Int[Tensor, " prompt"]], Float[Tensor, "prompt suffix d_model"]],
-    layers: tuple[int, ...],
-) -> Float[Tensor, "prompt layer d_model"]:
-    """Final-norm residual at the last position of every prompt, for a patch at each of `layers`, which ascend.
+def sweep_layers(run: Run, groups: Sequence[Group], cells: Cells, donated: Donated) -> Float[Tensor, "group layer head d_model"]:
+    """Final-norm residual at the last position, for each group patched at each of the layers (and heads) of `cells`."""
+    finals = torch.empty(len(groups), len(cells.layers), cells.heads_at_once, run.loaded.structure.d_model).to(run.hidden)
+    copies = [(run.width - group.start) * cells.heads_at_once for group in groups]
+    for some, layers in _parts(copies, len(cells.layers)):
+        finals[some, layers] = _climb(run, groups[some], replace(cells, layers=cells.layers[layers]), donated)
+    return finals
 
-    `patched(layer, prompts)` gives the residual entering block `layer` at columns `start:` with the patch in place.
+
+def _parts(sizes: Sequence[int], n_layers: int) -> Iterator[tuple[slice, slice]]:
+    """Slices of groups and of layers whose copies have at most `TOKENS_AT_ONCE` tokens together, but at least one layer's."""
+    first = 0
+    while first < len(sizes):
+        stop, tokens = first + 1, sizes[first] * n_layers
+        while stop < len(sizes) and tokens + sizes[stop] * n_layers <= TOKENS_AT_ONCE:
+            tokens += sizes[stop] * n_layers
+            stop += 1
+        step = min(n_layers, max(1, TOKENS_AT_ONCE // sizes[first])) if stop == first + 1 else n_layers
+        yield from ((slice(first, stop), slice(layer, layer + step)) for layer in range(0, n_layers, step))
+        first = stop
+
+
+def _climb(run: Run, groups: Sequence[Group], cells: Cells, donated: Donated) -> Float[Tensor, "group layer head d_model"]:
+    """One staircase: at each layer the newly patched copies join, and all copies go through the block together.
+
+    Each group's copies are ordered by layer, then by head. For the windows `up_to` the first of them are a trunk that is patched in
+    every layer, from which the copy of layer l branches off after block l.
     """
-    prompts, width = recipient.mask.shape
-    suffix = width - start
-    at_once = max(1, ROWS_TIMES_TOKENS // (suffix * len(layers)))
-    parts = [
-        _climb(recipient, start, patched, layers, torch.arange(first, min(first + at_once, prompts)))
-        for first in range(0, prompts, at_once)
-    ]
-    return torch.cat(parts)
-
-
-def _climb(recipient: Recipient, start: int, patched: Callable, layers: tuple[int, ...], prompts: Tensor) -> Tensor:
-    """One staircase: at each layer the newly patched copies join, and all copies go through the block together."""
-    rows = torch.empty(0, dtype=torch.long)
-    hidden: Tensor | None = None
-    for layer in range(min(layers), recipient.n_layers):
-        if layer in layers:
-            new = patched(layer, prompts)
-            hidden = new if hidden is None else torch.cat([hidden, new])
-            rows = torch.cat([rows, prompts])
-        assert hidden is not None
-        hidden = run_block(recipient, layer, start, rows, hidden)
-    assert hidden is not None
-    final = recipient.loaded.structure.final_norm(hidden[:, -1])
-    return final.view(len(layers), len(prompts), -1).transpose(0, 1)
+    heads, trunk = cells.heads_at_once, cells.windows == "up_to"
+    copies = [run.residual[0].new_empty(0, run.width - group.start, run.loaded.structure.d_model) for group in groups]
+    for layer in range(0 if trunk else cells.layers[0], run.n_layers):
+        if layer == 0 if trunk else layer in cells.layers:
+            own = [run.residual[layer][group.prompt, group.start :].expand(heads, -1, -1) for group in groups]
+            copies = [torch.cat(pair) for pair in zip(copies, own, strict=True)]
+        count = len(copies[0])
+        patched = {"each": range(count - heads, count) if layer in cells.layers else range(0), "from": range(count), "up_to": range(heads)}
+        copies = run_block(run, layer, groups, copies, cells, donated, patched[cells.windows])
+        if trunk and layer in cells.layers:
+            copies = [torch.cat([copy, copy[:heads]]) for copy in copies]
+    final = run.loaded.structure.final_norm(torch.stack([copy[heads * trunk :, -1] for copy in copies]))
+    return final.unflatten(1, (-1, heads))
 
 
 def run_block(
-    recipient: Recipient, layer: int, start: int, rows: Int[Tensor, " row"], hidden: Float[Tensor, "row suffix d_model"]
-) -> Float[Tensor, "row suffix d_model"]:
-    """Block `layer` over the suffix `start:` of copies of the prompts `rows`, the recipient's keys and values before it."""
-    keys, values = recipient.keys_values[layer]
-    cache = _PrefixCache((keys[rows, :, :start], values[rows, :, :start]))
-    arguments = {name: _cut(name, value, start, rows, recipient) for name, value in recipient.arguments[layer].items()}
-    arguments.pop("hidden_states", None)
-    cache_name = "past_key_values" if "past_key_values" in arguments else "layer_past"
-    arguments |= {cache_name: cache, "use_cache": True}
-    if arguments.get("attention_mask") is None:
-        arguments["attention_mask"] = causal_mask(recipient.mask[rows], start)
-    out = recipient.loaded.structure.blocks[layer](hidden, **arguments)
-    return out[0] if isinstance(out, tuple) else out
+    run: Run,
+    layer: int,
+    groups: Sequence[Group],
+    copies: Sequence[Float[Tensor, "copy _ d_model"]],
+    cells: Cells,
+    donated: Donated,
+    patched: range,
+) -> list[Float[Tensor, "copy _ d_model"]]:
+    """Block `layer` over all copies at once, laid end to end in one row; the `patched` ones of each group get the donor's values."""
+    count, suffixes = len(copies[0]), [run.width - group.start for group in groups]
+    prompts, columns = _places(run, groups, count)
+    arguments = {name: _pick(value, prompts, columns, run) for name, value in run.arguments[layer].items() if name != "hidden_states"}
+    edits = cells.edits(run.loaded.structure, layer, _putter(layer, groups, suffixes, count, cells, donated, patched)) if patched else {}
+    with replace_attention(run.loaded.model, _Attend(run=run, attended=run.attended[layer], groups=groups, count=count)), edit(edits):
+        out = run.loaded.structure.blocks[layer](torch.cat([copy.flatten(0, 1) for copy in copies])[None], **arguments)
+    parts = (out[0] if isinstance(out, tuple) else out)[0].split([count * suffix for suffix in suffixes])
+    return [part.unflatten(0, (count, -1)) for part in parts]
 
 
-def causal_mask(mask: Bool[Tensor, "row pos"], start: int) -> Bool[Tensor, "row 1 suffix pos"]:
-    """Which positions each suffix position sees: itself and the real ones before it."""
-    width = mask.shape[1]
-    seen = torch.ones(width, width, dtype=torch.bool, device=mask.device).tril()[start:]
-    return seen[None, None] & mask[:, None, None]
+def _putter(
+    layer: int, groups: Sequence[Group], suffixes: Sequence[int], count: int, cells: Cells, donated: Donated, patched: range
+) -> Callable[[Tensor], Tensor]:
+    """A function that puts the donor's values into the row, for the `patched` copies of each group."""
+    tokens, values, base = [], [], 0
+    for group, suffix in zip(groups, suffixes, strict=True):
+        span = torch.arange(group.stop - group.start)
+        tokens.append((base + torch.tensor(patched)[:, None] * suffix + span).flatten())
+        values.append(donated(layer, group).repeat(len(patched), 1))
+        base += count * suffix
+    heads = torch.cat([torch.tensor(patched).repeat_interleave(g.stop - g.start) for g in groups]) % cells.heads_at_once
+    at = torch.cat(tokens)
+
+    def put(own: Float[Tensor, "1 token width"]) -> Float[Tensor, "1 token width"]:
+        new, index = own.clone(), at.to(own.device)
+        new[0, index] = cells.mixed(own[0, index], torch.cat(values).to(own), layer, heads)
+        return new
+
+    return put
 
 
-def _cut(name: str, value: Any, start: int, rows: Tensor, recipient: Recipient) -> Any:
-    """A recorded keyword argument, cut to the suffix and repeated for the copies; what has no positions passes through."""
-    width = recipient.mask.shape[1]
+def _places(run: Run, groups: Sequence[Group], count: int) -> tuple[Int[Tensor, " token"], Int[Tensor, " token"]]:
+    """Of every token in the row, its prompt in the batch and its column there."""
+    columns = [torch.arange(group.start, run.width).repeat(count) for group in groups]
+    prompts = torch.tensor([group.prompt for group in groups]).repeat_interleave(torch.tensor([len(part) for part in columns]))
+    return prompts.to(run.hidden.device), torch.cat(columns).to(run.hidden.device)
+
+
+def _pick(value: Any, prompts: Tensor, columns: Tensor, run: Run) -> Any:
+    """A recorded keyword argument for the tokens of the row; what has no positions passes through."""
     if isinstance(value, tuple) and value and all(isinstance(part, Tensor) for part in value):
-        return tuple(_cut(name, part, start, rows, recipient) for part in value)
-    if not isinstance(value, Tensor):
+        return tuple(_pick(part, prompts, columns, run) for part in value)
+    if not isinstance(value, Tensor) or value.dim() == 4:  # a mask: `_Attend` has what it needs of it
         return value
-    if name == "attention_mask" and value.dim() == 4:
-        return _pick(value, rows)[:, :, start:, :width]
-    if value.dim() >= 2 and value.shape[1] == width:
-        return _pick(value, rows)[:, start:]
-    if value.dim() == 1 and value.shape[0] == width:
-        return value[start:]
-    return value
+    if value.dim() >= 2 and value.shape[1] == run.width:
+        return value[prompts if value.shape[0] > 1 else 0, columns][None]
+    return value[columns] if value.dim() == 1 and value.shape[0] == run.width else value
 
 
-def _pick(value: Tensor, rows: Tensor) -> Tensor:
-    return value if value.shape[0] == 1 else value[rows]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Attend:
+    """Takes the place of the attention function: one row of copies, each seeing its prompt's prefix and itself."""
+
+    run: Run
+    attended: Attended
+    groups: Sequence[Group]
+    count: int
+
+    def __call__(
+        self, own: Attention, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, _: Tensor | None, **kwargs: Any
+    ) -> tuple[Float[Tensor, "1 token head d_head"], None]:
+        sizes = [self.count * (self.run.width - group.start) for group in self.groups]
+        parts = zip(*(tensor[0].split(sizes, dim=1) for tensor in (query, key, value)), strict=True)
+        out = [
+            self._group(own, module, group, [part.unflatten(1, (self.count, -1)) for part in qkv], kwargs)
+            for group, qkv in zip(self.groups, parts, strict=True)
+        ]
+        return torch.cat(out)[None], None
+
+    def _group(
+        self, own: Attention, module: nn.Module, group: Group, qkv: list[Tensor], kwargs: dict
+    ) -> Float[Tensor, "token head d_head"]:
+        """`qkv` are `[head, copy, suffix, d_head]`."""
+        offset = self.run.batch.offsets[group.prompt]
+        prefix = [stored[group.prompt, :, offset : group.start] for stored in (self.attended.keys, self.attended.values)]
+        mask = self._mask(group, offset)
+        heads, count, suffix, _ = qkv[0].shape
+        at_once = max(1, SCORES_AT_ONCE // (heads * suffix * mask.shape[-1]))
+        plain = (
+            own.__name__ == "sdpa_attention_forward" and suffix < LONG_SUFFIX and not any(isinstance(v, Tensor) for v in kwargs.values())
+        )
+        parts = []
+        for first in range(0, count, at_once):
+            some = [part[:, first : first + at_once] for part in qkv]
+            if plain:
+                parts.append(_attend_shared(*some, *prefix, mask, kwargs.get("scaling")))
+            else:
+                parts.append(_attend_each(own, module, *some, *prefix, mask, kwargs))
+        return torch.cat(parts).flatten(0, 1)
+
+    def _mask(self, group: Group, offset: int) -> Tensor:
+        """`[head, suffix, seen]`: what the group's positions see of the prompt's own, true or 0 where they do."""
+        if (mask := self.attended.mask) is not None:
+            return mask[group.prompt if mask.shape[0] > 1 else 0, :, group.start :, offset : self.run.width]
+        width = self.run.width - offset
+        return torch.ones(width, width, dtype=torch.bool, device=self.run.hidden.device).tril()[None, group.start - offset :]
+
+
+def _attend_each(
+    own: Attention, module: nn.Module, query: Tensor, key: Tensor, value: Tensor,
+    prefix_keys: Tensor, prefix_values: Tensor, mask: Tensor, kwargs: dict,
+) -> Float[Tensor, "copy suffix head d_head"]:  # fmt: skip
+    """The model's own attention, on copies that each get the prefix before their own keys and values."""
+    query, key, value = (part.transpose(0, 1) for part in (query, key, value))
+    keys, values = (
+        torch.cat([prefix.expand(len(query), *prefix.shape), part], dim=2) for prefix, part in ((prefix_keys, key), (prefix_values, value))
+    )
+    return own(module, query, keys, values, mask.expand(len(query), *mask.shape), **kwargs)[0]
+
+
+def _attend_shared(
+    query: Tensor, key: Tensor, value: Tensor, prefix_keys: Tensor, prefix_values: Tensor, mask: Tensor, scaling: float | None
+) -> Float[Tensor, "copy suffix head d_head"]:
+    """softmax(q kᵀ · scaling) v, where all copies share the first keys and values and are multiplied with them at once."""
+    _, count, suffix, d_head = query.shape
+    shared, seen = len(prefix_keys), prefix_keys.shape[1]
+    query = query.unflatten(0, (shared, -1)).transpose(1, 2) * (d_head**-0.5 if scaling is None else scaling)  # kv copy group suffix d
+    rows = query.reshape(shared, -1, d_head)
+    scores = torch.cat([
+        (rows @ prefix_keys.transpose(1, 2)).view(shared, count, -1, seen),
+        query.reshape(shared, count, -1, d_head) @ key.transpose(2, 3),
+    ], dim=-1).view(shared, count, -1, suffix, seen + suffix)  # fmt: skip
+    mask = (mask.unflatten(0, (shared, -1)) if len(mask) > 1 else mask[None])[:, None]
+    scores = scores.masked_fill_(~mask, -torch.inf) if mask.dtype == torch.bool else scores.add_(mask)
+    weights = scores.softmax(dim=-1).flatten(2, 3)
+    out = (weights[..., :seen].reshape(shared, -1, seen) @ prefix_values).view(shared, count, -1, prefix_values.shape[-1])
+    out = (out + weights[..., seen:] @ value).unflatten(2, (-1, suffix))
+    return out.permute(1, 3, 0, 2, 4).flatten(2, 3)

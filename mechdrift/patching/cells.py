@@ -1,0 +1,96 @@
+"""What a cell of a patch grid is: which positions of which prompt, at which site, layer and head, take what from the donor.
+
+Both engines, the fast one and the plain one, ask this file what to edit, so that they differ only in how they run the model.
+
+    Group     a prompt of a batch and the columns that one role occupies in it
+    Cells     site, layers, heads and windows, and what is mixed into the recipient: by default all of the donor's activation
+
+`resid_mid` lies on the stream between attention and MLP, where no module's input or output is the stream itself: the second norm
+reads it, and the MLP's output is added to it. So both are changed: the norm reads the donor's, and the block's output moves by the
+same difference.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mechdrift.hooks import HookPoint
+from mechdrift.pairs.structure import Structure
+
+Windows = Literal["each", "up_to", "from"]
+Put = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Copies of one prompt of a batch that are patched in the columns `start:stop`, one copy for each layer and head."""
+
+    prompt: int
+    start: int
+    stop: int
+
+
+Donated = Callable[[int, Group], Float[Tensor, "span width"]]
+"""The donor's values at a layer, in the columns that a group patches."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cells:
+    """The cells that every group is patched in: `layers` ascend, `heads` is empty where whole vectors are patched.
+
+    With unit vectors (one per layer) only the part of the difference `along` them, or the part `across` them, is put in.
+    """
+
+    site: str
+    layers: tuple[int, ...]
+    heads: tuple[int, ...] = ()
+    n_heads: int = 1
+    windows: Windows = "each"
+    units: Float[Tensor, "layer d_model"] | None = None
+    part: Literal["along", "across"] = "along"
+
+    @property
+    def heads_at_once(self) -> int:
+        return max(1, len(self.heads))
+
+    def patched_layers(self, n_layers: int) -> tuple[int, ...]:
+        """The layers whose donor activations are needed."""
+        if self.windows == "each":
+            return self.layers
+        return tuple(range(self.layers[0], n_layers)) if self.windows == "from" else tuple(range(self.layers[-1] + 1))
+
+    def window(self, layer: int, n_layers: int) -> tuple[int, ...]:
+        """The layers patched together in the cell of one layer."""
+        return {"each": (layer,), "from": tuple(range(layer, n_layers)), "up_to": tuple(range(layer + 1))}[self.windows]
+
+    def mixed(
+        self, own: Float[Tensor, "row width"], given: Float[Tensor, "row width"], layer: int, heads: Int[Tensor, " row"]
+    ) -> Float[Tensor, "row width"]:
+        """What takes the place of `own`: the donor's values, or of them one head (the place in `heads`) or one direction."""
+        if self.heads:
+            chosen = torch.tensor(self.heads)[heads].to(own.device)
+            head_of = torch.arange(own.shape[-1], device=own.device) // (own.shape[-1] // self.n_heads)
+            return torch.where(head_of == chosen[:, None], given, own)
+        if self.units is None:
+            return given
+        unit = self.units[layer].to(own)
+        along = ((given - own) @ unit)[:, None] * unit
+        return own + along if self.part == "along" else given - along
+
+    def edits(self, structure: Structure, layer: int, put: Put) -> dict[HookPoint, Put]:
+        """Hook points of a block and what is done there, given a function that puts the donor's values into a tensor."""
+        point = structure.hook_point(self.site, layer)
+        if self.site != "resid_mid":
+            return {point: put}
+        moved: list[Tensor] = []
+
+        def at_the_norm(own: Tensor) -> Tensor:
+            new = put(own)
+            moved.append(new - own)
+            return new
+
+        return {point: at_the_norm, structure.hook_point("resid_post", layer): lambda own: own + moved.pop()}
