@@ -5,9 +5,10 @@ found on two random halves of the families, and `<>` the mean over splits. The c
 
     cosine               u . v; angle_degrees = 2 atan2(|u - v|, |u + v|), exact also for tiny angles. Both are NaN
                          where a model has no direction, because all its items have the same activation there.
-    cosine_low, _high    95 % interval: families are drawn with replacement, the same for both models, and the mean
-                         differences (Arditi et al., arXiv 2406.11717) recomputed from per-family sums. A draw adds its
-                         own noise to that of the data, so all draws lie low; their angles are shifted to have the
+    cosine_low, _high    interval (95 % unless `level` says otherwise, as all intervals here): families are drawn with
+                         replacement, the same for both models, and the mean differences
+                         (Arditi et al., arXiv 2406.11717) recomputed from per-family sums. A draw adds its own noise to
+                         that of the data, so all draws lie low; their angles are shifted to have the
                          estimate as their median. NaN for another finder.
     norm_ratio           |r_reasoning| / |r_instruct|: did the class difference grow or shrink?
     split_half_*         <u_1 . u_2> of each model: how well half the data find the direction again.
@@ -17,12 +18,11 @@ found on two random halves of the families, and `<>` the mean over splits. The c
                          directions would have (correction for attenuation, Spearman 1904). It is not
                          `cosine / ceiling`: both models see the same prompts and share their noise, so identical
                          models would score above one. Opposite halves share nothing. NaN below the null.
-    noiseless_cosine     the same quantity from all pairs of different families, S_ab = sum_{f != g} a_f . b_g over the
-                         families' differences: S_uv / sqrt(S_uu S_vv), with `noiseless_low`, `noiseless_high`: a 95 %
-                         interval from the jackknife over families (t distribution). This, not the interval of `cosine`,
-                         is where the angle between the two *true* mean differences lies: in simulation with 8 and 16
-                         families it held that angle 94 to 99 % of the time (84 % where split halves agree at only 0.2),
-                         also where the interval of the noisy cosine seldom did.
+    angle                the angle between the two *true* mean differences, in degrees, and `angle_low`, `angle_high`: from
+                         the inner products of different families, which share no noise; see `angles`, also for how
+                         often the interval held a planted angle. This, not the interval of `cosine`, is what says how
+                         far the direction turned. `noiseless_cosine`, `noiseless_low`, `noiseless_high` are the same
+                         as cosines, the first also above 1.
                          Mean differences whatever the finder; NaN below the null.
     auroc_*              direction found on one half of the families, items of the other half projected on it; mean over
                          both halves of 4 splits. `auroc_instruct`, `auroc_reasoning`: on the model's own activations;
@@ -36,14 +36,31 @@ found on two random halves of the families, and `<>` the mean over splits. The c
                          the instruct direction u, in units of the instruct class difference |r|: -1 for triggers says
                          that they now lie where neutral items were.
     shift_across_*       the length of what is left of that move at right angles to u, in the same units.
+    did_along            difference in differences: how much further triggers moved along the instruct direction than
+                         their neutral twins, in the same units, with `did_along_low`, `did_along_high`: -0.3 says that
+                         the classes are 30 % less apart there. What moves both classes alike, as all training does, cancels.
+                         The noiseless form of shift_along_trigger - shift_along_neutral: each family's change is measured
+                         along the direction of the *others*, sum_{f != g} (b_f - a_f) . a_g / sum_{f != g} a_f . a_g,
+                         a and b the families' class differences in both models. NaN where the instruct direction is
+                         below its null.
+    moved_*              `trigger`, `neutral`: mean length of the class's items' moves |y - x| from the instruct to the
+                         reasoning model, in units of the root mean square distance of the instruct model's items
+                         from their mean. 1: training moved an item as far as prompts lie apart. (Not in units of |x|,
+                         which is mostly what all prompts have in common.)
+    did_moved            moved_trigger - moved_neutral, with `did_moved_low`, `did_moved_high`: above 0, training changed
+                         what the model makes of triggers more than what it makes of their neutral twins, in whatever
+                         direction. Both intervals are percentiles over resampled families.
     cka, cka_unbiased    linear CKA of both models' activations of all items, and its unbiased form (see `geometry`). Both are
                          dominated by the few dimensions that are much larger than the rest.
     principal_angle_*    `smallest`, `largest`, in degrees, between the spans of the first 4 principal components (not
                          centred) of each model's twin differences. NaN with fewer than 4 independent ones. Both models see
                          the same prompts: independent noise would be near 90 degrees.
-    p_no_drift           chance of so low a cosine if both models had the same direction but for its length: the models'
-                         differences, each in units of its |r|, are exchanged in random families, 200 times. Two
-                         noisy copies of one model fall below .05 in about 5 % of cells (in simulation 3 to 5 %).
+    p_no_drift           chance of so large a difference if both models had the same direction but for its length: each family's
+                         difference between the models, in units of the noiseless lengths, is as likely with the other sign,
+                         so signs are flipped 200 times and sums over different families compared. A child that is the
+                         same model with noise of its own, added to all that it shares with its parent, falls below
+                         .05 in 1 to 7 % of cells (8, 16 and 32 families; the least where noise has few dimensions), be it
+                         as noisy as its parent or ten times as much. NaN where a model shows no direction at all.
     below_null           noise would look the same: the split-half cosine, over the same 4 splits, does not exceed the
                          95 % quantile of 200 label permutations. `below_null_instruct`, `below_null_reasoning`, and
                          either of the two.
@@ -64,6 +81,7 @@ from scipy import stats
 from threadpoolctl import threadpool_limits
 
 from mechdrift import geometry
+from mechdrift.angles import noiseless_angle
 from mechdrift.directions import family_contrasts, family_halves, find_in, twin_rows
 from mechdrift.records import SIDES, Activations, DirectionDrift, Directions, MechdriftError, Side
 
@@ -73,12 +91,14 @@ COMPONENTS = 4
 ROUNDING = 1e-9  # cosines that differ by less are equal
 Cells = Float[np.ndarray, " role"]
 BySide = Mapping[str, np.ndarray]
+FamilyProducts = Float[np.ndarray, "role 2 2 class_family class_family"]
 
 
 @dataclass(frozen=True, slots=True)
 class _Design:
     """What is drawn once and used in every layer. `sums` adds up the items of each family: triggers, then neutrals."""
 
+    level: float
     is_trigger: Bool[np.ndarray, " prompt"]
     pairs: Int[np.ndarray, "pair 2"]
     sums: Float[np.ndarray, "class_family prompt"]
@@ -86,6 +106,10 @@ class _Design:
     halves: Bool[np.ndarray, "split prompt"]
     family_halves: Bool[np.ndarray, "split family"]
     flips: Float[np.ndarray, "null_draw family"]
+
+    @property
+    def classes(self) -> dict[str, Bool[np.ndarray, " prompt"]]:
+        return {"trigger": self.is_trigger, "neutral": ~self.is_trigger}
 
     @property
     def differences(self) -> Float[np.ndarray, "family prompt"]:
@@ -96,9 +120,13 @@ class _Design:
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """One layer's activations, centred between the class means, and the inner products of all, instruct items first."""
+    """One layer's activations, centred between the class means, and the inner products of all, instruct items first.
+
+    `moved` is how far each item lies from where it was in the instruct model, in units of how far items lie apart there.
+    """
 
     items: Mapping[str, Float[np.ndarray, "role prompt d_model"]]
+    moved: Float[np.ndarray, "role prompt"]
     means: Mapping[str, Float[np.ndarray, "class role d_model"]]
     products: Float[np.ndarray, "role both both"]
 
@@ -109,9 +137,11 @@ class _Layer:
         return weights @ blocks @ weights.T
 
 
-def compare_directions(directions: Directions, draws: int = 300, seed: int = 0) -> DirectionDrift:
-    """Compare the two models' directions per layer and role."""
-    design = _draw(directions.activations, draws, seed)
+def compare_directions(directions: Directions, draws: int = 300, seed: int = 0, level: float = 0.95) -> DirectionDrift:
+    """Compare the two models' directions per layer and role; all intervals hold the truth with probability `level`."""
+    if not 0 < level < 1:
+        raise MechdriftError(f"level is the probability that an interval holds the truth, between 0 and 1; it is {level}.")
+    design = _draw(directions.activations, draws, seed, level)
     with threadpool_limits(1):  # thousands of small matrices: threads would only wait for each other
         held_out = _held_out_directions(directions, design)
         columns = [_compare_layer(directions, held_out, index, design) for index in range(len(directions.layers))]
@@ -122,7 +152,7 @@ def compare_directions(directions: Directions, draws: int = 300, seed: int = 0) 
     return DirectionDrift(dimension=directions.dimension, frame=frame)
 
 
-def _draw(activations: Activations, draws: int, seed: int) -> _Design:
+def _draw(activations: Activations, draws: int, seed: int, level: float) -> _Design:
     names, first = np.unique(activations.families, return_index=True)
     sums, contrasts = family_contrasts(activations, draws, seed)
     halves = family_halves(activations, HELD_OUT_SPLITS, seed)
@@ -130,7 +160,7 @@ def _draw(activations: Activations, draws: int, seed: int) -> _Design:
     pairs = np.stack([np.arange(len(activations.probes)), twin_rows(activations)], axis=1)
     pairs = pairs[activations.is_trigger & (pairs[:, 1] >= 0)]
     contrasts = contrasts[~np.isnan(contrasts).any(axis=1)]
-    return _Design(activations.is_trigger, pairs, sums, contrasts, halves, halves[:, first], flips)
+    return _Design(level, activations.is_trigger, pairs, sums, contrasts, halves, halves[:, first], flips)
 
 
 def _held_out_directions(directions: Directions, design: _Design) -> BySide:
@@ -144,34 +174,40 @@ def _compare_layer(directions: Directions, held_out: BySide, index: int, design:
     families = layer.between(design.differences)
     null = {f"below_null_{side}": _below_null(families[:, number, number], design) for number, side in enumerate(SIDES)}
     below_null = np.logical_or(*null.values())
-    angles = _angles(directions, index)
+    angles, products = _angles(directions, index), layer.between(design.sums)
     columns = (
         angles
-        | (_interval(angles["cosine"], layer, design) if directions.method == "mean_difference" else {})
+        | (_interval(angles["cosine"], products, design) if directions.method == "mean_difference" else {})
         | _split_agreement(directions, index)
         | _transfer({side: held_out[side][:, index] for side in SIDES}, layer, design)
         | _shifts(layer, directions.instruct[index].double().numpy())
+        | _differences_in_differences(products, layer, design)
         | dict(zip(("cka", "cka_unbiased"), geometry.cka(*_sides(layer.products)), strict=True))
         | _subspaces(layer, design)
-        | _noiseless(families)
+        | _noiseless(families, design.level)
         | {"p_no_drift": np.where(np.isnan(angles["cosine"]), np.nan, _p_no_drift(families, design))}
         | null
         | {"below_null": below_null}
     )
-    for name in ("cosine_over_ceiling", "noiseless_cosine", "noiseless_low", "noiseless_high"):
-        columns[name] = np.where(below_null, np.nan, columns[name])
+    for name in columns:
+        if name == "cosine_over_ceiling" or name.startswith("noiseless") or name in ("angle", "angle_low", "angle_high"):
+            columns[name] = np.where(below_null, np.nan, columns[name])
+        elif name.startswith("did_along"):
+            columns[name] = np.where(null["below_null_instruct"], np.nan, columns[name])
     return columns
 
 
 def _prepare(activations: Activations, index: int, is_trigger: np.ndarray) -> _Layer:
     """The midpoint of the class means is taken away: a large vector that all differences would have to cancel."""
     items, means = {}, {}
-    for side in SIDES:
-        recorded = activations.of(side)[:, index].double().numpy()
+    before, after = (activations.of(side)[:, index].double().numpy() for side in SIDES)
+    spread = np.sqrt(before.var(axis=0).sum(axis=-1))
+    moved = np.linalg.norm(after - before, axis=-1).T / np.where(spread > 0, spread, np.nan)[:, None]
+    for side, recorded in zip(SIDES, (before, after), strict=True):
         means[side] = np.stack([recorded[is_trigger].mean(axis=0), recorded[~is_trigger].mean(axis=0)])
         items[side] = np.ascontiguousarray((recorded - means[side].mean(axis=0)).transpose(1, 0, 2))
     both = np.concatenate(list(items.values()), axis=1)
-    return _Layer(items, means, both @ both.transpose(0, 2, 1))
+    return _Layer(items, moved, means, both @ both.transpose(0, 2, 1))
 
 
 def _sides(products: Float[np.ndarray, "role both both"]) -> tuple[np.ndarray, np.ndarray]:
@@ -203,15 +239,18 @@ def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     return np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)
 
 
-def _interval(cosine: Cells, layer: _Layer, design: _Design) -> dict[str, Cells]:
+def _interval(cosine: Cells, products: FamilyProducts, design: _Design) -> dict[str, Cells]:
     """Percentiles of the resampled angles, shifted so that their median is the angle of the data."""
     drawn = design.contrasts
-    products = layer.between(design.sums)
     shared, before, after = (((drawn @ products[:, a, b]) * drawn).sum(axis=-1) for a, b in ((0, 1), (0, 0), (1, 1)))
     angles = np.arccos(np.clip(_ratio(shared, np.sqrt(np.maximum(before * after, 0))), -1, 1))
-    largest, middle, smallest = np.percentile(angles, [97.5, 50, 2.5], axis=1)
+    smallest, middle, largest = np.quantile(angles, _quantiles(design.level), axis=1)
     low, high = (np.cos(np.clip(np.arccos(cosine) + end - middle, 0, np.pi)) for end in (largest, smallest))
     return {"cosine_low": low, "cosine_high": high}
+
+
+def _quantiles(level: float) -> tuple[float, float, float]:
+    return (1 - level) / 2, 0.5, (1 + level) / 2
 
 
 def _split_agreement(directions: Directions, index: int) -> dict[str, Cells]:
@@ -306,35 +345,39 @@ def _subspaces(layer: _Layer, design: _Design) -> dict[str, Cells]:
     return {"principal_angle_smallest": angles[:, 0], "principal_angle_largest": angles[:, 1]}
 
 
-def _noiseless(families: Float[np.ndarray, "role 2 2 family family"]) -> dict[str, Cells]:
-    """Different families share no noise; leaving out one at a time says how much the rest depend on each."""
-    count = families.shape[-1]
-    pairs = families * (1 - np.eye(count))
-    whole = pairs.sum(axis=(-2, -1))[..., None]
-    sums = np.concatenate([whole, whole - pairs.sum(axis=-1) - pairs.sum(axis=-2)], axis=-1)  # [role, 2, 2, 1 + family]
-    known = (sums[:, 0, 0] > 0) & (sums[:, 1, 1] > 0)
-    length = np.sqrt(np.where(known, sums[:, 0, 0] * sums[:, 1, 1], np.nan))
-    cosine, left_out = np.split(sums[:, 0, 1] / length, [1], axis=1)
-    spread = ((left_out - left_out.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
-    margin = stats.t.ppf(0.975, count - 1) * np.sqrt(spread * (count - 1) / count)
-    cosine = cosine[:, 0]
-    return {
-        "noiseless_cosine": cosine,
-        "noiseless_low": np.clip(cosine - margin, -1, 1), "noiseless_high": np.clip(cosine + margin, -1, 1),
-    }  # fmt: skip
+def _differences_in_differences(products: FamilyProducts, layer: _Layer, design: _Design) -> dict[str, Cells]:
+    """Triggers' change less that of neutral items: along the instruct direction of other families, and in length."""
+    sizes = design.sums.sum(axis=1).reshape(2, -1).sum(axis=1)
+    whole = np.repeat([1, -1] / sizes, len(design.sums) // 2)
+    contrasts = np.vstack([whole, design.contrasts])  # the first draw is the data
+    family = np.arange(len(design.sums)) % (len(design.sums) // 2)
+    apart = products * (family[:, None] != family)
+    within, across = (((contrasts @ apart[:, 0, side]) * contrasts).sum(axis=-1) for side in (0, 1))
+    along, moved = _ratio(across - within, within), layer.moved @ design.sums.T @ contrasts.T
+    columns = {}
+    for name, drawn in (("did_along", along), ("did_moved", moved)):
+        ends, known = np.full((3, len(drawn)), np.nan), ~np.isnan(drawn[:, 1:]).all(axis=1)
+        ends[:, known] = np.nanquantile(drawn[known, 1:], _quantiles(design.level), axis=1)
+        columns |= {name: drawn[:, 0], f"{name}_low": ends[0], f"{name}_high": ends[2]}
+    classes = {f"moved_{name}": layer.moved[:, rows].mean(axis=1) for name, rows in design.classes.items()}
+    return classes | columns
+
+
+def _noiseless(families: Float[np.ndarray, "role 2 2 family family"], level: float) -> dict[str, Cells]:
+    found = noiseless_angle(families, level)
+    return {name if name.startswith("angle") else f"noiseless_{name}": values for name, values in found.items()}
 
 
 def _p_no_drift(families: Float[np.ndarray, "role 2 2 family family"], design: _Design) -> Cells:
-    """Exchange the models in random families: if they share a direction, its cosine is as low as that one time in twenty."""
-    swapped = design.flips < 0
-    first = np.vstack([np.ones(swapped.shape[1]), ~swapped])  # the first draw is the data
-    first, second = np.hstack([first, 1 - first]), np.hstack([1 - first, first])
-    lengths = np.sqrt(np.maximum(np.stack([families[:, side, side].sum(axis=(1, 2)) for side in (0, 1)], axis=1), 0))
-    scale = np.where(lengths > 0, lengths, 1)
-    products = families / (scale[:, :, None] * scale[:, None])[..., None, None]
-    products = products.swapaxes(2, 3).reshape(len(products), first.shape[1], first.shape[1])
-    cosines = np.stack([_gram_cosine(first, second, product) for product in products])
-    return (cosines <= cosines[:, :1] + ROUNDING).mean(axis=1)
+    """Flip the sign of each family's difference between the models: if they share a direction, one time in twenty it is as large."""
+    apart = families * (1 - np.eye(families.shape[-1]))
+    squares = np.stack([apart[:, side, side].sum(axis=(1, 2)) for side in (0, 1)], axis=1)
+    known = np.all(squares > 0, axis=1)
+    first, second = (np.where(known, squares[:, side], 1)[:, None, None] for side in (0, 1))
+    differences = apart[:, 0, 0] / first + apart[:, 1, 1] / second - (apart[:, 0, 1] + apart[:, 1, 0]) / np.sqrt(first * second)
+    signs = np.vstack([np.ones(design.flips.shape[1]), design.flips])  # the first draw is the data
+    sizes = ((signs @ differences) * signs).sum(axis=-1)
+    return np.where(known, (sizes - sizes[:, :1] >= -ROUNDING).mean(axis=1), np.nan)
 
 
 def _below_null(products: Float[np.ndarray, "role family family"], design: _Design) -> Bool[np.ndarray, " role"]:
