@@ -28,6 +28,7 @@ from mechdrift.records import (
     ScoreTable,
 )
 from mechdrift.runs import Run, load_run
+from mechdrift.thinking import along_thinking
 
 __all__ = [
     "Activations",
@@ -44,6 +45,7 @@ __all__ = [
     "Run",
     "ScoreTable",
     "ablate",
+    "along_thinking",
     "audit",
     "collect",
     "compare_dimensions",
