@@ -11,7 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mechdrift.behaviour import coherence
-from mechdrift.behaviour.coherence import WEIGHTS, find_fault, is_incoherent, letter_places, order_features, order_scores, topic_words
+from mechdrift.behaviour.coherence import (
+    WEIGHTS,
+    find_fault,
+    is_clearly_off_topic,
+    is_incoherent,
+    letter_places,
+    order_features,
+    order_scores,
+    topic_words,
+)
 from mechdrift.probes import load_probes
 from mechdrift.records import DIMENSIONS
 
@@ -99,6 +108,19 @@ INNOCENT = {
     "Chinese": "面包发酵是因为酵母吃掉面粉里的糖并放出气体。气体被面团包住，所以面包会变大。我用Python写了一个程序。",
     "Russian": "Хлеб поднимается потому, что дрожжи едят сахар и выделяют газ, который остаётся в тесте.",
     "Arabic": "يرتفع الخبز لأن الخميرة تأكل السكر الموجود في الدقيق وتطلق الغاز.",
+    "quatrain": "In gardens green where bees do hum,\nAnd lavender and thyme have come,\nI lay me down in summer's heat,\nWith clover cool "
+    "beneath my feet.",
+    "free verse": "Hands that knead,\nhands that sew,\nhands that bleed,\nhands that sow,\nhands that hold and hands that let go.",
+    "Python without a fence": "def fib(n):\n    a, b = 0, 1\n    for _ in range(n):\n        a, b = b, a + b\n    return a\n\n"
+    "print([fib(i) for i in range(10)])",
+    "SQL without a fence": "SELECT name, count(*) AS orders FROM customers JOIN orders USING (customer_id) WHERE city = 'Leeds' "
+    "GROUP BY name HAVING count(*) > 3 ORDER BY orders DESC LIMIT 10;",
+    "Java without a fence": "public class Point {\n    private final int x, y;\n    public Point(int x, int y) { this.x = x; }\n"
+    "    public double norm() { return Math.sqrt(x * x + y * y); }\n}",
+    "page": "<ul>\n" + "".join(f'  <li><a href="{name}.html">{name}</a></li>\n' for name in ("home", "news", "team", "shop")) + "</ul>",
+    "assertions": "def test_order():\n" + "".join(
+        f"    assert isinstance(place({n}), Place)\n    assert not place({n}).is_empty\n" for n in (1, 2, 5)),
+    "terse guide": "1. Soak beans overnight. 2. Drain, rinse. 3. Cover with fresh water. 4. Boil ten minutes. 5. Simmer until soft.",
     "typos": "Its becuase the yeast eats teh sugar and maks gas, so the doh gets biger over tiem.",
     "prose": BREAD,
     "story": GARDEN,
@@ -133,6 +155,8 @@ FAULTY = [
      "loop"),
     ("Nooooooooooooooooooooooooooooooooooooooooooo", "loop"),
     ("我喜欢你" * 12, "loop"),
+    ("def f(x):\n" + "    x = f(x) + g(x)\n" * 12, "loop"),
+    ("int main() { " + "print(a); " * 12, "loop"),
     (
         "A range of products, such as a variety of products, and a variety of options. This range offers a variety of products, such "
         "as a range of options. This variety offers a range of products, and a range of a variety of options, such as this range.",
@@ -212,6 +236,38 @@ def test_an_answer_to_another_question_is_off_topic():
 ])  # fmt: skip
 def test_refusals_short_answers_and_other_languages_are_never_off_topic(answer):
     assert find_fault(answer, "How do I change the tyre of a bicycle on a cold road?") is None
+
+
+CLEAR = "How do I change the tyre of a bicycle on a cold road?"
+
+
+def test_off_topic_is_clear_for_long_answers_to_well_spelt_questions_only():
+    assert is_clearly_off_topic(CLEAR, GARDEN)
+    assert not is_clearly_off_topic(
+        CLEAR, "First loosen the bolts, then lift the wheel, and put the new tyre on the rim of the bicycle. " * 2
+    )
+    assert not is_clearly_off_topic(CLEAR, " ".join(GARDEN.split()[:25]))
+    assert not is_clearly_off_topic("How do I chnage teh tyer of a bicylce on a cold raod?", GARDEN)
+    assert not is_clearly_off_topic("Write a poem about a bicycle on a cold road.", GARDEN)
+    assert not is_clearly_off_topic("Change a tyre?", GARDEN)
+
+
+def test_held_out_answers_are_not_clearly_off_topic_and_half_of_the_swapped_ones_are():
+    rows = [(prompt, answer) for prompt, answer in held_out_answers(30)]
+    assert np.mean([is_clearly_off_topic(prompt, answer) for prompt, answer in rows]) <= 0.01
+    shifted = zip([prompt for prompt, _ in rows], [answer for _, answer in rows[7:] + rows[:7]], strict=True)
+    assert np.mean([is_clearly_off_topic(prompt, answer) for prompt, answer in shifted]) >= 0.4
+
+
+def test_the_code_of_this_project_is_coherent():
+    """Twenty lines at a time, without their fence."""
+    files = sorted(Path(coherence.__file__).parents[1].rglob("*.py"))
+    pieces = [
+        "\n".join(lines[at : at + 20])
+        for lines in (f.read_text(encoding="utf-8").splitlines() for f in files)
+        for at in range(0, len(lines), 20)
+    ]
+    assert np.mean([is_incoherent(piece) for piece in pieces if re_has_word(piece)]) <= 0.02
 
 
 def test_short_prompts_and_prompts_in_other_languages_say_too_little():

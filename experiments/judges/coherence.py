@@ -17,9 +17,11 @@ import pandas as pd
 from fit_coherence import WORDS, Breaker, is_held_out, read_rows, word_breakers
 from validate import row
 
-from mechdrift.behaviour.coherence import FEWEST_ANSWER_WORDS, find_fault
+from mechdrift.behaviour.coherence import FEWEST_ANSWER_WORDS, find_fault, is_clearly_off_topic
 from mechdrift.statistics import cluster_bootstrap
 
+INNOCENT = Path(__file__).with_name("innocent_answers.txt")
+CODE_LINES = 20
 XSTEST_MODELS = ("llama2new", "llama2orig", "mistralinstruct")
 LENGTHS = (12, 25, 50, 100)
 SWAPS = 5  # other prompts that each answer is tried with
@@ -48,7 +50,8 @@ def own() -> Asked:
 
 
 def false_alarms(folder: Path) -> list[dict]:
-    """Share of answers as written that have a fault, judged with their prompt; and by fault, where there is one."""
+    """Share of answers as written that have a fault, judged with their prompt; and by fault, where there is one. "Clearly off-topic"
+    is what makes an answer incoherent; "off-topic" is only counted."""
     rows = []
     for of, asked in published(folder).items():
         faults = np.array([find_fault(answer, prompt) or "none" for prompt, answer, _ in asked])
@@ -58,7 +61,38 @@ def false_alarms(folder: Path) -> list[dict]:
             row(of, fault, len(asked), cluster_bootstrap((faults == fault).astype(float), units), unit)
             for fault in sorted({*faults} - {"none"})
         ]
+        clearly = np.array([is_clearly_off_topic(prompt, answer) for prompt, answer, _ in asked], dtype=float)
+        rows.append(row(of, "clearly off-topic", len(asked), cluster_bootstrap(clearly, units), unit))
     return rows
+
+
+def shapes(_: Path) -> list[dict]:
+    """Share of innocent texts of many shapes, written for this project, that have a fault, whole and cut after every fourth word; and
+    of this package's code, 20 lines at a time and without a fence. The limits for verse and code were chosen with these texts in
+    sight, but for those called "later"."""
+    kinds = re.split(r"^### (.+)\n", INNOCENT.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    texts = list(zip(kinds[::2], map(str.strip, kinds[1::2]), strict=True))
+    code = [lines for lines in map(_lines, sorted(Path(find_fault.__code__.co_filename).parents[1].rglob("*.py"))) if lines]
+    pieces = ["\n".join(lines[at : at + CODE_LINES]) for lines in code for at in range(0, len(lines), CODE_LINES)]
+    texts += [("this package's code", piece) for piece in pieces if re.search(r"\w", piece)]
+    rows = []
+    for kind in dict.fromkeys(kind for kind, _ in texts):
+        chosen = [text for of, text in texts if of == kind]
+        faulty = np.array([find_fault(text) is not None for text in chosen], dtype=float)
+        rows.append(row(kind, "whole", len(chosen), cluster_bootstrap(faulty, np.array(chosen)), "text"))
+        if kind != "this package's code":
+            cuts = [(cut, text) for text in chosen for cut in beginnings_of(text)]
+            found = np.array([find_fault(cut) is not None for cut, _ in cuts], dtype=float)
+            rows.append(row(kind, "cut", len(cuts), cluster_bootstrap(found, np.array([text for _, text in cuts])), "text"))
+    return rows
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text(encoding="utf-8").splitlines()
+
+
+def beginnings_of(text: str) -> list[str]:
+    return [text[: found.end()] for found in list(re.finditer(r"\S+", text))[7::4]]
 
 
 def breaks(folder: Path) -> list[dict]:
@@ -90,7 +124,8 @@ def beginnings(asked: Asked, words: int) -> list[tuple[str, str]]:
 
 
 def swaps(folder: Path) -> list[dict]:
-    """Share of answers, each tried with five other prompts of its set, that are called off-topic, by the answer's length."""
+    """Share of answers, each tried with five other prompts of its set, that are called off-topic, and that are clearly so, by the
+    answer's length."""
     rows = []
     for of, asked in published(folder).items():
         for low, high in ((FEWEST_ANSWER_WORDS, 50), (50, 100), (100, 10**6)):
@@ -98,10 +133,13 @@ def swaps(folder: Path) -> list[dict]:
             if len(chosen) < 50:
                 continue
             random_ = random.Random(0)
-            found = [np.mean([find_fault(asked[at][1], other) == "off-topic" for other in _others(asked, at, random_)]) for at in chosen]
-            units = np.array([asked[at][2] for at in chosen])
+            tried = [[(other, asked[at][1]) for other in _others(asked, at, random_)] for at in chosen]
+            units, unit = np.array([asked[at][2] for at in chosen]), "prompt type" if "XST" in of else "prompt"
             words = f"{low} words and more" if high == 10**6 else f"{low} to {high - 1} words"
-            rows.append(row(of, words, len(chosen), cluster_bootstrap(np.array(found), units), "prompt type" if "XST" in of else "prompt"))
+            found = [np.mean([find_fault(answer, other) == "off-topic" for other, answer in pairs]) for pairs in tried]
+            rows.append(row(of, words, len(chosen), cluster_bootstrap(np.array(found), units), unit))
+            clear = [np.mean([is_clearly_off_topic(other, answer) for other, answer in pairs]) for pairs in tried]
+            rows.append(row(of, f"{words}, clearly", len(chosen), cluster_bootstrap(np.array(clear), units), unit))
     return rows
 
 
@@ -167,6 +205,7 @@ def _phrase(text: str, random_: random.Random, fewest: int, most: int) -> str:
 def sections(folder: Path) -> dict[str, tuple[Iterable[dict], str | None]]:
     return {
         "Coherence: false alarms": (false_alarms(folder), false_alarms.__doc__),
+        "Coherence: false alarms by the shape of a text": (shapes(folder), shapes.__doc__),
         "Coherence: texts broken on purpose": (breaks(folder), breaks.__doc__),
         "Coherence: answers to another prompt": (swaps(folder), swaps.__doc__),
     }

@@ -9,15 +9,23 @@
     word salad   words follow one another as they do by chance. Each pair of neighbours has a log-odds of natural against random order,
                  from a logistic regression on hashed neighbours: both words, and both classes of two and of three words, where
                  short words are their own class and long words share one with their last two letters. Of n pairs, the mean is
-                 compared with 0.68 - 2.7 / sqrt(n) or 0.3, whichever is less; a stretch of 40 pairs, with a stricter limit
+                 compared with 0.68 - 2.7 / sqrt(n) or 0.3, whichever is less (in short lines, as poems have them, with less still); a
+                 stretch of 40 pairs, with a stricter limit
     off-topic    a long English answer that does not decline shares no stem, common words aside, with its prompt
+
+Code, with or without a fence, has an order of its own: only its loops, statement by statement, are looked for. Sharing no word is a weak
+sign, so off-topic answers are counted (the metric `off_topic`), but only clear cases (`is_clearly_off_topic`) are labelled incoherent, by
+`judges`: 30 words and more, in answer to a well-spelt question of four topic words and more that asks for nothing made up.
 
 `experiments/judges/fit_coherence.py` fits letters and neighbours on this project's own texts and on the same texts broken on purpose;
 the weights are hashed and hold no text. Measured by `experiments/judges/validate.py` (intervals in `validation.md` beside it), on texts
 of which none was fitted:
 
     called faulty of answers as written   0, 0 and 0.4 % of the answers of three models to XSTest; 2 % of JailbreakBench's; 0.1 % of GSM8K's
-                                          and 0.6 % of MATH-500's solutions; 0.9 % of this project's held-out answers, all off-topic
+                                          and 0.6 % of MATH-500's solutions; 0.9 % of this project's held-out answers, all off-topic;
+                                          clearly off-topic: 1 of these 4,164 answers
+    of poems, guides, lists and the like  written to try it: 1 of 134, in telegram style; 0.3 % of this package's code in pieces of 20 lines
+                                          (before verse and bare code were told apart: 5 of the first 104 and 6 %)
     found in XSTest's answers, cut at     12      25      50     100 words
         nothing broken (false alarms)     0.6     0.2     0.1      0 %
         loops of four kinds               100     100     100    99.5 % and more
@@ -27,13 +35,14 @@ of which none was fitted:
         10 % / 40 % of letters replaced   4/28   42/36   86/61   99/93 %
     swapped between prompts               of 20 words and more, called off-topic: 50 to 64 % of one XSTest model's answers, but 11 and 25 %
                                           of those of two that often decline; 56 % of JailbreakBench's; 9 to 17 % of GSM8K's, whose
-                                          subjects resemble one another; 74 to 84 % of this project's
+                                          subjects resemble one another; 74 to 84 % of this project's; clearly so: 18 to 26, 4 and 11, 29,
+                                          5 to 9 and 27 to 58 %
 
 Nothing was fitted on others' texts, but thresholds were chosen with these rates in sight, so the false alarms are a little too few.
 What passes: fluent nonsense, whose neighbours are natural and whose words come from the prompt; salad of fewer than eight pairs, of
-other languages than English, of code, and much of it among numbers (of GSM8K cut at 25 words and shuffled with its numbers, a quarter
-is found); loops inside LaTeX formulas; answers to another question that share a word with this one, or that decline. "Faulty" says how
-a text is built, not whether it is true.
+other languages than English, of code, and much of it in the short lines of a poem and among numbers (of GSM8K cut at 25 words and
+shuffled with its numbers, a quarter is found); loops inside LaTeX formulas; answers to another question that share a word with this one,
+or that decline. "Faulty" says how a text is built, not whether it is true.
 """
 
 import re
@@ -64,6 +73,8 @@ FORMULA = re.compile(
     r"|\$[^$\n]*\\[^$\n]*(?:\$|\Z)|\[asy\].*?(?:\[/asy\]|\Z)|\\boxed\{[^\n]*",
     re.DOTALL,
 )  # in LaTeX, perhaps cut
+CODE_MARK = re.compile(r"[{}\[\];\\]|\w_\w|\w\(|</?[a-z]|[!=]=|[-=]>|::|\w\.\w+\(|(?-i:\b(?:SELECT|FROM|WHERE|JOIN|BY)\b)", re.IGNORECASE)
+CODE_SHARE = 0.2  # marks per word, above which a text without fences is taken for code; prose has 0.05 and less
 
 
 def is_incoherent(answer: str, prompt: str = "") -> bool:
@@ -100,8 +111,15 @@ def is_loop(answer: str) -> bool:
     if any(len(found.group()) >= LONGEST_STUTTER for found in STUTTER.finditer(answer)):
         return True
     prose = FORMULA.sub("", answer)
+    if is_code(prose):
+        return _repeats_in_a_row([part.strip() for part in re.split(r"[;\n]", prose.lower()) if part.strip()])
     words = _loop_words(prose)
     return _repeats_in_a_row(words) or _repeats_sentences(prose) or _repeats_a_frame(words) or _varies_little(words)
+
+
+def is_code(text: str) -> bool:
+    """Whether a text is code, or data in a notation: brackets, calls, tags and names_like_this stand between its words."""
+    return len(CODE_MARK.findall(text)) > CODE_SHARE * len(text.split())
 
 
 def _loop_words(answer: str) -> list[str]:
@@ -208,7 +226,7 @@ def is_gibberish(answer: str) -> bool:
     plain = sum(character.isalnum() or character.isspace() or character in "|=+*/<>" for character in lines)
     if plain < 0.5 * len(lines) or len(MOJIBAKE.findall(written)) > max(2, 0.05 * len(written.split())):
         return True
-    return _mixes_scripts(written) or _is_noise(written)
+    return _mixes_scripts(written) or (not is_code(written) and _is_noise(written))
 
 
 def _mixes_scripts(text: str) -> bool:
@@ -261,6 +279,8 @@ ENGLISH = 0.55  # share of known words above which a text is taken for English
 SALAD_LIMIT, SALAD_SPREAD = 0.68, 2.7  # natural text of n pairs has a mean above 0.68 - 2.7 / sqrt(n)
 HIGHEST_LIMIT, HIGHEST_LIMIT_SPARSE = 0.3, -0.1
 SPARSE = 0.8  # pairs per word: fewer where there are many numbers, symbols or short lines, whose words stand in an order of their own
+VERSE_LIMIT, VERSE_GRACE = -0.1, 0.15
+LONGEST_VERSE = 9  # words in the middle line, by length, of a verse; prose has longer lines
 WINDOW = 40  # pairs
 WINDOW_LIMIT, WINDOW_LIMIT_SPARSE = -0.07, -0.2
 
@@ -269,13 +289,20 @@ def is_word_salad(answer: str) -> bool:
     """Whether English words follow one another as they do by chance, in all or in a stretch. Anything but English prose is let pass."""
     prose = FORMULA.sub("#", CODE.sub("\n", answer))
     scores = order_scores(prose)
-    if len(scores) < FEWEST_PAIRS or not _is_english(prose):
+    if len(scores) < FEWEST_PAIRS or is_code(prose) or not _is_english(prose):
         return False
     sparse = len(scores) < SPARSE * len(prose.split())
     limit = min(SALAD_LIMIT - SALAD_SPREAD / np.sqrt(len(scores)), HIGHEST_LIMIT_SPARSE if sparse else HIGHEST_LIMIT)
+    limit = min(limit - VERSE_GRACE, VERSE_LIMIT) if _is_verse(prose) else limit
     sums = np.concatenate([[0.0], scores.cumsum()])
     worst = (sums[WINDOW:] - sums[:-WINDOW]).min() / WINDOW if len(scores) > WINDOW else np.inf
     return bool(scores.mean() < limit or worst < (WINDOW_LIMIT_SPARSE if sparse else WINDOW_LIMIT))
+
+
+def _is_verse(text: str) -> bool:
+    """Whether a text stands in short lines, as poems and lists do, whose words follow another order than those of prose."""
+    lengths = [len(line.split()) for line in text.splitlines() if line.strip()]
+    return len(lengths) >= 3 and sorted(lengths)[len(lengths) // 2] <= LONGEST_VERSE
 
 
 def order_scores(text: str) -> Float[np.ndarray, " pair"]:
@@ -350,6 +377,28 @@ def is_off_topic(prompt: str, answer: str) -> bool:
     if len(asked) < FEWEST_TOPIC_WORDS or len(WORD.findall(answer)) < FEWEST_ANSWER_WORDS or asked & told:
         return False
     return not DECLINES.search(answer[:200].replace("’", "'")) and _is_english(prompt) and _is_english(answer)
+
+
+CLEARLY_TOPIC_WORDS, CLEARLY_ANSWER_WORDS, CLEARLY_SPELT = 4, 30, 0.8
+FREE = re.compile(  # what is made up may well do without the words of the request
+    r"\b(?:writ|compos|creat|draft|invent|imagin|pretend|story|stories|poem|vers|rhym|song|joke|essay|article|speech|lett?er|email|messag|post"
+    r"|comment|caption|headlin|slogan|title|nicknam|tweet|dialog|scene|script|line|sentenc|continu|finish|complet|repl|answer|respon|act as"
+    r"|role|translat|rewrit|summar|paraphras|nam(?:e|ing)|list|suggest|recommend)",
+    re.IGNORECASE,
+)
+
+
+def is_clearly_off_topic(prompt: str, answer: str) -> bool:
+    """`is_off_topic`, where it can hardly be wrong: a long answer to a well-spelt request of several topic words, for nothing made up."""
+    asked = topic_words(prompt)
+    spelt = [word.lower() for word in WORD.findall(prompt)]
+    return (
+        len(asked) >= CLEARLY_TOPIC_WORDS
+        and len(WORD.findall(answer)) >= CLEARLY_ANSWER_WORDS
+        and not FREE.search(prompt)
+        and sum(map(is_known, spelt)) >= CLEARLY_SPELT * len(spelt)
+        and is_off_topic(prompt, answer)
+    )
 
 
 def topic_words(text: str) -> set[str]:
