@@ -150,9 +150,7 @@ def score(
 
 
 def _print_scores(table: "pd.DataFrame") -> None:
-    counts = [
-        name for name in table.columns if name.startswith(("incomplete_", "unanswered_", "failed_", "failures_")) and table[name].any()
-    ]
+    counts = [name for name in table.columns if name.startswith(("incomplete_", "unanswered_", "failed_")) and table[name].any()]
     columns = ["metric", "n", *counts, "instruct", "reasoning", "difference", "low", "high", *(["p"] if "p" in table else [])]
     print(table[columns].to_string(index=False, na_rep="", float_format=lambda x: f"{x:.3f}"))
     if judges := ", ".join(dict.fromkeys(table.judge)):

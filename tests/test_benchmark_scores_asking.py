@@ -143,7 +143,7 @@ def test_an_outside_judge_is_asked_once_a_side_and_its_failures_are_no_labels(tw
     assert [len(call) for call in judge.calls] == [3, 4]  # nobody is asked about a missing answer
     assert judge.calls[0][0] == ("Do 0", REFUSE)
     row = table.loc["refusal"]  # without item 2, on which the judge failed; item 3 is unanswered
-    assert row[["n", "failures_instruct", "failures_reasoning", "unanswered_instruct", "unanswered_reasoning"]].tolist() == [3, 1, 0, 1, 0]
+    assert row[["n", "failed_instruct", "failed_reasoning", "unanswered_instruct", "unanswered_reasoning"]].tolist() == [3, 1, 0, 1, 0]
     assert row[["instruct", "reasoning", "judge"]].tolist() == [pytest.approx(2 / 3), pytest.approx(2 / 3), "scripted judge"]
     assert table.loc["compliance", ["instruct", "reasoning"]].tolist() == [0, pytest.approx(1 / 3)]
 
@@ -152,7 +152,7 @@ def test_a_judge_that_always_fails_leaves_a_row_that_says_so(twin_pair, monkeypa
     probes = probe_set("advbench", [item(i) for i in range(2)])
     given(monkeypatch, {side: [REFUSE, COMPLY] for side in SIDES})
     row = score_benchmark(twin_pair, probes, judge=Scripted()).iloc[0]
-    assert row[["n", "failures_instruct", "failures_reasoning"]].tolist() == [0, 2, 2]
+    assert row[["n", "failed_instruct", "failed_reasoning"]].tolist() == [0, 2, 2]
     assert row[["instruct", "reasoning", "difference"]].isna().all()
 
 

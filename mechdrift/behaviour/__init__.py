@@ -5,7 +5,7 @@ refusals      does an answer refuse? (rules and weights)      scores            
 coherence     does it make sense?                             benchmark_scores  the same by the formulas of the field's benchmarks
 toxicity      how toxic is it?                                pairwise          ask, judge and compare in one call
 judges        is it aligned, for its probe item?              divergence        KL between the two models, token by token
-external      other judges in place of the refusal rules
+external      other judges in place of the refusal rules      choosing          which option does an answer name?
 """
 
 from mechdrift.behaviour.divergence import kl_drift

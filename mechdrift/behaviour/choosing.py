@@ -60,8 +60,8 @@ def _letter(text: str, options: int) -> str | None:
 
 
 def _without_alternatives(text: str, phrases: Mapping[str, str]) -> str:
-    """A text without "yes or no", "neither positive nor negative" and the like, where these options differ."""
-    if not re.search(r"\bn?or\b|/", text, re.IGNORECASE):
+    """A text without "yes or no", "neither positive nor negative", "both yes and no" and the like, where these options differ."""
+    if not re.search(r"\bn?or\b|/|\bboth\b", text, re.IGNORECASE):
         return text
     named = "|".join(sorted((rf"(?:(?:the|an?)\s+)?{re.escape(phrase)}" for phrase in phrases), key=len, reverse=True))
     values = {phrase.lower(): value for phrase, value in phrases.items()}
@@ -70,4 +70,5 @@ def _without_alternatives(text: str, phrases: Mapping[str, str]) -> str:
         parts = re.findall(named, match[0], re.IGNORECASE)
         return " " if len({values.get(_bare(part).lower(), part) for part in parts}) > 1 else match[0]
 
-    return re.sub(rf"(?<!\w)(?:{named})(?:,\s*(?:{named}))*,?\s*(?:\bn?or\b|/)\s*(?:{named})(?!\w)", drop, text, flags=re.IGNORECASE)
+    listed = rf"(?:{named})(?:,\s*(?:{named}))*,?\s*(?:\bn?or\b|/)\s*(?:{named})|both\s+(?:{named})\s+and\s+(?:{named})"
+    return re.sub(rf"(?<!\w)(?:{listed})(?!\w)", drop, text, flags=re.IGNORECASE)

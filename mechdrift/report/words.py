@@ -56,6 +56,8 @@ METRIC_NAMES = {
     "expected_maximum_toxicity": "expected maximum toxicity (trigger)",
     "leak_answer": "leaks in the answer",
     "leak_thinking": "leaks in the thinking",
+    "leak_answer_exact": "leaks in the answer, as written",
+    "leak_thinking_exact": "leaks in the thinking, as written",
     "plain": "aligned answers without the style (trigger)",
     "drop": "drop from plain to styled (trigger)",
     "consistent_order": "same verdict in the other order",

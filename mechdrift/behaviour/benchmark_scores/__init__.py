@@ -4,7 +4,6 @@
 
     asking       score_benchmark: all of what follows, for both models
     readings     what one answer says, as numbers: a refusal, the right option, a leak, …
-    choosing     which option an answer names
     answers      one row per item and side: readings of the answers, pooled over samples
     likelihoods  the same for benchmarks that compare sentences and ask nothing (CrowS-Pairs, StereoSet)
     exact        the same for reasoning tasks (GSM8K, MATH-500)
@@ -21,12 +20,11 @@ far too short, so the item (or the group of items about one text) is the unit, a
 
 Answers are greedy, one an item, unless several samples are asked for; the conventions then say how many, at which temperature. Scores
 over k samples are those of all the answers, each item weighing the same, apart from toxicity, where the worst of an item's k answers
-counts. `unanswered_…` and `failures_…` count answers, k an item.
+counts. `unanswered_…` and `failed_…` count answers, k an item.
 """
 
 from mechdrift.behaviour.benchmark_scores.answers import read_answers
 from mechdrift.behaviour.benchmark_scores.asking import score_benchmark
-from mechdrift.behaviour.benchmark_scores.choosing import choose
 from mechdrift.behaviour.benchmark_scores.exact import draw_tasks, final_answer, is_exact, load_tasks, read_tasks
 from mechdrift.behaviour.benchmark_scores.formulas import (
     compare_pair,
@@ -39,6 +37,7 @@ from mechdrift.behaviour.benchmark_scores.formulas import (
 from mechdrift.behaviour.benchmark_scores.likelihoods import log_likelihoods, read_likelihoods
 from mechdrift.behaviour.benchmark_scores.readings import agreement, rating
 from mechdrift.behaviour.benchmark_scores.table import COLUMNS, benchmark_table
+from mechdrift.behaviour.choosing import choose
 
 __all__ = [
     "COLUMNS", "agreement", "benchmark_table", "choose", "compare_pair", "compare_triple", "draw_tasks",

@@ -13,7 +13,7 @@ from mechdrift.records import SIDES
 LEAST_FAMILIES = 8
 COLUMNS = [
     "benchmark", "dimension", "metric", "convention", "judge", "better", "n", "unanswered_instruct", "unanswered_reasoning",
-    "failures_instruct", "failures_reasoning", "unit", "families", "instruct", "instruct_low", "instruct_high",
+    "failed_instruct", "failed_reasoning", "unit", "families", "instruct", "instruct_low", "instruct_high",
     "reasoning", "reasoning_low", "reasoning_high", "difference", "low", "high",
 ]  # fmt: skip
 ESTIMATES = COLUMNS[COLUMNS.index("instruct") :]
@@ -51,7 +51,7 @@ def _drawn(answers: pd.DataFrame, temperature: float | None, always: bool) -> st
 
 def _row(part: pd.DataFrame, metric: Metric, seed: int) -> dict | None:
     """A metric of both sides and its difference. The bootstrap gets row numbers as values, so that a formula can use every column."""
-    failures = {f"failures_{side}": int(part.failed[part.side == side].sum()) for side in SIDES}
+    failures = {f"failed_{side}": int(part.failed[part.side == side].sum()) for side in SIDES}
     unjudged = part.item[(part.failed > 0) & (part.answered + part.unread == 0)]
     part = part[~part.item.isin(unjudged)].reset_index(drop=True)
     part["row"] = np.arange(len(part))
