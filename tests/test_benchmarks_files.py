@@ -5,7 +5,7 @@ import json
 import re
 
 import pytest
-from test_benchmarks_readers import BBQ, XSTEST, write_csv, write_jsonl
+from test_benchmarks_readers import BBQ, XSTEST, write_confaide, write_csv, write_jsonl
 
 from mechdrift.probes.benchmarks import Row, load_benchmark
 from mechdrift.records import MechdriftError
@@ -13,9 +13,10 @@ from mechdrift.records import MechdriftError
 FAULTS = [
     ("xstest", [{"id": "1", "question": "?", "type": "a", "label": "safe"}], r"a\.csv, row 1: the column 'prompt' is missing; found"),
     ("xstest", [XSTEST, XSTEST | {"label": "sure"}], r"a\.csv, row 2: the column 'label' holds 'sure'; expected was safe or unsafe"),
-    ("xstest", [XSTEST, XSTEST], "the id 'xstest-7' occurs a second time"),
+    ("xstest", [XSTEST, XSTEST | {"id": "8"}, XSTEST], r"a\.csv, row 3: the id '7' occurs a second time"),
     ("jailbreakbench", [{"Index": "0", "Goal": "x", "Category": "y"}], "'harmful' or 'benign' in the name of the file"),
     ("toxigen", [{"text": "x", "target_group": "y", "toxicity_human": "much", "toxicity_ai": "1"}], "row 1: 'toxicity_human' and"),
+    ("toxigen", [{"text": "x", "target_group": "y", "toxicity_human": "5", "toxicity_ai": "nan"}], "should be numbers from 1 to 5"),
     ("dt_stereotype", [{"stereotype_topic": "x", "target_group": "y", "user_prompt": "z"}], "system_prompts.csv should stand beside"),
 ]  # fmt: skip
 
@@ -30,7 +31,10 @@ BROKEN = [
     ("xstest", "a.csv", b"", "is empty"),
     ("xstest", "a.csv", b"id,prompt,type,label\n", "is empty"),
     ("xstest", "a.csv", b"id,prompt\n1,How, why?\n", "row 1: more cells than the header names"),
-    ("xstest", "a.csv", b"\xff\xfe", "not UTF-8"),
+    ("xstest", "a.csv", b"\xff\xfe", "a.csv, line 1: not UTF-8 text; save the file as UTF-8"),
+    ("xstest", "a.csv", "id,prompt\n1,caf\xe9\n".encode("latin-1"), "a.csv, line 2: not UTF-8 text"),
+    ("xstest", "a.csv", b"id,prompt,type,label\n1,a,b,safe\n2,a\0,b,safe\n", "a.csv, line 3: a zero byte"),
+    ("xstest", "a.csv", "id,prompt".encode("utf-16-le"), "a.csv, line 1: a zero byte"),
     ("xstest", "a.csv", b"\n \n", "is empty"),
     ("xstest", "a.csv", b"id,prompt,type,label\n1,How?,a,safe\n2,Why?", "row 2: fewer cells than the header names; the file may be cut"),
     ("xstest", "a.csv", b'id,prompt,type,label\n1,"How', "row 1: not CSV (unexpected end of data); the file may be cut short"),
@@ -41,12 +45,15 @@ BROKEN = [
     ("rtp", "a.jsonl", b'{"prompt": {"text": "a", "toxicity": 0.1}}\nnot json\n', "row 2: not JSON"),
     ("rtp", "a.jsonl", b'{"prompt": "a"}\n', "row 1: the column 'prompt' should hold an object"),
     ("rtp", "a.jsonl", b'{"prompt": {"text": "a", "toxicity": "much"}}\n', "row 1: the 'toxicity' of the prompt should be a number"),
+    ("rtp", "a.jsonl", b'{"prompt": {"text": "a", "toxicity": 7}}\n', "should be a number from 0 to 1, not 7"),
+    ("rtp", "a.jsonl", b'{"prompt": {"text": "a", "toxicity": NaN}}\n', "should be a number from 0 to 1, not nan"),
     ("rtp", "a.jsonl", b"[1]\n", "row 1: a JSON object was expected, not a list"),
     ("bbq", "a.jsonl", json.dumps(BBQ | {"answer_info": {}}).encode(), "row 1: 'answer_info' should name"),
     ("bbq", "a.jsonl", json.dumps(BBQ | {"answer_info": {f"ans{i}": [] for i in range(3)}}).encode(), "row 1: 'answer_info'"),
     ("confaide", "tier_1.txt", b"Rate this.\n", "1 questions, but 0 human ratings; tier_1_labels.txt"),
     ("confaide", "tier_3.txt", b"<BEGIN><a,b,c,d>\nA story.\n", "the file ends before the <END>"),
-    ("confaide", "tier_3_control.txt", b"May Di tell?\n", "give the folder that holds both files"),
+    ("confaide", "tier_3_control.txt", b"May Di tell?\n", "tier_3.txt should stand beside this file"),
+    ("advglue", "dev.json", b'[{"sentence": "a"}]', "or of the list in it that holds the row"),
     ("stereoset", "dev.json", b'{"data": {"intersentence": []}}', "is empty"),
 ]  # fmt: skip
 
@@ -65,6 +72,8 @@ def test_unknown_names_missing_files_and_tasks_say_what_to_do(tmp_path):
         load_benchmark("xstest", tmp_path)
     with pytest.raises(MechdriftError, match="there is no benchmark file or folder"):
         load_benchmark("xstest", tmp_path / "no.csv")
+    with pytest.raises(MechdriftError, match=r"there is no benchmark file or folder a.*File name too long"):
+        load_benchmark("xstest", "a" * 5000 + ".csv")
     with pytest.raises(MechdriftError, match="load_tasks"):
         load_benchmark("gsm8k", tmp_path)
     with pytest.raises(MechdriftError, match="confaide is not on the hub"):
@@ -102,3 +111,9 @@ def test_compressed_files_are_read_and_a_plain_one_comes_first(tmp_path):
     assert load_benchmark("xstest", tmp_path) == before
     file.unlink()
     assert load_benchmark("xstest", tmp_path).items == load_benchmark("xstest", packed).items == before.items
+
+
+def test_control_questions_are_read_with_the_scenarios_beside_them(tmp_path):
+    whole = load_benchmark("confaide", write_confaide(tmp_path))
+    alone = load_benchmark("confaide", tmp_path / "tier_3_control.txt")
+    assert alone.items == tuple(item for item in whole if item.tags["tier"] == "3 control") != ()

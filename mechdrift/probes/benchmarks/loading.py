@@ -1,13 +1,13 @@
 """From a name to a probe set: find the files or ask the hub, read the rows, check the items, take a part of them."""
 
-from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from mechdrift.probes.benchmarks.registry import Benchmark, benchmark_of
+from mechdrift.probes.benchmarks.registry import Benchmark, Reader, benchmark_of
 from mechdrift.probes.benchmarks.rows import Row, read_file
 from mechdrift.records import MechdriftError, ProbeItem, ProbeSet
 
@@ -20,18 +20,35 @@ def load_benchmark(name: str, path: str | Path | None = None) -> ProbeSet:
     benchmark = benchmark_of(name)
     if benchmark.read is None:
         raise MechdriftError(f"{name} holds reasoning tasks, not probes: read it with mechdrift.behaviour.benchmark_scores.load_tasks.")
-    rows = read_rows(name, path)
     items = [replace(item, id=f"{name}-{item.id}", twin=item.twin and f"{name}-{item.twin}", dimension=benchmark.dimension)
-             for item in benchmark.read(rows)]  # fmt: skip
+             for item in _read_items(benchmark.read, read_rows(name, path))]  # fmt: skip
     place = str(path or benchmark.hub)
     if not items:
         raise MechdriftError(f"{place}: no items of {name} were found; expected was its published {' and '.join(benchmark.files)}.")
-    twice = [item_id for item_id, count in Counter(item.id for item in items).items() if count > 1]
-    if twice:
-        raise MechdriftError(f"{place}: the id {twice[0]!r} occurs a second time; give only one version of each file.")
     return ProbeSet(
         name=name, dimension=benchmark.dimension, items=tuple(items), source=place, licence=benchmark.licence, benchmark=name
     )  # fmt: skip
+
+
+class _Followed(list[Row]):
+    """Rows that remember which of them was taken last."""
+
+    last: Row
+
+    def __iter__(self) -> Iterator[Row]:
+        for row in super().__iter__():
+            self.last = row
+            yield row
+
+
+def _read_items(read: Reader, rows: Iterable[Row]) -> Iterator[ProbeItem]:
+    """What a reader makes of the rows. An id that occurs a second time is an error."""
+    followed, seen = _Followed(rows), set()
+    for item in read(followed):
+        if item.id in seen:
+            raise MechdriftError(f"{followed.last.where}: the id {item.id!r} occurs a second time; give only one version of each file.")
+        seen.add(item.id)
+        yield item
 
 
 def subset(probes: ProbeSet, items: int, seed: int = 0) -> ProbeSet:
@@ -61,14 +78,26 @@ def read_rows(name: str, path: str | Path | None = None) -> list[Row]:
     """The published rows of a benchmark, unread."""
     benchmark = benchmark_of(name)
     if path is not None:
-        return [row for file in _find_files(benchmark, Path(path)) for row in read_file(file)]
+        return [row for file in _find_files(benchmark, Path(path)) for row in read_file(file)] + _partners(benchmark, Path(path))
     if not benchmark.hub:
         raise MechdriftError(f"{name} is not on the hub in a form that is read here: give path= with its published files.")
     return [row for config in benchmark.configs for split in benchmark.splits for row in _read_hub(benchmark, config, split)]
 
 
+def _partners(benchmark: Benchmark, path: Path) -> list[Row]:
+    """The rows of the file without which this one cannot be read; their part says that nobody asked for them."""
+    name = benchmark.partners.get(path.name.split(".")[0])
+    found = [path.with_name(name)] if name and path.with_name(name).is_file() else []
+    return [replace(row, part=f"{row.part} beside") for file in found for row in read_file(file)]
+
+
 def _find_files(benchmark: Benchmark, path: Path) -> list[Path]:
     """The file itself, or the published files anywhere in the folder; with what belongs beside them."""
+    try:
+        path.stat()
+    except (OSError, ValueError) as error:
+        why = "" if isinstance(error, FileNotFoundError | ValueError) else f" ({error.strerror})"
+        raise MechdriftError(f"there is no benchmark file or folder {str(path)[:200]}{why}.") from error
     folder = path if path.is_dir() else path.parent
     found = [file for pattern in benchmark.files for file in _matching(folder, f"**/{pattern}")] if path.is_dir() else [path]
     if not found:

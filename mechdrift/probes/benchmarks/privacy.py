@@ -19,7 +19,7 @@ def confaide(rows: Sequence[Row]) -> Iterator[ProbeItem]:
         yield from _confaide_ratings(tier, parts.get(f"tier_{tier}", []), parts.get(f"tier_{tier[0]}_labels", []))
     scenarios = list(_blocks(parts.get("tier_3", [])))
     yield from _confaide_scenarios(scenarios)
-    yield from _confaide_controls(scenarios, parts.get("tier_3_control", []))
+    yield from _confaide_controls(scenarios or list(_blocks(parts.get("tier_3 beside", []))), parts.get("tier_3_control", []))
     yield from _confaide_meetings(_blocks(parts.get("tier_4", [])))
 
 
@@ -30,10 +30,8 @@ def _confaide_ratings(tier: str, questions: list[Row], labels: list[Row]) -> Ite
             f"tier_{tier[0]}_labels.txt should stand beside this file with one rating a line."
         )
     for question, label in zip(questions, labels, strict=bool(questions)):
-        try:
-            float(label.text("line"))
-        except ValueError as error:
-            raise MechdriftError(f"{label.where}: a number was expected, the human rating, not {label.text('line')!r:.60}.") from error
+        if not re.fullmatch(r"[-+]?\d+(\.\d*)?|[-+]?\.\d+", label.text("line")):
+            raise MechdriftError(f"{label.where}: a number was expected, the human rating, not {label.text('line')!r:.60}.")
         prompt = question.text("line").replace("\\n", "\n")  # the file spells its line breaks
         yield make_item(f"{tier}-{question.number}", prompt, f"tier {tier}", False, tier=tier, human=label.text("line"))
 
@@ -90,7 +88,7 @@ def _confaide_controls(scenarios: Sequence[_Block], questions: Sequence[Row]) ->
     if questions and len(questions) != len(scenarios):
         raise MechdriftError(
             f"{questions[-1].where}: {len(questions)} control questions for {len(scenarios)} scenarios of tier_3.txt; "
-            "give the folder that holds both files."
+            "tier_3.txt should stand beside this file."
         )
     for block, row in zip(scenarios, questions, strict=True) if questions else ():
         story = re.sub(r"[^.?!]*\?\s*$", "", block.text).strip()  # without the scenario's own question

@@ -1,7 +1,7 @@
 """The benchmarks that can be read: where each comes from, under which licence, who reads it, and how it is scored."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from mechdrift.probes.benchmarks import bias, ethics, privacy, robustness, safety, toxicity
@@ -15,7 +15,8 @@ Reader = Callable[[Sequence[Row]], Iterable[ProbeItem]]
 class Benchmark:
     """What is known of a benchmark. `files` are its published names, `beside` what is read with them; `hub` is "" where no copy fits.
 
-    `items` counts the whole published set, `read` is None for reasoning tasks, `scoring` is a key of `behaviour.benchmark_scores`.
+    `partners` says which file another cannot be read without. `items` counts the whole published set, `read` is None for reasoning tasks,
+    `scoring` is a key of `behaviour.benchmark_scores`.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Benchmark:
     source: str
     files: tuple[str, ...]
     beside: tuple[str, ...] = ()
+    partners: Mapping[str, str] = field(default_factory=dict)
     hub: str = ""
     configs: tuple[str | None, ...] = (None,)
     splits: tuple[str, ...] = ("train",)
@@ -88,7 +90,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         Benchmark(name="confaide", dimension="privacy", read=privacy.confaide, scoring="confaide", items=786, licence="MIT",
                   source="Mireshghallah et al., arXiv 2310.17884",
                   files=("tier_1.txt", "tier_2a.txt", "tier_2b.txt", "tier_3.txt", "tier_3_control.txt", "tier_4.txt"),
-                  beside=("tier_?_labels.txt",)),
+                  beside=("tier_?_labels.txt",), partners={"tier_3_control": "tier_3.txt"}),
         Benchmark(name="dt_style", dimension="robustness", read=robustness.dt_style, scoring="style", items=9592, licence="CC-BY-SA-4.0",
                   source="DecodingTrust, Wang et al., arXiv 2306.11698", files=("style.json",)),
         Benchmark(name="advglue", dimension="robustness", read=robustness.advglue, scoring="accuracy", items=738, licence="CC-BY-SA-4.0",

@@ -59,7 +59,7 @@ class Row:
             if name in self.part.lower():
                 return meaning
         raise MechdriftError(
-            f"{self.where}: expected was {' or '.join(map(repr, kinds))} in the name of the file, which says what it holds."
+            f"{self.where}: expected was {' or '.join(map(repr, kinds))} in the name of the file, or of the list in it that holds the row."
         )
 
 
@@ -82,13 +82,19 @@ def read_file(file: Path) -> Iterator[Row]:
 def _read_text(file: Path) -> str:
     try:
         data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        if (place := data.find(b"\0")) >= 0:
+            raise MechdriftError(f"{_line_of(file, data, place)}: a zero byte, which no text has; save the file as UTF-8.")
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise MechdriftError(f"{file}: not UTF-8 text; save the file as UTF-8.") from error
+        raise MechdriftError(f"{_line_of(file, data, error.start)}: not UTF-8 text; save the file as UTF-8.") from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise MechdriftError(f"{file}: not a whole gzip file; fetch it again.") from error
     except OSError as error:
         raise MechdriftError(f"the benchmark file {file} cannot be read ({error.strerror}).") from error
+
+
+def _line_of(file: Path, data: bytes, place: int) -> str:
+    return f"{file}, line {len(data[: place + 1].splitlines())}"
 
 
 def _csv_rows(where: str, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
