@@ -23,6 +23,9 @@ import pandas as pd
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mechdrift.errors import MechdriftError as MechdriftError
+from mechdrift.inference import GridInference, infer
+
 Dimension = Literal["safety", "toxicity", "bias", "ethics", "privacy", "robustness"]
 DIMENSIONS: tuple[Dimension, ...] = ("safety", "toxicity", "bias", "ethics", "privacy", "robustness")
 
@@ -39,10 +42,6 @@ ROLES: tuple[Role, ...] = ("system", "user", "template_tail", "think_open", "thi
 ROUNDING = 1e-3  # log-odds: sums in another order, in float32, differ by about 1e-5, and by more in wide models
 
 RefusalLabel = Literal["compliance", "partial", "refusal", "incoherent", "incomplete"]
-
-
-class MechdriftError(Exception):
-    """Something the user can put right: the message is one sentence that says what is wrong and what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,6 +267,11 @@ class PatchGrid:
     def recovery(self) -> Float[np.ndarray, "layer role"]:
         mean = self.effect.mean(axis=0)
         return np.full_like(mean, np.nan) if self.gap_is_noise else mean / self.gap.mean()
+
+    def inference(self, draws: int = 10_000, seed: int = 0) -> GridInference:
+        """Which cells to believe: family-wise p, simultaneous band, smallest detectable effect, where the peak lies (see `inference`)."""
+        is_trigger = np.array([item.is_trigger for item in self.items])
+        return infer(self.effect, self.families, is_trigger, self.layers, self.roles, draws=draws, seed=seed)
 
     @property
     def frame(self) -> pd.DataFrame:

@@ -38,7 +38,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 from scipy import stats
 
-from mechdrift.records import MechdriftError
+from mechdrift.errors import MechdriftError
 
 Statistic = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """`(values [item], weights [draw, item]) -> [draw]`."""
