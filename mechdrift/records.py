@@ -230,7 +230,8 @@ class PatchGrid:
 
     `effect` is patched minus recipient, in log-odds, `[prompt, layer, role]`; `recipient_readout` and `donor_readout` are
     the unpatched readouts, `[prompt]`. Recovery is a ratio of means over prompts (never a mean of ratios) and is NaN
-    where the two models' readouts do not differ beyond noise.
+    where the two models' readouts do not differ beyond noise. Where single heads were patched, `roles` names role and head
+    (`think_close[-1].h0`). `engine` is what computed it: `replay`, or `forward` passes where the model cannot be replayed exactly.
     """
 
     dimension: Dimension
@@ -246,6 +247,8 @@ class PatchGrid:
     donor_readout: Float[np.ndarray, " prompt"]
     identity_error: float
     reliable: bool = True
+    engine: str = "replay"
+    windows: str = "each"
 
     @property
     def families(self) -> np.ndarray:

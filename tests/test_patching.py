@@ -11,8 +11,7 @@ from test_capture import make_probes, pair_of, render_all
 from torch.testing import assert_close
 
 from mechdrift.capture import pad, role_span
-from mechdrift.patching import grid as grid_module
-from mechdrift.patching import patch, replay
+from mechdrift.patching import passes, patch, replay
 from mechdrift.patching.cells import Cells, Group
 from mechdrift.patching.replay import run_model, sweep_layers
 from mechdrift.probes import Renderer
@@ -86,7 +85,7 @@ def test_both_engines_agree_however_the_staircase_is_split(family, monkeypatch):
     climb, climbs = replay._climb, []
 
     def watched(run, groups, cells, donated):
-        climbs.append((len(groups), len(cells.layers), len(cells.layers) * sum(run.width - group.start for group in groups)))
+        climbs.append((len(groups), len(cells.layers), len(cells.layers) * sum(group.suffix for group in groups)))
         return climb(run, groups, cells, donated)
 
     monkeypatch.setattr(replay, "_climb", watched)
@@ -126,7 +125,7 @@ def test_the_staircase_does_no_more_work_than_it_promises():
     tokens = []
     for block in loaded.structure.blocks:
         block.register_forward_pre_hook(lambda _, args: tokens.append(args[0].shape[0] * args[0].shape[1]))
-    groups = [Group(prompt=row, start=run.width - suffix, stop=run.width) for row in range(4) for suffix in (1, 2, 7)]
+    groups = [Group(prompt=row, start=run.width - suffix, stop=run.width, end=run.width) for row in range(4) for suffix in (1, 2, 7)]
     cells = Cells(site="resid_pre", layers=tuple(range(LAYERS)))
     sweep_layers(run, groups, cells, lambda layer, group: run.residual[layer][group.prompt, group.start :])
     assert tokens == [len(prompts) * 10 * (layer + 1) for layer in range(LAYERS)]
@@ -153,7 +152,7 @@ def test_all_positions_of_the_donor_give_its_logits_when_the_rest_is_shared(fami
     prompts = render_all(make_probes(3))
     pair, batch = pair_of(donor, recipient), pad([prompt.ids for prompt in prompts], 0, side="left")
     donated, run = run_model(pair.open("instruct"), batch).residual, run_model(pair.open("reasoning"), batch)
-    groups = [Group(prompt=row, start=offset, stop=run.width) for row, offset in enumerate(batch.offsets)]
+    groups = [Group(prompt=row, start=offset, stop=run.width, end=run.width) for row, offset in enumerate(batch.offsets)]
     cells = Cells(site="resid_pre", layers=(layer,))
     final = sweep_layers(run, groups, cells, lambda at, group: donated[at][group.prompt, group.start :])
     logits = pair.open("reasoning").structure.unembed(final[:, 0, 0])
@@ -221,7 +220,7 @@ def test_a_sweep_changes_none_of_the_values_it_was_given(tiny_pair):
     run = run_model(tiny_pair.open("reasoning"), batch)
     kept = [(part.residual[layer], part.residual[layer].clone()) for part in (run,) for layer in range(LAYERS)]
     kept += [(tensor, tensor.clone()) for part in run.attended for tensor in (part.keys, part.values)]
-    groups = [Group(prompt=row, start=run.width - 6, stop=run.width - 2) for row in range(6)]
+    groups = [Group(prompt=row, start=run.width - 6, stop=run.width - 2, end=run.width) for row in range(6)]
     values = torch.randn(4, 32)
     donated, cells = values.clone(), Cells(site="resid_pre", layers=tuple(range(LAYERS)))
     for _ in range(2):
@@ -244,7 +243,7 @@ def test_patching_leaves_the_models_as_they_were():
 
 def test_a_sweep_that_changes_a_model_patched_with_itself_is_stopped(tiny_pair, monkeypatch):
     """The planted fault: too large by half."""
-    monkeypatch.setattr(grid_module, "sweep_layers", lambda *args: 1.5 * sweep_layers(*args))
+    monkeypatch.setattr(passes, "sweep_layers", lambda *args: 1.5 * sweep_layers(*args))
     with pytest.raises(MechdriftError, match="identity self-test failed") as error:
         patch(tiny_pair, make_probes(2), roles=("user",))
     assert str(error.value).endswith(".")

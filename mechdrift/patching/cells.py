@@ -21,17 +21,25 @@ from torch import Tensor
 from mechdrift.hooks import HookPoint
 from mechdrift.pairs.structure import Structure
 
-Windows = Literal["each", "up_to", "from"]
 Put = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Copies of one prompt of a batch that are patched in the columns `start:stop`, one copy for each layer and head."""
+    """Copies of one prompt of a batch that are patched in the columns `start:stop`, one copy for each layer and head.
+
+    `end` is where the prompt ends and is read out, so that it may be padded on either side.
+    """
 
     prompt: int
     start: int
     stop: int
+    end: int
+
+    @property
+    def suffix(self) -> int:
+        """How many tokens the patch can reach."""
+        return self.end - self.start
 
 
 Donated = Callable[[int, Group], Float[Tensor, "span width"]]
@@ -42,6 +50,7 @@ Donated = Callable[[int, Group], Float[Tensor, "span width"]]
 class Cells:
     """The cells that every group is patched in: `layers` ascend, `heads` is empty where whole vectors are patched.
 
+    `windows`: `each` layer by itself, or all layers `up_to` it, or all `from` it on.
     With unit vectors (one per layer) only the part of the difference `along` them, or the part `across` them, is put in.
     """
 
@@ -49,7 +58,7 @@ class Cells:
     layers: tuple[int, ...]
     heads: tuple[int, ...] = ()
     n_heads: int = 1
-    windows: Windows = "each"
+    windows: str = "each"
     units: Float[Tensor, "layer d_model"] | None = None
     part: Literal["along", "across"] = "along"
 

@@ -20,15 +20,15 @@ def forward_layers(
     finals = torch.empty(len(groups), len(cells.layers), cells.heads_at_once, loaded.structure.d_model, device=loaded.device)
     arguments = batch.forward_arguments(loaded.device)
     for round_ in _rounds(groups):
-        rows = [groups[i].prompt for i in round_]
+        rows, last = [groups[i].prompt for i in round_], [groups[i].end - 1 for i in round_]
         for index, layer in enumerate(cells.layers):
             for head in range(cells.heads_at_once):
                 edits = {}
                 for at in cells.window(layer, loaded.n_layers):
                     edits |= cells.edits(loaded.structure, at, _putter(at, [groups[i] for i in round_], cells, donated, head))
                 with edit(edits):
-                    final = loaded.model.base_model(**arguments, use_cache=False).last_hidden_state[:, -1]
-                finals[round_, index, head] = final[rows].to(finals)
+                    final = loaded.model.base_model(**arguments, use_cache=False).last_hidden_state
+                finals[round_, index, head] = final[rows, last].to(finals)
     return finals
 
 

@@ -14,45 +14,25 @@ the recipient with its own activations changes nothing; sweep.
 Cross-model activation patching: Prakash et al. 2024, https://arxiv.org/abs/2402.14811 (there on attention heads).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+import warnings
+from collections.abc import Sequence
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mechdrift.capture import Batch, not_finite, pad, role_columns, role_span
-from mechdrift.hooks import record
+from mechdrift.capture import role_columns
 from mechdrift.pairs import LanguageModel, Pair
-from mechdrift.patching.cells import Cells, Donated, Group
-from mechdrift.patching.forward import forward_layers
-from mechdrift.patching.replay import run_model, sweep_layers
+from mechdrift.patching.cells import Cells
+from mechdrift.patching.checks import check_identity, check_last_block, check_tokens, why_not_replayable
+from mechdrift.patching.passes import Sweep, prompt_batches, run_donor
 from mechdrift.probes import Renderer, render_items
 from mechdrift.progress import progress
-from mechdrift.readouts import Readout, make_readout, read_states
-from mechdrift.records import ROUNDING, MechdriftError, PatchGrid, ProbeSet, Rendered, Side, ThinkMode
+from mechdrift.readouts import Readout, make_readout
+from mechdrift.records import MechdriftError, PatchGrid, ProbeSet, Side, ThinkMode
 
 DEFAULT_ROLES = ("user", "template_tail", "think_open", "think_close")
-PROMPTS_PER_BATCH = 8
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _PromptBatch:
-    """Prompts of similar length, left-padded, with the columns that each role occupies in each of them."""
-
-    rendered: tuple[Rendered, ...]
-    batch: Batch
-
-    def groups(self, roles: Sequence[str]) -> list[Group]:
-        """One per prompt and role, the roles of a prompt after each other."""
-        return [
-            Group(prompt=row, start=offset + start, stop=offset + stop)
-            for row, (prompt, offset) in enumerate(zip(self.rendered, self.batch.offsets, strict=True))
-            for role in roles
-            for start, stop in [role_span(prompt, role)]
-        ]
+ENGINES = ("auto", "replay", "forward")
 
 
 def patch(
@@ -64,144 +44,101 @@ def patch(
     site: str = "resid_pre",
     roles: Sequence[str] = DEFAULT_ROLES,
     layers: Sequence[int] | None = None,
+    heads: Sequence[int] | str | None = None,
+    windows: str = "each",
+    along: Float[Tensor, "*layer d_model"] | None = None,
+    across: Float[Tensor, "*layer d_model"] | None = None,
     think: ThinkMode = "off",
     readout: Readout | None = None,
     engine: str = "auto",
 ) -> PatchGrid:
     """Effect of every (layer, role) cell on the recipient's readout, `[prompt, layer, role]` in log-odds.
 
-    `probes` may hold trigger and neutral items. `engine`: `replay` (exact and fast), `forward` (one full pass per cell), or `auto`.
-    Raises `MechdriftError` when a model patched with itself changes.
+    `probes` may hold trigger and neutral items. `site` is `resid_pre`, `resid_mid`, `resid_post`, `attn_out`, `mlp_out`, `z`, or a
+    component's hook. `heads` (numbers, or "all", at site `z`) patches heads one by one: the role axis then holds
+    `think_close[-1].h0`, `think_close[-1].h1`, … for each role. `windows`: `each` layer by itself, or all layers `up_to` it, or all
+    `from` it on. `along` a direction (`[d_model]`, or one per layer of the model) only that part of the difference is put in;
+    `across` it, only the rest. `engine`: `replay` (exact and fast), `forward` (one full pass per cell), or `auto`: replay, unless
+    this model cannot be replayed exactly, which is said in a warning and in the grid's `engine`.
+    Raises `MechdriftError` when a check of `checks` fails.
     """
     renderer = Renderer(pair.tokenizer("reasoning"))
     readout = readout or make_readout(renderer, probes)
     rendered = render_items(renderer, probes.items, think)
     columns = role_columns(rendered, roles)
-    batches = list(_batches(rendered, pair.tokenizer("reasoning").pad_token_id or 0))
-    if engine not in ("auto", "replay", "forward"):
-        raise MechdriftError(f"unknown engine {engine!r}: use 'auto', 'replay' or 'forward'.")
-    wanted = tuple(sorted(set(layers))) if layers is not None else tuple(range(pair.open(donor).n_layers))
-    cells = Cells(site=site, layers=wanted)
-    given = [_run_donor(pair.open(donor), donor, batch, cells, columns, readout) for batch in batches]
-    sweep = _Sweep(loaded=pair.open(recipient), side=recipient, cells=cells, columns=columns, readout=readout, fast=engine != "forward")
-    effect = np.empty((len(probes), len(wanted), len(columns)))
-    before, after = np.empty(len(probes)), np.empty(len(probes))
+    check_tokens(pair, rendered)
+    batches = list(prompt_batches(rendered, pair.tokenizer("reasoning").pad_token_id or 0))
+    cells = _cells(pair.open(donor), site, layers, heads, windows, along, across)
+    given = [run_donor(pair.open(donor), donor, batch, cells, columns, readout) for batch in batches]
+    loaded = pair.open(recipient)
+    engine = _engine(loaded, engine)
+    sweep = Sweep(loaded=loaded, side=recipient, cells=cells, columns=columns, readout=readout, fast=engine == "replay")
+    effect = np.empty((len(probes), len(columns), len(cells.layers), cells.heads_at_once))
+    before, after, error = np.empty(len(probes)), np.empty(len(probes)), 0.0
     index = {item.id: row for row, item in enumerate(probes)}
-    identity_error = 0.0
     with progress(f"Patching {probes.name}, {donor} into {recipient}", len(probes)) as advance:
-        for batch, (donated, theirs) in zip(batches, given, strict=True):
+        for batch, theirs in zip(batches, given, strict=True):
             rows = [index[prompt.item_id] for prompt in batch.rendered]
-            started = sweep.start(batch, keep_own=batch is batches[0])
+            started = sweep.start(batch)
             if batch is batches[0]:
-                identity_error = sweep.test_identity(started)
-            before[rows] = sweep.read(batch, started.final)
-            effect[rows] = sweep.run(started, donated)[:, :, :, 0].swapaxes(1, 2)
-            after[rows] = theirs
+                error = max(check_identity(sweep, started), check_last_block(sweep, started, theirs))
+            before[rows], after[rows] = sweep.read(batch, started.final), theirs.readouts
+            effect[rows] = sweep.run(started, theirs.donated)
             advance(len(rows))
+    names = tuple(f"{column}.h{head}" for column in columns for head in cells.heads) if cells.heads else columns
     return PatchGrid(
-        dimension=probes.dimension, donor=donor, recipient=recipient, site=site, think=think, layers=wanted, roles=columns,
-        items=probes.items, effect=effect, recipient_readout=before, donor_readout=after, identity_error=identity_error,
+        dimension=probes.dimension, donor=donor, recipient=recipient, site=site, think=think, layers=cells.layers, roles=names,
+        items=probes.items, effect=effect.transpose(0, 2, 1, 3).reshape(len(probes), len(cells.layers), -1), recipient_readout=before,
+        donor_readout=after, identity_error=error, engine=engine, windows=windows,
     )  # fmt: skip
 
 
-def _batches(rendered: Sequence[Rendered], pad_id: int) -> Iterator[_PromptBatch]:
-    ordered = sorted(rendered, key=lambda prompt: len(prompt.ids))
-    for start in range(0, len(ordered), PROMPTS_PER_BATCH):
-        part = tuple(ordered[start : start + PROMPTS_PER_BATCH])
-        yield _PromptBatch(rendered=part, batch=pad([prompt.ids for prompt in part], pad_id, side="left"))
+def _cells(
+    loaded: LanguageModel,
+    site: str,
+    layers: Sequence[int] | None,
+    heads: Sequence[int] | str | None,
+    windows: str,
+    along: Tensor | None,
+    across: Tensor | None,
+) -> Cells:
+    """The cells that were asked for; raises for what this model does not have."""
+    count = loaded.structure.n_heads
+    if windows not in ("each", "up_to", "from"):
+        raise MechdriftError(f"unknown windows {windows!r}: use 'each', 'up_to' or 'from'.")
+    if heads is not None and site != "z":
+        raise MechdriftError(f"heads are patched where they lie side by side: use site='z' with heads=, not {site!r}.")
+    if isinstance(heads, str) and heads != "all":
+        raise MechdriftError(f"unknown heads {heads!r}: give their numbers, or 'all'.")
+    chosen = tuple(range(count)) if heads == "all" else tuple(heads or ())
+    if wrong := [head for head in chosen if not 0 <= head < count]:
+        raise MechdriftError(f"there is no head {wrong[0]}: this model has the heads 0 to {count - 1}.")
+    if along is not None and across is not None:
+        raise MechdriftError("patch either along a direction or across it, not both.")
+    return Cells(
+        site=site, layers=tuple(sorted(set(layers))) if layers is not None else tuple(range(loaded.n_layers)), heads=chosen, n_heads=count,
+        windows=windows, units=_units(loaded, site, across if along is None else along), part="along" if across is None else "across",
+    )  # fmt: skip
 
 
-@torch.inference_mode()
-def _run_donor(
-    loaded: LanguageModel, side: Side, batch: _PromptBatch, cells: Cells, columns: Sequence[str], readout: Readout
-) -> tuple[Donated, Float[np.ndarray, " prompt"]]:
-    """The donor's activations from the first patched column on, on the CPU, and its readouts."""
-    first = min(group.start for group in batch.groups(columns))
-    points = {layer: loaded.structure.hook_point(cells.site, layer) for layer in cells.patched_layers(loaded.n_layers)}
-    with record(points) as seen:
-        hidden = loaded.model.base_model(**batch.batch.forward_arguments(loaded.device), use_cache=False).last_hidden_state
-    _check_finite({**seen, loaded.n_layers - 1: hidden}, side, batch)
-    kept = {layer: tensor[:, first:].cpu() for layer, tensor in seen.items()}
-    readouts = [read_states(loaded, readout, state, prompt.item_id) for state, prompt in zip(hidden[:, -1], batch.rendered, strict=True)]
-    return lambda layer, group: kept[layer][group.prompt, group.start - first : group.stop - first], np.array(readouts)
+def _units(loaded: LanguageModel, site: str, direction: Tensor | None) -> Float[Tensor, "layer d_model"] | None:
+    if direction is None:
+        return None
+    shape = (loaded.n_layers, loaded.structure.d_model)
+    if site == "z" or direction.shape not in (shape, shape[1:]):
+        raise MechdriftError(
+            f"a direction lies in the residual stream, [{shape[1]}] or [{shape[0]}, {shape[1]}] here; this one has the shape "
+            f"{list(direction.shape)}, for site {site!r}."
+        )
+    return (direction / direction.norm(dim=-1, keepdim=True)).expand(shape)
 
 
-def _check_finite(seen: Mapping[int, Tensor], side: Side, batch: _PromptBatch) -> None:
-    """Raise, naming the place, when a real token's activation is NaN or infinite."""
-    for layer, values in seen.items():
-        if bool(values.sum().isfinite()):  # cheap; an infinite sum of finite values is looked at more closely
-            continue
-        bad = (~values.isfinite()).flatten(2).any(dim=2).cpu() & batch.batch.mask.bool()
-        if bad.any():
-            row, position = bad.nonzero()[0].tolist()
-            prompt, position = batch.rendered[row], position - batch.batch.offsets[row]
-            role = next(role for role, (start, stop) in prompt.roles.items() if start <= position < stop)
-            raise not_finite(side, layer, role, prompt.item_id)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Started:
-    """A batch that went through the unpatched recipient. `own` holds its activations at the patched site, if asked for."""
-
-    batch: _PromptBatch
-    final: Float[Tensor, "prompt d_model"]
-    own: Mapping[int, Float[Tensor, "prompt pos width"]]
-    patched: Callable[[Sequence[Group], Cells, Donated], Float[Tensor, "group layer head d_model"]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Sweep:
-    """One recipient and the cells to patch in it."""
-
-    loaded: LanguageModel
-    side: Side
-    cells: Cells
-    columns: tuple[str, ...]
-    readout: Readout
-    fast: bool
-
-    @torch.inference_mode()
-    def start(self, batch: _PromptBatch, keep_own: bool) -> _Started:
-        loaded, layers = self.loaded, self.cells.patched_layers(self.loaded.n_layers) if keep_own else ()
-        points = {layer: loaded.structure.hook_point(self.cells.site, layer) for layer in layers}
-        if self.fast:
-            run = run_model(loaded, batch.batch, points)
-            hidden, own, patched = run.hidden, run.recorded, partial(sweep_layers, run)
-        else:
-            with record(points) as own:
-                hidden = loaded.model.base_model(**batch.batch.forward_arguments(loaded.device), use_cache=False).last_hidden_state
-            patched = partial(forward_layers, loaded, batch.batch)
-        _check_finite({**own, loaded.n_layers - 1: hidden}, self.side, batch)
-        return _Started(batch=batch, final=hidden[:, -1], own=own, patched=patched)
-
-    def run(self, started: _Started, donated: Donated) -> Float[np.ndarray, "prompt role layer head"]:
-        """The effects of all cells on one batch of prompts."""
-        finals = started.patched(started.batch.groups(self.columns), self.cells, donated)
-        after = self.read(started.batch, finals.unflatten(0, (-1, len(self.columns))))
-        return after - self.read(started.batch, started.final)[:, None, None, None]
-
-    def read(self, batch: _PromptBatch, states: Float[Tensor, "prompt *cell d_model"]) -> Float[np.ndarray, "prompt *cell"]:
-        """The readouts of states that the unembedding would read."""
-        return np.stack([read_states(self.loaded, self.readout, s, p.item_id) for s, p in zip(states, batch.rendered, strict=True)])
-
-    def test_identity(self, started: _Started) -> float:
-        """A recipient patched with its own activations must not change; returns the largest change, raises if it is real.
-
-        Every role and the first, middle and last layer on one prompt, a third of the roles at each of the layers: a fault of the
-        machinery shows there, at little cost.
-        """
-        layers, worst, where = self.cells.layers, 0.0, ""
-        before = self.read(started.batch, started.final)[0]
-        for offset, layer in enumerate((layers[-1], layers[len(layers) // 2], layers[0])):
-            columns = self.columns[offset % len(self.columns) :: 3]
-            groups = [g for g in started.batch.groups(columns) if g.prompt == 0]
-            own = started.patched(groups, replace(self.cells, layers=(layer,)), lambda at, g: started.own[at][g.prompt, g.start : g.stop])
-            change = np.abs(read_states(self.loaded, self.readout, own, started.batch.rendered[0].item_id) - before).max(axis=(1, 2))
-            if not change.max() <= worst:
-                worst, where = float(change.max()), f"layer {layer}, role {columns[int(change.argmax())]}"
-        if not worst <= ROUNDING:
-            raise MechdriftError(
-                f"identity self-test failed: patching {self.loaded.source.name} with itself at {where}, "
-                f"changes the readout by {worst:.1e}; no grid is computed."
-            )
-        return worst
+def _engine(loaded: LanguageModel, engine: str) -> str:
+    if engine not in ENGINES:
+        raise MechdriftError(f"unknown engine {engine!r}: use 'auto', 'replay' or 'forward'.")
+    if engine == "forward" or not (reason := why_not_replayable(loaded)):
+        return "forward" if engine == "forward" else "replay"
+    if engine == "replay":
+        raise MechdriftError(f"{loaded.source.name} cannot be replayed exactly ({reason}): use engine='forward'.")
+    warnings.warn(f"{loaded.source.name} cannot be replayed exactly ({reason}); one forward pass per cell is run instead.", stacklevel=3)
+    return "forward"

@@ -70,7 +70,7 @@ class Run:
 
 @torch.inference_mode()
 def run_model(loaded: LanguageModel, batch: Batch, points: Mapping[int, HookPoint] = MappingProxyType({})) -> Run:
-    """Run a left-padded batch and keep what a replay needs, and `recorded` at the points of some layers.
+    """Run a padded batch and keep what a replay needs, and `recorded` at the points of some layers.
 
     Raises `NotReplayable` when the attention of a block was not seen.
     """
@@ -100,8 +100,8 @@ def _hidden(call: tuple[tuple, dict[str, Any]]) -> Tensor:
 def sweep_layers(run: Run, groups: Sequence[Group], cells: Cells, donated: Donated) -> Float[Tensor, "group layer head d_model"]:
     """Final-norm residual at the last position, for each group patched at each of the layers (and heads) of `cells`."""
     finals = torch.empty(len(groups), len(cells.layers), cells.heads_at_once, run.loaded.structure.d_model).to(run.hidden)
-    copies = [(run.width - group.start) * cells.heads_at_once for group in groups]
-    for some, layers in _parts(copies, len(cells.layers)):
+    sizes = [group.suffix * cells.heads_at_once for group in groups]
+    for some, layers in _parts(sizes, len(cells.layers)):
         finals[some, layers] = _climb(run, groups[some], replace(cells, layers=cells.layers[layers]), donated)
     return finals
 
@@ -126,10 +126,10 @@ def _climb(run: Run, groups: Sequence[Group], cells: Cells, donated: Donated) ->
     every layer, from which the copy of layer l branches off after block l.
     """
     heads, trunk = cells.heads_at_once, cells.windows == "up_to"
-    copies = [run.residual[0].new_empty(0, run.width - group.start, run.loaded.structure.d_model) for group in groups]
+    copies = [run.residual[0].new_empty(0, group.suffix, run.loaded.structure.d_model) for group in groups]
     for layer in range(0 if trunk else cells.layers[0], run.n_layers):
         if layer == 0 if trunk else layer in cells.layers:
-            own = [run.residual[layer][group.prompt, group.start :].expand(heads, -1, -1) for group in groups]
+            own = [run.residual[layer][group.prompt, group.start : group.end].expand(heads, -1, -1) for group in groups]
             copies = [torch.cat(pair) for pair in zip(copies, own, strict=True)]
         count = len(copies[0])
         patched = {"each": range(count - heads, count) if layer in cells.layers else range(0), "from": range(count), "up_to": range(heads)}
@@ -150,26 +150,24 @@ def run_block(
     patched: range,
 ) -> list[Float[Tensor, "copy _ d_model"]]:
     """Block `layer` over all copies at once, laid end to end in one row; the `patched` ones of each group get the donor's values."""
-    count, suffixes = len(copies[0]), [run.width - group.start for group in groups]
+    count = len(copies[0])
     prompts, columns = _places(run, groups, count)
     arguments = {name: _pick(value, prompts, columns, run) for name, value in run.arguments[layer].items() if name != "hidden_states"}
-    edits = cells.edits(run.loaded.structure, layer, _putter(layer, groups, suffixes, count, cells, donated, patched)) if patched else {}
+    edits = cells.edits(run.loaded.structure, layer, _putter(layer, groups, count, cells, donated, patched)) if patched else {}
     with replace_attention(run.loaded.model, _Attend(run=run, attended=run.attended[layer], groups=groups, count=count)), edit(edits):
         out = run.loaded.structure.blocks[layer](torch.cat([copy.flatten(0, 1) for copy in copies])[None], **arguments)
-    parts = (out[0] if isinstance(out, tuple) else out)[0].split([count * suffix for suffix in suffixes])
+    parts = (out[0] if isinstance(out, tuple) else out)[0].split([count * group.suffix for group in groups])
     return [part.unflatten(0, (count, -1)) for part in parts]
 
 
-def _putter(
-    layer: int, groups: Sequence[Group], suffixes: Sequence[int], count: int, cells: Cells, donated: Donated, patched: range
-) -> Callable[[Tensor], Tensor]:
+def _putter(layer: int, groups: Sequence[Group], count: int, cells: Cells, donated: Donated, patched: range) -> Callable[[Tensor], Tensor]:
     """A function that puts the donor's values into the row, for the `patched` copies of each group."""
     tokens, values, base = [], [], 0
-    for group, suffix in zip(groups, suffixes, strict=True):
+    for group in groups:
         span = torch.arange(group.stop - group.start)
-        tokens.append((base + torch.tensor(patched)[:, None] * suffix + span).flatten())
+        tokens.append((base + torch.tensor(patched)[:, None] * group.suffix + span).flatten())
         values.append(donated(layer, group).repeat(len(patched), 1))
-        base += count * suffix
+        base += count * group.suffix
     heads = torch.cat([torch.tensor(patched).repeat_interleave(g.stop - g.start) for g in groups]) % cells.heads_at_once
     at = torch.cat(tokens)
 
@@ -183,7 +181,7 @@ def _putter(
 
 def _places(run: Run, groups: Sequence[Group], count: int) -> tuple[Int[Tensor, " token"], Int[Tensor, " token"]]:
     """Of every token in the row, its prompt in the batch and its column there."""
-    columns = [torch.arange(group.start, run.width).repeat(count) for group in groups]
+    columns = [torch.arange(group.start, group.end).repeat(count) for group in groups]
     prompts = torch.tensor([group.prompt for group in groups]).repeat_interleave(torch.tensor([len(part) for part in columns]))
     return prompts.to(run.hidden.device), torch.cat(columns).to(run.hidden.device)
 
@@ -211,7 +209,7 @@ class _Attend:
     def __call__(
         self, own: Attention, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, _: Tensor | None, **kwargs: Any
     ) -> tuple[Float[Tensor, "1 token head d_head"], None]:
-        sizes = [self.count * (self.run.width - group.start) for group in self.groups]
+        sizes = [self.count * group.suffix for group in self.groups]
         parts = zip(*(tensor[0].split(sizes, dim=1) for tensor in (query, key, value)), strict=True)
         out = [
             self._group(own, module, group, [part.unflatten(1, (self.count, -1)) for part in qkv], kwargs)
@@ -243,8 +241,8 @@ class _Attend:
     def _mask(self, group: Group, offset: int) -> Tensor:
         """`[head, suffix, seen]`: what the group's positions see of the prompt's own, true or 0 where they do."""
         if (mask := self.attended.mask) is not None:
-            return mask[group.prompt if mask.shape[0] > 1 else 0, :, group.start :, offset : self.run.width]
-        width = self.run.width - offset
+            return mask[group.prompt if mask.shape[0] > 1 else 0, :, group.start : group.end, offset : group.end]
+        width = group.end - offset
         return torch.ones(width, width, dtype=torch.bool, device=self.run.hidden.device).tril()[None, group.start - offset :]
 
 

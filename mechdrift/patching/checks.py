@@ -1,0 +1,114 @@
+"""What has to hold before a patch grid is believed. A check that fails stops the grid and names the place.
+
+1. Tokens: both tokenizers mean the same by every id of the prompts.
+2. Replay: on random tokens the fast engine gives what full forward passes give, with foreign values put in, once per model. Where
+   it does not, the model does something that a replay cannot see, and the grid falls back to forward passes.
+3. Identity: patching the recipient with its own activations changes nothing.
+4. Last block: the donor's output of the last block, put in at the readout position, is all that the recipient reads.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from torch import nn
+
+from mechdrift.capture import pad
+from mechdrift.pairs import LanguageModel, Pair
+from mechdrift.patching.cells import Cells, Group
+from mechdrift.patching.forward import forward_layers
+from mechdrift.patching.passes import Given, Started, Sweep
+from mechdrift.patching.replay import NotReplayable, run_model, sweep_layers
+from mechdrift.readouts import read_states
+from mechdrift.records import ROUNDING, SIDES, MechdriftError, Rendered
+
+_FOUND: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
+
+
+def check_tokens(pair: Pair, rendered: Sequence[Rendered]) -> None:
+    """Raise when an id of the prompts is another token in the other model; warn where that is so of special tokens only."""
+    ids = sorted({token for prompt in rendered for token in prompt.ids})
+    instruct, reasoning = (pair.tokenizer(side).convert_ids_to_tokens(ids) for side in SIDES)
+    special = {token for side in SIDES for token in pair.tokenizer(side).added_tokens_decoder}
+    differ = {token: (ours, theirs) for token, ours, theirs in zip(ids, instruct, reasoning, strict=True) if ours != theirs}
+    for token, (ours, theirs) in differ.items():
+        if token not in special:
+            raise MechdriftError(
+                f"token {token} is {ours!r} to the instruct model and {theirs!r} to the reasoning model: no cells correspond."
+            )
+    if differ:
+        pairs = ", ".join(f"{ours} and {theirs}" for ours, theirs in differ.values())
+        warnings.warn(f"the models know some special tokens of the prompts by other names ({pairs}).", stacklevel=3)
+
+
+def why_not_replayable(loaded: LanguageModel) -> str:
+    """Empty when replay and forward passes agree on this model, else the reason. Tried once per model."""
+    if loaded.model not in _FOUND:
+        _FOUND[loaded.model] = _try(loaded)
+    return _FOUND[loaded.model]
+
+
+@torch.inference_mode()
+def _try(loaded: LanguageModel) -> str:
+    generator = torch.Generator().manual_seed(0)
+    lengths, size = (11, 8), loaded.model.get_input_embeddings().num_embeddings
+    batch = pad([torch.randint(size, (length,), generator=generator).tolist() for length in lengths], 0, side="left")
+    groups = [Group(prompt=0, start=3, stop=5, end=11), Group(prompt=1, start=7, stop=8, end=11)]
+    cells = Cells(site="resid_pre", layers=tuple(sorted({0, loaded.n_layers // 2})))
+    try:
+        run = run_model(loaded, batch)
+        foreign = [state.flip(0)[:, :2] for state in run.residual]
+        donated = lambda layer, group: foreign[layer][group.prompt, : group.stop - group.start]  # noqa: E731
+        replayed = sweep_layers(run, groups, cells, donated)
+    except (NotReplayable, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        return f"its blocks cannot be called by themselves: {type(error).__name__}, {error}"
+    expected = forward_layers(loaded, batch, groups, cells, donated)
+    if not bool(expected.isfinite().all()):
+        return ""  # damaged weights are no fault of the engine, and are named when they are recorded
+    worst = ((replayed - expected).abs().max() / expected.abs().max()).item()
+    tolerance = 1e-3 if loaded.model.dtype == torch.float32 else 0.1
+    return "" if worst <= tolerance else f"replay and forward pass differ by {worst:.1e} of the largest value"
+
+
+def check_identity(sweep: Sweep, started: Started) -> float:
+    """A recipient patched with its own activations must not change; returns the largest change, raises if it is real.
+
+    Every role and the first, middle and last layer on one prompt, a third of the roles at each of the layers: a fault of the
+    machinery shows there, at little cost.
+    """
+    layers, worst, where, prompt = sweep.cells.layers, 0.0, "", started.batch.rendered[0]
+    before = read_states(sweep.loaded, sweep.readout, started.final[0], prompt.item_id)
+    for offset, layer in enumerate((layers[-1], layers[len(layers) // 2], layers[0])):
+        columns = sweep.columns[offset % len(sweep.columns) :: 3]
+        groups = [group for group in started.batch.groups(columns) if group.prompt == 0]
+        cells = replace(sweep.cells, layers=(layer,))
+        own = started.patched(groups, cells, lambda at, group: started.own[at][group.prompt, group.start : group.stop])
+        change = np.abs(read_states(sweep.loaded, sweep.readout, own, prompt.item_id) - before).max(axis=(1, 2))
+        if not change.max() <= worst:
+            worst, where = float(change.max()), f"layer {layer}, role {columns[int(change.argmax())]}"
+    if not worst <= ROUNDING:
+        raise MechdriftError(
+            f"identity self-test failed: patching {sweep.loaded.source.name} with itself at {where}, changes the readout by {worst:.1e}; "
+            "no grid is computed."
+        )
+    return worst
+
+
+@torch.inference_mode()
+def check_last_block(sweep: Sweep, started: Started, given: Given) -> float:
+    """With the donor's last block's output at the readout position, the recipient must read what its own last norm makes of that."""
+    loaded, layer, prompt = sweep.loaded, sweep.loaded.n_layers - 1, started.batch.rendered[0]
+    end = started.batch.batch.offsets[0] + len(prompt.ids)
+    cells = Cells(site="resid_post", layers=(layer,))
+    theirs = given.last[:1].to(started.final)
+    ours = started.patched([Group(prompt=0, start=end - 1, stop=end, end=end)], cells, lambda *_: theirs)[0, 0]
+    readouts = [read_states(loaded, sweep.readout, state, prompt.item_id) for state in (ours, loaded.structure.final_norm(theirs))]
+    if not (error := float(np.abs(readouts[0] - readouts[1]).max())) <= ROUNDING:
+        raise MechdriftError(
+            f"last-block test failed: with the donor's output of layer {layer} at the readout position, {loaded.source.name} does not "
+            f"read the donor's state, by {error:.1e}; no grid is computed."
+        )
+    return error

@@ -1,0 +1,156 @@
+"""The passes of a patch grid: the donor's, which keeps what is copied, and the recipient's, unpatched and patched.
+
+The donor is run first and let go of: what is kept of it lies on the CPU, so that one model in memory is enough.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mechdrift.capture import Batch, not_finite, pad, role_span
+from mechdrift.hooks import record
+from mechdrift.pairs import LanguageModel
+from mechdrift.patching.cells import Cells, Donated, Group
+from mechdrift.patching.forward import forward_layers
+from mechdrift.patching.replay import run_model, sweep_layers
+from mechdrift.readouts import Readout, read_states
+from mechdrift.records import Rendered, Side
+
+PROMPTS_PER_BATCH = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptBatch:
+    """Prompts of similar length, padded, with the columns that each role occupies in each of them."""
+
+    rendered: tuple[Rendered, ...]
+    batch: Batch
+
+    def groups(self, roles: Sequence[str]) -> list[Group]:
+        """One per prompt and role, the roles of a prompt after each other."""
+        return [
+            Group(prompt=row, start=offset + start, stop=offset + stop, end=offset + len(prompt.ids))
+            for row, (prompt, offset) in enumerate(zip(self.rendered, self.batch.offsets, strict=True))
+            for role in roles
+            for start, stop in [role_span(prompt, role)]
+        ]
+
+    def last(self, hidden: Float[Tensor, "prompt pos d_model"]) -> Float[Tensor, "prompt d_model"]:
+        """The states at the readout positions."""
+        ends = [offset + len(prompt.ids) - 1 for offset, prompt in zip(self.batch.offsets, self.rendered, strict=True)]
+        return hidden[torch.arange(len(ends)), ends]
+
+
+def prompt_batches(rendered: Sequence[Rendered], pad_id: int) -> Iterator[PromptBatch]:
+    ordered = sorted(rendered, key=lambda prompt: len(prompt.ids))
+    for start in range(0, len(ordered), PROMPTS_PER_BATCH):
+        part = tuple(ordered[start : start + PROMPTS_PER_BATCH])
+        yield PromptBatch(rendered=part, batch=pad([prompt.ids for prompt in part], pad_id, side="left"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What is kept of a batch's pass through the donor: patched activations, readouts, and the last block's output where it is read."""
+
+    donated: Donated
+    readouts: Float[np.ndarray, " prompt"]
+    last: Float[Tensor, "prompt d_model"]
+
+
+@torch.inference_mode()
+def run_donor(loaded: LanguageModel, side: Side, batch: PromptBatch, cells: Cells, columns: Sequence[str], readout: Readout) -> Given:
+    """The donor's activations from the first patched column on, on the CPU."""
+    first = min(group.start for group in batch.groups(columns))
+    points = {layer: loaded.structure.hook_point(cells.site, layer) for layer in cells.patched_layers(loaded.n_layers)}
+    with record(points) as seen, record({0: loaded.structure.hook_point("resid_post", loaded.n_layers - 1)}) as post:
+        hidden = loaded.model.base_model(**batch.batch.forward_arguments(loaded.device), use_cache=False).last_hidden_state
+    check_finite_batch({**seen, loaded.n_layers - 1: hidden}, side, batch)
+    kept = {layer: tensor[:, first:].cpu() for layer, tensor in seen.items()}
+    return Given(
+        donated=lambda layer, group: kept[layer][group.prompt, group.start - first : group.stop - first],
+        readouts=read_batch(loaded, readout, batch, batch.last(hidden)),
+        last=batch.last(post[0]).cpu(),
+    )
+
+
+def read_batch(
+    loaded: LanguageModel, readout: Readout, batch: PromptBatch, states: Float[Tensor, "prompt *cell d_model"]
+) -> Float[np.ndarray, "prompt *cell"]:
+    """The readouts of states that the unembedding would read."""
+    return np.stack([read_states(loaded, readout, rows, prompt.item_id) for rows, prompt in zip(states, batch.rendered, strict=True)])
+
+
+def check_finite_batch(seen: Mapping[int, Tensor], side: Side, batch: PromptBatch) -> None:
+    """Raise, naming the place, when a real token's activation is NaN or infinite."""
+    for layer, values in seen.items():
+        if bool(values.sum().isfinite()):  # cheap; an infinite sum of finite values is looked at more closely
+            continue
+        bad = (~values.isfinite()).flatten(2).any(dim=2).cpu() & batch.batch.mask.bool()
+        if bad.any():
+            row, position = bad.nonzero()[0].tolist()
+            prompt, position = batch.rendered[row], position - batch.batch.offsets[row]
+            role = next(role for role, (start, stop) in prompt.roles.items() if start <= position < stop)
+            raise not_finite(side, layer, role, prompt.item_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """A batch that went through the unpatched recipient. `own` holds its activations at the patched site."""
+
+    batch: PromptBatch
+    final: Float[Tensor, "prompt d_model"]
+    own: Mapping[int, Float[Tensor, "prompt pos width"]]
+    patched: Callable[[Sequence[Group], Cells, Donated], Float[Tensor, "group layer head d_model"]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep:
+    """One recipient and the cells to patch in it."""
+
+    loaded: LanguageModel
+    side: Side
+    cells: Cells
+    columns: tuple[str, ...]
+    readout: Readout
+    fast: bool
+
+    @torch.inference_mode()
+    def start(self, batch: PromptBatch) -> Started:
+        loaded, layers = self.loaded, self.cells.patched_layers(self.loaded.n_layers)
+        points = {layer: loaded.structure.hook_point(self.cells.site, layer) for layer in layers}
+        if self.fast:
+            run = run_model(loaded, batch.batch, points)
+            hidden, own, patched = run.hidden, run.recorded, partial(sweep_layers, run)
+        else:
+            with record(points) as own:
+                hidden = loaded.model.base_model(**batch.batch.forward_arguments(loaded.device), use_cache=False).last_hidden_state
+            patched = partial(forward_layers, loaded, batch.batch)
+        check_finite_batch({**own, loaded.n_layers - 1: hidden}, self.side, batch)
+        return Started(batch=batch, final=batch.last(hidden), own=own, patched=patched)
+
+    def run(self, started: Started, donated: Donated) -> Float[np.ndarray, "prompt role layer head"]:
+        """The effects of all cells on one batch of prompts.
+
+        Layers in which donor and recipient hold the same, such as the first where they share embeddings, have no effect and are not run.
+        """
+        groups, cells = started.batch.groups(self.columns), self.cells
+        effect = np.zeros((len(started.batch.rendered), len(self.columns), len(cells.layers), cells.heads_at_once))
+        if some := [i for i, layer in enumerate(cells.layers) if self._differ(started, groups, donated, layer)]:
+            finals = started.patched(groups, replace(cells, layers=tuple(cells.layers[i] for i in some)), donated)
+            effect[:, :, some] = self.read(started.batch, finals.unflatten(0, (-1, len(self.columns))))
+            effect[:, :, some] -= self.read(started.batch, started.final)[:, None, None, None]
+        return effect
+
+    def _differ(self, started: Started, groups: Sequence[Group], donated: Donated, layer: int) -> bool:
+        if layer not in started.own or self.cells.windows != "each":
+            return True
+        own = started.own[layer].cpu()
+        return not all(torch.equal(own[group.prompt, group.start : group.stop], donated(layer, group)) for group in groups)
+
+    def read(self, batch: PromptBatch, states: Float[Tensor, "prompt *cell d_model"]) -> Float[np.ndarray, "prompt *cell"]:
+        return read_batch(self.loaded, self.readout, batch, states)
