@@ -36,6 +36,7 @@ gets one layer at a time, `[n, role, d_model]`, in float64.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -190,6 +191,23 @@ def twin_rows(activations: Activations) -> Int[np.ndarray, " prompt"]:
     place = {item.id: index for index, item in enumerate(items)}
     found = [place.get(item.twin, -1) for item in items]
     return np.array([twin if items[twin].is_trigger != item.is_trigger else -1 for item, twin in zip(items, found, strict=True)])
+
+
+def at_roles(directions: Directions, *roles: str) -> Directions:
+    """The same at these roles only, in tensors of their own: the rest can then be forgotten."""
+    chosen = [directions.roles.index(role) for role in roles]
+
+    def taken(values: Tensor, axis: int) -> Tensor:
+        return values.index_select(axis, torch.tensor(chosen))
+
+    activations = directions.activations
+    fewer = {side: taken(activations.of(side), 2) for side in SIDES}
+    split = {f"split_{side}": taken(getattr(directions, f"split_{side}"), 3) for side in SIDES}
+    norm = {f"norm_{side}": taken(getattr(directions, f"norm_{side}"), 1) for side in SIDES}
+    return replace(
+        directions, roles=roles, activations=replace(activations, roles=roles, readout={}, **fewer),
+        **{side: taken(directions.of(side), 1) for side in SIDES}, **split, **norm,
+    )  # fmt: skip
 
 
 def family_halves(activations: Activations, splits: int, seed: int) -> Bool[np.ndarray, "split prompt"]:

@@ -17,8 +17,8 @@ from mechdrift.behaviour.generation import GREEDY
 from mechdrift.behaviour.scores import RULES, VARIANTS, compare_sentences, judge_variant, plain_set, variant_of
 from mechdrift.capture import collect
 from mechdrift.config import Audit, Size
-from mechdrift.directions import find_directions
-from mechdrift.drift import compare_directions
+from mechdrift.directions import at_roles, direction_cones, find_directions
+from mechdrift.drift import compare_dimensions, compare_directions
 from mechdrift.pairs import LanguageModel, Pair, audit_pair, default_dtype_for_generation
 from mechdrift.patching import patch
 from mechdrift.probes import Renderer, load_plain, load_probes, load_sentences
@@ -26,9 +26,11 @@ from mechdrift.probes.benchmarks import subset
 from mechdrift.readouts import Observed, Readout, make_readout, measure, observe, readout_states, unembed, validate
 from mechdrift.records import SIDES, Activations, Completion, Completions, PatchGrid, ProbeSet, Rendered, Side, ThinkMode
 from mechdrift.runs import Run
+from mechdrift.thinking import READOUT_ROLE, thinking_table
 
 OWN_MODE: dict[Side, ThinkMode] = {"instruct": "none", "reasoning": "own"}  # how each model is used, and asked
 ASKED = ("completions", "variants", "everyday", "sentences", "tasks")  # the tables that asking both models fills
+INSIDE = ("drift", "cones", "thinking", "dimensions")  # the tables that comparing directions fills
 LEAST_FAMILIES = 4  # with answers, to compare directions there: two in each half of a split
 Stage = tuple[str, tuple[str, ...], Callable[[], dict[str, Any]]]
 """Its name, its files, and what makes them."""
@@ -50,7 +52,11 @@ class Stages:
             ("pair", ("weights.parquet",), self.look_at_pair),
             ("answers", (*(f"{name}.parquet" for name in ASKED), "own_states.safetensors"), self.ask_both),
             ("scores", ("scores.parquet",), self.compute_scores),
-            ("drift", ("drift.parquet", "directions.safetensors", "readout_states.safetensors"), self.compare_inside),
+            (
+                "drift",
+                (*(f"{name}.parquet" for name in INSIDE), "directions.safetensors", "readout_states.safetensors"),
+                self.compare_inside,
+            ),
             ("readouts", ("readouts.parquet", "readout_validation.parquet", "passage.parquet"), self.validate_readouts),
             ("patch", ("patch.parquet", "patch_items.parquet"), self.patch_both_ways),
             ("kl", ("kl.parquet", "kl_tokens.parquet"), self.measure_kl),
@@ -149,14 +155,23 @@ class Stages:
 
     def compare_inside(self) -> dict[str, Any]:
         """Directions and their drift. The same passes keep what is unembedded at the readout position, for the next stage."""
-        tables, directions, states = [], {}, {}
-        for name in self.sets:
+        directions, states, at_readout = {}, {}, []
+        tables: dict[str, list[pd.DataFrame]] = {name: [] for name in INSIDE}
+        for name, probes in self.sets.items():
             activations, kept = self.record(name)
             found = find_directions(activations, seed=self.config.seed)
-            tables.append(compare_directions(found, seed=self.config.seed).frame)
+            drift = compare_directions(found, seed=self.config.seed).frame
+            tables["drift"].append(drift)
+            tables["cones"].append(direction_cones(found, seed=self.config.seed))
+            answers = self.completions(name, "reasoning")
+            tables["thinking"].append(thinking_table(self.pair, probes, answers, found, drift, seed=self.config.seed))
+            at_readout.append(at_roles(found, READOUT_ROLE))
             directions |= {f"{name}.{side}": found.of(side) for side in SIDES}
             states |= {f"{name}.{side}": kept[side] for side in SIDES}
-        self.run.write_table("drift", pd.concat(tables, ignore_index=True))
+        several = len(at_readout) > 1
+        tables["dimensions"].append(compare_dimensions(at_readout, seed=self.config.seed) if several else pd.DataFrame({"first": []}))
+        for name, parts in tables.items():
+            self.run.write_table(name, pd.concat(parts, ignore_index=True))
         self.run.write_tensors("directions", directions)
         self.run.write_tensors("readout_states", states)
         return {}

@@ -149,15 +149,15 @@ def _figures(drawn: Float[np.ndarray, "draw position"]) -> dict[str, Float[np.nd
     return curve | {"fall": end - quarters[:, -1], "cliff": end - quarters.max(axis=1)}
 
 
-def best_separated(drift: pd.DataFrame, role: str = READOUT_ROLE) -> int:
+def best_separated(drift: pd.DataFrame, role: str = READOUT_ROLE) -> int | None:
     """Of one dimension's drift table, the layer where held-out families are told apart best in the instruct model.
 
     Ties go to where halves of the data agree best. Layers from 80 % of the depth on do not count, nor, unless there are no others, those
-    where noise would look the same.
+    where noise would look the same. None where the models have no direction at this role.
     """
-    rows = drift[(drift.role == role) & (drift.layer < int(DEEPEST * (drift.layer.max() + 1)))]
+    rows = drift[(drift.role == role) & (drift.layer < DEEPEST * (drift.layer.max() + 1)) & drift.cosine.notna()]
     if rows.empty:
-        raise MechdriftError(f"the drift table has no row at role {role!r} in the first {DEEPEST:.0%} of the layers.")
+        return None
     above = rows[~rows.below_null_instruct.astype(bool)]
     ranked = (above if len(above) else rows).sort_values(["auroc_instruct", "split_half_instruct"], ascending=False, kind="stable")
     return int(ranked.layer.iloc[0])
@@ -171,9 +171,9 @@ def thinking_table(
     `auroc` and `below_null` say how far the direction can be believed in the instruct model, where it was found.
     """
     layer = best_separated(drift)
-    place = drift[(drift.layer == layer) & (drift.role == READOUT_ROLE)].iloc[0]
-    believed = {"auroc": float(place.auroc_instruct), "below_null": bool(place.below_null_instruct)}
     kept, _ = closed_twins(probes, answers)
-    if len(kept.where("trigger").families) < 2 or not len(kept.where("neutral")):
-        return pd.DataFrame(columns=[*COLUMNS, *believed])
-    return along_thinking(pair, probes, answers, directions, layer, seed=seed).frame.assign(**believed)
+    if layer is None or min(len(kept.where(contrast).families) for contrast in ("trigger", "neutral")) < 2:
+        return pd.DataFrame(columns=[*COLUMNS, "auroc", "below_null"])
+    place = drift[(drift.layer == layer) & (drift.role == READOUT_ROLE)].iloc[0]
+    found = along_thinking(pair, probes, answers, directions, layer, seed=seed)
+    return found.frame.assign(auroc=float(place.auroc_instruct), below_null=bool(place.below_null_instruct))

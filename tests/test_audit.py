@@ -29,12 +29,20 @@ STAGES = {
         "own_states.safetensors",
     ),
     "scores": ("scores.parquet",),
-    "drift": ("drift.parquet", "directions.safetensors", "readout_states.safetensors"),
+    "drift": (
+        "drift.parquet",
+        "cones.parquet",
+        "thinking.parquet",
+        "dimensions.parquet",
+        "directions.safetensors",
+        "readout_states.safetensors",
+    ),
     "readouts": ("readouts.parquet", "readout_validation.parquet", "passage.parquet"),
     "patch": ("patch.parquet", "patch_items.parquet"),
     "kl": ("kl.parquet", "kl_tokens.parquet"),
 }
-NOTHING_HERE = ("variants", "sentences", "passage")  # safety has no variants, and random models do not think to an end
+# Safety has no variants, one dimension has nothing to be compared with, and random models do not think to an end.
+NOTHING_HERE = ("variants", "sentences", "passage", "thinking", "dimensions")
 audit_module = sys.modules["mechdrift.audit"]  # the package's attribute of this name is the function
 
 

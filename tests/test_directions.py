@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mechdrift.directions import (
     FINDERS,
+    at_roles,
     direction_cones,
     family_contrasts,
     family_halves,
@@ -56,6 +57,16 @@ def planted(size: float = 8.0, seed: int = 0) -> tuple[Activations, Tensor]:
         instruct=sides[0], reasoning=sides[1],
     )  # fmt: skip
     return activations, truth
+
+
+def test_what_is_kept_of_one_role_is_what_would_be_found_there():
+    activations, _ = planted()
+    alone = replace(activations, roles=("answer",), instruct=activations.instruct[:, :, 1:], reasoning=activations.reasoning[:, :, 1:])
+    kept, found = at_roles(find_directions(activations), "answer"), find_directions(alone)
+    for name in ("instruct", "reasoning", "norm_instruct", "norm_reasoning", "split_instruct", "split_reasoning"):
+        assert torch.equal(getattr(kept, name), getattr(found, name))
+    assert torch.equal(kept.activations.reasoning, alone.reasoning)
+    assert kept.activations.instruct.untyped_storage().nbytes() == alone.instruct.nbytes
 
 
 def test_mean_difference_by_hand():

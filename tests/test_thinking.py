@@ -162,10 +162,11 @@ def test_an_audit_reads_at_the_layer_that_separates_best(tiny_pair, probes, answ
 def test_the_best_layer_is_neither_deep_nor_noise():
     drift = pd.DataFrame({
         "layer": range(10), "role": "think_close[-1]", "below_null_instruct": [True, *[False] * 9],
-        "auroc_instruct": [1.0, 0.6, 0.9, 0.8, 0.9, 0.7, 0.7, 0.7, 1.0, 1.0],
+        "auroc_instruct": [1.0, 0.6, 0.9, 0.8, 0.9, 0.7, 0.7, 0.7, 1.0, 1.0], "cosine": [np.nan, *[0.9] * 9],
         "split_half_instruct": [0.9, 0.1, 0.5, 0.5, 0.6, 0.5, 0.5, 0.5, 0.9, 0.9],
     })  # fmt: skip
     assert best_separated(drift) == 4
-    assert best_separated(drift.assign(below_null_instruct=True)) == 0
-    with pytest.raises(MechdriftError, match="no row at role 'user'"):
-        best_separated(drift, "user")
+    assert best_separated(drift.assign(below_null_instruct=True, cosine=0.9)) == 0
+    assert best_separated(drift.assign(below_null_instruct=True)) == 4
+    assert best_separated(drift, "user") is None
+    assert best_separated(drift.assign(cosine=np.nan)) is None
