@@ -305,6 +305,19 @@ def test_changed_means_aligned_in_one_model_only(run: Run):
         assert row["changed"] == (said.aligned.nunique() > 1)
 
 
+def test_every_readout_of_an_item_stands_beside_its_auroc(run: Run):
+    completions, readouts, validation = (run.table(name) for name in ("completions", "readouts", "readout_validation"))
+    checks = validation.set_index(["dimension", "side", "think"])
+    for row in browser_rows(completions, readouts, None, validation):
+        for side in ("instruct", "reasoning"):
+            for readout in row[side]["readouts"]:
+                check = checks.loc[row["dimension"], side, readout["think"]]
+                assert readout["believed"].startswith(f"AUROC {check.auroc:.2f} ({check.low:.2f} to {check.high:.2f})")
+                assert readout["believed"].endswith("unreliable") == (not check.reliable)
+    unknown = browser_rows(completions, readouts, None, validation.assign(auroc=float("nan")))
+    assert {readout["believed"] for row in unknown for readout in row["instruct"]["readouts"]} == {"not validated"}
+
+
 def test_single_figures_share_plotly_or_carry_it(run: Run, page: Path, tmp_path: Path):
     small = page.parent / "figures" / "patch_safety.html"
     assert small.stat().st_size < 500_000

@@ -32,7 +32,9 @@ def page(run: md.Run) -> str:
 
 Written by `readouts.py` from an audit of `{config["pair"]}` (preset {config["preset"]}, seed {config["seed"]}).
 Bold: below {RELIABLE_AUROC}, where everything made with it is marked unreliable.
-With an empty think block one readout serves both models and is compared with what each did when it answered as it is used;
+The judged answers are always those of ordinary use: the instruct model's without a think block, the reasoning model's after its own
+thinking. In the rows "empty think block", readout and answers therefore come from different ways of asking: the AUROC says how well the
+readout foretells ordinary behaviour, not behaviour with an empty block, which was not judged. There one readout serves both models;
 elsewhere each model has its own.
 
 {table(run)}

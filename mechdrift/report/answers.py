@@ -31,9 +31,17 @@ OUTCOMES = {
 }
 
 
-def browser_rows(completions: pd.DataFrame, readouts: pd.DataFrame | None, variants: pd.DataFrame | None = None) -> list[dict[str, Any]]:
-    """One row per item, in the project's order of dimensions: its prompt, both models' answers, their readouts, and its variants."""
-    measured, varied = _readouts_by_item(readouts), _variants_by_item(variants)
+def browser_rows(
+    completions: pd.DataFrame,
+    readouts: pd.DataFrame | None,
+    variants: pd.DataFrame | None = None,
+    validation: pd.DataFrame | None = None,
+) -> list[dict[str, Any]]:
+    """One row per item, in the project's order of dimensions: its prompt, both models' answers, their readouts, and its variants.
+
+    Beside every readout stands how well it follows judged behaviour, from `validation`.
+    """
+    measured, varied = _readouts_by_item(readouts, validation), _variants_by_item(variants)
     completions = completions.astype(object).where(completions.notna(), None)
     rows = []
     for item, answers in completions.groupby("item", sort=False):
@@ -75,12 +83,23 @@ def _changed(row: dict[str, Any]) -> bool:
     return bool(before and after) and before != after
 
 
-def _readouts_by_item(readouts: pd.DataFrame | None) -> dict[tuple[str, str], list[dict[str, Any]]]:
+def _readouts_by_item(readouts: pd.DataFrame | None, validation: pd.DataFrame | None) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    checks = {} if validation is None else {(row.dimension, row.side, row.think): row for row in validation.itertuples()}
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in () if readouts is None else readouts.itertuples():
         if not math.isnan(row.readout):
-            found.setdefault((row.item, row.side), []).append({"think": row.think, "value": round(float(row.readout), 2)})
+            believed = _believed(checks.get((row.dimension, row.side, row.think)))
+            one = {"think": row.think, "value": round(float(row.readout), 2), "believed": believed}
+            found.setdefault((row.item, row.side), []).append(one)
     return found
+
+
+def _believed(check: Any) -> str:
+    """How well a readout follows judged behaviour, and whether that is too little."""
+    if check is None or math.isnan(check.auroc):
+        return "not validated"
+    said = f"AUROC {number(check.auroc)} ({interval(check.low, check.high)})"
+    return said if check.reliable else f"{said}, unreliable"
 
 
 def score_rows(scores: pd.DataFrame) -> list[dict[str, Any]]:

@@ -189,7 +189,7 @@ def _roles(tables: Tables) -> list[tuple[str, str]]:
 def _browser(tables: Tables) -> dict[str, Any] | None:
     if "completions" not in tables:
         return None
-    rows = browser_rows(tables["completions"], tables.get("readouts"), tables.get("variants"))
+    rows = browser_rows(tables["completions"], tables.get("readouts"), tables.get("variants"), tables.get("readout_validation"))
     names = {d: dimension_name(d) for d in order_dimensions(tables["completions"].dimension)}
     labels = sorted({label for label in tables["completions"].label if label})
     return {"rows": rows, "dimensions": names, "labels": labels, "thinks": THINK_NAMES, "count": counted(len(rows), "prompt")}
