@@ -28,6 +28,7 @@ from mechdrift.records import (
     ScoreTable,
 )
 from mechdrift.runs import Run, load_run
+from mechdrift.selection import Selection, select_direction
 from mechdrift.thinking import along_thinking
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "ProbeSet",
     "Run",
     "ScoreTable",
+    "Selection",
     "ablate",
     "along_thinking",
     "audit",
@@ -67,6 +69,7 @@ __all__ = [
     "role_mask",
     "save_directions",
     "score",
+    "select_direction",
     "steer",
     "to_gguf",
     "to_steering_vectors",

@@ -83,7 +83,7 @@ def steer(
         raise MechdriftError("steer needs to know where: give layer=, one or several, or a dict of layers with their vectors.")
     layers = (layer,) if isinstance(layer, int) else layer
     return {
-        loaded.structure.hook_point(site, number): _addition(strength * _finite(own).float(), where)
+        loaded.structure.hook_point(site, number): _addition(strength * _finite(own), where)
         for number, own in _by_layer(loaded, vector, layers).items()
     }
 
@@ -114,11 +114,11 @@ def _by_layer(loaded: LanguageModel, vectors: Vectors, layers: Sequence[int] | N
 
 
 def unit(vector: Vector) -> Vector:
-    """Divided by its length, in float32; raises where there is no direction."""
+    """Divided by its length, in float64; raises where there is no direction."""
     length = _finite(vector).double().norm(dim=-1, keepdim=True)
     if not length.all():
         raise MechdriftError("a vector of zeros has no direction: choose a layer and role where the two classes differ.")
-    return (vector.double() / length).float()
+    return vector.double() / length
 
 
 def _finite(vector: Vector) -> Vector:
@@ -129,7 +129,8 @@ def _finite(vector: Vector) -> Vector:
 
 def _projection(direction: Vector, where: Where) -> Callable[[Tensor], Tensor]:
     def project(x: Float[Tensor, "row pos d_model"]) -> Float[Tensor, "row pos d_model"]:
-        along, exact = _over(direction, x), x.float()  # in bfloat16 a rest of r would stay
+        exact = _exact(x)
+        along = _over(direction, exact)
         share = torch.matmul(exact, along.mT) * _chosen(where, x)
         return torch.addcmul(exact, share, along, value=-1).to(x.dtype)
 
@@ -138,14 +139,20 @@ def _projection(direction: Vector, where: Where) -> Callable[[Tensor], Tensor]:
 
 def _addition(vector: Vector, where: Where) -> Callable[[Tensor], Tensor]:
     def add(x: Float[Tensor, "row pos d_model"]) -> Float[Tensor, "row pos d_model"]:
-        return (x.float() + _over(vector, x) * _chosen(where, x)).to(x.dtype)
+        exact = _exact(x)
+        return (exact + _over(vector, exact) * _chosen(where, x)).to(x.dtype)
 
     return add
 
 
+def _exact(x: Tensor) -> Tensor:
+    """In float32 at least: in bfloat16 a rest of r would stay."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def _over(vector: Vector, x: Float[Tensor, "row pos d_model"]) -> Float[Tensor, "row_or_1 1 d_model"]:
-    """The vector of every row, or one for all, on the tensor's device."""
-    rows = vector.to(x.device).view(-1, 1, vector.shape[-1])
+    """The vector of every row, or one for all, on the tensor's device and of its dtype."""
+    rows = vector.to(x).view(-1, 1, vector.shape[-1])
     if len(rows) not in (1, len(x)):
         raise MechdriftError(f"{len(rows)} vectors were given for a batch of {len(x)} rows: give one for each, or one for all.")
     return rows
@@ -159,7 +166,7 @@ def _chosen(where: Where, x: Tensor) -> Tensor | int:
         return int(x.shape[1] == 1)
     if where.shape != x.shape[:2]:
         raise MechdriftError(f"the mask has the shape {list(where.shape)}, the batch {list(x.shape[:2])}: make it from the same batch.")
-    return where.to(x.device)[..., None].float()
+    return where.to(x.device)[..., None]
 
 
 # The weight form.
@@ -172,7 +179,7 @@ def orthogonalise(loaded: LanguageModel, direction: Float[Tensor, " d_model"]) -
     A tied unembedding is untied and stays as it was. Raises `MechdriftError` where no such copy exists, see the module's text.
     """
     _check_that_weights_write(loaded)
-    r = unit(direction).double()
+    r = unit(direction)
     model = deepcopy(loaded.model)
     copy = replace(loaded, model=model, structure=find_structure(model))
     _untie(copy)

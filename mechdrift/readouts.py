@@ -43,8 +43,12 @@ class Readout:
 
     def of(self, logits: Float[Tensor, " vocab"], item_id: str) -> float:
         """The log-odds of one prompt."""
+        return self.log_odds(logits, item_id).item()
+
+    def log_odds(self, logits: Float[Tensor, " vocab"], item_id: str) -> Float[Tensor, ""]:
+        """The same as a tensor, through which gradients flow."""
         trigger, plain = list(self.trigger_ids[item_id]), list(self.plain_ids[item_id])
-        return (logits[trigger].logsumexp(0) - logits[plain].logsumexp(0)).item()
+        return logits[trigger].logsumexp(0) - logits[plain].logsumexp(0)
 
     def words(self, renderer: Renderer) -> tuple[str, str]:
         """Both sets as text, for the reader: the tokens that most items share."""
