@@ -26,7 +26,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from transformers import DynamicCache
 
@@ -34,7 +34,8 @@ from mechdrift.capture import batches, pad
 from mechdrift.hooks import edit, record
 from mechdrift.interventions import WRITES, ablate, role_mask
 from mechdrift.pairs import LanguageModel
-from mechdrift.patching.replay import run_recipient, sweep_layers
+from mechdrift.patching.cells import Cells, Group
+from mechdrift.patching.replay import run_model, sweep_layers
 from mechdrift.progress import progress
 from mechdrift.records import Rendered
 
@@ -129,19 +130,19 @@ def steered_states(
             group = order[first : first + PROMPTS_AT_ONCE]
             batch = pad([prompts[i].ids for i in group], loaded.tokenizer.pad_token_id or 0, side="left")
             tokens = batch.mask.bool() if roles is None else role_mask([prompts[i] for i in group], batch, roles)
-            recipient = run_recipient(loaded, batch)
-            start = int(tokens.any(dim=0).nonzero()[0])
-            here = tokens[:, start:, None].to(loaded.device)
+            run = run_model(loaded, batch)
+            groups = [
+                Group(prompt=row, start=int(chosen.nonzero()[0]), stop=int(chosen.nonzero()[-1]) + 1, end=run.width)
+                for row, chosen in enumerate(tokens)
+            ]
             for climb in _climbs(additions):
                 vectors = {additions[i].layer: additions[i].vector for i in climb}
 
-                def patched(
-                    layer: int, rows: Int[Tensor, " prompt"], vectors=vectors, recipient=recipient, start=start, here=here
-                ) -> Tensor:
-                    own = recipient.residual[layer][rows, start:]
-                    return (own.float() + here[rows] * vectors[layer].to(own.device).float()).to(own.dtype)
+                def steered(layer: int, at: Group, vectors=vectors, run=run, tokens=tokens) -> Float[Tensor, "span d_model"]:
+                    own, here = run.residual[layer][at.prompt, at.start : at.stop], tokens[at.prompt, at.start : at.stop, None]
+                    return (own.float() + here.to(own.device) * vectors[layer].to(own.device).float()).to(own.dtype)
 
-                states = sweep_layers(recipient, start, patched, tuple(vectors))
+                states = sweep_layers(run, groups, Cells(site="resid_pre", layers=tuple(vectors)), steered)[:, :, 0]
                 out[torch.tensor(climb)[:, None], torch.tensor(group)] = states.transpose(0, 1).float().cpu()
                 advance(len(climb) * len(group))
     return out

@@ -91,7 +91,7 @@ def test_the_shared_beginning_is_run_once_per_setting_and_the_lower_layers_once(
     assert sum(tokens) == 4 * (3 * shared + 3 * 4 * (longest - shared))
     tokens.clear()
     steered_states(loaded, rendered, [Addition(layer=3, vector=random_vectors()) for _ in range(2)])
-    assert sum(tokens) == 4 * 4 * longest + 2 * 4 * longest
+    assert sum(tokens) == 4 * 4 * longest + 2 * sum(len(prompt.ids) for prompt in rendered)
 
 
 @EVERY_FAMILY
