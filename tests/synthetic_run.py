@@ -44,7 +44,8 @@ def build_run(folder: Path, pairs: int = 25, without: tuple[str, ...] = ()) -> R
         "scores": _scores(rng, 2 * pairs), "completions": completions, "readouts": _readouts(rng, completions),
         "readout_validation": _validation(), "drift": _drift(rng), "patch": patch, "patch_items": _patch_items(rng, patch, completions),
         "kl": _kl(rng), "kl_tokens": _kl_tokens(rng), "tasks": _tasks(rng), "weights": _weights(rng),
-        "variants": _variants(completions), "passage": _passage(),
+        "variants": _variants(completions), "passage": _passage(), "cones": _cones(), "dimensions": _dimensions(),
+        "thinking": _thinking(2 * pairs),
     }  # fmt: skip
     run = open_run(folder, {"pair": "synthetic-sft"}, _manifest(pairs))
     for name, table in tables.items():
@@ -181,14 +182,60 @@ def _drift(rng: np.random.Generator) -> pd.DataFrame:
             depth = 0.1 + 0.09 * place + abs(CHANGES[dimension])
             for layer in range(LAYERS):
                 ceiling = 0.97 - 0.05 * rng.random()
+                angle = np.nan if layer < 4 else float(layer)
                 cosine = float(np.clip(ceiling - depth * layer / LAYERS + rng.normal(0, 0.02), -1, 1))
                 rows.append({
                     "dimension": dimension, "layer": layer, "role": role, "cosine": cosine, "cosine_low": cosine - 0.07,
                     "cosine_high": min(1, cosine + 0.06), "ceiling": ceiling, "cosine_over_ceiling": cosine / ceiling,
                     "angle_degrees": float(np.degrees(np.arccos(cosine))), "norm_ratio": 1 + 0.01 * layer, "auroc_instruct": 0.95,
                     "auroc_reasoning": 0.9, "auroc_transfer_to_reasoning": 0.85, "auroc_transfer_to_instruct": 0.88,
-                    "below_null": layer < 4,
+                    "below_null": layer < 4, "below_null_instruct": layer < 4, "below_null_reasoning": layer < 4,
+                    "p_no_drift": 0.01 if layer > 15 else 0.6, "angle": angle, "angle_low": angle / 2, "angle_high": angle + 12,
+                    "did_along": -0.02 * layer, "did_along_low": -0.02 * layer - 0.1, "did_along_high": -0.02 * layer + 0.1,
+                    "did_moved": 0.05, "did_moved_low": -0.02, "did_moved_high": 0.12,
                 })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _cones() -> pd.DataFrame:
+    rows = [
+        {"dimension": d, "method": "mean_difference", "side": side, "layer": layer, "role": role, "cone_median": 15.0, "cone_90": 22.0}
+        for d in DIMENSIONS for side in SIDES for layer in range(LAYERS) for role in ROLES
+    ]  # fmt: skip
+    return pd.DataFrame(rows).assign(stability=0.9, draws=200)
+
+
+def _dimensions() -> pd.DataFrame:
+    """Safety and toxicity come nearer to each other; nothing else changes."""
+    rows = []
+    for place, first in enumerate(DIMENSIONS):
+        for second in DIMENSIONS[place + 1 :]:
+            change = 0.3 if (first, second) == ("safety", "toxicity") else 0.0
+            for layer in range(LAYERS):
+                rows.append({
+                    "first": first, "second": second, "layer": layer, "role": "think_close[-1]", "instruct": 0.4, "reasoning": 0.4 + change,
+                    "instruct_to_reasoning": 0.35, "reasoning_to_instruct": 0.25, "change": change, "change_low": change - 0.1,
+                    "change_high": change + 0.1,
+                })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _thinking(n: int) -> pd.DataFrame:
+    """In safety the reasoning model lets go before the answer; in the others, and in the instruct model, the gap stays."""
+    positions = ("think[q1]", "think[q2]", "think[q3]", "think[q4]", "think[-1]", "think_close[-1]", "answer[0]", "answer", "fall", "cliff")
+    rows = []
+    for dimension in DIMENSIONS:
+        for side in (*SIDES, "change"):
+            for contrast in ("trigger", "neutral", "difference"):
+                gone = dimension == "safety" and side != "instruct"
+                curve = [0.9] * 5 + [0.1 if gone else 0.9] * 3 + [-0.8 if gone else 0.0] * 2
+                for position, value in zip(positions, curve, strict=True):
+                    value = 0.05 if contrast == "neutral" else value
+                    rows.append({
+                        "dimension": dimension, "layer": 20, "role": "think_close[-1]", "side": side, "contrast": contrast,
+                        "position": position, "projection": value, "low": value - 0.2, "high": value + 0.2, "n": n, "families": 12,
+                        "left_out": 4, "auroc": 0.95, "below_null": dimension == "ethics",
+                    })  # fmt: skip
     return pd.DataFrame(rows)
 
 

@@ -11,13 +11,13 @@ import pytest
 from synthetic_run import EVIL, build_run, score_row
 
 from mechdrift.records import DIMENSIONS, MechdriftError
-from mechdrift.report import figures, heatmaps, narrative, words, write_figures, write_report
+from mechdrift.report import figures, heatmaps, inside, narrative, words, write_figures, write_report
 from mechdrift.report.answers import browser_rows
 from mechdrift.runs import Run, load_run
 
 CHROMIUM = Path("/usr/bin/chromium")
 SECTIONS = (
-    "verdict", "scores", "threshold", "directions", "patching", "divergence", "weights", "answers", "tasks", "method",
+    "verdict", "scores", "threshold", "directions", "thinking", "patching", "divergence", "weights", "answers", "tasks", "method",
 )  # fmt: skip
 
 
@@ -186,6 +186,103 @@ def test_drift_greys_what_is_not_above_noise(run: Run):
     assert list(cosine.marker.color[:5]) == ["#FFFFFF"] * 4 + [figures.REASONING]
 
 
+def test_the_angle_map_shows_angles_and_greys_the_rest(run: Run):
+    figure = inside.drift_map(run.table("drift"))
+    grey, angles = figure.data[:2]
+    assert np.isnan(angles.z[:4]).all()
+    assert (grey.z[:4] == 1).all()
+    assert (angles.z[4:] == np.arange(4, 30)[:, None]).all()
+    assert np.isnan(grey.z[4:]).all()
+    assert "angle 20° (95% interval 10 to 32°)" in angles.hovertext[20][0]
+    vague = inside.drift_map(run.table("drift").assign(angle_low=0.0, angle_high=120.0))
+    assert np.isnan(vague.data[1].z.astype(float)).all()
+
+
+def test_angles_stand_beside_the_cones_of_both_models(run: Run):
+    figure = inside.angles_and_cones(run.table("drift"), run.table("cones"))
+    first = {trace.name: trace for trace in figure.data if trace.xaxis == "x"}
+    assert list(first["angle between the models"].y[4:]) == list(range(4, 30))
+    assert list(first["not above noise"].x) == [0, 1, 2, 3]
+    for name in ("instruct", "reasoning"):
+        assert np.nanmax(first[f"90% cone, {name} model"].y) == 22
+        assert np.isnan(first[f"90% cone, {name} model"].y[:4]).all()
+
+
+def test_a_band_is_not_drawn_across_a_gap(run: Run):
+    drift = run.table("drift")
+    drift.loc[drift.layer == 10, ["angle", "angle_low", "angle_high"]] = np.nan
+    figure = inside.angles_and_cones(drift, run.table("cones"))
+    bands = [trace for trace in figure.data if trace.name == "95% interval" and trace.xaxis == "x"]
+    assert [(min(band.x), max(band.x)) for band in bands] == [(4, 9), (11, 29)]
+
+
+def test_differences_leave_out_directions_that_are_noise(run: Run):
+    figure = inside.differences(run.table("drift"))
+    along = next(trace for trace in figure.data if trace.name.startswith("along"))
+    assert np.isnan(along.y[:4]).all()
+    assert along.y[4:] == pytest.approx(-0.02 * np.arange(4, 30))
+    assert "−0.40 (−0.50 to −0.30)" in along.hovertext[20]
+
+
+def test_the_dimensions_matrix_switches_layers_and_greys_noise(run: Run):
+    drift = run.table("drift")
+    drift.loc[(drift.dimension == "ethics"), "below_null_reasoning"] = True
+    figure = inside.dimensions_matrix(run.table("dimensions"), drift)
+    chosen = inside.default_layer(drift[drift.role == "think_close[-1]"])
+    instruct, reasoning, across = [trace for trace in figure.data if trace.visible]
+    assert figure.layout.updatemenus[0].buttons[figure.layout.updatemenus[0].active].label == f"layer {chosen}"
+    figure = inside.dimensions_matrix(run.table("dimensions"), drift[drift.layer >= 4])
+    instruct, reasoning, across = [trace for trace in figure.data if trace.visible]
+    assert instruct.z[0][1] == instruct.z[1][0] == 0.4
+    assert reasoning.z[0][1] == 0.7
+    assert (across.z[0][1], across.z[1][0]) == (0.35, 0.25)
+    assert instruct.z[0][0] == 1
+    assert across.z[0][0] == drift[(drift.dimension == "safety") & (drift.role == "think_close[-1]") & (drift.layer == 4)].cosine.iloc[0]
+    ethics = list(DIMENSIONS).index("ethics")
+    assert np.isnan(reasoning.z[ethics]).all()
+    assert np.isfinite(instruct.z[ethics]).all()
+    assert "change +0.30 (+0.20 to +0.40)" in instruct.hovertext[0][1]
+
+
+def test_the_thinking_is_drawn_for_both_models_and_classes_and_greyed(run: Run):
+    figure = inside.along_thinking(run.table("thinking"))
+    curves = {trace.name: trace for trace in figure.data if trace.xaxis == "x"}
+    assert list(curves) == [f"{side} model, {contrast}" for side in ("instruct", "reasoning") for contrast in ("trigger", "neutral")]
+    assert list(curves["reasoning model, trigger"].y) == [0.9] * 5 + [0.1] * 3
+    assert "24 prompts, 12 families" in curves["reasoning model, trigger"].hovertext[0]
+    titles = [note.text for note in figure.layout.annotations]
+    assert titles[0] == "Safety · layer 20"
+    assert titles[3] == "Machine ethics · layer 20, not above noise"
+    assert {trace.line.color for trace in figure.data if trace.xaxis == "x4"} == {inside.FAINT}
+
+
+def test_what_the_directions_come_to_is_said_with_its_numbers(run: Run):
+    said = narrative.directions(run.manifest, run.table("drift"), run.table("thinking"))
+    assert "156 of 180 places" in said["drift"]
+    assert "in 84 of those it turned (p ≤ 0.05 each, not adjusted for their number; by 16 to 29 degrees)" in said["drift"]
+    assert said["drift"].endswith("rest on 24 prompts in 12 families.")
+    assert "apart from their twins falls in safety." in said["thinking"]
+    assert "24 prompts without finished thinking" in said["thinking"]
+    assert narrative.directions({}, None, None) == {"drift": "", "thinking": ""}
+
+
+def test_a_run_of_an_earlier_version_says_what_it_lacks(run: Run, tmp_path: Path):
+    older = build_run(tmp_path / "run", pairs=2, without=("cones", "dimensions", "thinking"))
+    new = ("angle", "angle_low", "angle_high", "did_along", "did_moved", "p_no_drift", "below_null_instruct", "below_null_reasoning")
+    older.write_table("drift", older.table("drift").drop(columns=list(new)))
+    older.finish("drift", 1.0, ("drift.parquet",))
+    text = write_report(older).read_text()
+    body = text.split('<section id="directions">')[1].split("</section>")[0]
+    assert "This run has no angles: it was made by an earlier version" in body
+    assert "This run has no differences in differences" in body
+    assert "the table “cones” has not been computed" in body
+    assert "data-direction_drift" in body
+    with pytest.raises(MechdriftError, match="it takes two of them"):
+        inside.dimensions_matrix(pd.DataFrame({"first": []}), run.table("drift"))
+    with pytest.raises(MechdriftError, match="no projections along the thinking"):
+        inside.along_thinking(run.table("thinking").iloc[:0])
+
+
 def test_a_patch_grid_holds_the_effects_on_a_scale_centred_on_zero(run: Run):
     patch = run.table("patch")
     figure = figures.patch_grid(patch, "safety", run.table("patch_items"), {"safety-family-0-0": EVIL})
@@ -273,8 +370,8 @@ def test_what_models_say_is_never_markup(page: Path):
 
 def test_a_missing_table_leaves_one_sentence(tmp_path: Path):
     sections = {
-        "scores": "scores", "drift": "directions", "patch": "patching", "kl": "divergence", "weights": "weights",
-        "completions": "answers", "tasks": "tasks",
+        "scores": "scores", "drift": "directions", "cones": "directions", "dimensions": "directions", "thinking": "thinking",
+        "patch": "patching", "kl": "divergence", "weights": "weights", "completions": "answers", "tasks": "tasks",
     }  # fmt: skip
     text = write_report(build_run(tmp_path / "run", pairs=2, without=tuple(sections))).read_text()
     for table, section in sections.items():
@@ -353,7 +450,7 @@ def test_in_a_browser_everything_is_drawn_and_the_filter_works(browser, page: Pa
     tab.goto(page.as_uri())
     tab.wait_for_function("document.documentElement.dataset.plots === 'drawn'")
 
-    assert tab.locator(".plot .main-svg").count() >= tab.locator(".plot").count() == 7 + len(DIMENSIONS)
+    assert tab.locator(".plot .main-svg").count() >= tab.locator(".plot").count() == 12 + len(DIMENSIONS)
     assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
     tab.click("#tab-patch_ethics")

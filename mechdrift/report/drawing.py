@@ -32,11 +32,11 @@ def grid(rows: int, columns: int, titles: Sequence[str], height: int, **options:
     return figure
 
 
-def small_multiples(titles: Sequence[str], x_title: str, y_title: str) -> go.Figure:
-    """One small plot per title, three in a row, with one scale for all; `cell` says where each one is."""
+def small_multiples(titles: Sequence[str], x_title: str, y_title: str, gap: float = 0.28) -> go.Figure:
+    """One small plot per title, three in a row, with one scale for all; `cell` says where each one is. Slanted labels need a wider gap."""
     columns = min(COLUMNS, len(titles))
     rows = math.ceil(len(titles) / columns)
-    spacing = {"horizontal_spacing": 0.05, "vertical_spacing": 0.28 / rows}
+    spacing = {"horizontal_spacing": 0.05, "vertical_spacing": gap / rows}
     figure = grid(rows, columns, titles, height=100 + 215 * rows, shared_yaxes="all", **spacing)
     for column in range(1, columns + 1):
         figure.update_xaxes(title_text=x_title, row=rows, col=column)
@@ -79,6 +79,14 @@ def _dot_text(row: Mapping[str, Any], side: Side) -> str:
     n = "" if pd.isna(row.get("n")) else f", n = {int(row['n'])}"
     head = f"<b>{html.escape(row['label'])}</b>, {html.escape(metric_name(row['metric']))}"
     return f"{head}<br>{SIDE_NAMES[side]}: {value} ({low} to {high}{n})"
+
+
+def bands(x: pd.Series, low: pd.Series, high: pd.Series, legend: bool) -> list[go.Scatter]:
+    """A band per unbroken stretch of points that have an interval."""
+    known = (low.notna() & high.notna()).to_numpy()
+    stretch = np.cumsum(~known)
+    parts = [(stretch == number) & known for number in np.unique(stretch[known])]
+    return [band(x[part], low[part], high[part], legend and place == 0) for place, part in enumerate(parts)]
 
 
 def band(x: pd.Series, low: pd.Series, high: pd.Series, legend: bool) -> go.Scatter:

@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from mechdrift.records import MechdriftError
-from mechdrift.report import figures
+from mechdrift.report import figures, inside
 from mechdrift.report.words import dimension_name, order_dimensions
 
 Tables = Mapping[str, pd.DataFrame]
@@ -33,11 +33,17 @@ class Drawn:
     missing: str = ""
 
 
+NOTHING = pd.DataFrame()
 FIXED = (
     Exhibit(name="scores", table="scores", draw=lambda t: figures.scores_side_by_side(t["scores"]), narrow=True),
     Exhibit(name="signal_detection", table="scores", draw=lambda t: figures.signal_detection(t["scores"])),
     Exhibit(name="missed_and_over", table="scores", draw=lambda t: figures.missed_and_over(t["scores"])),
     Exhibit(name="direction_drift", table="drift", draw=lambda t: figures.direction_drift(t["drift"])),
+    Exhibit(name="drift_map", table="drift", draw=lambda t: inside.drift_map(t["drift"])),
+    Exhibit(name="angles", table="cones", draw=lambda t: inside.angles_and_cones(t.get("drift", NOTHING), t["cones"])),
+    Exhibit(name="differences", table="drift", draw=lambda t: inside.differences(t["drift"])),
+    Exhibit(name="dimensions", table="dimensions", draw=lambda t: inside.dimensions_matrix(t["dimensions"], t.get("drift", NOTHING))),
+    Exhibit(name="thinking", table="thinking", draw=lambda t: inside.along_thinking(t["thinking"])),
     Exhibit(name="kl", table="kl", draw=lambda t: figures.kl_by_position(t["kl"], t.get("kl_tokens"))),
     Exhibit(name="weights", table="weights", draw=lambda t: figures.weight_change(t["weights"]), narrow=True),
     Exhibit(name="tasks", table="tasks", draw=lambda t: figures.task_accuracy(t["tasks"]), narrow=True),

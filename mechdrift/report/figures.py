@@ -211,13 +211,20 @@ def _drift_text(row: Mapping[str, Any]) -> str:
         f"<b>layer {row['layer']}</b>, {html.escape(role_name(row['role']))}",
         f"cosine {number(row['cosine'])} ({number(row['cosine_low'])} to {number(row['cosine_high'])})",
         f"noise ceiling {number(row['ceiling'])}, cosine over ceiling {number(row['cosine_over_ceiling'])}",
-        f"angle {row['angle_degrees']:.0f}°, length ratio {number(row['norm_ratio'])}",
+        f"angle {row['angle_degrees']:.0f}°{_without_noise(row)}, length ratio {number(row['norm_ratio'])}",
         "AUROC (can the direction tell trigger from neutral?)",
         f"at home: instruct {number(row['auroc_instruct'])}, reasoning {number(row['auroc_reasoning'])}",
         f"in the other model: to reasoning {number(row['auroc_transfer_to_reasoning'])}, "
         f"to instruct {number(row['auroc_transfer_to_instruct'])}",
     ]
     return "<br>".join([*lines, "<i>not above noise</i>"] if row["below_null"] else lines)
+
+
+def _without_noise(row: Mapping[str, Any]) -> str:
+    """The angle with its interval; runs of earlier versions have none."""
+    if pd.isna(row.get("angle_low", math.nan)):
+        return ""
+    return f" (without noise {row['angle']:.0f}°, {row['angle_low']:.0f} to {row['angle_high']:.0f}°)"
 
 
 def _with_menu(figure: go.Figure, roles: Sequence[str], chosen: str, shown: Sequence[str]) -> go.Figure:

@@ -245,6 +245,49 @@ def _why_unsaid(reason: str, names: Sequence[str]) -> str:
     return f"Where it sits cannot be said for {listing(names)}: {because[reason]}."
 
 
+def directions(manifest: Mapping[str, Any], drift: pd.DataFrame | None, thinking: pd.DataFrame | None) -> dict[str, str]:
+    """What the figures of the directions come to, and on how many prompts they rest; empty where there is no such table."""
+    return {
+        "drift": "" if drift is None or drift.empty else _drift_sentence(drift, manifest.get("probes", {})),
+        "thinking": "" if thinking is None or thinking.empty else _thinking_sentence(thinking),
+    }
+
+
+def _drift_sentence(drift: pd.DataFrame, probes: Mapping[str, Mapping[str, int]]) -> str:
+    rows = drift[drift.role == readout_role(drift.role)]
+    shown = rows[~rows.below_null.astype(bool)]
+    text = f"At {role_name(readout_role(drift.role))}, {len(shown)} of {len(rows)} places (a layer in a dimension) show a direction in both"
+    text += " models"
+    if "p_no_drift" in shown and len(shown):
+        moved = shown[shown.p_no_drift <= ALPHA]
+        text += f", and in {len(moved)} of those it turned (p ≤ {ALPHA} each, not adjusted for their number"
+        text += f"; by {moved.angle.min():.0f} to {moved.angle.max():.0f} degrees)" if "angle" in moved and len(moved) else ")"
+    sizes = [(facts["n"], facts["families"]) for name, facts in probes.items() if name in set(drift.dimension)]
+    if sizes:
+        prompts, families = (_span(values) for values in zip(*sizes, strict=True))
+        text += f". Each dimension's directions rest on {prompts} prompts in {families} families"
+    return f"{text}."
+
+
+def _thinking_sentence(thinking: pd.DataFrame) -> str:
+    rows = thinking[(thinking.side == "reasoning") & (thinking.contrast == "difference") & (thinking.position == "fall")]
+    named = {
+        word: [dimension_name(row.dimension).lower() for row in rows.itertuples() if keep(row)]
+        for word, keep in (("falls", lambda row: row.high < 0), ("rises", lambda row: row.low > 0))
+    }
+    said = [f"{word} in {listing(names)}" for word, names in named.items() if names]
+    change = f"{listing(said)}" if said else "changes in no dimension beyond its interval"
+    return (
+        f"From the last quarter of the reasoning model's thinking to the closed block, what sets triggers apart from their twins {change}."
+        f" Read on {_span(rows.n)} prompts a dimension in {_span(rows.families)} families; {int(rows.left_out.sum())} prompts without"
+        " finished thinking, or with a twin that has none, are left out."
+    )
+
+
+def _span(values: Collection[int]) -> str:
+    return f"{min(values)}" if min(values) == max(values) else f"{min(values)} to {max(values)}"
+
+
 def warnings(manifest: Mapping[str, Any], scores: pd.DataFrame | None, validation: pd.DataFrame | None) -> list[str]:
     """What a reader must know before believing the numbers."""
     found = [str(text) for text in manifest.get("pair", {}).get("warnings", ())]
