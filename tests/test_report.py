@@ -415,6 +415,13 @@ def test_every_readout_of_an_item_stands_beside_its_auroc(run: Run):
     assert {readout["believed"] for row in unknown for readout in row["instruct"]["readouts"]} == {"not validated"}
 
 
+def test_what_passes_through_the_thinking_stands_beside_the_readouts_auroc(page: Path):
+    section = page.read_text(encoding="utf-8").split("Through the thinking, or past it?")[1].split("</table>")[0]
+    assert section.count("AUROC 0.92 (0.84 to 0.98)") + section.count("AUROC 0.61 (0.53 to 0.67), unreliable") == 2 * section.count(
+        "<tr><td>"
+    )
+
+
 def test_single_figures_share_plotly_or_carry_it(run: Run, page: Path, tmp_path: Path):
     small = page.parent / "figures" / "patch_safety.html"
     assert small.stat().st_size < 500_000

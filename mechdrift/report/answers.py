@@ -88,13 +88,13 @@ def _readouts_by_item(readouts: pd.DataFrame | None, validation: pd.DataFrame | 
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in () if readouts is None else readouts.itertuples():
         if not math.isnan(row.readout):
-            believed = _believed(checks.get((row.dimension, row.side, row.think)))
-            one = {"think": row.think, "value": round(float(row.readout), 2), "believed": believed}
+            said = believed(checks.get((row.dimension, row.side, row.think)))
+            one = {"think": row.think, "value": round(float(row.readout), 2), "believed": said}
             found.setdefault((row.item, row.side), []).append(one)
     return found
 
 
-def _believed(check: Any) -> str:
+def believed(check: Any) -> str:
     """How well a readout follows judged behaviour, and whether that is too little."""
     if check is None or math.isnan(check.auroc):
         return "not validated"

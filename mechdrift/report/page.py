@@ -17,7 +17,7 @@ from plotly.offline import get_plotlyjs
 
 from mechdrift.records import SIDES, MechdriftError
 from mechdrift.report import narrative
-from mechdrift.report.answers import browser_rows, conventions, judges, score_rows, task_examples
+from mechdrift.report.answers import believed, browser_rows, conventions, judges, score_rows, task_examples
 from mechdrift.report.exhibits import Drawn, Tables, draw_all, missing_sentence
 from mechdrift.report.theme import CONFIG
 from mechdrift.report.words import (
@@ -107,7 +107,7 @@ def render(manifest: dict[str, Any], tables: Tables, drawn: dict[str, Drawn]) ->
         judges=judges(tables["scores"]) if "scores" in tables else [],
         directions=narrative.directions(manifest, tables.get("drift"), tables.get("thinking")),
         validation=_validation(tables.get("readout_validation")),
-        passage=_passage(tables.get("passage")),
+        passage=_passage(tables.get("passage"), tables.get("readout_validation")),
         roles=_roles(tables),
         browser=_browser(tables),
         examples=task_examples(tables["tasks"]) if "tasks" in tables else [],
@@ -166,18 +166,26 @@ def _validation(table: pd.DataFrame | None) -> list[dict[str, Any]]:
     ]
 
 
-def _passage(table: pd.DataFrame | None) -> list[dict[str, Any]]:
-    """Per dimension the change of the readout on each path, formatted."""
+def _passage(table: pd.DataFrame | None, validation: pd.DataFrame | None) -> list[dict[str, Any]]:
+    """Per dimension the change of the readout on each path, formatted, and how well that readout follows either model's behaviour."""
     if table is None or table.empty:
         return []
     rows = []
     for dimension in order_dimensions(table.dimension):
         part = table[table.dimension == dimension].set_index("path")
         cells = {path: (number(row.effect, signed=True), interval(row.low, row.high, signed=True)) for path, row in part.iterrows()}
-        rows.append(
-            {"dimension": dimension_name(dimension), "cells": cells, "n": int(part.n.iloc[0]), "families": int(part.families.iloc[0])}
-        )
+        checks = [None] * 2 if validation is None else [_check(validation, dimension, side) for side in SIDES]
+        rows.append({
+            "dimension": dimension_name(dimension), "cells": cells, "n": int(part.n.iloc[0]), "families": int(part.families.iloc[0]),
+            "believed": [believed(check) for check in checks],
+        })  # fmt: skip
     return rows
+
+
+def _check(validation: pd.DataFrame, dimension: str, side: str) -> Any:
+    """How the readout with an empty think block, which serves both models, did in one of them."""
+    found = validation[(validation.dimension == dimension) & (validation.side == side) & (validation.think == "off")]
+    return next(found.itertuples(), None)
 
 
 def _roles(tables: Tables) -> list[tuple[str, str]]:
