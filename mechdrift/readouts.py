@@ -166,7 +166,11 @@ def measure(readout: Readout, logits: Float[Tensor, "prompt vocab"], items: Sequ
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
-    """How well a readout ranks judged answers: AUROC with a 95 % interval, and the number of answers of each kind."""
+    """How well a readout ranks judged answers: AUROC with a 95 % interval, and the number of answers of each kind.
+
+    A bootstrap of a perfect ranking has no width, however few the answers. There `low` is 0.025^(1/m), with m the families of the rarer
+    kind of answer: a lower AUROC would seldom have ranked that many without a mistake.
+    """
 
     auroc: float
     low: float
@@ -197,4 +201,8 @@ def validate(
     if positive in (0, len(behaves)):
         return Validation(auroc=float("nan"), low=float("nan"), high=float("nan"), n=len(behaves), n_behaving=positive)
     interval = cluster_bootstrap(np.array(values), np.array(groups), auroc(np.array(behaves)))
-    return Validation(auroc=interval.estimate, low=interval.low, high=interval.high, n=len(behaves), n_behaving=positive)
+    low = interval.low
+    if low == 1.0:
+        rarer = min(len({group for group, shown in zip(groups, behaves, strict=True) if shown == kind}) for kind in (True, False))
+        low = 0.025 ** (1 / rarer)
+    return Validation(auroc=interval.estimate, low=low, high=interval.high, n=len(behaves), n_behaving=positive)
