@@ -29,6 +29,7 @@ from mechdrift.records import (
 )
 from mechdrift.runs import Run, load_run
 from mechdrift.selection import Selection, select_direction
+from mechdrift.steering import SteerBack, steer_back
 from mechdrift.thinking import along_thinking
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "Run",
     "ScoreTable",
     "Selection",
+    "SteerBack",
     "ablate",
     "along_thinking",
     "audit",
@@ -71,6 +73,7 @@ __all__ = [
     "score",
     "select_direction",
     "steer",
+    "steer_back",
     "to_gguf",
     "to_steering_vectors",
 ]

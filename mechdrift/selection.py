@@ -48,6 +48,7 @@ from mechdrift.statistics import auroc
 from mechdrift.sweeps import Addition, ablated_states, first_order, steered_states
 
 PARTS = ("find", "validate", "test")
+GIVEN = ("own", "donor")  # think modes whose thinking is given
 DEPTH = 0.8
 COLUMNS = [
     "layer", "role", "norm", "separation", "bypass_estimate", "induce_estimate", "bypass", "induce", "kl", "eligible", "chosen", "rank",
@@ -152,7 +153,7 @@ def select_direction(
     probes = items_of(activations.probes, families["validate"], pairs, seed)
     loaded = pair.open(side, dtype)
     ask = Asked.of(pair, probes, side, activations.think, answers, readout)
-    plain = Asked.of(pair, harmless, side, activations.think, answers, readout) if harmless else ask.where("neutral")
+    plain = ask_harmless(pair, harmless, side, activations.think) if harmless else ask.where("neutral")
     frame = _candidate_table(loaded, ask, activations, side, vectors, families["validate"])
     frame["why"] = _not_run(frame, loaded.n_layers, screen)
     tried = _try(loaded, ask, plain, vectors, frame[frame.why == ""], activations)
@@ -225,9 +226,9 @@ class Asked:
 
     @classmethod
     def of(cls, pair: Pair, probes: ProbeSet, side: Side, think: ThinkMode, answers: Answers | None, readout: Readout | None) -> "Asked":
-        if think in ("own", "donor") and answers is None:
+        if think in GIVEN and answers is None:
             raise MechdriftError(f"think mode {think!r} reads thinking that was written before: give the answers= that hold it.")
-        rendered = render_sides(pair, probes, think, answers if think in ("own", "donor") else None)[side]
+        rendered = render_sides(pair, probes, think, answers if think in GIVEN else None)[side]
         readout = readout or make_readout(Renderer(pair.tokenizer("reasoning")), probes)
         return cls(probes=probes, rendered=tuple(rendered), readout=readout)
 
@@ -252,6 +253,11 @@ class Asked:
     ) -> Float[np.ndarray, " prompt"]:
         """KL(before ‖ after) of the whole next-token distributions, in nats, float64."""
         return next_token_kl(unembed(loaded, before), unembed(loaded, after))
+
+
+def ask_harmless(pair: Pair, probes: ProbeSet, side: Side, think: ThinkMode) -> Asked:
+    """Items on which only KL is measured. They have no thinking that was written before: where others do, they get an empty block."""
+    return Asked.of(pair, probes, side, "off" if think in GIVEN else think, None, None)
 
 
 def next_token_kl(before: Float[Tensor, "prompt vocab"], after: Float[Tensor, "prompt vocab"]) -> Float[np.ndarray, " prompt"]:
