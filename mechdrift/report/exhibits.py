@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from mechdrift.records import MechdriftError
-from mechdrift.report import figures, inside
+from mechdrift.report import causes, figures, inside
 from mechdrift.report.words import dimension_name, order_dimensions
 
 Tables = Mapping[str, pd.DataFrame]
@@ -44,6 +44,8 @@ FIXED = (
     Exhibit(name="differences", table="drift", draw=lambda t: inside.differences(t["drift"])),
     Exhibit(name="dimensions", table="dimensions", draw=lambda t: inside.dimensions_matrix(t["dimensions"], t.get("drift", NOTHING))),
     Exhibit(name="thinking", table="thinking", draw=lambda t: inside.along_thinking(t["thinking"])),
+    Exhibit(name="selection", table="selection", draw=lambda t: causes.selection(t["selection"])),
+    Exhibit(name="steering", table="steering", draw=lambda t: causes.steering(t["steering"])),
     Exhibit(name="kl", table="kl", draw=lambda t: figures.kl_by_position(t["kl"], t.get("kl_tokens"))),
     Exhibit(name="weights", table="weights", draw=lambda t: figures.weight_change(t["weights"]), narrow=True),
     Exhibit(name="tasks", table="tasks", draw=lambda t: figures.task_accuracy(t["tasks"]), narrow=True),

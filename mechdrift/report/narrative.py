@@ -245,11 +245,14 @@ def _why_unsaid(reason: str, names: Sequence[str]) -> str:
     return f"Where it sits cannot be said for {listing(names)}: {because[reason]}."
 
 
-def directions(manifest: Mapping[str, Any], drift: pd.DataFrame | None, thinking: pd.DataFrame | None) -> dict[str, str]:
+def directions(
+    manifest: Mapping[str, Any], drift: pd.DataFrame | None, thinking: pd.DataFrame | None, steering: pd.DataFrame | None = None
+) -> dict[str, str]:
     """What the figures of the directions come to, and on how many prompts they rest; empty where there is no such table."""
     return {
         "drift": "" if drift is None or drift.empty else _drift_sentence(drift, manifest.get("probes", {})),
         "thinking": "" if thinking is None or thinking.empty else _thinking_sentence(thinking),
+        "steering": "" if steering is None or steering.empty else _steering_sentence(steering),
     }
 
 
@@ -282,6 +285,30 @@ def _thinking_sentence(thinking: pd.DataFrame) -> str:
         f" Read on {_span(rows.n)} prompts a dimension in {_span(rows.families)} families; {int(rows.left_out.sum())} prompts without"
         " finished thinking, or with a twin that has none, are left out."
     )
+
+
+def _steering_sentence(steering: pd.DataFrame) -> str:
+    """What both arms come to on triggers, beyond the random vectors of the same length."""
+    said = []
+    for arm, words in (("ablate", "Taking it out of the instruct model"), ("add", "adding it to the reasoning model at strength {0:g}")):
+        rows = steering[(steering.arm == arm) & (steering.vector == "direction")]
+        changes = rows[rows.measure == "trigger_change"]
+        if changes.empty:
+            continue
+        row = changes.loc[changes.estimate.abs().idxmax()]
+        over = rows[(rows.measure == "trigger_over_random") & (rows.strength == row.strength)]
+        beyond = ""
+        if len(over):
+            beyond = f"; beyond random vectors {number(over.estimate.iloc[0], signed=True)} ({_ends(over.iloc[0])})"
+        said.append(
+            f"{words.format(row.strength)} moves the readout on triggers by {number(row.estimate, signed=True)} ({_ends(row)}{beyond})"
+        )
+    n = steering[steering.measure == "trigger"]
+    return f"{', '.join(said)}. On {int(n.n.max())} triggers in {int(n.families.max())} families, 95% intervals." if said else ""
+
+
+def _ends(row: pd.Series) -> str:
+    return interval(row.low, row.high, signed=True)
 
 
 def _span(values: Collection[int]) -> str:

@@ -42,7 +42,8 @@ _SECTIONS: dict[str, Any] = {
     name: {} for name in ("identity", "config", "versions", "dtypes", "pair", "probes", "budgets", "stages", "self_tests")
 }
 TABLES = (
-    "scores", "completions", "readouts", "readout_validation", "drift", "cones", "dimensions", "thinking", "patch", "patch_items",
+    "scores", "completions", "readouts", "readout_validation", "drift", "cones", "dimensions", "thinking", "selection", "steering",
+    "patch", "patch_items",
     "kl", "kl_tokens", "tasks", "variants", "passage", "weights",
 )  # fmt: skip
 
@@ -105,7 +106,7 @@ def render(manifest: dict[str, Any], tables: Tables, drawn: dict[str, Drawn]) ->
         scores=score_rows(tables["scores"]) if "scores" in tables else [],
         conventions=conventions(tables["scores"]) if "scores" in tables else [],
         judges=judges(tables["scores"]) if "scores" in tables else [],
-        directions=narrative.directions(manifest, tables.get("drift"), tables.get("thinking")),
+        directions=narrative.directions(manifest, tables.get("drift"), tables.get("thinking"), tables.get("steering")),
         validation=_validation(tables.get("readout_validation")),
         passage=_passage(tables.get("passage"), tables.get("readout_validation")),
         roles=_roles(tables),
