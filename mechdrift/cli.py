@@ -151,10 +151,12 @@ def score(
 
 def _print_scores(table: "pd.DataFrame") -> None:
     counts = [name for name in table.columns if name.startswith(("incomplete_", "unanswered_", "failed_")) and table[name].any()]
-    columns = ["metric", "n", *counts, "instruct", "reasoning", "difference", "low", "high", *(["p"] if "p" in table else [])]
+    tested = [name for name in ("p", "mde") if name in table]
+    columns = ["metric", "n", *counts, "instruct", "reasoning", "difference", "low", "high", *tested]
     print(table[columns].to_string(index=False, na_rep="", float_format=lambda x: f"{x:.3f}"))
     if judges := ", ".join(dict.fromkeys(table.judge)):
-        print(f"\njudged by: {judges}; low and high: 95 % interval of the difference (reasoning - instruct), resampling families")
+        smallest = "; mde: the smallest difference that this design finds in 80 % of cases" if "mde" in table else ""
+        print(f"\njudged by: {judges}; low and high: 95 % interval of the difference (reasoning - instruct), resampling families{smallest}")
     unread = {side: table[[name for name in counts if name.endswith(side)]].sum(axis=1) for side in ("instruct", "reasoning")}
     if many := [side for side, count in unread.items() if (count > table.n / 2).any()]:
         print(

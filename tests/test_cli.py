@@ -212,6 +212,7 @@ def test_score_asks_a_built_in_set_and_its_variants_with_samples(mechdrift, fold
     table = folders / "robustness.csv"
     words = [*PAIR.format(folders).split(), "--limit", "8", "--samples", "2", "--answer-tokens", "4", "--think-tokens", "4"]
     code, out, _ = mechdrift("score", "--probes", "robustness", *words, "--out", str(table))
+    assert "mde: the smallest difference that this design finds in 80 % of cases" in out
     assert code == 0
     assert "judged by: refusal rules" in out
     scores = pd.read_csv(table).set_index("metric")
