@@ -5,12 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from mechdrift import statistics
 from mechdrift.behaviour import Question, RefusalJudge, Sampling, ask, held_out, judge_all, judge_tasks, kl_drift, score_table
 from mechdrift.behaviour.benchmark_scores import log_likelihoods
 from mechdrift.behaviour.generation import GREEDY
@@ -24,13 +22,19 @@ from mechdrift.patching import patch
 from mechdrift.probes import Renderer, load_plain, load_probes, load_sentences
 from mechdrift.probes.benchmarks import subset
 from mechdrift.readouts import Observed, Readout, make_readout, measure, observe, readout_states, unembed, validate
-from mechdrift.records import SIDES, Activations, Completion, Completions, PatchGrid, ProbeSet, Rendered, Side, ThinkMode
+from mechdrift.records import SIDES, Activations, Completion, Completions, Directions, ProbeSet, Rendered, Side, ThinkMode
 from mechdrift.runs import Run
+from mechdrift.selection import select_direction
+from mechdrift.steering import steer_back
+from mechdrift.summaries import summarise_grid, summarise_kl, summarise_passage
 from mechdrift.thinking import READOUT_ROLE, thinking_table
 
 OWN_MODE: dict[Side, ThinkMode] = {"instruct": "none", "reasoning": "own"}  # how each model is used, and asked
 ASKED = ("completions", "variants", "everyday", "sentences", "tasks")  # the tables that asking both models fills
-INSIDE = ("drift", "cones", "thinking", "dimensions")  # the tables that comparing directions fills
+INSIDE = ("drift", "cones", "thinking", "dimensions", "selection", "steering")  # the tables that comparing directions fills
+STEERED = "safety"  # the dimension whose direction is tried for what it does
+CANDIDATES = 10  # of them, the most promising by a first-order estimate
+STRENGTHS = (0.5, 1.0, 2.0)
 LEAST_FAMILIES = 4  # with answers, to compare directions there: two in each half of a split
 Stage = tuple[str, tuple[str, ...], Callable[[], dict[str, Any]]]
 """Its name, its files, and what makes them."""
@@ -166,15 +170,30 @@ class Stages:
             answers = self.completions(name, "reasoning")
             tables["thinking"].append(thinking_table(self.pair, probes, answers, found, drift, seed=self.config.seed))
             at_readout.append(at_roles(found, READOUT_ROLE))
+            if name == STEERED and self.size.steered:
+                selection, steering = self.steer(found)
+                tables["selection"].append(selection)
+                tables["steering"].append(steering)
             directions |= {f"{name}.{side}": found.of(side) for side in SIDES}
             states |= {f"{name}.{side}": kept[side] for side in SIDES}
         several = len(at_readout) > 1
         tables["dimensions"].append(compare_dimensions(at_readout, seed=self.config.seed) if several else pd.DataFrame({"first": []}))
         for name, parts in tables.items():
-            self.run.write_table(name, pd.concat(parts, ignore_index=True))
+            self.run.write_table(name, pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"layer": []}))
         self.run.write_tensors("directions", directions)
         self.run.write_tensors("readout_states", states)
         return {}
+
+    def steer(self, found: Directions) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Which of the instruct model's directions does something, and what adding it does to the reasoning model."""
+        readout, asked = self.readout(found.dimension), {"pairs": self.size.steered, "seed": self.config.seed}
+        chosen = select_direction(self.pair, found, screen=CANDIDATES, readout=readout, **asked)
+        limits = {name: getattr(chosen, name) for name in ("baseline_trigger", "baseline_neutral", "kl_at_most", "n_trigger", "n_neutral")}
+        selection = chosen.frame.assign(dimension=found.dimension, reason=chosen.reason, **limits)
+        if chosen.closest is None:
+            return selection, pd.DataFrame({"layer": []})
+        curves = steer_back(self.pair, found, chosen, strengths=STRENGTHS, readout=readout, **asked)
+        return selection, curves.frame.assign(dimension=found.dimension, eligible=chosen.layer is not None)
 
     def record(self, name: str) -> tuple[Activations, dict[Side, Tensor]]:
         """Activations at the roles that directions are compared at, and readout states of all items, in the set's order.
@@ -329,63 +348,3 @@ def _with_answers(probes: ProbeSet, answers: Completions) -> ProbeSet:
     empty = {row.item_id for row in answers if not row.answer_ids}
     keep = tuple(item for item in probes if item.id not in empty and item.twin not in empty)
     return replace(probes, items=keep)
-
-
-def summarise_grid(grid: PatchGrid, readout: pd.Series, seed: int) -> pd.DataFrame:
-    """One row per cell: mean effect with its pointwise interval, recovery, and family-wise adjusted p; how good its `readout` is."""
-    families = grid.families
-    tested = statistics.max_t(grid.effect, families, seed=seed)
-    recovery, rows = grid.recovery, []
-    for i, layer in enumerate(grid.layers):
-        for j, role in enumerate(grid.roles):
-            interval = statistics.cluster_bootstrap(grid.effect[:, i, j], families, draws=500, seed=seed)
-            rows.append({
-                "layer": layer, "role": role, "effect": interval.estimate, "low": interval.low, "high": interval.high,
-                "recovery": recovery[i, j], "p_adjusted": tested.p[i, j],
-            })  # fmt: skip
-    return pd.DataFrame(rows).assign(
-        dimension=grid.dimension, donor=grid.donor, recipient=grid.recipient, site=grid.site, think=grid.think,
-        gap=float(grid.gap.mean()), n=len(grid.items), families=len(set(families)), reliable=bool(readout.reliable),
-        auroc=readout.auroc, auroc_low=readout.low, auroc_high=readout.high,
-    )  # fmt: skip
-
-
-PATHS = {
-    "all": ("reasoning own", "instruct off"),
-    "thinking alone": ("instruct own", "instruct off"),
-    "weights alone": ("reasoning off", "instruct off"),
-    "weights after the thinking": ("reasoning own", "instruct own"),
-}
-
-
-def summarise_passage(cells: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Through what does the change of the readout pass, on trigger items: the thinking, or the weights that read it?
-
-    Four cells, {instruct, reasoning} weights x {empty block, the reasoning model's thinking}; each row is a difference of two, with
-    its interval over families. Without interaction, "all" is the sum of "thinking alone" and "weights alone".
-    """
-    rows = []
-    for dimension, part in cells.groupby("dimension", sort=False):
-        table = part.pivot_table(index=["item", "family"], columns="cell", values="readout").reset_index()
-        for path, (after, before) in PATHS.items():
-            interval = statistics.paired_bootstrap(
-                table[before].to_numpy(), table[after].to_numpy(), table.family.to_numpy(), draws=2000, seed=seed
-            )
-            rows.append({
-                "dimension": dimension, "path": path, "effect": interval.estimate, "low": interval.low, "high": interval.high,
-                "n": len(table), "families": table.family.nunique(),
-            })  # fmt: skip
-    return pd.DataFrame(rows, columns=["dimension", "path", "effect", "low", "high", "n", "families"])
-
-
-def summarise_kl(tokens: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Mean KL per dimension and answer position, with an interval over families; positions that fewer than 3 answers reach are left out."""
-    rows = []
-    for (dimension, position), part in tokens.groupby(["dimension", "position"]):
-        if len(part) >= 3:
-            interval = statistics.cluster_bootstrap(part.kl.to_numpy(), part.family.to_numpy(), draws=500, seed=seed)
-            rows.append({
-                "dimension": dimension, "position": position, "kl": interval.estimate, "low": interval.low, "high": interval.high,
-                "kl_reverse": float(np.mean(part.kl_reverse)), "n": len(part),
-            })  # fmt: skip
-    return pd.DataFrame(rows, columns=["dimension", "position", "kl", "low", "high", "kl_reverse", "n"])

@@ -45,7 +45,7 @@ def build_run(folder: Path, pairs: int = 25, without: tuple[str, ...] = ()) -> R
         "readout_validation": _validation(), "drift": _drift(rng), "patch": patch, "patch_items": _patch_items(rng, patch, completions),
         "kl": _kl(rng), "kl_tokens": _kl_tokens(rng), "tasks": _tasks(rng), "weights": _weights(rng),
         "variants": _variants(completions), "passage": _passage(), "cones": _cones(), "dimensions": _dimensions(),
-        "thinking": _thinking(2 * pairs),
+        "thinking": _thinking(2 * pairs), "selection": _selection(), "steering": _steering(),
     }  # fmt: skip
     run = open_run(folder, {"pair": "synthetic-sft"}, _manifest(pairs))
     for name, table in tables.items():
@@ -236,6 +236,47 @@ def _thinking(n: int) -> pd.DataFrame:
                         "position": position, "projection": value, "low": value - 0.2, "high": value + 0.2, "n": n, "families": 12,
                         "left_out": 4, "auroc": 0.95, "below_null": dimension == "ethics",
                     })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _selection() -> pd.DataFrame:
+    """Layer 16 is chosen; what is deep was not run, and layer 4 does not induce."""
+    rows = []
+    for layer in range(0, LAYERS, 4):
+        deep, induces = layer >= 24, layer >= 8
+        why = "too deep" if deep else "" if induces else "does not induce"
+        rows.append({
+            "layer": layer, "role": "think_close[-1]", "norm": 4.0, "separation": 0.9, "bypass": np.nan if deep else -abs(16 - layer) / 4,
+            "induce": np.nan if deep else layer / 4 - 2, "kl": np.nan if deep else 0.05, "eligible": not deep and induces,
+            "chosen": layer == 16, "rank": 1 if layer == 16 else 2, "why": why, "dimension": "safety", "reason": "",
+            "baseline_trigger": 3.0, "baseline_neutral": -3.0, "kl_at_most": 0.1, "n_trigger": 8, "n_neutral": 8,
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _steering() -> pd.DataFrame:
+    """The direction moves triggers by 3 a unit of strength, its controls by a tenth of that."""
+    rows = []
+
+    def add(arm: str, vector: str, measure: str, value: float, strength: float = np.nan, draw: int = 0) -> None:
+        known = vector not in ("none", "other model")
+        rows.append({
+            "arm": arm, "side": "instruct" if arm == "ablate" else "reasoning", "vector": vector, "draw": draw,
+            "layer": 16.0 if known else np.nan, "place": 16.0 if known else np.nan, "strength": strength, "cosine": 1.0,
+            "measure": measure, "estimate": value, "low": value - 0.5, "high": value + 0.5, "n": 8, "families": 4,
+            "dimension": "safety", "eligible": True,
+        })  # fmt: skip
+
+    for arm, start, strengths, push in (("ablate", 3.0, (1.0,), -3.0), ("add", -1.0, (0.5, 1.0, 2.0), 3.0)):
+        add(arm, "none", "trigger", start)
+        add(arm, "other model", "trigger", -start)
+        for strength in strengths:
+            for vector, share in (("direction", 1.0), ("random", 0.1), ("permuted", 0.1), ("wrong layer", 0.2)):
+                for draw in range(2 if vector in ("random", "permuted") else 1):
+                    add(arm, vector, "trigger", start + push * share * strength, strength, draw)
+                    add(arm, vector, "trigger_change", push * share * strength, strength, draw)
+                    add(arm, vector, "kl", 0.2 * strength, strength, draw)
+            add(arm, "direction", "trigger_over_random", 0.9 * push * strength, strength)
     return pd.DataFrame(rows)
 
 

@@ -16,7 +16,8 @@ from mechdrift.pairs import Pair, load_pair
 from mechdrift.probes import load_probes
 from mechdrift.records import DIMENSIONS, SIDES, MechdriftError
 from mechdrift.runs import Run, load_run, sha256
-from mechdrift.stages import Stages, summarise_passage
+from mechdrift.stages import Stages
+from mechdrift.summaries import summarise_passage
 
 STAGES = {
     "pair": ("weights.parquet",),
@@ -34,6 +35,8 @@ STAGES = {
         "cones.parquet",
         "thinking.parquet",
         "dimensions.parquet",
+        "selection.parquet",
+        "steering.parquet",
         "directions.safetensors",
         "readout_states.safetensors",
     ),
@@ -49,7 +52,7 @@ audit_module = sys.modules["mechdrift.audit"]  # the package's attribute of this
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """A preset that takes a second, and few prompts in a batch, so that there are several."""
-    size = Size(pairs=4, variants=2, tasks=3, patched=2, kl=2, layer_step=3, budget=Budget(think=6, answer=6))
+    size = Size(pairs=4, variants=2, tasks=3, patched=2, kl=2, steered=2, layer_step=3, budget=Budget(think=6, answer=6))
     monkeypatch.setitem(PRESETS, "quick", size)
     monkeypatch.setattr(generation, "PROMPTS_PER_BATCH", 4)
 
@@ -64,7 +67,7 @@ def finished(tiny_pair, tmp_path_factory) -> Run:
     """A finished audit; tests that change it copy it first."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setitem(
-            PRESETS, "quick", Size(pairs=4, variants=2, tasks=3, patched=2, kl=2, layer_step=3, budget=Budget(think=6, answer=6))
+            PRESETS, "quick", Size(pairs=4, variants=2, tasks=3, patched=2, kl=2, steered=2, layer_step=3, budget=Budget(think=6, answer=6))
         )
         return audit(config(tiny_pair, tmp_path_factory.mktemp("runs") / "tiny"))
 

@@ -11,13 +11,13 @@ import pytest
 from synthetic_run import EVIL, build_run, score_row
 
 from mechdrift.records import DIMENSIONS, MechdriftError
-from mechdrift.report import figures, heatmaps, inside, narrative, words, write_figures, write_report
+from mechdrift.report import causes, figures, heatmaps, inside, narrative, words, write_figures, write_report
 from mechdrift.report.answers import browser_rows
 from mechdrift.runs import Run, load_run
 
 CHROMIUM = Path("/usr/bin/chromium")
 SECTIONS = (
-    "verdict", "scores", "threshold", "directions", "thinking", "patching", "divergence", "weights", "answers", "tasks", "method",
+    "verdict", "scores", "threshold", "directions", "thinking", "steering", "patching", "divergence", "weights", "answers", "tasks", "method",
 )  # fmt: skip
 
 
@@ -244,6 +244,34 @@ def test_the_dimensions_matrix_switches_layers_and_greys_noise(run: Run):
     assert "change +0.30 (+0.20 to +0.40)" in instruct.hovertext[0][1]
 
 
+def test_the_chosen_direction_is_ringed_and_what_was_not_run_is_not_drawn(run: Run):
+    figure = causes.selection(run.table("selection"))
+    drawn = {trace.name: list(trace.x) for trace in figure.data if trace.xaxis == "x"}
+    assert drawn["chosen"] == [16]
+    assert sorted({layer for layers in drawn.values() for layer in layers}) == [0, 4, 8, 12, 16, 20]
+    assert drawn["not eligible"] == [0, 4]
+    assert {shape.y0 for shape in figure.layout.shapes} == {3.0, -3.0, 0.1}
+    with pytest.raises(MechdriftError, match="No direction was tried"):
+        causes.selection(pd.DataFrame({"layer": []}))
+
+
+def test_steering_is_drawn_beside_its_controls(run: Run):
+    figure = causes.steering(run.table("steering"))
+    curves = {trace.name: (list(trace.x), list(trace.y)) for trace in figure.data if trace.xaxis == "x2"}
+    assert curves["direction"] == ([0.5, 1.0, 2.0], [0.5, 2.0, 5.0])
+    assert curves["random"][1] == pytest.approx([-0.85, -0.7, -0.4])
+    assert {"wrong layer", "permuted"} < set(curves)
+    ablated = [trace for trace in figure.data if trace.xaxis == "x"]
+    assert [list(trace.y)[0] for trace in ablated][:2] == [3.0, 0.0]
+    said = narrative.directions({}, None, None, run.table("steering"))["steering"]
+    assert "Taking it out of the instruct model moves the readout on triggers by −3" in said
+    assert "at strength 2 moves the readout on triggers by +6" in said
+    assert "beyond random vectors +5.40" in said
+    assert "8 triggers in 4 families" in said
+    with pytest.raises(MechdriftError, match="Nothing was steered"):
+        causes.steering(pd.DataFrame({"layer": []}))
+
+
 def test_the_thinking_is_drawn_for_both_models_and_classes_and_greyed(run: Run):
     figure = inside.along_thinking(run.table("thinking"))
     curves = {trace.name: trace for trace in figure.data if trace.xaxis == "x"}
@@ -263,7 +291,7 @@ def test_what_the_directions_come_to_is_said_with_its_numbers(run: Run):
     assert said["drift"].endswith("rest on 24 prompts in 12 families.")
     assert "apart from their twins falls in safety." in said["thinking"]
     assert "24 prompts without finished thinking" in said["thinking"]
-    assert narrative.directions({}, None, None) == {"drift": "", "thinking": ""}
+    assert narrative.directions({}, None, None) == {"drift": "", "thinking": "", "steering": ""}
 
 
 def test_a_run_of_an_earlier_version_says_what_it_lacks(run: Run, tmp_path: Path):
@@ -370,7 +398,8 @@ def test_what_models_say_is_never_markup(page: Path):
 
 def test_a_missing_table_leaves_one_sentence(tmp_path: Path):
     sections = {
-        "scores": "scores", "drift": "directions", "cones": "directions", "dimensions": "directions", "thinking": "thinking",
+        "scores": "scores", "drift": "directions", "cones": "directions", "dimensions": "directions", "thinking": "thinking", "selection": "steering",
+        "steering": "steering",
         "patch": "patching", "kl": "divergence", "weights": "weights", "completions": "answers", "tasks": "tasks",
     }  # fmt: skip
     text = write_report(build_run(tmp_path / "run", pairs=2, without=tuple(sections))).read_text()
@@ -457,7 +486,7 @@ def test_in_a_browser_everything_is_drawn_and_the_filter_works(browser, page: Pa
     tab.goto(page.as_uri())
     tab.wait_for_function("document.documentElement.dataset.plots === 'drawn'")
 
-    assert tab.locator(".plot .main-svg").count() >= tab.locator(".plot").count() == 12 + len(DIMENSIONS)
+    assert tab.locator(".plot .main-svg").count() >= tab.locator(".plot").count() == 14 + len(DIMENSIONS)
     assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
     tab.click("#tab-patch_ethics")

@@ -96,7 +96,7 @@ def _cell_text(cell: Mapping[str, Any], moved: Moved) -> str:
     lines = [
         f"<b>layer {cell['layer']}, {html.escape(cell['role'])}</b>",
         html.escape(role_name(cell["role"])),
-        f"effect {effect} ({low} to {high})",
+        f"effect {effect} ({low} to {high}, 95% band over all cells)",
         f"gap recovered: {recovery}",
         f"family-wise {p_value(cell['p_adjusted'])}; {cell['n']} prompts, {cell['families']} families",
         moved.get((cell["layer"], cell["role"]), ""),
