@@ -1,5 +1,7 @@
 """The report: its sentences against rows with a known answer, its figures against their tables, its page in a browser."""
 
+import base64
+import gzip
 import json
 import re
 from html.parser import HTMLParser
@@ -459,6 +461,19 @@ def test_single_figures_share_plotly_or_carry_it(run: Run, page: Path, tmp_path:
     written = write_figures(load_run(run.folder), tmp_path)
     assert {path.name for path in written} == {path.name for path in small.parent.glob("*.html")}
     assert "plotly.js v" in (tmp_path / "scores.html").read_text()
+
+
+def test_the_directions_of_several_runs_are_drawn_on_one_page(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "experiments" / "directions")
+    draw = __import__("draw")
+    monkeypatch.setattr(draw, "CHROMIUM", tmp_path / "none")
+    page = draw.write([run, run], tmp_path)
+    text = page.read_text()
+    assert all(text.count(f'id="{name}-synthetic-sft"') == 2 for name in draw.FIGURES)
+    assert page.stat().st_size < 4_000_000
+    packed = json.loads(gzip.decompress(base64.b64decode(Elements(text).scripts[0])))
+    assert set(packed["figures"]) == {f"{name}-synthetic-sft" for name in draw.FIGURES}
+    assert "plotly.js v" in packed["plotly"]
 
 
 # In a browser

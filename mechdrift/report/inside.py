@@ -18,6 +18,7 @@ from mechdrift.report.theme import DIVERGING, FAINT, INK, QUIET, REASONING, RULE
 from mechdrift.report.words import SIDE_NAMES, dimension_name, interval, number, order_dimensions, order_roles, readout_role, role_name
 
 GREY = "#D5D9DE"
+MOST_LAYERS = 15  # in a menu: of deeper models only every second or third
 VAGUE = 90  # degrees: an interval wider than this says nothing
 ANGLES = [[0.0, "#FFFFFF"], [0.5, "#EDB488"], [1.0, "#9C4A12"]]  # no grey in it: that is for what is not above noise
 OLD = "This run has no {0}: it was made by an earlier version, or there was nothing to compare. Run the audit again for them."
@@ -39,20 +40,15 @@ def drift_map(drift: pd.DataFrame) -> go.Figure:
         tables = {name: _table(part, name, roles) for name in ("shown", "known")}
         texts = {(row["layer"], row["role"]): _angle_text(row) for row in part.to_dict("records")}
         layers = list(tables["shown"].index)
-        hover = {
-            "x": list(range(len(roles))), "y": layers, "xgap": 1, "hovertemplate": "%{hovertext}<extra></extra>",
-            "hovertext": [[texts.get((layer, role), "") for role in roles] for layer in layers],
-        }  # fmt: skip
+        at = {"x": list(range(len(roles))), "y": layers, "xgap": 1}
         grey = np.where(tables["known"].to_numpy(dtype=float) > 0, np.nan, 1.0)
-        figure.add_heatmap(z=grey, colorscale=[[0, GREY], [1, GREY]], showscale=False, **hover, **cell(place))
-        figure.add_heatmap(z=tables["shown"].to_numpy(dtype=float), coloraxis="coloraxis", **hover, **cell(place))
-        figure.update_xaxes(
-            tickvals=hover["x"],
-            ticktext=[role.replace("template_tail", "tail") for role in roles],
-            tickangle=-40,
-            showgrid=False,
-            **cell(place),
-        )
+        figure.add_heatmap(z=grey, colorscale=[[0, GREY], [1, GREY]], showscale=False, hoverinfo="skip", **at, **cell(place))
+        figure.add_heatmap(
+            z=tables["shown"].to_numpy(dtype=float), coloraxis="coloraxis", hovertemplate="%{hovertext}<extra></extra>",
+            hovertext=[[texts.get((layer, role), "") for role in roles] for layer in layers], **at, **cell(place),
+        )  # fmt: skip
+        labels = [role.replace("template_tail", "tail") for role in roles]
+        figure.update_xaxes(tickvals=at["x"], ticktext=labels, tickangle=-40, showgrid=False, **cell(place))
     largest = drift.shown.max()
     bar = {"title": {"text": "angle", "font": {"size": 12}}, "ticksuffix": "°", "thickness": 12, "outlinewidth": 0}
     colours = {"colorscale": ANGLES, "cmin": 0, "cmax": 90.0 if pd.isna(largest) else max(10.0, float(largest)), "colorbar": bar}
@@ -166,7 +162,9 @@ def dimensions_matrix(dimensions: pd.DataFrame, drift: pd.DataFrame) -> go.Figur
     labels = [dimension_name(name) for name in names]
     titles = ["instruct model", "reasoning model", "instruct (rows) to reasoning (columns)"]
     figure = grid(1, 3, titles, height=480, shared_yaxes=True, horizontal_spacing=0.03)
-    layers, chosen = sorted(set(table.layer)), default_layer(at_role)
+    chosen = default_layer(at_role)
+    every = sorted(set(table.layer))
+    layers = sorted({*every[:: -(-len(every) // MOST_LAYERS)], chosen})
     for layer in layers:
         panels = _panels(table[table.layer == layer], at_role[at_role.layer == layer], names)
         for column, (values, texts) in enumerate(panels, 1):
