@@ -167,8 +167,8 @@ class Stages:
             drift = compare_directions(found, seed=self.config.seed).frame
             tables["drift"].append(drift)
             tables["cones"].append(direction_cones(found, seed=self.config.seed))
-            answers = self.completions(name, "reasoning")
-            tables["thinking"].append(thinking_table(self.pair, probes, answers, found, drift, seed=self.config.seed))
+            some, answers = probes.sample(self.size.thinking, self.config.seed), self.completions(name, "reasoning")
+            tables["thinking"].append(thinking_table(self.pair, some, answers, found, drift, seed=self.config.seed))
             at_readout.append(at_roles(found, READOUT_ROLE))
             if name == STEERED and self.size.steered:
                 selection, steering = self.steer(found)

@@ -52,7 +52,7 @@ audit_module = sys.modules["mechdrift.audit"]  # the package's attribute of this
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """A preset that takes a second, and few prompts in a batch, so that there are several."""
-    size = Size(pairs=4, variants=2, tasks=3, patched=2, kl=2, steered=2, layer_step=3, budget=Budget(think=6, answer=6))
+    size = Size(pairs=4, variants=2, tasks=3, patched=2, kl=2, thinking=4, steered=2, layer_step=3, budget=Budget(think=6, answer=6))
     monkeypatch.setitem(PRESETS, "quick", size)
     monkeypatch.setattr(generation, "PROMPTS_PER_BATCH", 4)
 
@@ -67,7 +67,9 @@ def finished(tiny_pair, tmp_path_factory) -> Run:
     """A finished audit; tests that change it copy it first."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setitem(
-            PRESETS, "quick", Size(pairs=4, variants=2, tasks=3, patched=2, kl=2, steered=2, layer_step=3, budget=Budget(think=6, answer=6))
+            PRESETS,
+            "quick",
+            Size(pairs=4, variants=2, tasks=3, patched=2, kl=2, thinking=4, steered=2, layer_step=3, budget=Budget(think=6, answer=6)),
         )
         return audit(config(tiny_pair, tmp_path_factory.mktemp("runs") / "tiny"))
 
