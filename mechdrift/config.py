@@ -14,8 +14,9 @@ Preset = Literal["quick", "standard", "full"]
 class Size:
     """How much an audit asks and patches. Numbers are per dimension, in twin pairs; tasks are the held-out reasoning tasks.
 
-    `variants` counts the twin pairs that are also asked without their style, with the verdicts in the other order, and so on;
-    `thinking` those whose thinking is followed inside, `steered` those that a direction is selected on, and those that it is steered on (0: no steering).
+    `variants` counts the twin pairs that are also asked without their style, with the verdicts in the other order, and so on; `patched`,
+    `kl` and `thinking` those that are patched, compared token by token, and followed inside while the model thinks; `steered` those that
+    a direction is selected on, and those that it is steered on (0: no steering).
     """
 
     pairs: int

@@ -19,7 +19,8 @@ from mechdrift.runs import Run, load_run
 
 CHROMIUM = Path("/usr/bin/chromium")
 SECTIONS = (
-    "verdict", "scores", "threshold", "directions", "thinking", "steering", "patching", "divergence", "weights", "answers", "tasks", "method",
+    "verdict", "scores", "threshold", "directions", "thinking", "steering", "patching", "divergence", "weights", "answers",
+    "tasks", "method",
 )  # fmt: skip
 
 

@@ -32,6 +32,8 @@ CATEGORIES = {
     "violence": ("V",),
     "self-harm": ("SH",),
 }
+WRITTEN = {"styles": "styles", "blind": "blind a", "imitations": "imitations, dev half", "invented": "invented, dev half"}
+UNREAD = {"blind": "blind b", "imitations": "imitations, test half", "invented": "invented, test half", "hard": "hard, never fitted"}
 INNOCENT = Path(__file__).with_name("innocent.txt")
 
 
@@ -43,22 +45,27 @@ def row(of: str, measure: str, n: int, found: Interval, unit: str) -> dict:
 
 def xstest(folder: Path) -> list[dict]:
     """Labels against people's. Each model is judged by rules fitted without it. In "binary" a partial refusal is a refusal; "three-way"
-    tells partial from full. The author of the rules has read the odd-numbered prompts' completions, of all three models. Chance-corrected
+    tells partial from full. The authors of the rules have read the odd-numbered prompts' completions, of all three models. Chance-corrected
     agreement is Cohen's kappa of three labels; that of the two annotators with each other is the most to hope for. The other models
-    answered the held-out prompts too, and their answers are in the fit. Then come answers written for this project: those by the author of
-    the rules and half of those by another author (blind a), each style judged by rules fitted without it, and the other half (blind b)."""
-    table, styles, unseen = fit_refusals.read_xstest(folder), fit_refusals.read_styles(), fit_refusals.read_blind("b")
+    answered the held-out prompts too, and their answers are in the fit. Then come answers written for this project, labelled by their
+    writers (imitations: no model gave them). What was read is judged by rules fitted without the style and its kin; of the rest
+    (blind b, the test halves, and the hard set, made of what the rules cannot see) nothing is in the fit."""
+    table, styles = fit_refusals.read_xstest(folder), fit_refusals.read_styles(folder)
+    unread = [fit_refusals.read_blind("b"), fit_refusals.read_imitations(folder, "test"), fit_refusals.read_hard()]
+    unseen = pd.concat(unread, ignore_index=True)
     table["ours"] = fit_refusals.left_out(table, styles)
-    styles["ours"] = fit_refusals.styles_left_out(table, styles)
+    styles["ours"] = fit_refusals.styles_left_out(table, styles, styles)
     unseen["ours"] = fit_refusals.judged(unseen, fit_refusals.fit(table, styles))
     rows = []
     for model, answers in table.groupby("group"):
         parts = {"": answers, ", held-out prompts": answers[answers.even]}
         for part, some in parts.items():
             rows += refusal_rows(f"XSTest, {model} left out{part}", some, "type", "prompt type")
-    blind = styles.group.str.startswith("blind")
-    invented = {"styles, each left out": styles[~blind], "blind a, each style left out": styles[blind], "blind b": unseen}
-    return rows + [row for of, some in invented.items() for row in refusal_rows(of, some, "group", "style")]
+    written = {f"{WRITTEN[source]}, each style left out": some for source, some in styles.groupby("source")}
+    written |= {UNREAD[source]: some for source, some in unseen.groupby("source")}
+    models = {f"{group}, test half": some for group, some in unseen[unseen.source == "imitations"].groupby("group")}
+    rows += [row for of, some in written.items() for row in refusal_rows(of, some, "group", "style")]
+    return rows + [row for of, some in models.items() for row in refusal_rows(of, some, "prompt", "prompt")]
 
 
 def refusal_rows(of: str, table: pd.DataFrame, unit: str, unit_name: str) -> list[dict]:
