@@ -108,7 +108,7 @@ def bench_capture(pair: Pair, probes: ProbeSet, rounds: int) -> list[Measurement
         ("one site: time / that of the language model", "one site", "language model"),
     )
     return [
-        _summarise(f"capture: {what}", seconds[ours] / seconds[plain], "<= 1.10", f"{len(rendered)} prompts")
+        summarise(f"capture: {what}", seconds[ours] / seconds[plain], "<= 1.10", f"{len(rendered)} prompts")
         for what, ours, plain in compared
     ]
 
@@ -128,7 +128,7 @@ def bench_generation(pair: Pair, probes: ProbeSet, rounds: int) -> Measurement:
     seconds = take_turns({"ours": ours, "plain": plain}, rounds)
     same = sum(a == b for a, b in zip(written["ours"], written["plain"], strict=True))
     n = f"{len(questions)} prompts, {ANSWER_TOKENS} tokens; {same} of {len(questions)} answers are the same"
-    return _summarise("generation: throughput / that of model.generate", seconds["plain"] / seconds["ours"], ">= 0.90", n)
+    return summarise("generation: throughput / that of model.generate", seconds["plain"] / seconds["ours"], ">= 0.90", n)
 
 
 def _plain_answers(loaded: LanguageModel, prompts: list[str]) -> list[str]:
@@ -187,7 +187,7 @@ def bench_patching(pair: Pair, probes: ProbeSet, rounds: int) -> list[Measuremen
     difference = max(float(np.abs(readouts - replayed).max()) for readouts in found.values())
     return [
         *(
-            _summarise(f"patching: speed-up over {name}", seconds[name] / swept / (seconds["replay"] / cells), ">= 10", f"{cells} cells")
+            summarise(f"patching: speed-up over {name}", seconds[name] / swept / (seconds["replay"] / cells), ">= 10", f"{cells} cells")
             for name in ("one full pass per cell", "TransformerLens")
         ),
         Measurement(
@@ -210,6 +210,6 @@ def take_turns(sides: Mapping[str, Callable[[], object]], rounds: int) -> dict[s
     return {name: np.array(values) for name, values in seconds.items()}
 
 
-def _summarise(what: str, ratios: np.ndarray, target: str, n: str) -> Measurement:
+def summarise(what: str, ratios: np.ndarray, target: str, n: str) -> Measurement:
     middle, n = float(np.median(ratios)), f"{len(ratios)} rounds of {n}"
     return Measurement(what=what, value=middle, low=ratios.min(), high=ratios.max(), target=target, n=n)

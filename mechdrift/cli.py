@@ -164,15 +164,21 @@ def _print_scores(table: "pd.DataFrame") -> None:
         )
 
 
-@app.command(help_epilogue="Example:\n\n    mechdrift bench")
-def bench(*, debug: Debug = False) -> None:
+@app.command(help_epilogue="Examples:\n\n    mechdrift bench\n\n    mechdrift bench --grid")
+def bench(*, grid: Annotated[bool, Parameter(negative="")] = False, debug: Debug = False) -> None:
     """Measure this machine: capture and generation against plain Hugging Face, the patch engine against one pass per cell.
 
     Prints ratios taken in one run, which can be compared between machines; seconds cannot.
+
+    Parameters
+    ----------
+    grid
+        Time patch grids of every kind against TransformerLens, and how their cost grows with layers, positions and prompts.
     """
     from mechdrift.bench import print_bench
+    from mechdrift.bench_grids import print_grids
 
-    print_bench()
+    print_grids() if grid else print_bench()
 
 
 def main() -> None:

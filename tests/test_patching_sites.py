@@ -8,7 +8,7 @@ from test_capture import load, make_probes, pair_of, render_all
 from test_patching import LAYERS, blocks_of, models_that_differ_in
 from torch.testing import assert_close
 
-from mechdrift.capture import pad, standard_sites
+from mechdrift.capture import pad, role_span, standard_sites
 from mechdrift.hooks import record
 from mechdrift.patching import checks, passes, patch
 from mechdrift.patching.cells import Cells, Group
@@ -131,6 +131,19 @@ def test_the_parts_along_and_across_a_direction_are_linear_pieces_of_the_patch()
     np.testing.assert_allclose(patch(pair, **common, across=direction).effect, 0, atol=1e-4)
     np.testing.assert_allclose(patch(pair, **common, along=other.expand(LAYERS, 32)).effect, 0, atol=1e-4)
     np.testing.assert_allclose(patch(pair, **common, across=other).effect, whole, atol=1e-4)
+
+
+def test_every_position_has_a_column_named_by_its_role(tiny_pair):
+    probes = make_probes(1)
+    (prompt, _), grid = render_all(probes), patch(tiny_pair, probes, roles="every_position", layers=(1, 3))
+    assert len(grid.roles) == len(prompt.ids)
+    spans = [role_span(prompt, role) for role in grid.roles]
+    assert spans == [(i, i + 1) for i in range(len(prompt.ids))]
+    some = ("user[1]", "template_tail[-2]", "think_close[-1]")
+    places = [role_span(prompt, role)[0] for role in some]
+    np.testing.assert_allclose(grid.effect[:, :, places], patch(tiny_pair, probes, roles=some, layers=(1, 3)).effect, atol=1e-5)
+    with pytest.raises(MechdriftError, match="needs prompts of equal length"):
+        patch(tiny_pair, make_probes(2), roles="every_position")
 
 
 # What stands before a grid.

@@ -29,9 +29,10 @@ from mechdrift.patching.passes import Sweep, prompt_batches, run_donor
 from mechdrift.probes import Renderer, render_items
 from mechdrift.progress import progress
 from mechdrift.readouts import Readout, make_readout
-from mechdrift.records import MechdriftError, PatchGrid, ProbeSet, Side, ThinkMode
+from mechdrift.records import MechdriftError, PatchGrid, ProbeSet, Rendered, Side, ThinkMode
 
 DEFAULT_ROLES = ("user", "template_tail", "think_open", "think_close")
+EVERY_POSITION = "every_position"
 ENGINES = ("auto", "replay", "forward")
 
 
@@ -42,7 +43,7 @@ def patch(
     donor: Side = "instruct",
     recipient: Side = "reasoning",
     site: str = "resid_pre",
-    roles: Sequence[str] = DEFAULT_ROLES,
+    roles: Sequence[str] | str = DEFAULT_ROLES,
     layers: Sequence[int] | None = None,
     heads: Sequence[int] | str | None = None,
     windows: str = "each",
@@ -54,8 +55,9 @@ def patch(
 ) -> PatchGrid:
     """Effect of every (layer, role) cell on the recipient's readout, `[prompt, layer, role]` in log-odds.
 
-    `probes` may hold trigger and neutral items. `site` is `resid_pre`, `resid_mid`, `resid_post`, `attn_out`, `mlp_out`, `z`, or a
-    component's hook. `heads` (numbers, or "all", at site `z`) patches heads one by one: the role axis then holds
+    `probes` may hold trigger and neutral items. `roles` are columns as in `capture`, or "every_position" for prompts whose roles are
+    equally long: `system[0]`, `system[1]`, … to the last token. `site` is `resid_pre`, `resid_mid`, `resid_post`, `attn_out`,
+    `mlp_out`, `z`, or a component's hook. `heads` (numbers, or "all", at site `z`) patches heads one by one: the role axis then holds
     `think_close[-1].h0`, `think_close[-1].h1`, … for each role. `windows`: `each` layer by itself, or all layers `up_to` it, or all
     `from` it on. `along` a direction (`[d_model]`, or one per layer of the model) only that part of the difference is put in;
     `across` it, only the rest. `engine`: `replay` (exact and fast), `forward` (one full pass per cell), or `auto`: replay, unless
@@ -65,7 +67,7 @@ def patch(
     renderer = Renderer(pair.tokenizer("reasoning"))
     readout = readout or make_readout(renderer, probes)
     rendered = render_items(renderer, probes.items, think)
-    columns = role_columns(rendered, roles)
+    columns = _every_position(rendered) if roles == EVERY_POSITION else role_columns(rendered, roles)
     check_tokens(pair, rendered)
     batches = list(prompt_batches(rendered, pair.tokenizer("reasoning").pad_token_id or 0))
     cells = _cells(pair.open(donor), site, layers, heads, windows, along, across)
@@ -91,6 +93,19 @@ def patch(
         items=probes.items, effect=effect.transpose(0, 2, 1, 3).reshape(len(probes), len(cells.layers), -1), recipient_readout=before,
         donor_readout=after, identity_error=error, engine=engine, windows=windows,
     )  # fmt: skip
+
+
+def _every_position(rendered: Sequence[Rendered]) -> tuple[str, ...]:
+    """One column per token, named by role; the roles must be equally long in all prompts."""
+    first = rendered[0]
+    for prompt in rendered:
+        if prompt.roles != first.roles:
+            raise MechdriftError(
+                f"{first.item_id} and {prompt.item_id} differ in length ({len(first.ids)} and {len(prompt.ids)} tokens, by role): "
+                f"roles={EVERY_POSITION!r} needs prompts of equal length."
+            )
+    spans = sorted(first.roles.items(), key=lambda role: role[1])
+    return tuple(f"{role}[{position}]" for role, (start, stop) in spans for position in range(stop - start))
 
 
 def _cells(
