@@ -265,7 +265,7 @@ def test_steering_is_drawn_beside_its_controls(run: Run):
     assert curves["random"][1] == pytest.approx([-0.85, -0.7, -0.4])
     assert {"wrong layer", "permuted"} < set(curves)
     ablated = [trace for trace in figure.data if trace.xaxis == "x"]
-    assert [list(trace.y)[0] for trace in ablated][:2] == [3.0, 0.0]
+    assert [trace.y[0] for trace in ablated][:2] == [3.0, 0.0]
     said = narrative.directions({}, None, None, run.table("steering"))["steering"]
     assert "Taking it out of the instruct model moves the readout on triggers by −3" in said
     assert "at strength 2 moves the readout on triggers by +6" in said
