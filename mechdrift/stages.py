@@ -33,7 +33,8 @@ OWN_MODE: dict[Side, ThinkMode] = {"instruct": "none", "reasoning": "own"}  # ho
 ASKED = ("completions", "variants", "everyday", "sentences", "tasks")  # the tables that asking both models fills
 INSIDE = ("drift", "cones", "thinking", "dimensions", "selection", "steering")  # the tables that comparing directions fills
 STEERED = "safety"  # the dimension whose direction is tried for what it does
-CANDIDATES = 10  # of them, the most promising by a first-order estimate
+CANDIDATES = 12  # of them, the most promising by a first-order estimate
+HARMLESS = 12  # everyday requests, on which the price of taking a direction out is measured
 STRENGTHS = (0.5, 1.0, 2.0)
 LEAST_FAMILIES = 4  # with answers, to compare directions there: two in each half of a split
 Stage = tuple[str, tuple[str, ...], Callable[[], dict[str, Any]]]
@@ -186,13 +187,16 @@ class Stages:
 
     def steer(self, found: Directions) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Which of the instruct model's directions does something, and what adding it does to the reasoning model."""
-        readout, asked = self.readout(found.dimension), {"pairs": self.size.steered, "seed": self.config.seed}
-        chosen = select_direction(self.pair, found, screen=CANDIDATES, readout=readout, **asked)
+        asked = {
+            "pairs": self.size.steered, "readout": self.readout(found.dimension), "seed": self.config.seed,
+            "harmless": subset(plain_set(load_plain()), HARMLESS, self.config.seed),
+        }  # fmt: skip
+        chosen = select_direction(self.pair, found, screen=CANDIDATES, **asked)
         limits = {name: getattr(chosen, name) for name in ("baseline_trigger", "baseline_neutral", "kl_at_most", "n_trigger", "n_neutral")}
         selection = chosen.frame.assign(dimension=found.dimension, reason=chosen.reason, **limits)
         if chosen.closest is None:
             return selection, pd.DataFrame({"layer": []})
-        curves = steer_back(self.pair, found, chosen, strengths=STRENGTHS, readout=readout, **asked)
+        curves = steer_back(self.pair, found, chosen, strengths=STRENGTHS, **asked)
         return selection, curves.frame.assign(dimension=found.dimension, eligible=chosen.layer is not None)
 
     def record(self, name: str) -> tuple[Activations, dict[Side, Tensor]]:

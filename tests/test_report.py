@@ -402,7 +402,8 @@ def test_what_models_say_is_never_markup(page: Path):
 def test_a_missing_table_leaves_one_sentence(tmp_path: Path):
     sections = {
         "scores": "scores", "drift": "directions", "cones": "directions", "dimensions": "directions", "thinking": "thinking",
-        "selection": "steering", "steering": "steering", "patch": "patching", "kl": "divergence", "weights": "weights", "completions": "answers", "tasks": "tasks",
+        "selection": "steering", "steering": "steering", "patch": "patching", "kl": "divergence",
+        "weights": "weights", "completions": "answers", "tasks": "tasks",
     }  # fmt: skip
     text = write_report(build_run(tmp_path / "run", pairs=2, without=tuple(sections))).read_text()
     for table, section in sections.items():

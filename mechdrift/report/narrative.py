@@ -304,7 +304,9 @@ def _steering_sentence(steering: pd.DataFrame) -> str:
             f"{words.format(row.strength)} moves the readout on triggers by {number(row.estimate, signed=True)} ({_ends(row)}{beyond})"
         )
     n = steering[steering.measure == "trigger"]
-    return f"{', '.join(said)}. On {int(n.n.max())} triggers in {int(n.families.max())} families, 95% intervals." if said else ""
+    chosen = "" if steering.eligible.all() else " No candidate met all limits: this is the one of least bypass among those that induce."
+    size = f"On {int(n.n.max())} triggers in {int(n.families.max())} families, 95% intervals."
+    return f"{', '.join(said)}. {size}{chosen}" if said else ""
 
 
 def _ends(row: pd.Series) -> str:
