@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from conftest import make_model
 from torch import nn
+from torch.testing import assert_close
 
-from mechdrift.hooks import HookPoint, edit, record, record_calls
+from mechdrift.hooks import HookPoint, edit, record, record_calls, replace_attention
 
 
 class Double(nn.Module):
@@ -122,3 +124,29 @@ def test_hooks_are_removed_when_a_later_one_cannot_be_made():
     with pytest.raises(RuntimeError, match="no hooks"), record({i: HookPoint(m, "output") for i, m in enumerate((module, Unhookable()))}):
         pass
     assert hooks_of(module) == 0
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@torch.no_grad()
+def test_attention_is_replaced_inside_the_block_only_also_when_it_raises(attention):
+    """Twice the attention's result is what twice the output projection gives."""
+    model, doubled = (make_model(attn_implementation=attention) for _ in range(2))
+    ids = torch.arange(40, 60)[None]
+    for block in doubled.model.layers:
+        block.self_attn.o_proj.weight.mul_(2)
+    before, seen = model(ids).logits, []
+
+    def twice(own, module, query, key, value, mask, **kwargs):
+        seen.append((module.layer_idx, query.shape[1], key.shape[1]))
+        out, weights = own(module, query, key, value, mask, **kwargs)
+        return 2 * out, weights
+
+    def failing(*_, **__):
+        raise ValueError("stop")
+
+    with replace_attention(model, twice):
+        assert_close(model(ids).logits, doubled(ids).logits)
+    assert seen[:4] == [(layer, 4, 2) for layer in range(4)]
+    with pytest.raises(ValueError, match="stop"), replace_attention(model, failing):
+        model(ids)
+    assert torch.equal(model(ids).logits, before)

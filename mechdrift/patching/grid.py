@@ -8,8 +8,8 @@ readout at the first answer position is compared with the unpatched one:
 
 instruct → reasoning shows what restores the parent's behaviour, reasoning → instruct what breaks it. Residual patches show what
 *passes through* a cell; that a layer lights up does not say the change *originates* there. The tokens are the same for both models
-(the reasoning model's rendering), so nothing has to be aligned. Steps: record the donor; run the recipient; check that patching
-the recipient with its own activations changes nothing; sweep.
+(the reasoning model's rendering), so nothing has to be aligned. Steps: record the donor (`passes`); run the recipient; check that
+patching it with its own activations changes nothing (`checks`); patch every cell (`replay`, or `forward` where that is not exact).
 
 Cross-model activation patching: Prakash et al. 2024, https://arxiv.org/abs/2402.14811 (there on attention heads).
 """

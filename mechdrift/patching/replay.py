@@ -4,8 +4,9 @@ A patch at layer l and position p changes nothing before p and nothing below l. 
 
 1. runs the recipient once and keeps each block's input and arguments, and each attention's keys, values and mask;
 2. climbs the layers once. At layer l the copies patched there join: each holds the recipient's residual from its first
-   patched position to the end of its prompt, with the donor's put in place. All copies made so far, of all prompts and roles, stand
-   end to end in one long row, so that no position is padded, and every matrix of the block is multiplied once a layer;
+   patched position to the end of its prompt, and while block l runs, the same hooks that would patch a full pass put the donor's values
+   in, at whatever site. All copies made so far, of all prompts and roles, stand end to end in one long row, so that no position is
+   padded, and every matrix of the block is multiplied once a layer;
 3. takes the copies apart in the attention alone. Copies of one prompt that start at one position share the keys and values of all
    positions before it, so their queries are multiplied with that prefix together, and nobody copies it;
 4. hands back the last position of every copy, before it is unembedded.
