@@ -134,7 +134,7 @@ def test_attention_is_replaced_inside_the_block_only_also_when_it_raises(attenti
     ids = torch.arange(40, 60)[None]
     for block in doubled.model.layers:
         block.self_attn.o_proj.weight.mul_(2)
-    before, seen = model(ids).logits, []
+    before, expected, seen = model(ids).logits, doubled(ids).logits, []
 
     def twice(own, module, query, key, value, mask, **kwargs):
         seen.append((module.layer_idx, query.shape[1], key.shape[1]))
@@ -145,7 +145,7 @@ def test_attention_is_replaced_inside_the_block_only_also_when_it_raises(attenti
         raise ValueError("stop")
 
     with replace_attention(model, twice):
-        assert_close(model(ids).logits, doubled(ids).logits)
+        assert_close(model(ids).logits, expected)
     assert seen[:4] == [(layer, 4, 2) for layer in range(4)]
     with pytest.raises(ValueError, match="stop"), replace_attention(model, failing):
         model(ids)
