@@ -108,12 +108,14 @@ class Selection:
 
     @property
     def closest(self) -> tuple[int, str] | None:
-        """The chosen layer and role or, where none is eligible, those of the least bypass that induces; None if nothing was run."""
+        """The chosen layer and role. Where none is eligible: of those that induce and, taken out, leave less than half of what sets
+        triggers apart from neutral items, that of the least KL; else that of the least bypass. None if nothing was run."""
         if self.layer is not None and self.role is not None:
             return self.layer, self.role
         run = self.frame[self.frame.bypass.notna()]
-        inducing = run[run.induce >= self.induce_at_least]
-        best = (inducing if len(inducing) else run).sort_values("bypass")
+        halfway = (self.baseline_trigger + self.baseline_neutral) / 2
+        useful = run[(run.induce >= self.induce_at_least) & (run.bypass <= halfway)]
+        best = useful.sort_values("kl") if len(useful) else run.sort_values("bypass")
         return (int(best.layer.iloc[0]), str(best.role.iloc[0])) if len(best) else None
 
     @property

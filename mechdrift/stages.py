@@ -17,7 +17,7 @@ from mechdrift.capture import collect
 from mechdrift.config import Audit, Size
 from mechdrift.directions import at_roles, direction_cones, find_directions
 from mechdrift.drift import compare_dimensions, compare_directions
-from mechdrift.pairs import LanguageModel, Pair, audit_pair, default_dtype_for_generation
+from mechdrift.pairs import LanguageModel, Pair, audit_pair, default_dtype_for_generation, give_back_memory
 from mechdrift.patching import patch
 from mechdrift.probes import Renderer, load_plain, load_probes, load_sentences
 from mechdrift.probes.benchmarks import subset
@@ -177,6 +177,7 @@ class Stages:
                 tables["steering"].append(steering)
             directions |= {f"{name}.{side}": found.of(side) for side in SIDES}
             states |= {f"{name}.{side}": kept[side] for side in SIDES}
+            give_back_memory()
         several = len(at_readout) > 1
         tables["dimensions"].append(compare_dimensions(at_readout, seed=self.config.seed) if several else pd.DataFrame({"first": []}))
         for name, parts in tables.items():

@@ -39,9 +39,9 @@ from mechdrift.patching.replay import run_model, sweep_layers
 from mechdrift.progress import progress
 from mechdrift.records import Rendered
 
-TOKENS_AT_ONCE = 4096  # rows times tokens of one pass
+TOKENS_AT_ONCE = 1024  # rows times tokens of one pass
 PROMPTS_AT_ONCE = 8
-TOKENS_WITH_GRADIENTS = 1024  # of one pass whose intermediate values are kept
+TOKENS_WITH_GRADIENTS = 128  # of one pass whose intermediate values are kept: 1.4 MB a token in a model of 135 million parameters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

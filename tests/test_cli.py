@@ -96,7 +96,8 @@ def test_lists_name_what_there_is(mechdrift):
     assert re.match(r"smollm2-sft +SFT +SmolLM2", mechdrift("pairs")[1])
     own, benchmarks = (part.splitlines() for part in mechdrift("probes")[1].split("\n\n"))
     assert own[0].split() == ["set", "items", "families", "licence", "source"]
-    assert [line.split()[0] for line in own[1:]] == ["safety", "toxicity", "bias", "ethics", "privacy", "robustness"]
+    six = ["safety", "toxicity", "bias", "ethics", "privacy", "robustness"]
+    assert [line.split()[0] for line in own[1:]] == [*six, "plain", "sentences"]
     assert all(int(items) >= 96 and int(families) >= 16 for _, items, families, *_ in map(str.split, own[1:]))
     assert benchmarks[0].split() == ["benchmark", "dimension", "items", "licence", "revision", "source"]
     assert {"xstest", "bbq", "gsm8k", "toxigen"} < {line.split()[0] for line in benchmarks[1:]}

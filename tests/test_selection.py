@@ -159,8 +159,10 @@ def test_where_nothing_is_eligible_the_record_says_so(tiny_pair):
     assert not found.frame.eligible.any()
     assert found.runners_up.empty
     run = found.frame[found.frame.bypass.notna()]
-    inducing = run[run.induce >= 0] if (run.induce >= 0).any() else run
-    assert found.closest == tuple(inducing.sort_values("bypass")[["layer", "role"]].iloc[0])
+    halfway = (found.baseline_trigger + found.baseline_neutral) / 2
+    useful = run[(run.induce >= found.induce_at_least) & (run.bypass <= halfway)]
+    best = useful.loc[useful.kl.idxmin()] if len(useful) else run.loc[run.bypass.idxmin()]
+    assert found.closest == (best.layer, best.role)
 
 
 def test_models_that_are_the_same_everywhere_have_nothing_to_select(tiny_pair):

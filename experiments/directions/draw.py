@@ -1,12 +1,12 @@
 """Draws what an audit says about the directions, for each embedded pair or for given run folders.
 
-    python experiments/directions/draw.py                          # audits every embedded pair (standard preset, an hour or so each)
+    python experiments/directions/draw.py                          # audits every embedded pair (standard preset, minutes each)
     python experiments/directions/draw.py runs/smollm2-sft …       # only draws
 
 Writes `figures/directions.html`, one page for all pairs that needs no network and no other file. plotly.js alone is 5 MB, so it is in the
 page once, and compressed together with the figures: 2 MB for the first pair and a tenth of that for each other one, in a repository that
-keeps every version. The browser unpacks it (DecompressionStream, in all of them since 2023). Beside it, for readers who do not open it, two
-PNGs a pair (drawn by Chromium; left out where there is none).
+keeps every version. The browser unpacks it (DecompressionStream, in all of them since 2023). Beside it, for readers who do not open it,
+three PNGs a pair (drawn by Chromium; left out where there is none).
 """
 
 import argparse
@@ -35,8 +35,10 @@ FIGURES = {
     "differences": "How much further triggers moved than their neutral twins.",
     "dimensions": "Cosines between the dimensions' directions, in each model and across; the menu chooses the layer.",
     "thinking": "Projection on the instruct model's direction along the thinking: 0 is where neutral prompts lie, 1 where triggers do.",
+    "selection": "Candidate refusal directions: what is left of refusing without each, what it brings about, and at what KL.",
+    "steering": "The selected one taken out of the instruct model and added to the reasoning model, by strength, beside its controls.",
 }
-PICTURES = ("direction_drift", "thinking")
+PICTURES = ("direction_drift", "thinking", "steering")
 STYLE = "body{font-family:system-ui,sans-serif;max-width:1060px;margin:2em auto;color:#1F2328}p{color:#5B636D;max-width:50em}"
 
 
@@ -56,8 +58,8 @@ def sections(run: Run, name: str) -> tuple[str, dict[str, go.Figure]]:
     """One pair's part of the page, and its figures."""
     tables = load_tables(run)
     drawn = draw_all(tables)
-    said = narrative.directions(run.manifest, tables.get("drift"), tables.get("thinking"))
-    parts = [f"<h2>{html.escape(name)}</h2><p>{html.escape(said['drift'])} {html.escape(said['thinking'])}</p>"]
+    said = narrative.directions(run.manifest, tables.get("drift"), tables.get("thinking"), tables.get("steering"))
+    parts = [f"<h2>{html.escape(name)}</h2><p>{html.escape(' '.join(said.values()))}</p>"]
     figures = {}
     for key, caption in FIGURES.items():
         figure = drawn[key].figure

@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mechdrift.capture import role_columns
-from mechdrift.pairs import LanguageModel, Pair
+from mechdrift.pairs import LanguageModel, Pair, give_back_memory
 from mechdrift.patching.cells import Cells
 from mechdrift.patching.checks import check_identity, check_last_block, check_tokens, why_not_replayable
 from mechdrift.patching.passes import Sweep, prompt_batches, run_donor
@@ -87,6 +87,7 @@ def patch(
             before[rows], after[rows] = sweep.read(batch, started.final), theirs.readouts
             effect[rows] = sweep.run(started, theirs.donated)
             advance(len(rows))
+    give_back_memory()
     names = tuple(f"{column}.h{head}" for column in columns for head in cells.heads) if cells.heads else columns
     return PatchGrid(
         dimension=probes.dimension, donor=donor, recipient=recipient, site=site, think=think, layers=cells.layers, roles=names,

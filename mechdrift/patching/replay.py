@@ -30,7 +30,7 @@ from mechdrift.hooks import Attention, HookPoint, edit, record, record_calls, re
 from mechdrift.pairs import LanguageModel
 from mechdrift.patching.cells import Cells, Donated, Group
 
-TOKENS_AT_ONCE = 6144  # bounds the staircase's memory; it is split over groups and layers, which changes no number
+TOKENS_AT_ONCE = 1536  # bounds the staircase's memory; it is split over groups and layers, which changes no number
 LONG_SUFFIX = 32  # from here on a copy's own keys outweigh the shared ones, and the model's own kernel is faster
 SCORES_AT_ONCE = 2**22
 

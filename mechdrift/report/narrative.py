@@ -304,7 +304,8 @@ def _steering_sentence(steering: pd.DataFrame) -> str:
             f"{words.format(row.strength)} moves the readout on triggers by {number(row.estimate, signed=True)} ({_ends(row)}{beyond})"
         )
     n = steering[steering.measure == "trigger"]
-    chosen = "" if steering.eligible.all() else " No candidate met all limits: this is the one of least bypass among those that induce."
+    closest = " No candidate met all limits; this one is of the least KL among those that induce and, taken out, leave less than half."
+    chosen = "" if steering.eligible.all() else closest
     size = f"On {int(n.n.max())} triggers in {int(n.families.max())} families, 95% intervals."
     return f"{', '.join(said)}. {size}{chosen}" if said else ""
 
