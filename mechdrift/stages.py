@@ -194,7 +194,8 @@ class Stages:
         }  # fmt: skip
         chosen = select_direction(self.pair, found, screen=CANDIDATES, **asked)
         limits = {name: getattr(chosen, name) for name in ("baseline_trigger", "baseline_neutral", "kl_at_most", "n_trigger", "n_neutral")}
-        selection = chosen.frame.assign(dimension=found.dimension, reason=chosen.reason, **limits)
+        used = [(row.layer, row.role) == chosen.closest for row in chosen.frame.itertuples()]
+        selection = chosen.frame.assign(dimension=found.dimension, reason=chosen.reason, used=used, **limits)
         if chosen.closest is None:
             return selection, pd.DataFrame({"layer": []})
         curves = steer_back(self.pair, found, chosen, strengths=STRENGTHS, **asked)

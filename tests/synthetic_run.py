@@ -248,7 +248,7 @@ def _selection() -> pd.DataFrame:
         rows.append({
             "layer": layer, "role": "think_close[-1]", "norm": 4.0, "separation": 0.9, "bypass": np.nan if deep else -abs(16 - layer) / 4,
             "induce": np.nan if deep else layer / 4 - 2, "kl": np.nan if deep else 0.05, "eligible": not deep and induces,
-            "chosen": layer == 16, "rank": 1 if layer == 16 else 2, "why": why, "dimension": "safety", "reason": "",
+            "chosen": layer == 16, "used": layer == 16, "rank": 1 if layer == 16 else 2, "why": why, "dimension": "safety", "reason": "",
             "baseline_trigger": 3.0, "baseline_neutral": -3.0, "kl_at_most": 0.1, "n_trigger": 8, "n_neutral": 8,
         })  # fmt: skip
     return pd.DataFrame(rows)

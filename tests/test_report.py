@@ -247,10 +247,10 @@ def test_the_dimensions_matrix_switches_layers_and_greys_noise(run: Run):
     assert "change +0.30 (+0.20 to +0.40)" in instruct.hovertext[0][1]
 
 
-def test_the_chosen_direction_is_ringed_and_what_was_not_run_is_not_drawn(run: Run):
+def test_the_direction_that_is_used_stands_out_and_what_was_not_run_is_not_drawn(run: Run):
     figure = causes.selection(run.table("selection"))
     drawn = {trace.name: list(trace.x) for trace in figure.data if trace.xaxis == "x"}
-    assert drawn["chosen"] == [16]
+    assert drawn["used below"] == [16]
     assert sorted({layer for layers in drawn.values() for layer in layers}) == [0, 4, 8, 12, 16, 20]
     assert drawn["not eligible"] == [0, 4]
     assert {shape.y0 for shape in figure.layout.shapes} == {3.0, -3.0, 0.1}

@@ -23,7 +23,7 @@ UNEDITED = ("none", "other model")
 
 
 def selection(table: pd.DataFrame) -> go.Figure:
-    """Bypass, induce and KL of every candidate that was run, by layer; the chosen one is ringed."""
+    """Bypass, induce and KL of every candidate that was run, by layer; the one that is then steered with stands out."""
     run = table[table.bypass.notna()] if "bypass" in table else table.iloc[:0]
     if run.empty:
         raise MechdriftError("No direction was tried in this run: it asks too few items for that.")
@@ -35,14 +35,14 @@ def selection(table: pd.DataFrame) -> go.Figure:
     _add_candidates(figure, run, "kl", 3)
     figure.add_hline(y=first.kl_at_most, line={"color": FAINT, "dash": "dot", "width": 1.5}, row=1, col=3)
     figure.update_xaxes(title_text="layer").update_yaxes(title_text="readout (log-odds)", col=1)
-    return figure.update_yaxes(title_text="nats", type="log", col=3)
+    return figure.update_yaxes(title_text="nats", type="log", tickvals=[0.01, 0.03, 0.1, 0.3, 1, 3, 10], col=3)
 
 
 def _add_candidates(figure: go.Figure, run: pd.DataFrame, name: str, column: int) -> None:
     groups = (
         ("not eligible", run[~run.eligible.astype(bool)], FAINT, 6),
         ("eligible", run[run.eligible.astype(bool)], INSTRUCT, 8),
-        ("chosen", run[run.chosen.astype(bool)], REASONING, 11),
+        ("used below", run[run.used.astype(bool)], REASONING, 11),
     )
     for label, rows, colour, size in groups:
         texts = [
