@@ -7,7 +7,7 @@ import mechdrift.interrupts  # isort: skip  # noqa: F401 - first, because the im
 
 from mechdrift.audit import Audit, audit
 from mechdrift.behaviour import Budget, generate, judge_refusals, kl_drift, score
-from mechdrift.capture import collect
+from mechdrift.capture import collect, collect_sites, collect_to
 from mechdrift.directions import direction_cones, find_directions
 from mechdrift.drift import compare_dimensions, compare_directions
 from mechdrift.exchange import load_directions, save_directions, to_gguf, to_steering_vectors
@@ -52,6 +52,8 @@ __all__ = [
     "along_thinking",
     "audit",
     "collect",
+    "collect_sites",
+    "collect_to",
     "compare_dimensions",
     "compare_directions",
     "direction_cones",

@@ -32,6 +32,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import overload
 
 import pandas as pd
 import torch
@@ -188,6 +189,7 @@ def standard_sites(loaded: LanguageModel) -> tuple[str, ...]:
     return tuple(found)
 
 
+@overload
 def collect(
     pair: Pair,
     probes: ProbeSet,
@@ -199,8 +201,37 @@ def collect(
     answers: Answers | None = None,
     readout: bool = False,
     store: str | Path | None = None,
-) -> Activations:
-    """Activations of both models on the same tokens, `[prompt, layer, role, d_model]`.
+) -> Activations: ...
+
+
+@overload
+def collect(
+    pair: LanguageModel,
+    probes: ProbeSet,
+    *,
+    site: str = "resid_pre",
+    roles: Sequence[str] = DEFAULT_ROLES,
+    layers: Sequence[int] | None = None,
+    think: ThinkMode = "off",
+    answers: Answers | None = None,
+    readout: bool = False,
+    store: str | Path | None = None,
+) -> SideActivations: ...
+
+
+def collect(
+    pair: Pair | LanguageModel,
+    probes: ProbeSet,
+    *,
+    site: str = "resid_pre",
+    roles: Sequence[str] = DEFAULT_ROLES,
+    layers: Sequence[int] | None = None,
+    think: ThinkMode = "off",
+    answers: Answers | None = None,
+    readout: bool = False,
+    store: str | Path | None = None,
+) -> Activations | SideActivations:
+    """Activations of both models on the same tokens, `[prompt, layer, role, d_model]`; of one model (`pair.open(side)`), its own alone.
 
     With `answers`, each prompt is followed by that completion's answer (and, in the think modes `own` and `donor`, preceded by its
     thinking), so that the roles `answer` and `think` exist. Given one `Completions`, both models read the same tokens throughout.
@@ -212,6 +243,12 @@ def collect(
     a pass of its own. `store` is a folder of blocks: what was recorded there before is read, not computed (see `collect_to`).
     Raises `MechdriftError` for unknown sites, roles and NaN.
     """
+    if isinstance(pair, LanguageModel):
+        if isinstance(answers, Mapping):
+            raise MechdriftError("answers of both sides go with a pair: one model is given one set of completions.")
+        return collect_one(
+            pair, probes, sites=(site,), roles=roles, layers=layers, think=think, answers=answers, readout=readout, store=store
+        )  # fmt: skip
     return collect_sites(
         pair, probes, sites=(site,), roles=roles, layers=layers, think=think, answers=answers, readout=readout, store=store
     )[site]  # fmt: skip

@@ -358,6 +358,9 @@ def test_one_model_is_its_side_of_the_pair(tiny_pair):
     assert torch.equal(one.readout, both["z"].readout["reasoning"])
     assert (one.model, one.items) == (tiny_pair.reasoning.name, tuple(item.id for item in probes))
     assert torch.equal(collect_one(tiny_pair.open("reasoning"), probes, sites="z", layers=(1, 2)).of("z"), one.of("z"))
+    assert torch.equal(collect(tiny_pair.open("reasoning"), probes, site="z", layers=(1, 2)).of("z"), one.of("z"))
+    with pytest.raises(MechdriftError, match="go with a pair"):
+        collect(tiny_pair.open("reasoning"), probes, answers={})
     with pytest.raises(MechdriftError, match="already hold"):
         collect_one(tiny_pair.open("reasoning"), render_all(probes), think="own")
     with pytest.raises(MechdriftError, match="nothing to record"):
