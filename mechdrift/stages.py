@@ -81,6 +81,7 @@ class Stages:
             for name, probes in self.sets.items()
         }
         surface = {side: self.pair.open(side).max_surface_error for side in SIDES}
+        self.pair.close("float32")  # not needed while both answer: half of the memory
         return {"pair": described, "probes": counts, "self_tests": {"surface_error": surface}}
 
     def ask_both(self) -> dict[str, Any]:
