@@ -14,7 +14,7 @@ from mechdrift.exchange import load_directions, save_directions, to_gguf, to_ste
 from mechdrift.hooks import edit
 from mechdrift.interventions import ablate, orthogonalise, role_mask, steer
 from mechdrift.pairs import Pair, fast_float32, load_pair
-from mechdrift.patching import patch
+from mechdrift.patching import attribute, graft, patch
 from mechdrift.probes import load_benchmark, load_probes
 from mechdrift.records import (
     Activations,
@@ -50,6 +50,7 @@ __all__ = [
     "SteerBack",
     "ablate",
     "along_thinking",
+    "attribute",
     "audit",
     "collect",
     "collect_sites",
@@ -61,6 +62,7 @@ __all__ = [
     "fast_float32",
     "find_directions",
     "generate",
+    "graft",
     "judge_refusals",
     "kl_drift",
     "load_benchmark",

@@ -31,7 +31,7 @@ from mechdrift.capture import DEFAULT_ROLES, batches, pad, record_roles, role_co
 from mechdrift.hooks import edit, record
 from mechdrift.pairs import LanguageModel, Pair, default_dtype_for_generation, load_pair
 from mechdrift.patching import patch
-from mechdrift.patching.grid import DEFAULT_ROLES as PATCHED_ROLES
+from mechdrift.patching.grid import patch_columns
 from mechdrift.probes import Renderer, load_probes, render_items
 from mechdrift.readouts import make_readout
 from mechdrift.records import ROUNDING, ProbeSet
@@ -152,7 +152,7 @@ def bench_patching(pair: Pair, probes: ProbeSet, rounds: int) -> list[Measuremen
     (item,), (rendered,) = one.items, render_items(renderer, one.items, "off")
     donor, recipient = pair.open("instruct"), pair.open("reasoning")
     tokens = torch.tensor([rendered.ids], device=recipient.device)
-    layers, columns = range(0, recipient.n_layers, LAYER_STEP), role_columns([rendered], PATCHED_ROLES)
+    layers, columns = range(0, recipient.n_layers, LAYER_STEP), patch_columns([rendered], None)
     with torch.inference_mode(), record({layer: donor.structure.hook_point("resid_pre", layer) for layer in layers}) as given:
         donor.model.base_model(tokens, use_cache=False)
     bridge = TransformerBridge.boot_transformers(

@@ -17,6 +17,7 @@ Role columns, each a position or the mean over a span, taken in float32 whatever
     answer[0], think_close[-1]  a single position, counted from the role's own start or end
     user, think, answer         the mean over the role's tokens
     think[q1] … think[q4]       the mean over a quarter of them (of any role); `think[quarters]` expands to all four
+    all                         the mean over the whole prompt
 
 Of n tokens, quarter k holds those from floor((k - 1) n / 4) up to, not including, floor(k n / 4). Fewer than four tokens are
 shared: a quarter that would be empty takes the token it begins at (of two tokens: first, first, second, second).
@@ -117,7 +118,9 @@ def role_columns(rendered: Sequence[Rendered], roles: Sequence[str]) -> tuple[st
 
 
 def role_span(prompt: Rendered, column: str) -> tuple[int, int]:
-    """The half-open token span that a role column names in one prompt."""
+    """The half-open token span that a role column names in one prompt; `all` is the whole of it."""
+    if column == "all":
+        return 0, len(prompt.ids)
     match = re.fullmatch(r"(\w+)(?:\[(-?\d+|q[1-4])\])?", column)
     if match is None or match[1] not in Role.__args__:
         raise MechdriftError(f"unknown role {column!r}: use one of {', '.join(Role.__args__)}, or one with an index such as 'answer[0]'.")

@@ -225,13 +225,31 @@ class DirectionDrift:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """How far a first-order grid can be trusted: its largest cells, and as many others drawn at random, patched exactly.
+
+    `frame`: `layer, role, estimate, exact, top`. `rank_correlation`: Spearman's, of |estimate| and |exact|, over all of these cells.
+    `missed`: of the `unscreened` cells, how many are estimated to be larger than the smallest verified one of the top, from the drawn
+    ones; `missed_at_most` is the upper end of the 95 % Clopper-Pearson interval.
+    """
+
+    frame: pd.DataFrame
+    rank_correlation: float
+    unscreened: int
+    missed: float
+    missed_at_most: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PatchGrid:
     """The effect of copying one cell of the donor into the recipient, on the recipient's readout.
 
     `effect` is patched minus recipient, in log-odds, `[prompt, layer, role]`; `recipient_readout` and `donor_readout` are
     the unpatched readouts, `[prompt]`. Recovery is a ratio of means over prompts (never a mean of ratios) and is NaN
     where the two models' readouts do not differ beyond noise. Where single heads were patched, `roles` names role and head
-    (`think_close[-1].h0`). `engine` is what computed it: `replay`, or `forward` passes where the model cannot be replayed exactly.
+    (`think_close[-1].h0`); where weights were grafted (site `weights`), it names modules. `engine` is what computed it: `replay`, or
+    `forward` passes where the model cannot be replayed exactly; of `attribute`, an estimate. `source` says where the donor's values came
+    from (`patching.prompts`).
     """
 
     dimension: Dimension
@@ -249,6 +267,8 @@ class PatchGrid:
     reliable: bool = True
     engine: str = "replay"
     windows: str = "each"
+    source: str = "same"
+    verification: Verification | None = None
 
     @property
     def families(self) -> np.ndarray:

@@ -265,7 +265,9 @@ def test_damaged_weights_are_named_by_model_layer_and_role(side):
     ("argument", "says"),
     [
         ({"engine": "quick"}, "unknown engine"), ({"site": "stream"}, "unknown site"), ({"roles": ("me",)}, "unknown role"),
-        ({"roles": ("think",)}, "no role 'think'"), ({"layers": (1, 4)}, "no layer 4"), ({"think": "none"}, "no role 'think_open'"),
+        ({"roles": ("think",)}, "no role 'think'"), ({"layers": (1, 4)}, "no layer 4"),
+        ({"think": "none", "roles": ("think_open",)}, "no role 'think_open'"),
+            ({"think": "own"}, "give its completions"), ({"source": "aunt"}, "unknown source"),
     ],
 )  # fmt: skip
 def test_patch_refuses_what_does_not_exist_in_one_sentence(tiny_pair, argument, says):

@@ -85,10 +85,14 @@ class Pair:
     def open(self, side: Side, dtype: str = "float32") -> LanguageModel:
         """Load one side. Small models stay resident; opening a large one first lets go of every other."""
         if (side, dtype) not in self._loaded:
-            if any(_size(model) > KEEP_RESIDENT_PARAMETERS for model in self._loaded.values()):
+            if not all(self.keeps(model) for model in self._loaded.values()):
                 self.close()
             self._loaded[side, dtype] = load_model(self.source(side), dtype)
         return self._loaded[side, dtype]
+
+    def keeps(self, loaded: LanguageModel) -> bool:
+        """Whether a model stays in memory when the other side is opened."""
+        return _size(loaded) <= KEEP_RESIDENT_PARAMETERS
 
     def close(self, dtype: str | None = None) -> None:
         """Let go of loaded weights (of one dtype, or all)."""

@@ -25,6 +25,11 @@ from mechdrift.records import MechdriftError
 
 SITES = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "z")
 ALIASES = {"z": "attn.o.hook_in"}
+MODULES = {
+    "layer": "", "attn": "attn", "mlp": "mlp", "norms": "", "q": "attn.q", "k": "attn.k", "v": "attn.v", "qkv": "attn.qkv",
+    "o": "attn.o", "gate": "mlp.gate", "up": "mlp.in", "down": "mlp.out",
+}  # fmt: skip
+"""Modules of a block by the names that users say, and where TransformerLens has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,29 @@ class Structure:
             except AttributeError as error:  # the bridge splits it from a joint module, such as a fused query-key-value projection
                 raise MechdriftError(f"{site!r} cannot be hooked: this architecture has no module of its own for {part!r}.") from error
         return HookPoint(module, "input" if hook == "hook_in" else "output")
+
+    def parameters(self, layer: int, module: str) -> dict[str, nn.Parameter]:
+        """A block's parameters that belong to one of MODULES, by their names in the block; empty where there is no such module."""
+        block, components = self.blocks[layer], self.components["blocks"].submodules
+        own = dict(block.named_parameters())
+        if module == "layer":
+            return own
+        if module not in MODULES:
+            raise MechdriftError(f"unknown module {module!r}: use one of {', '.join(MODULES)}.")
+        if module == "norms":
+            norms = {component.name for name, component in components.items() if name.startswith("ln")}
+            inside = {
+                path for path in (name.rpartition(".")[0] for name in own) if "norm" in path.rpartition(".")[2]
+            }  # of queries and keys
+            paths = norms | inside
+        else:
+            part, _, inner = MODULES[module].partition(".")
+            component = components.get(part)
+            path = component.name if component is not None else ""
+            if inner and component is not None:
+                path = f"{path}.{component.submodules[inner].name}" if inner in component.submodules else ""
+            paths = {path} - {""}
+        return {name: value for name, value in own.items() if any(name.startswith(f"{path}.") for path in paths)}
 
 
 def find_structure(model: PreTrainedModel) -> Structure:

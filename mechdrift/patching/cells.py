@@ -28,13 +28,15 @@ Put = Callable[[Tensor], Tensor]
 class Group:
     """Copies of one prompt of a batch that are patched in the columns `start:stop`, one copy for each layer and head.
 
-    `end` is where the prompt ends and is read out, so that it may be padded on either side.
+    `end` is where the prompt ends and is read out, so that it may be padded on either side. The donor's values stand `shift` columns
+    further to the right in what the donor read.
     """
 
     prompt: int
     start: int
     stop: int
     end: int
+    shift: int = 0
 
     @property
     def suffix(self) -> int:

@@ -25,6 +25,8 @@ from mechdrift.patching.replay import NotReplayable, run_model, sweep_layers
 from mechdrift.readouts import read_states
 from mechdrift.records import ROUNDING, SIDES, MechdriftError, Rendered
 
+ENGINES = ("auto", "replay", "forward")
+
 _FOUND: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
 
@@ -42,6 +44,18 @@ def check_tokens(pair: Pair, rendered: Sequence[Rendered]) -> None:
     if differ:
         pairs = ", ".join(f"{ours} and {theirs}" for ours, theirs in differ.values())
         warnings.warn(f"the models know some special tokens of the prompts by other names ({pairs}).", stacklevel=3)
+
+
+def choose_engine(loaded: LanguageModel, engine: str) -> str:
+    """`replay` or `forward`; a warning says where `auto` has to be the slow one, and why."""
+    if engine not in ENGINES:
+        raise MechdriftError(f"unknown engine {engine!r}: use 'auto', 'replay' or 'forward'.")
+    if engine == "forward" or not (reason := why_not_replayable(loaded)):
+        return "forward" if engine == "forward" else "replay"
+    if engine == "replay":
+        raise MechdriftError(f"{loaded.source.name} cannot be replayed exactly ({reason}): use engine='forward'.")
+    warnings.warn(f"{loaded.source.name} cannot be replayed exactly ({reason}); one forward pass per cell is run instead.", stacklevel=4)
+    return "forward"
 
 
 def why_not_replayable(loaded: LanguageModel) -> str:

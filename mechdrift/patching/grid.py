@@ -14,26 +14,25 @@ patching it with its own activations changes nothing (`checks`); patch every cel
 Cross-model activation patching: Prakash et al. 2024, https://arxiv.org/abs/2402.14811 (there on attention heads).
 """
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from mechdrift.capture import role_columns
+from mechdrift.capture import Answers, role_columns
 from mechdrift.pairs import LanguageModel, Pair, give_back_memory
 from mechdrift.patching.cells import Cells
-from mechdrift.patching.checks import check_identity, check_last_block, check_tokens, why_not_replayable
+from mechdrift.patching.checks import check_identity, check_last_block, check_tokens, choose_engine
 from mechdrift.patching.passes import Sweep, prompt_batches, run_donor
-from mechdrift.probes import Renderer, render_items
+from mechdrift.patching.prompts import render_prompts, source_prompts
+from mechdrift.probes import Renderer
 from mechdrift.progress import progress
 from mechdrift.readouts import Readout, make_readout
 from mechdrift.records import MechdriftError, PatchGrid, ProbeSet, Rendered, Side, ThinkMode
 
-DEFAULT_ROLES = ("user", "template_tail", "think_open", "think_close")
+DEFAULT_ROLES = ("user", "template_tail", "think_open", "think[quarters]", "think_close")
 EVERY_POSITION = "every_position"
-ENGINES = ("auto", "replay", "forward")
 
 
 def patch(
@@ -43,38 +42,51 @@ def patch(
     donor: Side = "instruct",
     recipient: Side = "reasoning",
     site: str = "resid_pre",
-    roles: Sequence[str] | str = DEFAULT_ROLES,
+    roles: Sequence[str] | str | None = None,
     layers: Sequence[int] | None = None,
     heads: Sequence[int] | str | None = None,
     windows: str = "each",
     along: Float[Tensor, "*layer d_model"] | None = None,
     across: Float[Tensor, "*layer d_model"] | None = None,
     think: ThinkMode = "off",
+    answers: Answers | None = None,
+    source: str = "same",
     readout: Readout | None = None,
     engine: str = "auto",
 ) -> PatchGrid:
     """Effect of every (layer, role) cell on the recipient's readout, `[prompt, layer, role]` in log-odds.
 
-    `probes` may hold trigger and neutral items. `roles` are columns as in `capture`, or "every_position" for prompts whose roles are
-    equally long: `system[0]`, `system[1]`, … to the last token. `site` is `resid_pre`, `resid_mid`, `resid_post`, `attn_out`,
-    `mlp_out`, `z`, or a component's hook. `heads` (numbers, or "all", at site `z`) patches heads one by one: the role axis then holds
-    `think_close[-1].h0`, `think_close[-1].h1`, … for each role. `windows`: `each` layer by itself, or all layers `up_to` it, or all
-    `from` it on. `along` a direction (`[d_model]`, or one per layer of the model) only that part of the difference is put in;
-    `across` it, only the rest. `engine`: `replay` (exact and fast), `forward` (one full pass per cell), or `auto`: replay, unless
-    this model cannot be replayed exactly, which is said in a warning and in the grid's `engine`.
+    `probes` may hold trigger and neutral items. `site` is `resid_pre`, `resid_mid`, `resid_post`, `attn_out`, `mlp_out`, `z`, or a
+    component's hook. What can be chosen:
+
+    roles       columns as in `capture`, a span being patched at all of its positions; `all` is the whole prompt; "every_position"
+                gives `system[0]`, `system[1]`, … to the last token, for prompts whose roles are equally long. By default the roles that
+                all prompts have, the thinking in quarters
+    heads       numbers, or "all", at site `z`: heads one by one. The role axis then holds `think_close[-1].h0`, `think_close[-1].h1`, …
+    windows     `each` layer by itself, or all layers `up_to` it, or all `from` it on
+    along       a direction (`[d_model]`, or one per layer of the model): only that part of the difference is put in
+    across      a direction likewise: only the rest is put in
+    think       what stands in the think block, see `prompts`; `own` and `donor` need `answers`, of one model, or of both by side
+    source      whose values are copied: those of the `same` prompt, of its `twin`, or a placebo's, see `prompts`
+    engine      `replay` (exact and fast), `forward` (one full pass per cell), or `auto`: replay, unless this model cannot be replayed
+                exactly, which is said in a warning and in the grid's `engine`
+
     Raises `MechdriftError` when a check of `checks` fails.
     """
     renderer = Renderer(pair.tokenizer("reasoning"))
     readout = readout or make_readout(renderer, probes)
-    rendered = render_items(renderer, probes.items, think)
-    columns = _every_position(rendered) if roles == EVERY_POSITION else role_columns(rendered, roles)
+    rendered = render_prompts(renderer, probes, think, answers, donor, recipient)
+    columns = patch_columns(rendered, roles)
     check_tokens(pair, rendered)
-    batches = list(prompt_batches(rendered, pair.tokenizer("reasoning").pad_token_id or 0))
-    cells = _cells(pair.open(donor), site, layers, heads, windows, along, across)
+    given_prompts = source_prompts(probes, rendered, source)
+    batches = list(prompt_batches(rendered, pair.tokenizer("reasoning").pad_token_id or 0, given_prompts))
+    cells = make_cells(pair.open(donor), site, layers, heads, windows, along, across)
     given = [run_donor(pair.open(donor), donor, batch, cells, columns, readout) for batch in batches]
     loaded = pair.open(recipient)
-    engine = _engine(loaded, engine)
-    sweep = Sweep(loaded=loaded, side=recipient, cells=cells, columns=columns, readout=readout, fast=engine == "replay")
+    engine = choose_engine(loaded, engine)
+    sweep = Sweep(
+        loaded=loaded, side=recipient, cells=cells, columns=columns, readout=readout, fast=engine == "replay", random=source == "random"
+    )
     effect = np.empty((len(probes), len(columns), len(cells.layers), cells.heads_at_once))
     before, after, error = np.empty(len(probes)), np.empty(len(probes)), 0.0
     index = {item.id: row for row, item in enumerate(probes)}
@@ -92,8 +104,17 @@ def patch(
     return PatchGrid(
         dimension=probes.dimension, donor=donor, recipient=recipient, site=site, think=think, layers=cells.layers, roles=names,
         items=probes.items, effect=effect.transpose(0, 2, 1, 3).reshape(len(probes), len(cells.layers), -1), recipient_readout=before,
-        donor_readout=after, identity_error=error, engine=engine, windows=windows,
+        donor_readout=after, identity_error=error, engine=engine, windows=windows, source=source,
     )  # fmt: skip
+
+
+def patch_columns(rendered: Sequence[Rendered], roles: Sequence[str] | str | None) -> tuple[str, ...]:
+    """The role columns of a grid: those asked for, or by default every role that all prompts have."""
+    if roles == EVERY_POSITION:
+        return _every_position(rendered)
+    if roles is None:
+        roles = [role for role in DEFAULT_ROLES if all(role.partition("[")[0] in prompt.roles for prompt in rendered)]
+    return role_columns(rendered, (roles,) if isinstance(roles, str) else roles)
 
 
 def _every_position(rendered: Sequence[Rendered]) -> tuple[str, ...]:
@@ -109,14 +130,14 @@ def _every_position(rendered: Sequence[Rendered]) -> tuple[str, ...]:
     return tuple(f"{role}[{position}]" for role, (start, stop) in spans for position in range(stop - start))
 
 
-def _cells(
+def make_cells(
     loaded: LanguageModel,
     site: str,
     layers: Sequence[int] | None,
     heads: Sequence[int] | str | None,
-    windows: str,
-    along: Tensor | None,
-    across: Tensor | None,
+    windows: str = "each",
+    along: Tensor | None = None,
+    across: Tensor | None = None,
 ) -> Cells:
     """The cells that were asked for; raises for what this model does not have."""
     count = loaded.structure.n_heads
@@ -147,14 +168,3 @@ def _units(loaded: LanguageModel, site: str, direction: Tensor | None) -> Float[
             f"{list(direction.shape)}, for site {site!r}."
         )
     return (direction / direction.norm(dim=-1, keepdim=True)).expand(shape)
-
-
-def _engine(loaded: LanguageModel, engine: str) -> str:
-    if engine not in ENGINES:
-        raise MechdriftError(f"unknown engine {engine!r}: use 'auto', 'replay' or 'forward'.")
-    if engine == "forward" or not (reason := why_not_replayable(loaded)):
-        return "forward" if engine == "forward" else "replay"
-    if engine == "replay":
-        raise MechdriftError(f"{loaded.source.name} cannot be replayed exactly ({reason}): use engine='forward'.")
-    warnings.warn(f"{loaded.source.name} cannot be replayed exactly ({reason}); one forward pass per cell is run instead.", stacklevel=3)
-    return "forward"

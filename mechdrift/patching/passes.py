@@ -17,6 +17,7 @@ from mechdrift.hooks import record
 from mechdrift.pairs import LanguageModel
 from mechdrift.patching.cells import Cells, Donated, Group
 from mechdrift.patching.forward import forward_layers
+from mechdrift.patching.prompts import randomised
 from mechdrift.patching.replay import run_model, sweep_layers
 from mechdrift.readouts import Readout, read_states
 from mechdrift.records import Rendered, Side
@@ -25,32 +26,55 @@ PROMPTS_PER_BATCH = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PromptBatch:
-    """Prompts of similar length, padded, with the columns that each role occupies in each of them."""
+class Padded:
+    """Prompts of similar length, padded."""
 
     rendered: tuple[Rendered, ...]
     batch: Batch
 
-    def groups(self, roles: Sequence[str]) -> list[Group]:
-        """One per prompt and role, the roles of a prompt after each other."""
-        return [
-            Group(prompt=row, start=offset + start, stop=offset + stop, end=offset + len(prompt.ids))
-            for row, (prompt, offset) in enumerate(zip(self.rendered, self.batch.offsets, strict=True))
-            for role in roles
-            for start, stop in [role_span(prompt, role)]
-        ]
+    def span(self, row: int, role: str) -> tuple[int, int]:
+        """The columns that a role occupies in one prompt."""
+        start, stop = role_span(self.rendered[row], role)
+        return start + self.batch.offsets[row], stop + self.batch.offsets[row]
+
+    def end(self, row: int) -> int:
+        return self.batch.offsets[row] + len(self.rendered[row].ids)
 
     def last(self, hidden: Float[Tensor, "prompt pos d_model"]) -> Float[Tensor, "prompt d_model"]:
         """The states at the readout positions."""
-        ends = [offset + len(prompt.ids) - 1 for offset, prompt in zip(self.batch.offsets, self.rendered, strict=True)]
-        return hidden[torch.arange(len(ends)), ends]
+        return hidden[torch.arange(len(self.rendered)), [self.end(row) - 1 for row in range(len(self.rendered))]]
 
 
-def prompt_batches(rendered: Sequence[Rendered], pad_id: int) -> Iterator[PromptBatch]:
-    ordered = sorted(rendered, key=lambda prompt: len(prompt.ids))
-    for start in range(0, len(ordered), PROMPTS_PER_BATCH):
-        part = tuple(ordered[start : start + PROMPTS_PER_BATCH])
-        yield PromptBatch(rendered=part, batch=pad([prompt.ids for prompt in part], pad_id, side="left"))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptBatch(Padded):
+    """The recipient's prompts, and what the donor reads for each of them."""
+
+    source: Padded
+
+    def groups(self, roles: Sequence[str]) -> list[Group]:
+        """One per prompt and role, the roles of a prompt after each other. Where the donor's role is shorter, its last tokens count."""
+        found = []
+        for row in range(len(self.rendered)):
+            for role in roles:
+                (start, stop), (first, last) = self.span(row, role), self.source.span(row, role)
+                width = min(stop - start, last - first)
+                found.append(Group(prompt=row, start=stop - width, stop=stop, end=self.end(row), shift=last - stop))
+        return found
+
+
+def prompt_batches(
+    rendered: Sequence[Rendered], pad_id: int, source: Sequence[Rendered] | None = None, per_batch: int = PROMPTS_PER_BATCH
+) -> Iterator[PromptBatch]:
+    """Batches of similar length, with the prompts of `source` in the same order; by default the prompts themselves."""
+    given = list(rendered if source is None else source)
+    order = sorted(range(len(rendered)), key=lambda index: len(rendered[index].ids))
+    for start in range(0, len(order), per_batch):
+        own, theirs = (_padded([prompts[i] for i in order[start : start + per_batch]], pad_id) for prompts in (rendered, given))
+        yield PromptBatch(rendered=own.rendered, batch=own.batch, source=theirs)
+
+
+def _padded(prompts: Sequence[Rendered], pad_id: int) -> Padded:
+    return Padded(rendered=tuple(prompts), batch=pad([prompt.ids for prompt in prompts], pad_id, side="left"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,27 +89,27 @@ class Given:
 @torch.inference_mode()
 def run_donor(loaded: LanguageModel, side: Side, batch: PromptBatch, cells: Cells, columns: Sequence[str], readout: Readout) -> Given:
     """The donor's activations from the first patched column on, on the CPU."""
-    first = min(group.start for group in batch.groups(columns))
+    first, source = min(group.start + group.shift for group in batch.groups(columns)), batch.source
     points = {layer: loaded.structure.hook_point(cells.site, layer) for layer in cells.patched_layers(loaded.n_layers)}
     with record(points) as seen, record({0: loaded.structure.hook_point("resid_post", loaded.n_layers - 1)}) as post:
-        hidden = loaded.model.base_model(**batch.batch.forward_arguments(loaded.device), use_cache=False).last_hidden_state
-    check_finite_batch({**seen, loaded.n_layers - 1: hidden}, side, batch)
+        hidden = loaded.model.base_model(**source.batch.forward_arguments(loaded.device), use_cache=False).last_hidden_state
+    check_finite_batch({**seen, loaded.n_layers - 1: hidden}, side, source)
     kept = {layer: tensor[:, first:].cpu() for layer, tensor in seen.items()}
     return Given(
-        donated=lambda layer, group: kept[layer][group.prompt, group.start - first : group.stop - first],
-        readouts=read_batch(loaded, readout, batch, batch.last(hidden)),
-        last=batch.last(post[0]).cpu(),
+        donated=lambda layer, group: kept[layer][group.prompt, group.start + group.shift - first : group.stop + group.shift - first],
+        readouts=read_batch(loaded, readout, batch.rendered, source.last(hidden)),
+        last=source.last(post[0]).cpu(),
     )
 
 
 def read_batch(
-    loaded: LanguageModel, readout: Readout, batch: PromptBatch, states: Float[Tensor, "prompt *cell d_model"]
+    loaded: LanguageModel, readout: Readout, rendered: Sequence[Rendered], states: Float[Tensor, "prompt *cell d_model"]
 ) -> Float[np.ndarray, "prompt *cell"]:
     """The readouts of states that the unembedding would read."""
-    return np.stack([read_states(loaded, readout, rows, prompt.item_id) for rows, prompt in zip(states, batch.rendered, strict=True)])
+    return np.stack([read_states(loaded, readout, rows, prompt.item_id) for rows, prompt in zip(states, rendered, strict=True)])
 
 
-def check_finite_batch(seen: Mapping[int, Tensor], side: Side, batch: PromptBatch) -> None:
+def check_finite_batch(seen: Mapping[int, Tensor], side: Side, batch: Padded) -> None:
     """Raise, naming the place, when a real token's activation is NaN or infinite."""
     for layer, values in seen.items():
         if bool(values.sum().isfinite()):  # cheap; an infinite sum of finite values is looked at more closely
@@ -118,6 +142,7 @@ class Sweep:
     columns: tuple[str, ...]
     readout: Readout
     fast: bool
+    random: bool = False
 
     @torch.inference_mode()
     def start(self, batch: PromptBatch) -> Started:
@@ -139,12 +164,19 @@ class Sweep:
         Layers in which donor and recipient hold the same, such as the first where they share embeddings, have no effect and are not run.
         """
         groups, cells = started.batch.groups(self.columns), self.cells
+        if self.random:
+            donated = partial(self._random, started, donated)
         effect = np.zeros((len(started.batch.rendered), len(self.columns), len(cells.layers), cells.heads_at_once))
         if some := [i for i, layer in enumerate(cells.layers) if self._differ(started, groups, donated, layer)]:
             finals = started.patched(groups, replace(cells, layers=tuple(cells.layers[i] for i in some)), donated)
             effect[:, :, some] = self.read(started.batch, finals.unflatten(0, (-1, len(self.columns))))
             effect[:, :, some] -= self.read(started.batch, started.final)[:, None, None, None]
         return effect
+
+    def _random(self, started: Started, donated: Donated, layer: int, group: Group) -> Float[Tensor, "span width"]:
+        own = started.own[layer][group.prompt, group.start : group.stop].cpu()
+        name = f"{started.batch.rendered[group.prompt].item_id} {layer} {group.start - group.end}"
+        return randomised(own, donated(layer, group).to(own), self.cells.n_heads if self.cells.heads else 1, name)
 
     def _differ(self, started: Started, groups: Sequence[Group], donated: Donated, layer: int) -> bool:
         if layer not in started.own or self.cells.windows != "each":
@@ -153,4 +185,4 @@ class Sweep:
         return not all(torch.equal(own[group.prompt, group.start : group.stop], donated(layer, group)) for group in groups)
 
     def read(self, batch: PromptBatch, states: Float[Tensor, "prompt *cell d_model"]) -> Float[np.ndarray, "prompt *cell"]:
-        return read_batch(self.loaded, self.readout, batch, states)
+        return read_batch(self.loaded, self.readout, batch.rendered, states)

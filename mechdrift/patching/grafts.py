@@ -1,0 +1,291 @@
+"""Where did the weights change what the model does? Give the recipient the donor's parameters, block by block, module by module.
+
+    effect = readout(recipient with the donor's parameters in one place) - readout(recipient)
+
+A patch copies an activation, and an activation carries everything that happened below it: it shows what *passes through* a cell. A
+graft copies parameters and leaves the recipient's own activations as their input: what it changes *originates here*. (So grafting a
+layer's MLP is patching its `mlp_out` with the input held at the recipient's.) Grafting from the instruct model asks which block
+restores the parent's behaviour by itself; into the instruct model, which block breaks it by itself. Where blocks work together neither
+does alone, which is why `windows` and both directions exist:
+
+    each      one block                        to_next   a block and those up to the next one asked for
+    up_to     blocks 0 … l                     from      blocks l … L-1
+
+With `shares` the parameters are interpolated, W = (1 - share) W_recipient + share W_donor. What all blocks together (`up_to` the last)
+leave of the gap lies outside of them: in the embedding, the final norm or the unembedding.
+
+**How.** A graft of block l changes nothing below l, and above l the recipient is itself. So block l runs once with the donor's
+parameters on the recipient's own input, and the result is an ordinary patch of `resid_post` at every position, which the replay engine
+carries to the readout for all layers in one staircase. A window `from` l is the recipient's input of block l carried up by grafted
+blocks. A model that cannot be replayed gets a forward pass per cell.
+
+Grafts between models: "stitching" and "cross-model" layer swaps, e.g. Bansal et al. 2021, https://arxiv.org/abs/2106.07682; swapping
+fine-tuned into base parameters: Panigrahi et al. 2023 (skill localisation), https://arxiv.org/abs/2302.06600.
+"""
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from mechdrift.capture import Answers
+from mechdrift.hooks import record
+from mechdrift.pairs import LanguageModel, Pair, give_back_memory
+from mechdrift.pairs.structure import MODULES
+from mechdrift.patching.cells import Cells, Group
+from mechdrift.patching.checks import check_tokens, choose_engine
+from mechdrift.patching.passes import PromptBatch, check_finite_batch, prompt_batches, read_batch
+from mechdrift.patching.prompts import render_prompts
+from mechdrift.patching.replay import Run, run_model, sweep_layers
+from mechdrift.probes import Renderer
+from mechdrift.progress import progress
+from mechdrift.readouts import Readout, make_readout, readout_states
+from mechdrift.records import ROUNDING, MechdriftError, PatchGrid, ProbeSet, Side, ThinkMode
+
+WINDOWS = ("each", "to_next", "up_to", "from")
+
+Weights = Mapping[str, Tensor]
+"""Parameters of one block, by their names in it."""
+
+
+def graft(
+    pair: Pair,
+    probes: ProbeSet,
+    *,
+    donor: Side = "instruct",
+    recipient: Side = "reasoning",
+    modules: str | Sequence[str] = "layer",
+    layers: Sequence[int] | None = None,
+    windows: str = "each",
+    shares: Sequence[float] = (1.0,),
+    think: ThinkMode = "off",
+    answers: Answers | None = None,
+    readout: Readout | None = None,
+    engine: str = "auto",
+) -> PatchGrid:
+    """Effect of the donor's parameters in every (layer, module) on the recipient's readout, `[prompt, layer, module]` in log-odds.
+
+    `modules`: `layer` (the whole block), `attn`, `mlp`, `norms` (all norms of the block), `q`, `k`, `v`, `o`, `gate`, `up`, `down`, or
+    `qkv` where it is one matrix. The grid's role axis holds their names, `mlp@0.5` where several `shares` were asked for. `think`,
+    `answers`, `readout` and `engine` are as in `patch`. Raises `MechdriftError` for what the model does not have, for weights that are
+    kept on disk, and when grafting the recipient with its own parameters changes something.
+    """
+    names = (modules,) if isinstance(modules, str) else tuple(dict.fromkeys(modules))
+    if windows not in WINDOWS:
+        raise MechdriftError(f"unknown windows {windows!r}: use one of {', '.join(WINDOWS)}.")
+    if not shares or not np.isfinite(shares).all():
+        raise MechdriftError(f"shares are finite numbers, and at least one share is needed; they are {tuple(shares)}.")
+    renderer = Renderer(pair.tokenizer("reasoning"))
+    readout = readout or make_readout(renderer, probes)
+    rendered = render_prompts(renderer, probes, think, answers, donor, recipient)
+    check_tokens(pair, rendered)
+    with tempfile.TemporaryDirectory() as folder:
+        loaded = pair.open(donor)
+        after = read_batch(loaded, readout, rendered, readout_states(loaded, rendered))
+        given = _weights(loaded, names, None if pair.keeps(loaded) else Path(folder))
+        del loaded
+        loaded = pair.open(recipient)
+        chosen = tuple(sorted(set(layers))) if layers is not None else tuple(range(loaded.n_layers))
+        for layer in chosen:
+            loaded.structure.hook_point("resid_post", layer)  # raises where there is no such layer
+        work = _Grafts(
+            loaded=loaded, given=given, names=names, shares=tuple(shares), layers=chosen, windows=windows, readout=readout,
+            fast=choose_engine(loaded, engine) == "replay",
+        )  # fmt: skip
+        effect = np.empty((len(probes), len(chosen), len(names), len(work.shares)))
+        before, error, index = np.empty(len(probes)), 0.0, {item.id: row for row, item in enumerate(probes)}
+        batches = list(prompt_batches(rendered, pair.tokenizer("reasoning").pad_token_id or 0))
+        with progress(f"Grafting {probes.name}, {donor} into {recipient}", len(probes)) as advance:
+            for batch in batches:
+                rows = [index[prompt.item_id] for prompt in batch.rendered]
+                started = work.start(batch, recipient)
+                before[rows] = work.read(batch, started.hidden)
+                if batch is batches[0]:
+                    error = work.check_identity(batch, started)
+                effect[rows] = work.run(batch, started) - before[rows][:, None, None, None]
+                advance(len(rows))
+    give_back_memory()
+    return PatchGrid(
+        dimension=probes.dimension, donor=donor, recipient=recipient, site="weights", think=think, layers=chosen,
+        roles=tuple(f"{name}@{share:g}" if len(shares) > 1 else name for name in names for share in work.shares), items=probes.items,
+        effect=effect.reshape(len(probes), len(chosen), -1), recipient_readout=before,
+        donor_readout=after, identity_error=error, windows=windows,
+        engine="replay" if work.fast else "forward",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Started:
+    """A batch that went through the recipient: what the last norm gave, and where it can be replayed, its `run`."""
+
+    hidden: Float[Tensor, "prompt pos d_model"]
+    outputs: Mapping[int, Float[Tensor, "prompt pos d_model"]]
+    run: Run | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Grafts:
+    """One recipient, the donor's parameters, and the cells to graft."""
+
+    loaded: LanguageModel
+    given: "Sequence[Weights | Path]"
+    names: tuple[str, ...]
+    shares: tuple[float, ...]
+    layers: tuple[int, ...]
+    windows: str
+    readout: Readout
+    fast: bool
+
+    @torch.inference_mode()
+    def start(self, batch: PromptBatch, side: Side) -> _Started:
+        loaded = self.loaded
+        points = {layer: loaded.structure.hook_point("resid_post", layer) for layer in range(loaded.n_layers)}
+        if self.fast:
+            run = run_model(loaded, batch.batch, points)
+            hidden, outputs = run.hidden, run.recorded
+        else:
+            with record(points) as outputs:
+                hidden, run = self._forward(batch), None
+        check_finite_batch({**outputs, loaded.n_layers - 1: hidden}, side, batch)
+        return _Started(hidden=hidden, outputs=outputs, run=run)
+
+    @torch.inference_mode()
+    def run(self, batch: PromptBatch, started: _Started) -> Float[np.ndarray, "prompt layer module share"]:
+        """The readouts of all cells."""
+        cells = [[self._profile(batch, started, name, share) for share in self.shares] for name in self.names]
+        return np.array(cells).transpose(2, 3, 0, 1)
+
+    def _profile(self, batch: PromptBatch, started: _Started, name: str, share: float) -> Float[np.ndarray, "prompt layer"]:
+        """One module's cells. Layers whose parameters are the same in both models are not run."""
+        readouts = np.repeat(self.read(batch, started.hidden)[:, None], len(self.layers), axis=1)
+        differing = {layer for layer in range(self.loaded.n_layers) if self._differ(layer, name)} if share else set()
+        some = [i for i, layer in enumerate(self.layers) if differing & set(self.window(layer))]
+        if some and started.run is not None:
+            finals = self._replayed(batch, started.run, tuple(self.layers[i] for i in some), name, share)
+            readouts[:, some] = read_batch(self.loaded, self.readout, batch.rendered, finals)
+        elif some:
+            for i in some:
+                with self._grafted(self.window(self.layers[i]), name, share):
+                    readouts[:, i] = self.read(batch, self._forward(batch))
+        return readouts
+
+    def _replayed(
+        self, batch: PromptBatch, run: Run, layers: tuple[int, ...], name: str, share: float
+    ) -> Float[Tensor, "prompt layer d_model"]:
+        groups = [
+            Group(prompt=row, start=offset, stop=offset + len(prompt.ids), end=offset + len(prompt.ids))
+            for row, (prompt, offset) in enumerate(zip(batch.rendered, batch.batch.offsets, strict=True))
+        ]
+        if self.windows == "from":  # the recipient's own input of each block, carried up by the donor's blocks
+            with self._grafted(range(self.loaded.n_layers), name, share):
+                own = lambda layer, group: run.residual[layer][group.prompt, group.start : group.stop]  # noqa: E731
+                return sweep_layers(run, groups, Cells(site="resid_pre", layers=layers), own)[:, :, 0]
+        # Each window's last block hands its output to the recipient's next.
+        tops: dict[int, Tensor] = {}
+        for layer in layers:
+            window, state = self.window(layer), run.residual[self.window(layer)[0]]
+            if self.windows == "up_to" and tops:  # goes on from the one before
+                below = max(tops)
+                window, state = range(below + 1, layer + 1), tops[below]
+            tops[window[-1]] = self._carried(run, state, window, name, share)
+        cells = Cells(site="resid_post", layers=tuple(tops))
+        return sweep_layers(run, groups, cells, lambda at, group: tops[at][group.prompt, group.start : group.stop])[:, :, 0]
+
+    def _carried(
+        self, run: Run, state: Float[Tensor, "prompt pos d_model"], window: Sequence[int], name: str, share: float
+    ) -> Float[Tensor, "prompt pos d_model"]:
+        """The input of a window of blocks, taken through them with the donor's parameters in place."""
+        for layer in window:
+            arguments = {key: value for key, value in run.arguments[layer].items() if key != "hidden_states"}
+            with self._grafted((layer,), name, share):
+                out = self.loaded.structure.blocks[layer](state, **arguments)
+            state = out[0] if isinstance(out, tuple) else out
+        return state
+
+    def window(self, layer: int) -> Sequence[int]:
+        """The layers that are grafted together in the cell of one layer."""
+        if self.windows == "to_next":
+            return range(layer, min((other for other in self.layers if other > layer), default=self.loaded.n_layers))
+        return {"each": (layer,), "up_to": range(layer + 1), "from": range(layer, self.loaded.n_layers)}[self.windows]
+
+    @contextmanager
+    def _grafted(self, layers: Sequence[int], name: str, share: float) -> Iterator[None]:
+        with ExitStack() as swaps:
+            for layer in layers:
+                swaps.enter_context(swapped(self.loaded.structure.blocks[layer], self._weights(layer, name), share))
+            yield
+
+    def _weights(self, layer: int, name: str) -> Weights:
+        stored = self.given[layer]
+        stored = load_file(stored) if isinstance(stored, Path) else stored
+        return {key: stored[key] for key in self.loaded.structure.parameters(layer, name)}
+
+    def _differ(self, layer: int, name: str) -> bool:
+        own = dict(self.loaded.structure.blocks[layer].named_parameters())
+        return not all(torch.equal(own[key].cpu(), theirs.cpu()) for key, theirs in self._weights(layer, name).items())
+
+    def _forward(self, batch: PromptBatch) -> Float[Tensor, "prompt pos d_model"]:
+        return self.loaded.model.base_model(**batch.batch.forward_arguments(self.loaded.device), use_cache=False).last_hidden_state
+
+    def read(self, batch: PromptBatch, hidden: Float[Tensor, "prompt pos d_model"]) -> Float[np.ndarray, " prompt"]:
+        return read_batch(self.loaded, self.readout, batch.rendered, batch.last(hidden))
+
+    @torch.inference_mode()
+    def check_identity(self, batch: PromptBatch, started: _Started) -> float:
+        """A recipient whose blocks are run by themselves, with their own parameters, must not change; the largest change, or an error."""
+        if started.run is None:
+            return 0.0
+        layers = sorted({self.layers[0], self.layers[len(self.layers) // 2], self.layers[-1]})
+        finals = self._replayed(batch, started.run, tuple(layers), self.names[0], 0.0)
+        own = self.read(batch, started.hidden)[:, None]
+        change = np.abs(read_batch(self.loaded, self.readout, batch.rendered, finals) - own)
+        if not change.max() <= ROUNDING:
+            raise MechdriftError(
+                f"identity self-test failed: {self.loaded.source.name} grafted with its own parameters changes the readout by "
+                f"{change.max():.1e}; no grid is computed."
+            )
+        return float(change.max())
+
+
+@contextmanager
+def swapped(block: nn.Module, given: Weights, share: float = 1.0) -> Iterator[None]:
+    """Inside, parameters of the block are `(1 - share) own + share given`; afterwards they are its own again, bit for bit."""
+    parameters = dict(block.named_parameters())
+    own = {name: parameters[name].data for name in given}
+    try:
+        for name, theirs in given.items():
+            theirs = theirs.detach().to(own[name])
+            parameters[name].data = theirs if share == 1 else torch.lerp(own[name], theirs, share) if share else own[name]
+        yield
+    finally:
+        for name, values in own.items():
+            parameters[name].data = values
+
+
+def _weights(loaded: LanguageModel, names: Sequence[str], folder: Path | None) -> "list[Weights | Path]":
+    """The donor's parameters of each block that some module needs: as they are, or in files where the model is let go of."""
+    found: list[Weights | Path] = []
+    for layer in range(loaded.n_layers):
+        wanted: dict[str, Tensor] = {key: value for name in names for key, value in _module(loaded, layer, name).items()}
+        if any(value.device.type == "meta" for value in wanted.values()):
+            raise MechdriftError("weights that are kept on disk cannot be grafted: load the models without device_map, or use patch.")
+        if folder is None:
+            found.append(wanted)
+        else:
+            save_file({key: value.detach().cpu().contiguous() for key, value in wanted.items()}, folder / f"{layer}.safetensors")
+            found.append(folder / f"{layer}.safetensors")
+    return found
+
+
+def _module(loaded: LanguageModel, layer: int, name: str) -> Weights:
+    if not (found := loaded.structure.parameters(layer, name)):
+        have = [other for other in MODULES if loaded.structure.parameters(layer, other)]
+        raise MechdriftError(f"there is no module {name!r} of its own in this architecture: use one of {', '.join(have)}.")
+    return found
