@@ -14,7 +14,7 @@ from mechdrift.exchange import load_directions, save_directions, to_gguf, to_ste
 from mechdrift.hooks import edit
 from mechdrift.interventions import ablate, orthogonalise, role_mask, steer
 from mechdrift.pairs import Pair, fast_float32, load_pair
-from mechdrift.patching import attribute, graft, patch
+from mechdrift.patching import attribute, both_ways, decompose, graft, patch
 from mechdrift.probes import load_benchmark, load_probes
 from mechdrift.records import (
     Activations,
@@ -52,11 +52,13 @@ __all__ = [
     "along_thinking",
     "attribute",
     "audit",
+    "both_ways",
     "collect",
     "collect_sites",
     "collect_to",
     "compare_dimensions",
     "compare_directions",
+    "decompose",
     "direction_cones",
     "edit",
     "fast_float32",

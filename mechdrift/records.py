@@ -291,6 +291,22 @@ class PatchGrid:
         mean = self.effect.mean(axis=0)
         return np.full_like(mean, np.nan) if self.gap_is_noise else mean / self.gap.mean()
 
+    def increments(self) -> "PatchGrid":
+        """What each layer adds to a residual profile: the effect at the next layer less the effect at this one.
+
+        A patched residual stream *passes on* all that happened below it, so a profile stays lit above the place where a change
+        *originates*; its increments are lit there only. In the column `all` (the whole prompt) the last layer's increment is what is left
+        of the gap; where there are other columns, which lose to their neighbours what attention moves, that layer is left out. Of a grid
+        over every layer these are the donor's blocks put in one after the other from below; `graft` asks the same of each block alone.
+        """
+        if self.site != "resid_pre" or self.windows != "each" or len(self.layers) < 2:
+            raise MechdriftError("increments are of a profile: patch site='resid_pre', windows='each', at two or more layers.")
+        profile = self.effect
+        if self.roles == ("all",):
+            profile = np.concatenate([profile, self.gap[:, None, None]], axis=1)
+        added = np.diff(profile, axis=1)
+        return replace(self, site="resid_pre increments", layers=self.layers[: added.shape[1]], effect=added)
+
     def inference(self, draws: int = 10_000, seed: int = 0) -> GridInference:
         """Which cells to believe: family-wise p, simultaneous band, smallest detectable effect, where the peak lies (see `inference`)."""
         is_trigger = np.array([item.is_trigger for item in self.items])

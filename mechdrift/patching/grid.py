@@ -17,7 +17,7 @@ Cross-model activation patching: Prakash et al. 2024, https://arxiv.org/abs/2402
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mechdrift.capture import Answers, role_columns
@@ -106,6 +106,22 @@ def patch(
         items=probes.items, effect=effect.transpose(0, 2, 1, 3).reshape(len(probes), len(cells.layers), -1), recipient_readout=before,
         donor_readout=after, identity_error=error, engine=engine, windows=windows, source=source,
     )  # fmt: skip
+
+
+def both_ways(restores: PatchGrid, breaks: PatchGrid, seed: int = 0) -> Bool[np.ndarray, "layer role"]:
+    """Cells that carry the change in both directions: significant in either grid, each towards its donor.
+
+    What restores the parent's behaviour in the child and breaks it in the parent is where the two differ; one of the two alone may be a
+    part that the rest of the model compensates for, or a lever that any strong push would move.
+    """
+    grids = (restores, breaks)
+    if (restores.layers, restores.roles, restores.site) != (breaks.layers, breaks.roles, breaks.site):
+        raise MechdriftError("only grids over the same site, layers and roles can be compared, such as the two directions of one patch.")
+    found = np.ones(restores.effect.shape[1:], dtype=bool)
+    for grid in grids:
+        significant = grid.inference(seed=seed).frame.significant.to_numpy().reshape(found.shape)
+        found &= significant & (np.sign(grid.effect.mean(axis=0)) == np.sign(grid.gap.mean()))
+    return found
 
 
 def patch_columns(rendered: Sequence[Rendered], roles: Sequence[str] | str | None) -> tuple[str, ...]:
