@@ -16,7 +16,8 @@ class Size:
 
     `variants` counts the twin pairs that are also asked without their style, with the verdicts in the other order, and so on; `patched`,
     `kl` and `thinking` those that are patched, compared token by token, and followed inside while the model thinks; `steered` those that
-    a direction is selected on, and those that it is steered on (0: no steering).
+    a direction is selected on, and those that it is steered on (0: no steering). `grafts` says whether weights are grafted and placebos
+    patched beside the grids.
     """
 
     pairs: int
@@ -27,6 +28,7 @@ class Size:
     thinking: int
     steered: int
     layer_step: int = 1
+    grafts: bool = True
     budget: Budget = field(default_factory=Budget)
 
 
@@ -34,7 +36,7 @@ class Size:
 # 6 / 2^8 < 0.05), and six the fewest with which a cell of a patch grid can pass its family-wise test (2 / 2^6): a quick audit shows
 # grids, and names no place.
 PRESETS: dict[Preset, Size] = {
-    "quick": Size(pairs=8, variants=2, tasks=12, patched=2, kl=2, thinking=4, steered=0, layer_step=6),
+    "quick": Size(pairs=8, variants=2, tasks=12, patched=2, kl=2, thinking=4, steered=0, layer_step=6, grafts=False),
     "standard": Size(pairs=32, variants=16, tasks=96, patched=8, kl=4, thinking=16, steered=8, layer_step=3),
     "full": Size(pairs=10_000, variants=10_000, tasks=240, patched=16, kl=10_000, thinking=10_000, steered=24),
 }

@@ -18,7 +18,7 @@ from mechdrift.config import Audit, Size
 from mechdrift.directions import at_roles, direction_cones, find_directions
 from mechdrift.drift import compare_dimensions, compare_directions
 from mechdrift.pairs import LanguageModel, Pair, audit_pair, default_dtype_for_generation, give_back_memory
-from mechdrift.patching import patch
+from mechdrift.patching import graft, patch
 from mechdrift.probes import Renderer, load_plain, load_probes, load_sentences
 from mechdrift.probes.benchmarks import subset
 from mechdrift.readouts import Observed, Readout, make_readout, measure, observe, readout_states, unembed, validate
@@ -26,12 +26,15 @@ from mechdrift.records import SIDES, Activations, Completion, Completions, Direc
 from mechdrift.runs import Run
 from mechdrift.selection import select_direction
 from mechdrift.steering import steer_back
-from mechdrift.summaries import summarise_grid, summarise_kl, summarise_passage
+from mechdrift.summaries import summarise_both_ways, summarise_grid, summarise_kl, summarise_passage
 from mechdrift.thinking import READOUT_ROLE, thinking_table
 
 OWN_MODE: dict[Side, ThinkMode] = {"instruct": "none", "reasoning": "own"}  # how each model is used, and asked
 ASKED = ("completions", "variants", "everyday", "sentences", "tasks")  # the tables that asking both models fills
 INSIDE = ("drift", "cones", "thinking", "dimensions", "selection", "steering")  # the tables that comparing directions fills
+PATCHED = ("patch", "patch_items", "placebos", "grafts")  # the tables that patching and grafting fill
+PLACEBOS = ("unrelated", "random")  # donors that have nothing to restore
+WAYS: tuple[tuple[Side, Side], ...] = (SIDES, SIDES[::-1])  # donor, recipient: what restores, and what breaks
 STEERED = "safety"  # the dimension whose direction is tried for what it does
 CANDIDATES = 12  # of them, the most promising by a first-order estimate
 HARMLESS = 12  # everyday requests, on which the price of taking a direction out is measured
@@ -63,7 +66,7 @@ class Stages:
                 self.compare_inside,
             ),
             ("readouts", ("readouts.parquet", "readout_validation.parquet", "passage.parquet"), self.validate_readouts),
-            ("patch", ("patch.parquet", "patch_items.parquet"), self.patch_both_ways),
+            ("patch", tuple(f"{name}.parquet" for name in PATCHED), self.patch_both_ways),
             ("kl", ("kl.parquet", "kl_tokens.parquet"), self.measure_kl),
         )
 
@@ -276,20 +279,34 @@ class Stages:
         }  # fmt: skip
 
     def patch_both_ways(self) -> dict[str, Any]:
-        worst = 0.0
+        """Where the change passes through (patches) and where it originates (grafts), in both directions; and placebos of the patches."""
+        worst, engines = 0.0, set()
+        tables: dict[str, list[pd.DataFrame]] = {name: [] for name in PATCHED}
         validation = self.run.table("readout_validation").query("think == 'off'").set_index(["dimension", "side"])
-        cells, items = [], []
         for name, probes in self.sets.items():
             triggers = probes.sample(self.size.patched, self.config.seed).where("trigger")
-            readout, layers = self.readout(name), self.layers()
-            for donor, recipient in (SIDES, SIDES[::-1]):
-                grid = patch(self.pair, triggers, donor=donor, recipient=recipient, layers=layers, readout=readout)
-                worst = max(worst, grid.identity_error)
-                cells.append(summarise_grid(grid, validation.loc[(name, recipient)], self.config.seed))
-                items.append(grid.frame[["dimension", "donor", "recipient", "item", "layer", "role", "effect"]])
-        self.run.write_table("patch", pd.concat(cells, ignore_index=True))
-        self.run.write_table("patch_items", pd.concat(items, ignore_index=True))
-        return {"self_tests": self.run.manifest["self_tests"] | {"identity_patch_error": worst}}
+            readout, believed = self.readout(name), [validation.loc[(name, recipient)] for recipient in SIDES[::-1]]
+            grids = [
+                patch(self.pair, triggers, donor=donor, recipient=recipient, layers=self.layers(), readout=readout)
+                for donor, recipient in WAYS
+            ]
+            worst, engines = max(worst, *(grid.identity_error for grid in grids)), engines | {grid.engine for grid in grids}
+            tables["patch"].append(summarise_both_ways(grids, believed, self.config.seed))
+            tables["patch_items"] += [grid.frame[["dimension", "donor", "recipient", "item", "layer", "role", "effect"]] for grid in grids]
+            if not self.size.grafts:
+                continue
+            for source in PLACEBOS:
+                layers = self.layers()[::-2][::-1]
+                placebo = patch(self.pair, triggers, roles=(READOUT_ROLE,), layers=layers, source=source, readout=readout)
+                tables["placebos"].append(summarise_grid(placebo, believed[0], self.config.seed))
+            windows = {"layers": range(0, self.layers()[-1] + 1, self.size.layer_step), "windows": "to_next"}
+            grafts = [graft(self.pair, triggers, donor=donor, recipient=recipient, readout=readout, **windows) for donor, recipient in WAYS]
+            worst = max(worst, *(grid.identity_error for grid in grafts))
+            tables["grafts"].append(summarise_both_ways(grafts, believed, self.config.seed))
+        for name, found in tables.items():
+            self.run.write_table(name, pd.concat(found, ignore_index=True) if found else pd.DataFrame({"dimension": []}))
+        engine = ", ".join(sorted(engines))
+        return {"self_tests": self.run.manifest["self_tests"] | {"identity_patch_error": worst, "patch_engine": engine}}
 
     def measure_kl(self) -> dict[str, Any]:
         tokens = []

@@ -1,10 +1,20 @@
 """What an audit keeps of its grids, paths and divergences: one row per cell, path or position, with an interval."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from mechdrift import statistics
+from mechdrift.inference import ALPHA
 from mechdrift.records import PatchGrid
+
+
+def summarise_both_ways(grids: Sequence[PatchGrid], readouts: Sequence[pd.Series], seed: int) -> pd.DataFrame:
+    """The two directions of one grid, and the cells that carry the change in both: significant in either, each towards its donor."""
+    tables = [summarise_grid(grid, readout, seed) for grid, readout in zip(grids, readouts, strict=True)]
+    agrees = [(table.p_adjusted <= ALPHA) & (np.sign(table.effect) == np.sign(table.gap)) for table in tables]
+    return pd.concat([table.assign(both_ways=agrees[0] & agrees[1]) for table in tables], ignore_index=True)
 
 
 def summarise_grid(grid: PatchGrid, readout: pd.Series, seed: int) -> pd.DataFrame:
@@ -14,6 +24,7 @@ def summarise_grid(grid: PatchGrid, readout: pd.Series, seed: int) -> pd.DataFra
     frame = found.frame.drop(columns=["t", "significant"]).assign(recovery=grid.recovery.reshape(-1))
     return frame.assign(
         dimension=grid.dimension, donor=grid.donor, recipient=grid.recipient, site=grid.site, think=grid.think,
+        source=grid.source, engine=grid.engine,
         gap=float(grid.gap.mean()), n=found.n, families=found.families, reliable=bool(readout.reliable),
         auroc=readout.auroc, auroc_low=readout.low, auroc_high=readout.high,
     )  # fmt: skip

@@ -42,7 +42,8 @@ def build_run(folder: Path, pairs: int = 25, without: tuple[str, ...] = ()) -> R
     patch = _patch(rng)
     tables = {
         "scores": _scores(rng, 2 * pairs), "completions": completions, "readouts": _readouts(rng, completions),
-        "readout_validation": _validation(), "drift": _drift(rng), "patch": patch, "patch_items": _patch_items(rng, patch, completions),
+        "readout_validation": _validation(), "drift": _drift(rng), "patch": patch, "placebos": _placebos(patch), "grafts": _grafts(rng),
+        "patch_items": _patch_items(rng, patch, completions),
         "kl": _kl(rng), "kl_tokens": _kl_tokens(rng), "tasks": _tasks(rng), "weights": _weights(rng),
         "variants": _variants(completions), "passage": _passage(), "cones": _cones(), "dimensions": _dimensions(),
         "thinking": _thinking(2 * pairs), "selection": _selection(), "steering": _steering(),
@@ -298,8 +299,35 @@ def _patch(rng: np.random.Generator) -> pd.DataFrame:
                         "low": effect - 0.3, "high": effect + 0.3, "recovery": np.nan if dimension == NOISE else effect / (sign * gap),
                         "gap": sign * gap, "n": 50, "families": 12, "reliable": dimension != UNRELIABLE,
                         "auroc": 0.61 if dimension == UNRELIABLE else 0.92, "auroc_low": 0.53, "auroc_high": 0.98,
-                        "p_adjusted": 0.01 if strong else 0.6,
+                        "p_adjusted": 0.01 if strong else 0.6, "both_ways": strong and layer > 20, "source": "same", "engine": "replay",
                     })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _placebos(patch: pd.DataFrame) -> pd.DataFrame:
+    """At the readout position, with next to no effect."""
+    rows = patch[(patch.donor == "instruct") & (patch.role == ROLES[-1])].drop(columns="both_ways")
+    return pd.concat([
+        rows.assign(source=source, effect=share * rows.effect, p_adjusted=0.9) for source, share in (("unrelated", 0.4), ("random", 0.02))
+    ])  # fmt: skip
+
+
+def _grafts(rng: np.random.Generator) -> pd.DataFrame:
+    """The change originates in the blocks 15 to 17."""
+    rows = []
+    for dimension in DIMENSIONS:
+        gap = 2.0 if dimension != NOISE else 0.1
+        for donor, recipient in (SIDES, SIDES[::-1]):
+            sign = 1 if donor == "instruct" else -1
+            for layer in range(0, LAYERS, 3):
+                effect, found = sign * gap * (0.7 if layer == 15 else 0.05) + rng.normal(0, 0.03), layer == 15 and dimension != NOISE
+                rows.append({
+                    "dimension": dimension, "donor": donor, "recipient": recipient, "site": "weights", "think": "off", "layer": layer,
+                    "role": "layer", "effect": effect, "low": effect - 0.2, "high": effect + 0.2, "p_adjusted": 0.01 if found else 0.7,
+                    "recovery": effect / (sign * gap), "gap": sign * gap, "n": 50, "families": 12, "reliable": dimension != UNRELIABLE,
+                    "auroc": 0.61 if dimension == UNRELIABLE else 0.92, "auroc_low": 0.53, "auroc_high": 0.98, "both_ways": found,
+                    "source": "same", "engine": "replay",
+                })  # fmt: skip
     return pd.DataFrame(rows)
 
 

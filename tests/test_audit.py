@@ -41,7 +41,7 @@ STAGES = {
         "readout_states.safetensors",
     ),
     "readouts": ("readouts.parquet", "readout_validation.parquet", "passage.parquet"),
-    "patch": ("patch.parquet", "patch_items.parquet"),
+    "patch": ("patch.parquet", "patch_items.parquet", "placebos.parquet", "grafts.parquet"),
     "kl": ("kl.parquet", "kl_tokens.parquet"),
 }
 # Safety has no variants, one dimension has nothing to be compared with, and random models do not think to an end.

@@ -15,6 +15,7 @@ from synthetic_run import EVIL, build_run, score_row
 from mechdrift.records import DIMENSIONS, MechdriftError
 from mechdrift.report import causes, figures, heatmaps, inside, narrative, words, write_figures, write_report
 from mechdrift.report.answers import browser_rows
+from mechdrift.report.origins import origins
 from mechdrift.runs import Run, load_run
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -124,6 +125,14 @@ def test_places_are_named_only_where_the_readout_and_the_gap_allow_it(run: Run):
     assert [re.search(r"for (.+):", sentence)[1] for sentence in inside.unsaid] == ["toxicity", "machine ethics"]
 
 
+def test_the_origin_is_named_where_blocks_restore_by_their_weights_alone(run: Run):
+    grafts = run.table("grafts")
+    places = dict(narrative.inside(run.table("patch"), grafts).places)
+    assert re.search(r"alone, in layers 15 to 17 \(\d+%, and breaks the instruct model too\)", places["Safety"])
+    weak = narrative.inside(run.table("patch"), grafts.assign(p_adjusted=0.5))
+    assert dict(weak.places)["Safety"].endswith("No run of blocks restores by its weights alone.")
+
+
 def test_without_patching_no_place_is_named():
     assert narrative.inside(None).places == ()
 
@@ -136,8 +145,11 @@ def test_the_peak_names_its_unbroken_neighbourhood():
 def test_warnings_name_cousins_readouts_rates_sizes_and_failed_self_tests(run: Run):
     manifest = run.manifest | {"self_tests": {"surface_error": {"instruct": 0.2}, "identity_patch_error": 0.5}}
     said = "\n".join(narrative.warnings(manifest, run.table("scores"), run.table("readout_validation")))
+    manifest["self_tests"]["patch_engine"] = "forward, replay"
+    said += "\n".join(narrative.warnings(manifest, None, None))
     for expected in (
         "Cousins?",
+        "could not be replayed exactly",
         "bias 14% (reasoning)",
         "toxicity (reasoning model, empty think block: 0.61)",
         "24 prompts in 12 families in safety",
@@ -312,6 +324,34 @@ def test_a_run_of_an_earlier_version_says_what_it_lacks(run: Run, tmp_path: Path
         inside.dimensions_matrix(pd.DataFrame({"first": []}), run.table("drift"))
     with pytest.raises(MechdriftError, match="no projections along the thinking"):
         inside.along_thinking(run.table("thinking").iloc[:0])
+
+
+def test_origins_show_the_profile_its_placebos_and_the_blocks_that_change_it(run: Run):
+    patch, placebos, grafts = (run.table(name) for name in ("patch", "placebos", "grafts"))
+    figure = origins(patch, placebos, grafts, "safety")
+    names = [trace.name for trace in figure.data if trace.name]
+    assert [name for name in names if name.startswith("placebo")] == ["placebo: unrelated prompt", "placebo: random difference"]
+    bars = [trace for trace in figure.data if trace.type == "bar"]
+    assert len(bars) == 2  # both directions
+    for bar, sign in zip(bars, (1, -1), strict=True):
+        peak = int(np.argmax(np.abs(bar.y)))
+        assert bar.x[peak] == 16  # the middle of layers 15 to 17
+        assert np.sign(bar.y[peak]) == sign
+        assert bar.marker.line.width[peak] > 0  # framed: both ways
+        assert sum(width > 0 for width in bar.marker.line.width) == 1
+        assert "layers 15 to 17" in bar.hovertext[peak]
+    with pytest.raises(MechdriftError, match="No weights were grafted"):
+        origins(patch, placebos, grafts[:0], "safety")
+
+
+def test_cells_that_go_both_ways_are_dotted(run: Run):
+    patch = run.table("patch")
+    figure = figures.patch_grid(patch, "safety")
+    dots = [trace for trace in figure.data if trace.type == "scatter" and trace.mode == "markers"]
+    marked = patch[(patch.dimension == "safety") & (patch.donor == "instruct") & patch.both_ways]
+    assert len(dots) == 2
+    assert len(dots[0].x) == len(marked) > 0
+    assert set(dots[0].y) == set(marked.layer)  # every layer is in this grid
 
 
 def test_a_patch_grid_holds_the_effects_on_a_scale_centred_on_zero(run: Run):
@@ -502,7 +542,7 @@ def test_in_a_browser_everything_is_drawn_and_the_filter_works(browser, page: Pa
     tab.goto(page.as_uri())
     tab.wait_for_function("document.documentElement.dataset.plots === 'drawn'")
 
-    assert tab.locator(".plot .main-svg").count() >= tab.locator(".plot").count() == 14 + len(DIMENSIONS)
+    assert tab.locator(".plot .main-svg").count() >= tab.locator(".plot").count() == 14 + 2 * len(DIMENSIONS)
     assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
     tab.click("#tab-patch_ethics")

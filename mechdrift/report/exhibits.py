@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 
 from mechdrift.records import MechdriftError
 from mechdrift.report import causes, figures, inside
+from mechdrift.report.origins import origins
 from mechdrift.report.words import dimension_name, order_dimensions
 
 Tables = Mapping[str, pd.DataFrame]
@@ -33,7 +34,7 @@ class Drawn:
     missing: str = ""
 
 
-NOTHING = pd.DataFrame()
+NOTHING = pd.DataFrame({"dimension": []})
 FIXED = (
     Exhibit(name="scores", table="scores", draw=lambda t: figures.scores_side_by_side(t["scores"]), narrow=True),
     Exhibit(name="signal_detection", table="scores", draw=lambda t: figures.signal_detection(t["scores"])),
@@ -53,8 +54,8 @@ FIXED = (
 
 
 def draw_all(tables: Tables) -> dict[str, Drawn]:
-    """Every figure by name; the patch grids, one per dimension, come last."""
-    return {exhibit.name: _draw(exhibit, tables) for exhibit in (*FIXED, *_patch_exhibits(tables))}
+    """Every figure by name; those of one dimension, the patch grids and what they and the grafts say by layer, come last."""
+    return {exhibit.name: _draw(exhibit, tables) for exhibit in (*FIXED, *_patch_exhibits(tables), *_origin_exhibits(tables))}
 
 
 def missing_sentence(table: str) -> str:
@@ -86,3 +87,12 @@ def _patch_drawer(dimension: str) -> Callable[[Tables], go.Figure]:
         return figures.patch_grid(tables["patch"], dimension, tables.get("patch_items"), prompts)
 
     return draw
+
+
+def _origin_exhibits(tables: Tables) -> list[Exhibit]:
+    patched = order_dimensions(tables["patch"].dimension) if "patch" in tables else []
+    return [Exhibit(name=f"origins_{dimension}", table="grafts", draw=_origin_drawer(dimension)) for dimension in patched]
+
+
+def _origin_drawer(dimension: str) -> Callable[[Tables], go.Figure]:
+    return lambda tables: origins(tables["patch"], tables.get("placebos", NOTHING), tables["grafts"], dimension)

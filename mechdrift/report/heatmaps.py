@@ -45,6 +45,8 @@ def draw(figure: go.Figure, part: pd.DataFrame, moved: Moved, row: int, col: int
     x, y = outline(_table(part, "p_adjusted", layers, roles) < ALPHA)
     line = {"color": OUTLINE, "width": 1.5}
     figure.add_scatter(x=x, y=y, mode="lines", line=line, hoverinfo="skip", row=row, col=col)
+    both = np.argwhere(_table(part, "both_ways", layers, roles) == 1) if "both_ways" in part else np.empty((0, 2))
+    figure.add_scatter(x=both[:, 1], y=both[:, 0], mode="markers", marker={"size": 5, "color": OUTLINE}, hoverinfo="skip", row=row, col=col)
     _label_axes(figure, roles, layers, row=row, col=col)
     if not reliable:
         _overlay(figure, (len(roles) - 1) / 2, (len(layers) - 1) / 2, row=row, col=col)
@@ -99,6 +101,7 @@ def _cell_text(cell: Mapping[str, Any], moved: Moved) -> str:
         f"effect {effect} ({low} to {high}, 95% band over all cells)",
         f"gap recovered: {recovery}",
         f"family-wise {p_value(cell['p_adjusted'])}; {cell['n']} prompts, {cell['families']} families",
+        "carries the change both ways" if cell.get("both_ways") is True else "",
         moved.get((cell["layer"], cell["role"]), ""),
     ]
     return "<br>".join(html_line for html_line in lines if html_line)

@@ -9,6 +9,7 @@ family-wise test.
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import pandas as pd
@@ -179,8 +180,8 @@ def reasoning_sentence(scores: pd.DataFrame) -> str:
     return f"Reasoning: accuracy {'rose' if row['difference'] > 0 else 'fell'} from {before} to {after}, {evidence}."
 
 
-def inside(patch: pd.DataFrame | None) -> Inside:
-    """Where inside: per dimension the place whose patch restores most, or why that cannot be said."""
+def inside(patch: pd.DataFrame | None, grafts: pd.DataFrame | None = None) -> Inside:
+    """Where inside: per dimension the place whose patch restores most the blocks that do so alone, or why that cannot be said."""
     if patch is None or patch.empty:
         return Inside(places=(), unsaid=("Where inside the change sits cannot be said: this run did no patching.",))
     places: list[tuple[str, str]] = []
@@ -192,7 +193,7 @@ def inside(patch: pd.DataFrame | None) -> Inside:
         measured = trusted[trusted.recovery.notna()]
         found = measured[(measured.p_adjusted < ALPHA) & (measured.recovery > 0)]
         if len(found):
-            places.append((dimension_name(dimension), _place(found, grid)))
+            places.append((dimension_name(dimension), _place(found, grid) + _origin(grafts, dimension)))
         elif len(grid):
             few = bool(grid.families.max() < FEWEST_PATCHED_FAMILIES)
             reason = "unreliable" if trusted.empty else "noise" if measured.empty else "few" if few else "unclear"
@@ -214,6 +215,21 @@ def _place(found: pd.DataFrame, grid: pd.DataFrame) -> str:
     if peak.role == last and len(earlier):
         text += f"; before that position, {_spot(earlier, layers)}"
     return f"{text}."
+
+
+def _origin(grafts: pd.DataFrame | None, dimension: str) -> str:
+    """The run of blocks whose weights restore most by themselves, where one survives the family-wise test."""
+    if grafts is None or grafts.empty:
+        return ""
+    rows = grafts[(grafts.dimension == dimension) & (grafts.donor == "instruct")].sort_values("layer")
+    found = rows[(rows.p_adjusted < ALPHA) & (rows.recovery > 0) & rows.reliable.astype(bool)]
+    if found.empty:
+        return " No run of blocks restores by its weights alone."
+    peak, layers = found.loc[found.recovery.idxmax()], rows.layer.tolist()
+    width = min((after - before for before, after in pairwise(layers)), default=1)
+    blocks = layer_range({int(peak.layer), int(peak.layer) + width - 1})
+    also = ", and breaks the instruct model too" if peak.both_ways else ""
+    return f" It originates, as far as one run of blocks does it alone, in {blocks} ({number(peak.recovery, share=True)}{also})."
 
 
 def _spot(found: pd.DataFrame, layers: Sequence[int]) -> str:
@@ -379,4 +395,6 @@ def _self_test_warnings(tests: Mapping[str, Any]) -> list[str]:
     identity = float(tests.get("identity_patch_error") or 0.0)
     if identity > SELF_TEST_TOLERANCE:
         said.append(f"Patching a model with its own activations changed its readout by {identity:.1e}; it should change nothing.")
+    if "forward" in str(tests.get("patch_engine", "")):
+        said.append("A model could not be replayed exactly; its patch grids are of one full forward pass per cell (exact, but slower).")
     return said

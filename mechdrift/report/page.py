@@ -43,8 +43,7 @@ _SECTIONS: dict[str, Any] = {
 }
 TABLES = (
     "scores", "completions", "readouts", "readout_validation", "drift", "cones", "dimensions", "thinking", "selection", "steering",
-    "patch", "patch_items",
-    "kl", "kl_tokens", "tasks", "variants", "passage", "weights",
+    "patch", "patch_items", "placebos", "grafts", "kl", "kl_tokens", "tasks", "variants", "passage", "weights",
 )  # fmt: skip
 
 
@@ -148,7 +147,7 @@ def _verdict(manifest: dict[str, Any], tables: Tables) -> dict[str, Any]:
         "scale": max(bounds, default=1.0) or 1.0,
         "questions": DIMENSION_QUESTIONS,
         "reasoning": missing_sentence("scores") if scores is None else narrative.reasoning_sentence(scores),
-        "inside": narrative.inside(tables.get("patch")),
+        "inside": narrative.inside(tables.get("patch"), tables.get("grafts")),
         "warnings": narrative.warnings(manifest, scores, tables.get("readout_validation")),
     }
 
