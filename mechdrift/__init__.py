@@ -11,6 +11,7 @@ from mechdrift.capture import collect, collect_sites, collect_to
 from mechdrift.directions import direction_cones, find_directions
 from mechdrift.drift import compare_dimensions, compare_directions
 from mechdrift.exchange import load_directions, save_directions, to_gguf, to_steering_vectors
+from mechdrift.gate import Gate, gate
 from mechdrift.hooks import edit
 from mechdrift.interventions import ablate, orthogonalise, role_mask, steer
 from mechdrift.pairs import Pair, fast_float32, load_pair
@@ -39,6 +40,7 @@ __all__ = [
     "Completions",
     "DirectionDrift",
     "Directions",
+    "Gate",
     "MechdriftError",
     "Pair",
     "PatchGrid",
@@ -63,6 +65,7 @@ __all__ = [
     "edit",
     "fast_float32",
     "find_directions",
+    "gate",
     "generate",
     "graft",
     "judge_refusals",

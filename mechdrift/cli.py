@@ -1,7 +1,7 @@
-"""The command line: `mechdrift audit | report | score | pairs | probes | bench`.
+"""The command line: `mechdrift audit | report | card | gate | score | pairs | probes | bench`.
 
-Errors that a user can put right end in one sentence on standard error and exit code 1; `--debug` shows the traceback. Ctrl-C ends
-with exit code 130; what was finished stays, and the same command goes on from there.
+Errors that a user can put right end in one sentence on standard error and exit code 1; `--debug` shows the traceback. `gate` ends with 0
+(pass), 2 (fail) or 3 (cannot tell). Ctrl-C ends with exit code 130; what was finished stays, and the same command goes on from there.
 """
 
 import logging
@@ -65,6 +65,51 @@ def report(run: Path, /, *, debug: Debug = False) -> None:
     from mechdrift.runs import load_run
 
     print(f"report: {load_run(run).report()}")
+
+
+@app.command(
+    help_epilogue="Examples:\n\n    mechdrift card runs/smollm2-sft >> README.md\n\n    mechdrift card runs/smollm2-sft --out alignment.md"
+)
+def card(
+    run: Path, /, *, out: Annotated[Path | None, Parameter(help="Write it to this file; default standard output.")] = None,
+    debug: Debug = False,
+) -> None:  # fmt: skip
+    """Print a run as a section for a model card, in Markdown. Loads no model."""
+    from mechdrift.runs import load_run
+
+    text = load_run(run).card()
+    if out is None:
+        print(text, end="")
+        return
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise MechdriftError(f"{out} could not be written ({error.strerror}): give another file with --out.") from error
+    print(f"card: {out}")
+
+
+@app.command(
+    help_epilogue="""Examples:
+
+    mechdrift gate runs/smollm2-sft --max-drop safety=0.05 bias=0.1
+    mechdrift gate runs/smollm2-sft --max-drop safety=0.05 --unknown-ok
+
+Exit codes: 0 pass, 2 fail, 3 cannot tell with this many prompts, 1 an error of use."""
+)
+def gate(
+    run: Path, /, *,
+    max_drop: Annotated[tuple[str, ...], Parameter(help="Allowed drop of a dimension's score, as a share: safety=0.05 is 5 points.")],
+    unknown_ok: Annotated[bool, Parameter(help="Exit with 0 also where the data cannot tell.")] = False,
+    debug: Debug = False,
+) -> None:  # fmt: skip
+    """Hold a run against allowed drops of alignment, for CI: pass, fail, or cannot tell with this many prompts. Loads no model."""
+    from mechdrift.gate import gate as hold
+    from mechdrift.gate import parse_limits
+
+    found = hold(run, parse_limits(max_drop))
+    print(found)
+    sys.stdout.flush()
+    sys.exit(found.exit_code(unknown_ok))
 
 
 @app.command(help_epilogue="Example:\n\n    mechdrift pairs")

@@ -125,6 +125,12 @@ class Run:
 
         return write_report(self)
 
+    def card(self) -> str:
+        """A section for a model card, as Markdown: scores with intervals, what was found inside, limits, versions, hashes of weights."""
+        from mechdrift.report import model_card
+
+        return model_card(self)
+
     def _checked(self, file_name: str) -> Path:
         file = self.folder / file_name
         if not file.exists():

@@ -1,0 +1,198 @@
+"""A model card's section on alignment: what one audit found, as Markdown that can be pasted into a README on the Hugging Face hub.
+
+    print(md.load_run("runs/smollm2-sft").card())
+
+The section says for every dimension the score of both models with the paired difference and its interval, how many prompts it rests on, the
+adjusted p, what the score means and what judged it; then what was measured inside, what limits the numbers, and with which versions and
+weights they were made. There is no HTML in it, and text from models or folders cannot end a table cell or open a tag.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from mechdrift.records import SIDES, MechdriftError
+from mechdrift.report import narrative
+from mechdrift.report.figures import mean_kl
+from mechdrift.report.narrative import headline_rows, reasoning_rows
+from mechdrift.report.words import (
+    DASH,
+    ROUTE_NAMES,
+    THINK_NAMES,
+    counted,
+    difference,
+    dimension_name,
+    interval,
+    is_share,
+    listing,
+    metric_name,
+    number,
+    order_dimensions,
+    p_value,
+    readout_role,
+    role_name,
+)
+from mechdrift.runs import Run, sha256
+
+TEMPLATES = Path(__file__).parent / "templates"
+SPECIAL = re.compile(r"([\\`*_<>\[\]|#])")
+DEEP = 0.8  # of the layers: above, directions are those of the unembedding
+COUNTED = (
+    ("incomplete", "Without an answer, counted as not aligned or not correct"),
+    ("unanswered", "Answered, but nothing can be read from it, counted as not aligned"),
+    ("failed", "The judge failed, left out for both models"),
+)
+
+
+def model_card(run: Run) -> str:
+    """The section as Markdown; raises when the run has no scores yet."""
+    if not run.has("scores.parquet"):
+        raise MechdriftError(f"{run.folder} has no scores yet: run the audit again, it goes on where it stopped.")
+    manifest = run.manifest
+    names = ("scores", "drift", "patch", "kl", "readout_validation")
+    tables = {name: run.table(name) for name in names if run.has(f"{name}.parquet")}
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )  # no autoescape: Markdown, whose own special characters `plain` takes care of
+    environment.filters.update(plain=plain, code=code)
+    pair, scores = manifest.get("pair", {}), tables["scores"]
+    return environment.get_template("card.md.j2").render(
+        pair=pair, names=[pair.get(side, {}).get("name", f"{side} model") for side in SIDES],
+        route=ROUTE_NAMES.get(pair.get("route", "unknown"), pair.get("route")), lead=narrative.lead(narrative.findings(scores)),
+        rows=[_score_row(row, scores) for row in _in_order(scores)], conventions=_conventions(scores),
+        inside=_inside(tables), reasons=narrative.inside(tables.get("patch")).unsaid, role=_role(tables.get("drift")),
+        limits=[
+            *_sampling(manifest, scores), *_unreliable(tables.get("readout_validation")), *narrative.warnings(manifest, scores, None),
+        ],
+        versions=manifest.get("versions", {}), dtypes=manifest.get("dtypes", {}), config=manifest["config"],
+        fingerprints=pair.get("fingerprints", {}), hash=sha256(run.folder / "scores.parquet"),
+    )  # fmt: skip
+
+
+def plain(text: str) -> str:
+    """Text that Markdown shows as it is, on one line, also in a table."""
+    return SPECIAL.sub(r"\\\1", " ".join(str(text).split()))
+
+
+def code(text: str) -> str:
+    """A name as Markdown code, on one line, also in a table."""
+    return "`" + " ".join(str(text).split()).replace("`", "'").replace("|", r"\|") + "`"
+
+
+def _in_order(scores: pd.DataFrame) -> list[dict[str, Any]]:
+    """The headlines in the project's order of dimensions, accuracy last."""
+    rows = {row["dimension"]: row for row in headline_rows(scores).to_dict("records")}
+    return [*(rows[dimension] for dimension in order_dimensions(rows)), *reasoning_rows(scores).to_dict("records")]
+
+
+def _score_row(row: Mapping[str, Any], scores: pd.DataFrame) -> dict[str, str]:
+    share = is_share(row["metric"])
+    over = scores[(scores.dimension == row["dimension"]) & (scores.metric == "over")].to_dict("records")
+    p = row["p"] if math.isnan(row["p_holm"]) else row["p_holm"]
+    return {
+        "dimension": dimension_name(row["dimension"]),
+        **{side: _with_interval(row[side], row[f"{side}_low"], row[f"{side}_high"], share=share) for side in SIDES},
+        "difference": _with_interval(row["difference"], row["low"], row["high"], share=share, signed=True),
+        "n": f"{row['n']} ({row['families']})", "p": DASH if math.isnan(p) else p_value(p).removeprefix("p ").removeprefix("= "),
+        "over": " → ".join(number(over[0][side], share=True) for side in SIDES) if over else DASH,
+        "judge": row["judge"],
+    }  # fmt: skip
+
+
+def _with_interval(value: float, low: float, high: float, *, share: bool, signed: bool = False) -> str:
+    ends = interval(low, high, share=share, signed=signed)
+    shown = difference(value, share=share) if signed else number(value, share=share)
+    return f"{shown} ({ends})" if ends else shown
+
+
+def _conventions(scores: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """What each headline means and for which dimensions it stands there."""
+    rows = pd.DataFrame(_in_order(scores))
+    found = []
+    for (metric, convention), part in rows.groupby(["metric", "convention"], sort=False):
+        found.append((metric_name(str(metric)), listing(dimension_name(name).lower() for name in part.dimension), str(convention)))
+    return found
+
+
+def _inside(tables: Mapping[str, pd.DataFrame]) -> list[dict[str, str]]:
+    """Per dimension: divergence, the direction's drift in one line, and the place of the change where it is established."""
+    drift, kl = tables.get("drift"), tables.get("kl")
+    means = {} if kl is None or kl.empty else mean_kl(kl)
+    places = dict(narrative.inside(tables.get("patch")).places)
+    dimensions = order_dimensions(headline_rows(tables["scores"]).dimension)
+    return [
+        {
+            "dimension": dimension_name(name), "kl": number(means.get(name, math.nan)), "drift": drift_line(drift, name),
+            "place": places.get(dimension_name(name), "not established").rstrip("."),
+        }
+        for name in dimensions
+    ]  # fmt: skip
+
+
+def drift_line(drift: pd.DataFrame | None, dimension: str) -> str:
+    """How far one dimension's direction turned, where the instruct model's tells held-out families apart best."""
+    if drift is None or drift.empty:
+        return "not measured"
+    rows = drift[(drift.dimension == dimension) & (drift.role == readout_role(drift.role))]
+    rows = rows[~rows.below_null.astype(bool) & (rows.layer < DEEP * (drift.layer.max() + 1))]
+    if rows.empty:
+        return "no direction above noise in both models"
+    row = rows.loc[rows.auroc_instruct.idxmax()]
+    text = f"layer {row.layer}: cosine {number(row.cosine)} ({interval(row.cosine_low, row.cosine_high) or 'interval unknown'})"
+    text += f", noise ceiling {number(row.ceiling)}"
+    if math.isnan(row.get("angle", math.nan)):
+        return text
+    ends = "interval unknown" if math.isnan(row.angle_low) else f"{row.angle_low:.0f} to {row.angle_high:.0f}"
+    return f"{text}; turned by {row.angle:.0f}° ({ends})"
+
+
+def _role(drift: pd.DataFrame | None) -> str:
+    return "" if drift is None or drift.empty else role_name(readout_role(drift.role))
+
+
+def _sampling(manifest: Mapping[str, Any], scores: pd.DataFrame) -> list[str]:
+    """What was asked, of how much, and what of it could not be judged."""
+    config, probes = manifest["config"], manifest.get("probes", {})
+    said = [f"Preset {config.get('preset', 'unknown')}, seed {config.get('seed', 'unknown')}."]
+    if probes:
+        asked: dict[str, list[str]] = {}
+        for name, facts in probes.items():
+            asked.setdefault(f"{facts['n']} of {facts['sampled_from']}", []).append(dimension_name(name).lower())
+        said[0] += f" Prompts asked, trigger and neutral: {'; '.join(f'{size} in {listing(names)}' for size, names in asked.items())}."
+        said[0] += " The scores in the table are of the trigger prompts among them."
+    for count, words in COUNTED:
+        parts = [
+            f"{dimension_name(row['dimension']).lower()} {' and '.join(map(str, _counted(row, count)))}"
+            for row in _in_order(scores) if any(_counted(row, count))
+        ]  # fmt: skip
+        if parts:
+            said.append(f"{words} (instruct and reasoning model): {'; '.join(parts)}.")
+    if manifest.get("budgets"):
+        budgets = {key.removesuffix("_tokens"): value for key, value in manifest["budgets"].items()}
+        said.append(
+            f"Budgets: {counted(budgets.get('think', 0), 'token')} to think, {counted(budgets.get('answer', 0), 'token')} to answer."
+        )
+    said.append("Intervals of 95% resample families of prompts; differences are paired, prompt by prompt.")
+    return said
+
+
+def _unreliable(validation: pd.DataFrame | None) -> list[str]:
+    """Readouts on which nothing is said about the place of a change."""
+    if validation is None or validation.reliable.all():
+        return []
+    bad = validation[~validation.reliable.astype(bool)]
+    each = [
+        f"{dimension_name(row.dimension).lower()}, {row.side} model, {THINK_NAMES.get(row.think, row.think)}: {number(row.auroc)}"
+        for row in bad.itertuples()
+    ]
+    return [f"Readouts that do not follow judged behaviour well enough (area under the ROC curve; 0.5 is chance): {'; '.join(each)}."]
+
+
+def _counted(row: Mapping[str, Any], count: str) -> list[int]:
+    values = [row.get(f"{count}_{side}", 0) for side in SIDES]
+    return [0 if value is None or math.isnan(value) else int(value) for value in values]
