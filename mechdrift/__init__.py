@@ -8,6 +8,7 @@ import mechdrift.interrupts  # isort: skip  # noqa: F401 - first, because the im
 from mechdrift.audit import Audit, audit
 from mechdrift.behaviour import Budget, generate, judge_refusals, kl_drift, score
 from mechdrift.capture import collect, collect_sites, collect_to
+from mechdrift.comparison import Comparison, compare_runs
 from mechdrift.directions import direction_cones, find_directions
 from mechdrift.drift import compare_dimensions, compare_directions
 from mechdrift.exchange import load_directions, save_directions, to_gguf, to_steering_vectors
@@ -37,6 +38,7 @@ __all__ = [
     "Activations",
     "Audit",
     "Budget",
+    "Comparison",
     "Completions",
     "DirectionDrift",
     "Directions",
@@ -60,6 +62,7 @@ __all__ = [
     "collect_to",
     "compare_dimensions",
     "compare_directions",
+    "compare_runs",
     "decompose",
     "direction_cones",
     "edit",

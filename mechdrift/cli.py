@@ -1,4 +1,4 @@
-"""The command line: `mechdrift audit | report | card | gate | score | pairs | probes | bench`.
+"""The command line: `mechdrift audit | report | compare | card | gate | score | pairs | probes | bench`.
 
 Errors that a user can put right end in one sentence on standard error and exit code 1; `--debug` shows the traceback. `gate` ends with 0
 (pass), 2 (fail) or 3 (cannot tell). Ctrl-C ends with exit code 130; what was finished stays, and the same command goes on from there.
@@ -65,6 +65,18 @@ def report(run: Path, /, *, debug: Debug = False) -> None:
     from mechdrift.runs import load_run
 
     print(f"report: {load_run(run).report()}")
+
+
+@app.command(help_epilogue="Example:\n\n    mechdrift compare runs/smollm2-sft runs/smollm2-rl --out compare.html")
+def compare(
+    *runs: Annotated[Path, Parameter(help="Run folders of children of one parent, two or more.")],
+    out: Annotated[Path, Parameter(help="The page; its figures go into a folder beside it.")] = Path("compare.html"),
+    debug: Debug = False,
+) -> None:
+    """Compare runs of one parent on one page: gain and loss, direction drift, patch profiles, divergence. Loads no model."""
+    from mechdrift.comparison import compare_runs
+
+    print(f"comparison: {compare_runs(runs).report(out)}")
 
 
 @app.command(

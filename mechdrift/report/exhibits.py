@@ -1,6 +1,6 @@
 """The figures of the page: which table each cannot do without, and the sentence in its place when that is missing."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -55,7 +55,12 @@ FIXED = (
 
 def draw_all(tables: Tables) -> dict[str, Drawn]:
     """Every figure by name; those of one dimension, the patch grids and what they and the grafts say by layer, come last."""
-    return {exhibit.name: _draw(exhibit, tables) for exhibit in (*FIXED, *_patch_exhibits(tables), *_origin_exhibits(tables))}
+    return draw_these((*FIXED, *_patch_exhibits(tables), *_origin_exhibits(tables)), tables)
+
+
+def draw_these(exhibits: Iterable[Exhibit], tables: Tables) -> dict[str, Drawn]:
+    """These figures by name, or what stands in their place."""
+    return {exhibit.name: _draw(exhibit, tables) for exhibit in exhibits}
 
 
 def missing_sentence(table: str) -> str:

@@ -7,6 +7,7 @@ security policy forbids every request. What models and prompts say is text, neve
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,16 +52,17 @@ def write_report(run: Run) -> Path:
     """Write `report.html`, and in `figures/` each figure, beside one plotly.js for all; returns the page's path."""
     tables = load_tables(run)
     drawn = draw_all(tables)
-    _write_figures(run, drawn, run.folder / "figures", inline=False)
+    place_figures(run, drawn, run.folder / "figures", inline=False)
     return run.write_text("report.html", render(run.manifest, tables, drawn))
 
 
 def write_figures(run: Run, folder: str | Path) -> tuple[Path, ...]:
     """Write every figure as a page of its own that needs no other file (about 5 MB each)."""
-    return _write_figures(run, draw_all(load_tables(run)), Path(folder), inline=True)
+    return place_figures(run, draw_all(load_tables(run)), Path(folder), inline=True)
 
 
-def _write_figures(run: Run, drawn: dict[str, Drawn], folder: Path, inline: bool) -> tuple[Path, ...]:
+def place_figures(run: Run, drawn: Mapping[str, Drawn], folder: Path, inline: bool) -> tuple[Path, ...]:
+    """Each figure as a file of its own in `folder`, with plotly.js inside (`inline`) or once beside them."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -83,24 +85,11 @@ def load_tables(run: Run) -> Tables:
 
 def render(manifest: dict[str, Any], tables: Tables, drawn: dict[str, Drawn]) -> str:
     """The page as text."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals.update(asset=_asset, data=_embedded, json=_json, plotly=lambda: Markup(get_plotlyjs()))
-    environment.globals["flat"] = lambda section: [
-        (key.replace("_", " "), _flat(value)) for key, value in section.items() if value is not None
-    ]
-    environment.filters["seconds"] = _seconds
-    template = environment.get_template("page.html.j2")
+    template = templates().get_template("page.html.j2")
     return template.render(
         run=_SECTIONS | manifest,
         verdict=_verdict(manifest, tables),
         figures=drawn,
-        plot_config=CONFIG,
         patches=[d for d in drawn.values() if d.exhibit.table == "patch"],
         scores=score_rows(tables["scores"]) if "scores" in tables else [],
         conventions=conventions(tables["scores"]) if "scores" in tables else [],
@@ -120,6 +109,19 @@ def render(manifest: dict[str, Any], tables: Tables, drawn: dict[str, Drawn]) ->
         side_names=SIDE_NAMES,
         sides=SIDES,
     )
+
+
+def templates() -> Environment:
+    """The templates, with what they all use: text is escaped, and a name that is not there is an error."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.globals.update(asset=_asset, data=_embedded, json=_json, plotly=lambda: Markup(get_plotlyjs()), plot_config=CONFIG)
+    environment.globals["flat"] = lambda section: [
+        (key.replace("_", " "), _flat(value)) for key, value in section.items() if value is not None
+    ]
+    environment.filters["seconds"] = _seconds
+    return environment
 
 
 def _asset(name: str) -> Markup:

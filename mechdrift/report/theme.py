@@ -7,6 +7,9 @@ import plotly.graph_objects as go
 
 INSTRUCT, REASONING = "#2F6DB5", "#D9762B"
 SIDE_COLOURS = {"instruct": INSTRUCT, "reasoning": REASONING}
+# Several runs in one figure: marks differ in shape as well, for those who cannot tell all of these colours apart.
+RUN_COLOURS = ("#D9762B", "#1B7F79", "#7B4FA3", "#B3294E", "#8A7A00", "#3F9BD8", "#7A5230", "#5B636D")
+RUN_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "triangle-down", "hexagon")
 INK, QUIET, FAINT, RULE = "#1F2328", "#5B636D", "#B9BFC7", "#E4E7EB"
 BAND = "rgba(80, 90, 105, 0.16)"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
