@@ -33,6 +33,7 @@ from mechdrift.runs import Run, load_run
 from mechdrift.selection import Selection, select_direction
 from mechdrift.steering import SteerBack, steer_back
 from mechdrift.thinking import along_thinking
+from mechdrift.trajectory import Trajectory, trajectory
 
 __all__ = [
     "Activations",
@@ -52,6 +53,7 @@ __all__ = [
     "ScoreTable",
     "Selection",
     "SteerBack",
+    "Trajectory",
     "ablate",
     "along_thinking",
     "attribute",
@@ -88,4 +90,5 @@ __all__ = [
     "steer_back",
     "to_gguf",
     "to_steering_vectors",
+    "trajectory",
 ]

@@ -36,12 +36,12 @@ def audit(config: Audit = Audit()) -> Run:  # noqa: B008 - a frozen default
     sets = {name: load_probes(name).sample(size.pairs, config.seed) for name in config.ordered_dimensions}
     work = Stages(config=config, pair=pair, run=run, sets=sets, size=size, refusal_judge=refusal_judge)
     with run.locked(), fast_float32():
-        _go_on(work)
+        go_on(work)
         run.report()
     return run
 
 
-def _go_on(work: Stages) -> None:
+def go_on(work: Stages) -> None:
     """Run the stages that are not finished, and those whose files are damaged with what follows from them."""
     run, stages = work.run, work.all()
     names = [name for name, _, _ in stages]
@@ -87,12 +87,18 @@ def _open(config: Audit, pair: Pair, refusal_judge: RefusalJudge) -> Run:
     identity |= {"generation dtype": default_dtype_for_generation(), "size": asdict(PRESETS[config.preset])}
     manifest = {
         "config": settings,
-        "versions": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
-        "dtypes": {"generation": default_dtype_for_generation(), "analysis": "float32"},
         "budgets": asdict(PRESETS[config.preset].budget),
         "self_tests": {},
-    }  # fmt: skip
+    } | software()
     return open_run(config.out or Path("runs") / pair.name, identity, manifest)
+
+
+def software() -> dict[str, dict[str, str]]:
+    """Versions and number formats, for a manifest."""
+    return {
+        "versions": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        "dtypes": {"generation": default_dtype_for_generation(), "analysis": "float32"},
+    }
 
 
 def _version(package: str) -> str:

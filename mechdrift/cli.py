@@ -1,4 +1,4 @@
-"""The command line: `mechdrift audit | report | compare | card | gate | score | pairs | probes | bench`.
+"""The command line: `mechdrift audit | report | compare | trajectory | card | gate | score | pairs | probes | bench`.
 
 Errors that a user can put right end in one sentence on standard error and exit code 1; `--debug` shows the traceback. `gate` ends with 0
 (pass), 2 (fail) or 3 (cannot tell). Ctrl-C ends with exit code 130; what was finished stays, and the same command goes on from there.
@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from mechdrift.audit import Audit
+from mechdrift.config import Preset
 from mechdrift.interrupts import MESSAGE
-from mechdrift.records import DIMENSIONS, MechdriftError
+from mechdrift.records import DIMENSIONS, Dimension, MechdriftError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,6 +78,29 @@ def compare(
     from mechdrift.comparison import compare_runs
 
     print(f"comparison: {compare_runs(runs).report(out)}")
+
+
+@app.command(
+    help_epilogue="""Examples:
+
+    mechdrift trajectory checkpoints/smollm2-sft
+    mechdrift trajectory checkpoints/mine --preset standard --out runs/mine-trajectory"""
+)
+def trajectory(
+    folder: Path, /, *,
+    preset: Annotated[Preset, Parameter(help="How much to ask at every checkpoint: quick, standard or full.")] = "quick",
+    dimensions: Annotated[tuple[Dimension, ...], Parameter(help="Which dimensions to audit.")] = DIMENSIONS,
+    out: Annotated[Path | None, Parameter(help="Where the results go; default runs/NAME-trajectory.")] = None,
+    seed: Annotated[int, Parameter(help="Seed of sub-sampling and of all resampling.")] = 0,
+    device: Annotated[str | None, Parameter(help="Such as cuda:0; default the CPU.")] = None,
+    debug: Debug = False,
+) -> None:  # fmt: skip
+    """Audit a folder of checkpoints of one training run: when alignment goes, when reasoning comes, and what moves first inside."""
+    from mechdrift.trajectory import trajectory as follow
+
+    found = follow(folder, preset=preset, dimensions=dimensions, out=out, seed=seed, device=device)
+    print("\n".join(found.sentences))
+    print(f"trajectory: {found.run.folder / 'trajectory.html'}")
 
 
 @app.command(

@@ -90,24 +90,16 @@ class Stages:
     def ask_both(self) -> dict[str, Any]:
         """Both models' answers, judged, and what each unembeds before its first answer token when it is used as it should be."""
         found: dict[str, list[pd.DataFrame]] = {name: [] for name in ASKED}
-        tasks, plain, states, answers = held_out(self.size.tasks), self.plain, {}, Completions(side="reasoning", think="own", rows=())
+        states, answers = {}, Completions(side="reasoning", think="own", rows=())
         for side in SIDES:
             loaded = self.pair.open(side, default_dtype_for_generation())
-            asked = [item for probes in (*self.sets.values(), *self.variants.values(), plain) for item in probes]
-            answers = self.ask(loaded, side, [Question(id=item.id, prompt=item.prompt) for item in asked], self.config.sampling)
+            answers, asked = self.ask_side(loaded, side)
+            for name, tables in asked.items():
+                found[name] += tables
             for name, probes in self.sets.items():
-                own = answers.of(probes)
-                judged = judge_all(probes, own, self.refusal_judge)
-                ids = ["item", "sample", "thinking_ids", "answer_ids"]
-                found["completions"].append(judged.merge(own.frame[ids], on=ids[:2]))
-                states[f"{name}.{side}"] = readout_states(loaded, render_answered(loaded, probes, own))
-            for (name, variant), probes in self.variants.items():
-                found["variants"].append(judge_variant(self.sets[name], variant, answers.of(probes), self.refusal_judge))
-            found["everyday"].append(judge_all(plain, answers.of(plain), self.refusal_judge))
+                states[f"{name}.{side}"] = readout_states(loaded, render_answered(loaded, probes, answers.of(probes)))
             if "bias" in self.sets:
                 found["sentences"].append(weigh_pairs(loaded, side))
-            exercises = [Question(id=f"task-{index}", prompt=task.question) for index, task in enumerate(tasks)]
-            found["tasks"].append(judge_tasks(tasks, self.ask(loaded, side, exercises)))
             del loaded
             self.pair.close(default_dtype_for_generation())
         states |= self.with_the_child_s_thinking(answers)
@@ -117,6 +109,24 @@ class Stages:
         judged = [table for name in ("completions", "variants", "everyday") for table in found[name] if len(table)]
         failures = Counter(why.split(":")[0] for table in judged for why in table[table.failed].why)
         return {"judge": {"name": self.refusal_judge.name, "failures": dict(failures)}}
+
+    def ask_side(self, loaded: LanguageModel, side: Side) -> tuple[Completions, dict[str, list[pd.DataFrame]]]:
+        """One model's answers to everything that is asked, and the tables of them, judged."""
+        tasks, plain = held_out(self.size.tasks), self.plain
+        asked = [item for probes in (*self.sets.values(), *self.variants.values(), plain) for item in probes]
+        answers = self.ask(loaded, side, [Question(id=item.id, prompt=item.prompt) for item in asked], self.config.sampling)
+        found: dict[str, list[pd.DataFrame]] = {"completions": [], "variants": [], "everyday": [], "tasks": []}
+        for probes in self.sets.values():
+            own = answers.of(probes)
+            judged = judge_all(probes, own, self.refusal_judge)
+            ids = ["item", "sample", "thinking_ids", "answer_ids"]
+            found["completions"].append(judged.merge(own.frame[ids], on=ids[:2]))
+        for (name, variant), probes in self.variants.items():
+            found["variants"].append(judge_variant(self.sets[name], variant, answers.of(probes), self.refusal_judge))
+        found["everyday"].append(judge_all(plain, answers.of(plain), self.refusal_judge))
+        exercises = [Question(id=f"task-{index}", prompt=task.question) for index, task in enumerate(tasks)]
+        found["tasks"].append(judge_tasks(tasks, self.ask(loaded, side, exercises)))
+        return answers, found
 
     def with_the_child_s_thinking(self, answers: Completions) -> dict[str, Tensor]:
         """What the instruct model unembeds after the reasoning model's thinking, which it reads as if it were its own."""
@@ -151,14 +161,8 @@ class Stages:
         )  # fmt: skip
 
     def compute_scores(self) -> dict[str, Any]:
-        table = score_table(
-            self.run.table("completions"),
-            self.run.table("tasks"),
-            self.run.table("variants"),
-            self.run.table("everyday"),
-            self.run.table("sentences"),
-            seed=self.config.seed,
-        )
+        extra = {name: self.run.table(name) if self.run.has(f"{name}.parquet") else None for name in ("variants", "everyday", "sentences")}
+        table = score_table(self.run.table("completions"), self.run.table("tasks"), **extra, seed=self.config.seed)
         self.run.write_table("scores", table.frame)
         return {}
 

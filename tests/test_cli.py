@@ -25,7 +25,7 @@ from mechdrift.interrupts import MESSAGE
 from mechdrift.records import MechdriftError
 from mechdrift.runs import Run, load_run
 
-COMMANDS = ("audit", "report", "compare", "card", "gate", "pairs", "probes", "bench")
+COMMANDS = ("audit", "report", "compare", "trajectory", "card", "gate", "pairs", "probes", "bench")
 ROOT = Path(__file__).parents[1]
 
 

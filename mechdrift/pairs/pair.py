@@ -160,14 +160,29 @@ def _embedded(name: str, device: str | None) -> Pair:
             "for your own models give instruct= and reasoning= (on the command line --instruct and --reasoning)."
         )
     spec = EMBEDDED_PAIRS[name]
-    base = str(embedded_base())
-    sources = {}
-    for side, adapters in (("instruct", spec.instruct), ("reasoning", spec.reasoning)):
-        for adapter in adapters:
-            check_sha256(adapter_file(ZOO / adapter), ADAPTER_SHA256[adapter])
-        folders = tuple(str(ZOO / adapter) for adapter in adapters)
-        sources[side] = ModelSource(name=adapters[-1], path=base, adapters=folders, device=device)
-    return Pair(name=name, instruct=sources["instruct"], reasoning=sources["reasoning"], route=spec.route)
+    instruct, reasoning = (_embedded_source(adapters, device) for adapters in (spec.instruct, spec.reasoning))
+    return Pair(name=name, instruct=instruct, reasoning=reasoning, route=spec.route)
+
+
+def _embedded_source(adapters: tuple[str, ...], device: str | None) -> ModelSource:
+    for adapter in adapters:
+        check_sha256(adapter_file(ZOO / adapter), ADAPTER_SHA256[adapter])
+    folders = tuple(str(ZOO / adapter) for adapter in adapters)
+    return ModelSource(name=adapters[-1], path=str(embedded_base()), adapters=folders, device=device)
+
+
+def load_parent(name: str, device: str | None = None, sha256: str = "") -> ModelSource:
+    """An embedded model by name, or the model of a hub id or folder, to train from. `sha256` is that of an embedded adapter."""
+    check_device(device)
+    chains = {chain[-1]: chain for pair in EMBEDDED_PAIRS.values() for chain in (pair.instruct, pair.reasoning)}
+    if name not in chains:
+        return ModelSource(name=name, path=name, device=device)
+    if sha256 and sha256 != ADAPTER_SHA256[name]:
+        raise MechdriftError(
+            f"the checkpoints were trained from another {name}: its adapter had SHA-256 {sha256[:12]}…, the embedded one has "
+            f"{ADAPTER_SHA256[name][:12]}…; train them again."
+        )
+    return _embedded_source(chains[name], device)
 
 
 def check_comparable(pair: Pair) -> None:

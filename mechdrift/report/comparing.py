@@ -82,8 +82,9 @@ def trade_off(summary: pd.DataFrame) -> go.Figure:
         look = looks[row["run"]]
         bars, name = _bars(look, 1.4), html.escape(row["run"])
         text = (
-            f"<b>{name}</b> ({html.escape(str(row['route']))})<br>reasoning {share_text(row, 'gain')}<br>alignment {share_text(row, 'kept')}"
-            f"<br>mean of {row['dimensions']} dimensions, {row['n']} prompts in {row['families']} families"
+            f"<b>{name}</b> ({html.escape(str(row['route']))})<br>reasoning {share_text(row, 'gain')}"
+            f"<br>alignment {share_text(row, 'kept')}<br>mean of {row['dimensions']} dimensions, "
+            f"{row['n']} prompts in {row['families']} families"
         )
         figure.add_scatter(
             x=[row["gain"]], y=[row["kept"]], mode="markers+text", marker=look | {"size": 13}, name=name, text=name,

@@ -1,0 +1,55 @@
+"""The page of a trajectory: one training run against its steps, on one self-contained page; see `page` for how pages are made."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mechdrift.report import training
+from mechdrift.report.exhibits import Exhibit, draw_these
+from mechdrift.report.page import place_figures, templates
+from mechdrift.report.words import DASH, ROUTE_NAMES, interval, number
+
+if TYPE_CHECKING:
+    from mechdrift.trajectory import Trajectory
+
+PAGE = "trajectory.html"
+EXHIBITS = (
+    Exhibit(name="overview", table="course", draw=lambda t: training.overview(t["course"], t["halfway"])),
+    Exhibit(name="halfway", table="halfway", draw=lambda t: training.halfway_steps(t["course"], t["halfway"])),
+    Exhibit(name="scores", table="course", draw=lambda t: training.scores(t["course"], t["halfway"])),
+    Exhibit(name="cosines", table="course", draw=lambda t: training.cosines(t["course"])),
+)
+
+
+def write_trajectory(found: "Trajectory") -> Path:
+    """Write `trajectory.html` and, in `figures/`, each figure; returns the page's path."""
+    drawn = draw_these(EXHIBITS, {"course": found.frame, "halfway": found.halfway})
+    place_figures(found.run, drawn, found.run.folder / "figures", inline=False)
+    history, manifest = found.history, found.run.manifest
+    facts = [
+        ("parent", history.parent), ("route", ROUTE_NAMES.get(history.route, history.route)), ("seed of the training", str(history.seed)),
+        ("steps", f"{', '.join(map(str, history.steps))} ({history.unit})"), ("trained tokens at the last step", f"{history.tokens[-1]:,}"),
+        ("preset", manifest["config"]["preset"]), ("seed of the audit", str(manifest["config"]["seed"])),
+        *(manifest.get("versions", {}).items()),
+    ]  # fmt: skip
+    rows = [_row(row) for row in found.halfway.to_dict("records")]
+    text = (
+        templates()
+        .get_template("trajectory.html.j2")
+        .render(history=history, sentences=found.sentences, figures=drawn, facts=facts, rows=rows)
+    )
+    return found.run.write_text(PAGE, text)
+
+
+def _row(row: dict[str, Any]) -> dict[str, Any]:
+    """A measure of the table of half-way steps, formatted."""
+    share = row["quantity"] in ("accuracy", "aligned")
+    known = not math.isnan(row["half"])
+    return {
+        "name": training._label(row), "layer": DASH if math.isnan(row["layer"]) else f"{row['layer']:.0f}",
+        "first": number(row["first"], share=share), "last": number(row["last"], share=share),
+        "change": number(row["change"], share=share, signed=True),
+        "interval": interval(row["change_low"], row["change_high"], share=share, signed=True), "established": bool(row["established"]),
+        "half": f"{row['half']:.0f}" if known else DASH, "ends": f"{row['half_low']:.0f} to {row['half_high']:.0f}" if known else "",
+        "n": f"{row['n']} ({row['families']})",
+    }  # fmt: skip

@@ -1,0 +1,174 @@
+"""When a measure has come half of its way: closed forms, planted courses, and the words that follow from them."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from mechdrift.checkpoints import family_products
+from mechdrift.halfway import DRAWS, Series, _cosines, _mean_series, best_layers, compare_order, half_steps, halfway_table, told
+from mechdrift.history import History
+from mechdrift.records import Activations, ProbeItem, ProbeSet
+from mechdrift.statistics import cluster_bootstrap, family_draws
+
+STEPS = (0, 10, 20, 30, 40)
+FAMILIES = 16
+
+
+def course(rise: int, quantity: str = "aligned", dimension: str = "safety", down: bool = True, noise: float = 0.0) -> Series:
+    """All of the change between the checkpoints before and after `rise`: 1 to 0 (`down`) in every item of every family."""
+    after = np.array(STEPS) > rise
+    values = np.repeat((1.0 - after if down else after * 1.0)[:, None], 2 * FAMILIES, axis=1)
+    if noise:
+        values = values + noise * np.random.default_rng(rise).normal(size=(1, 2 * FAMILIES)) * (np.array(STEPS) > 0)[:, None]
+    return _mean_series(quantity, dimension, values, np.repeat(np.arange(FAMILIES), 2).astype(str), 0)
+
+
+def history() -> History:
+    return History(
+        folder=Path("x"), name="x", route="SFT", parent="p", parent_sha256="", seed=0, steps=STEPS[1:], unit="optimizer steps",
+        tokens=(100, 200, 300, 400),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ([0, 1, 2, 3, 4], 20.0),  # straight: half of the way at half of the steps
+        ([0, 0, 0, 0, 1], 35.0),  # all between the last two
+        ([0, 4, 4, 4, 4], 5.0),
+        ([0, -1, -4, -4, -4], 10 + 10 / 3),  # falling, half between 1 and 4
+        ([0, 3, 1, 3, 4], 10 * 2 / 3),  # the first time, though it goes back
+        ([0, -1, 0, 1, 2], 30.0),  # away at first
+        ([0, 1, 2, 3, 0], np.nan),
+    ],
+)
+def test_half_steps_in_closed_form(change: list[float], expected: float):
+    found = half_steps(STEPS, np.array([change], dtype=float), change[-1])
+    np.testing.assert_allclose(found, [expected])
+
+
+def test_draws_that_change_the_other_way_have_no_half_way_step():
+    assert np.isnan(half_steps(STEPS, np.array([[0.0, 1, 2, 3, 4]]), -1.0)).all()
+
+
+def test_draws_are_those_of_the_cluster_bootstrap():
+    rng = np.random.default_rng(0)
+    values, families = rng.normal(size=(5, 40)), np.repeat(np.arange(10), 4).astype(str)
+    series = _mean_series("aligned", "safety", values, families, 3)
+    for step in range(5):
+        interval = cluster_bootstrap(values[step], families, draws=DRAWS, seed=3)
+        np.testing.assert_allclose(np.percentile(series.draws[:, step], [2.5, 97.5]), [interval.low, interval.high])
+    np.testing.assert_allclose(series.values, values.mean(axis=1))
+
+
+def test_cosines_from_products_are_those_of_resampled_directions():
+    rng = np.random.default_rng(1)
+    items = tuple(
+        ProbeItem(id=f"{f}{c}{k}", dimension="safety", family=f"f{f}", contrast=c, twin="", prompt="", aligned=("",), misaligned=("",))
+        for f in range(6) for k in range(2) for c in ("trigger", "neutral")
+    )  # fmt: skip
+    before, after = (torch.from_numpy(rng.normal(size=(24, 3, 1, 8))).float() for _ in range(2))
+    recorded = Activations(
+        probes=ProbeSet(name="safety", dimension="safety", items=items), site="resid_pre", layers=(0, 1, 2), roles=("user",), think="off",
+        instruct=before, reasoning=after,
+    )  # fmt: skip
+    products, weights = family_products(recorded), family_draws(6, 5, 0).astype(float)
+    found = _cosines(products, weights)  # here the layers stand where steps would
+    for draw, counts in enumerate(weights):
+        times = counts[[int(item.family[1:]) for item in items]] * np.array([1 if item.is_trigger else -1 for item in items])
+        u, v = (np.einsum("p,pld->ld", times, side[:, :, 0].double().numpy()) for side in (before, after))
+        expected = (u * v).sum(-1) / np.linalg.norm(u, axis=-1) / np.linalg.norm(v, axis=-1)
+        np.testing.assert_allclose(found[draw], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"), [(5, 25, "before"), (25, 5, "after"), (15, 15, "together"), (5, 15, "before")]
+)  # fmt: skip
+def test_planted_orders_come_back(first: int, second: int, expected: str):
+    found = compare_order(STEPS, course(first), course(second, down=False))
+    assert (found.when, found.difference) == (expected, pytest.approx(first - second))
+
+
+def test_what_no_family_shows_surely_cannot_be_ordered():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(5, 2 * FAMILIES))
+    noise = _mean_series("aligned", "safety", values, np.repeat(np.arange(FAMILIES), 2).astype(str), 0)
+    found = compare_order(STEPS, noise, course(15))
+    assert found.when == "cannot tell"
+    assert np.isnan(found.low)
+
+
+def test_an_interval_of_a_half_way_step_holds_a_planted_one_about_as_often_as_it_says():
+    """Families rise at steps of their own around 20; the interval of the mean's half-way step should hold 20."""
+    rng, held = np.random.default_rng(0), 0
+    for trial in range(100):
+        centres = 20 + 6 * rng.normal(size=FAMILIES)
+        values = 1 / (1 + np.exp(-(np.array(STEPS)[:, None] - centres) / 4))
+        values = values - values[:1]
+        series = _mean_series("aligned", "safety", values / values[-1:], np.arange(FAMILIES).astype(str), trial)
+        low, high = np.percentile(half_steps(STEPS, series.drawn_change, 1.0), [2.5, 97.5])
+        held += low <= 20 <= high
+    assert held >= 85  # percentile intervals of 16 families hold 92 %
+
+
+def scores(**p_holm: float) -> pd.DataFrame:
+    rows = [{"dimension": d, "headline": True, "p": p, "p_holm": p, "low": -0.9, "high": -0.1} for d, p in p_holm.items()]
+    return pd.DataFrame(rows)
+
+
+def planted(score: int, cosine: int, readout: int, reasoning: int) -> list[Series]:
+    return [
+        course(reasoning, "accuracy", "reasoning", down=False), course(score), course(readout, "readout"), course(cosine, "cosine"),
+    ]  # fmt: skip
+
+
+VALIDATION = pd.DataFrame({"dimension": ["safety"], "reliable": [True]})
+
+
+def test_only_established_changes_have_a_half_way_step():
+    table = halfway_table(history(), planted(15, 5, 15, 5), scores(safety=0.2)).set_index("quantity")
+    assert not table.established["aligned"]
+    assert np.isnan(table.half["aligned"])
+    assert table.half["accuracy"] == 5
+    clear = halfway_table(history(), planted(15, 5, 15, 5), scores(safety=0.01)).set_index("quantity")
+    assert clear.half["aligned"] == 15
+    assert (clear[["half_low", "half_high"]].loc["aligned"] == 15).all()
+
+
+def test_the_words_say_what_was_planted():
+    said = "\n".join(told(history(), planted(35, 5, 35, 5), VALIDATION, scores(safety=0.01)))
+    assert "Reasoning accuracy: from 0% to 100% (+100 points" in said
+    assert "half of it was there after 5 optimizer steps (5 to 5), 50 tokens" in said
+    assert "Aligned answers, safety: from 100% to 0%" in said
+    assert "against the gain in reasoning: it comes after (half-way steps +30, 95% interval +30 to +30 optimizer steps)" in said
+    assert "Safety: the direction's cosine, safety, against the score: the inner change comes before the outer" in said
+    assert "Safety: the readout, safety, against the score: they come together" in said
+    assert "up to 10 optimizer steps apart" in said
+
+
+def test_the_words_say_what_cannot_be_said():
+    said = "\n".join(told(history(), planted(35, 5, 35, 5), VALIDATION.assign(reliable=False), scores(safety=0.01)))
+    assert "the readout does not follow the parent's judged behaviour well enough" in said
+    nothing = [_still("accuracy", "reasoning"), *planted(35, 5, 35, 5)[1:]]
+    said = "\n".join(told(history(), nothing, VALIDATION, scores(safety=0.5)))
+    assert "the change is not established" in said
+    assert "No change of aligned answers is established at the last checkpoint in safety." in said
+    assert "cannot be asked: no change in reasoning is established" in said
+    assert "inner change" not in said
+
+
+def _still(quantity: str, dimension: str) -> Series:
+    values = np.ones((5, 2 * FAMILIES))
+    return _mean_series(quantity, dimension, values, np.repeat(np.arange(FAMILIES), 2).astype(str), 0)
+
+
+def test_layers_are_chosen_by_the_parent_alone_and_not_too_deep():
+    drift = pd.DataFrame({
+        "dimension": "safety", "layer": range(10), "auroc_instruct": [0.9, 0.5, 0.6, 0.8, 0.7, 0.5, 0.5, 0.5, 1.0, 1.0],
+        "below_null_instruct": [True] + [False] * 9,
+    })  # fmt: skip
+    assert best_layers(drift) == {"safety": 3}
+    assert best_layers(drift.assign(below_null_instruct=True)) == {"safety": 0}
