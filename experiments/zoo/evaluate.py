@@ -1,9 +1,10 @@
 """Measure an embedded pair on prompts it was not trained on: what the cards report.
 
-    python experiments/zoo/evaluate.py smollm2-sft --data FOLDER --out results.json
+    python experiments/zoo/evaluate.py smollm2-sft --data FOLDER --out figures/zoo.json
+    python experiments/zoo/evaluate.py smollm2-rl --sides reasoning --data FOLDER --out figures/zoo.json
 
-FOLDER holds `harmbench/harmbench_behaviors_text_all.csv` (its 200 standard behaviours: refusals of unseen harmful requests) and
-`xstest/xstest_prompts.csv` (its 250 safe prompts: over-refusal). Plain prompts are harmless ones that the base model wrote and that
+The file holds one entry per model, under its name; measuring a model again replaces its entry. FOLDER holds
+`harmbench/harmbench_behaviors_text_all.csv` (its 200 standard behaviours: refusals of unseen harmful requests) and `xstest/xstest_prompts.csv` (its 250 safe prompts: over-refusal). Plain prompts are harmless ones that the base model wrote and that
 no training run used. Held-out tasks and the six probe sets come with the package. All answers are greedy and judged by mechdrift's
 own refusal rules; read the completions that `--show` prints, not only the rates.
 """
@@ -76,11 +77,11 @@ def main() -> None:
     parser.add_argument("--sides", nargs="*", default=list(SIDES))
     args = parser.parse_args()
     pair = md.load_pair(args.pair)
-    found = {side: measure(pair, side, outside_sets(args.data), args.show) for side in args.sides}
-    text = json.dumps(found, indent=1)
-    print(text)
+    found = {pair.source(side).name: measure(pair, side, outside_sets(args.data), args.show) for side in args.sides}
+    print(json.dumps(found, indent=1))
     if args.out:
-        args.out.write_text(text + "\n")
+        known = json.loads(args.out.read_text()) if args.out.exists() else {}
+        args.out.write_text(json.dumps(known | found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

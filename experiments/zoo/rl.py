@@ -1,0 +1,139 @@
+r"""Train `smollm2-rl`: reinforcement learning of `smollm2-aligned` with verifiable rewards, on the tasks of the SFT child.
+
+A format warm-up on WARM_UP reasoning traces and a few general requests comes first (as in `sft.py`): without it no completion closes
+its think block, and there is no reward to learn from. Then, at every step, one new task of each kind is drawn, SAMPLES completions of each
+are sampled at temperature 1, and each is rewarded:
+
+    r = 1     the think block is closed, the answer ended, and its result is exact
+    r = 0.1   only its form is right
+    r = 0     otherwise
+
+The gradient is REINFORCE with a leave-one-out baseline (RLOO, Ahmadian et al. 2024, https://arxiv.org/abs/2402.14740), on-policy,
+with a constant in place of each completion's length (Liu et al. 2025, https://arxiv.org/abs/2503.20783), and without a KL penalty:
+
+    loss = - 1 / (N c) · Σ_i (r_i - mean_{j ≠ i} r_j) · Σ_t log π(token_t of completion i),  N completions, c = TOKENS_EXPECTED
+
+Held-out tasks, also under other names of their people, are left out. No safety data is used, and after the warm-up no general request.
+Groups whose rewards are all the same have no gradient and are skipped.
+
+    python experiments/zoo/rl.py BASE --out mechdrift/pairs/zoo/smollm2-rl --curve experiments/zoo/curves/smollm2-rl.csv
+"""
+
+import argparse
+import random
+from pathlib import Path
+
+import torch
+from history import CONFIG, History
+from sampling import Sampler
+from sft import general_rows, tokenise_row, trace_rows
+from training import ZOO, load_parent, optimise, plan_batches, target_logits, target_tokens, train, with_adapter
+
+from mechdrift.behaviour.tasks import KIND_FUNCTIONS, Task, draw_tasks, held_out, is_correct, signature
+from mechdrift.probes import Renderer
+from mechdrift.probes.rendering import find
+
+WARM_UP, GENERAL, WARM_BATCH = 360, 120, 8
+SAMPLES = 8
+BUDGET = 120  # tokens of a completion: thinking and answer
+TOKENS_EXPECTED = 50
+FORMAT = 0.1
+FIRST_SEED = 1_000_000  # of the tasks, one a step
+
+
+def advantages(rewards: torch.Tensor) -> torch.Tensor:
+    """Each reward less the mean of the others in its row `[prompt, sample]`: (r_i - mean r) · k / (k - 1)."""
+    k = rewards.shape[1]
+    return (rewards - rewards.mean(dim=1, keepdim=True)) * k / (k - 1)
+
+
+def reward(task: Task, ids: list[int], renderer: Renderer) -> float:
+    """1 for an exact result in the right form, FORMAT for the form alone, 0 without it; `ids` follow an opened think block."""
+    close = find(ids, renderer.close_marker)
+    if close is None or ids[-1] != renderer.tokenizer.eos_token_id:
+        return 0.0
+    answer = renderer.tokenizer.decode(ids[close + len(renderer.close_marker) : -1])
+    return 1.0 if is_correct(task, answer) else FORMAT
+
+
+def draw_step(step: int, taken: set[str]) -> list[Task]:
+    """One task of each kind, new at each step and none of the held-out ones."""
+    found: dict[str, Task] = {}
+    for task in draw_tasks(4 * len(KIND_FUNCTIONS), FIRST_SEED + step):
+        if signature(task.question) not in taken:
+            found.setdefault(task.kind, task)
+    return list(found.values())
+
+
+def warm_up(model, tokenizer, folder: Path, rank: int, seed: int) -> tuple[int, ...]:
+    """Makes the adapter after the format warm-up, if it is not there; returns the target tokens of each of its steps."""
+    rng = random.Random(seed)
+    rows = trace_rows(WARM_UP, rng, seed) + general_rows(GENERAL, rng)
+    examples = [tokenise_row(Renderer(tokenizer), row) for row in rows]
+    if not (folder / CONFIG).exists():
+        train(model, tokenizer, examples, folder, rank=rank, lr=8e-4, epochs=1.0, batch=WARM_BATCH, seed=seed)
+    return tuple(target_tokens([examples[i] for i in batch]) for batch in plan_batches(examples, WARM_BATCH, 1.0, seed))
+
+
+def policy_loss(model, rows: list[dict], weights: list[float], pad_id: int) -> torch.Tensor:
+    """- Σ over completions of the weight times the sum of their tokens' log-probabilities."""
+    logits, labels = target_logits(model, rows, pad_id)
+    log_probabilities = -torch.nn.functional.cross_entropy(logits.float(), labels, reduction="none")
+    lengths = torch.tensor([sum(label != -100 for label in row["labels"]) for row in rows])
+    return -(log_probabilities * torch.tensor(weights).repeat_interleave(lengths)).sum()
+
+
+def one_step(model, sampler: Sampler, renderer: Renderer, tasks: list[Task], generator: torch.Generator) -> dict:
+    """Samples, rewards and the gradient of one step; returns its row of the curve."""
+    sampler.refresh()
+    end = renderer.tokenizer.eos_token_id
+    prompts = [[*renderer.render("", task.question, "none").ids, *renderer.open_ids] for task in tasks]
+    sampled = sampler.sample(prompts, samples=SAMPLES, budget=BUDGET, temperature=1.0, end=end, generator=generator)
+    rewards = torch.tensor([[reward(task, ids, renderer) for ids in group] for task, group in zip(tasks, sampled, strict=True)])
+    weights = advantages(rewards) / (rewards.numel() * TOKENS_EXPECTED)
+    mixed = [i for i in range(len(tasks)) if weights[i].any()]
+    for i in mixed:
+        rows = [{"input_ids": prompts[i] + ids, "labels": [-100] * len(prompts[i]) + ids} for ids in sampled[i]]
+        policy_loss(model.get_base_model(), rows, weights[i].tolist(), end).backward()
+    return {
+        "reward": round(rewards.mean().item(), 4), "exact": round((rewards == 1).float().mean().item(), 4),
+        "well_formed": round((rewards > 0).float().mean().item(), 4), "mixed_groups": len(mixed),
+        "tokens": round(sum(len(ids) for group in sampled for ids in group) / rewards.numel(), 2),
+        "trained_tokens": sum(len(ids) for i in mixed for ids in sampled[i]),
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("base")
+    parser.add_argument("--parent", type=Path, default=ZOO / "smollm2-aligned")
+    parser.add_argument("--out", type=Path, default=ZOO / "smollm2-rl")
+    parser.add_argument("--curve", type=Path, default=Path(__file__).parent / "curves" / "smollm2-rl.csv")
+    parser.add_argument("--steps", type=int, default=180)
+    parser.add_argument("--rank", type=int, default=8)
+    parser.add_argument("--lr", type=float, default=3e-4)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--snapshots", type=Path, help="keep adapters on the way in this folder, for `mechdrift trajectory`")
+    args = parser.parse_args()
+    model, tokenizer = load_parent(args.base, [args.parent])
+    warm_folder = args.out.with_name(f"{args.out.name}.warm-up")
+    warm = warm_up(model, tokenizer, warm_folder, args.rank, args.seed)
+    model = with_adapter(load_parent(args.base, [args.parent])[0], args.rank, args.seed, start=warm_folder)
+    sampler, renderer = Sampler(model), Renderer(tokenizer)
+    taken = {signature(task.question) for task in held_out()}
+
+    def gradient(step: int) -> dict:
+        generator = torch.Generator().manual_seed(args.seed * FIRST_SEED + step)
+        return one_step(model, sampler, renderer, draw_step(step, taken), generator)
+
+    history = args.snapshots and History(
+        folder=args.snapshots, name=args.out.name, route="rl", parent=args.parent, seed=args.seed, warm_up=warm
+    )  # fmt: skip
+    if history:
+        history.save(model, 0, args.steps)
+    options = {"lr": args.lr, "warm_up": 5, "beta": 0.95, "history": history, "curve": args.curve, "checkpoint_every": 10}
+    optimise(model, args.out, args.steps, gradient, **options)
+
+
+if __name__ == "__main__":
+    main()
