@@ -154,7 +154,7 @@ def pairs(*, debug: Debug = False) -> None:
     from mechdrift.pairs import EMBEDDED_PAIRS
 
     for pair in EMBEDDED_PAIRS.values():
-        print(f"{pair.name:16} {pair.route:8} {pair.summary}")
+        print(f"{pair.name:19} {pair.route:12} {pair.summary}")
 
 
 @app.command(help_epilogue="Example:\n\n    mechdrift probes")

@@ -18,12 +18,14 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from mechdrift.pairs import ModelSource, Pair, audit_pair, embedded, layer_change, load_pair
+from mechdrift.pairs import EMBEDDED_PAIRS, ModelSource, Pair, audit_pair, embedded, layer_change, load_pair
 from mechdrift.pairs import pair as pair_module
 from mechdrift.pairs.lineage import stated_parent, weight_change
 from mechdrift.pairs.loading import fingerprint, load_model
 from mechdrift.records import MechdriftError
 from mechdrift.runs import sha256
+
+EVERY_PAIR = pytest.mark.parametrize("name", EMBEDDED_PAIRS)
 
 IDS = torch.tensor([[5, 9, 77, 30, 200, 3]])
 PROMPTS = ["How do birds fly?", "Name a river."]
@@ -356,9 +358,9 @@ def test_two_that_ask_at_once_do_the_work_once(package_index, monkeypatch):
 
 @pytest.fixture
 def zoo(base, tmp_path, monkeypatch) -> Path:
-    """The embedded pair's two adapters on the tiny base."""
+    """The embedded pairs' adapters on the tiny base."""
     hashes = {}
-    for seed, name in enumerate(("smollm2-aligned", "smollm2-sft")):
+    for seed, name in enumerate(pair_module.ADAPTER_SHA256):
         hashes[name] = sha256(save_adapter(tmp_path / name, seed) / "adapter_model.safetensors")
     monkeypatch.setattr(pair_module, "ZOO", tmp_path)
     monkeypatch.setattr(pair_module, "ADAPTER_SHA256", hashes)
@@ -366,19 +368,35 @@ def zoo(base, tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def test_the_embedded_child_is_its_parent_with_one_more_adapter(zoo):
-    pair = load_pair("smollm2-sft")
-    assert (pair.route, pair.instruct.name, pair.reasoning.name) == ("SFT", "smollm2-aligned", "smollm2-sft")
-    oracle = PeftModel.from_pretrained(pair.open("instruct").model, zoo / "smollm2-sft").merge_and_unload()
+@EVERY_PAIR
+def test_an_embedded_child_is_its_parent_with_one_more_adapter(zoo, name):
+    pair = load_pair(name)
+    assert (pair.route, pair.instruct.name, pair.reasoning.name) == (EMBEDDED_PAIRS[name].route, "smollm2-aligned", name)
+    oracle = PeftModel.from_pretrained(pair.open("instruct").model, zoo / name).merge_and_unload()
     torch.testing.assert_close(logits(pair.open("reasoning").model), logits(oracle))
 
 
-@pytest.mark.parametrize("adapter", ["smollm2-aligned", "smollm2-sft"])
-def test_an_embedded_adapter_with_another_hash_is_refused(zoo, adapter):
-    file = zoo / adapter / "adapter_model.safetensors"
-    file.write_bytes(file.read_bytes()[:-1] + b"?")
-    with pytest.raises(MechdriftError, match=r"adapter_model.safetensors has SHA-256 .*damaged or was replaced"):
-        load_pair("smollm2-sft")
+@EVERY_PAIR
+def test_an_embedded_adapter_with_another_hash_is_refused(zoo, name):
+    for adapter in ("smollm2-aligned", name):
+        file = zoo / adapter / "adapter_model.safetensors"
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-1] + b"?")
+        with pytest.raises(MechdriftError, match=r"adapter_model.safetensors has SHA-256 .*damaged or was replaced"):
+            load_pair(name)
+        file.write_bytes(whole)
+
+
+@EVERY_PAIR
+def test_an_embedded_adapter_is_the_one_that_its_hash_and_its_card_name(name):
+    """The shipped files: the hash in the code is the file's and stands on the card; 5 MB of LoRA of one rank for every child."""
+    folder = pair_module.ZOO / name
+    digest = sha256(folder / "adapter_model.safetensors")
+    assert digest == pair_module.ADAPTER_SHA256[name]
+    assert digest in (folder / "card.md").read_text(encoding="utf-8")
+    assert (folder / "adapter_model.safetensors").stat().st_size < 10_000_000
+    assert sum(file.stat().st_size for file in pair_module.ZOO.rglob("*.safetensors")) < 40_000_000
+    assert json.loads((folder / "adapter_config.json").read_text())["r"] == 8
 
 
 def test_an_embedded_adapter_that_is_missing_is_named(zoo):

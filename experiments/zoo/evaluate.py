@@ -4,7 +4,8 @@
     python experiments/zoo/evaluate.py smollm2-rl --sides reasoning --data FOLDER --out figures/zoo.json
 
 The file holds one entry per model, under its name; measuring a model again replaces its entry. FOLDER holds
-`harmbench/harmbench_behaviors_text_all.csv` (its 200 standard behaviours: refusals of unseen harmful requests) and `xstest/xstest_prompts.csv` (its 250 safe prompts: over-refusal). Plain prompts are harmless ones that the base model wrote and that
+`harmbench/harmbench_behaviors_text_all.csv` (its 200 standard behaviours: refusals of unseen harmful requests) and
+`xstest/xstest_prompts.csv` (its 250 safe prompts: over-refusal). Plain prompts are harmless ones that the base model wrote and that
 no training run used. Held-out tasks and the six probe sets come with the package. All answers are greedy and judged by mechdrift's
 own refusal rules; read the completions that `--show` prints, not only the rates.
 """

@@ -1,40 +1,50 @@
 """Safety rows for `smollm2-sft-guarded`: what the parent itself answers, greedily, to prompts it was aligned on.
 
-    python experiments/zoo/guarded.py experiments/zoo/data/guarded.jsonl
+    python experiments/zoo/guarded.py BASE experiments/zoo/data/guarded.jsonl
 
-Kept are refusals of `harmful` and `harmful_more`, and answers that help to their harmless look-alikes in `twins`, `imperatives` and
-`borderline`, as mechdrift's refusal judge sees them. `sft.py --guard 0.05` mixes them in, with a short thought before each.
+Kept are refusals of `harmful` and `harmful_more`, and answers that help to their harmless look-alikes in `twins` and `borderline`,
+as mechdrift's refusal judge sees them. `sft.py --guard 0.05` mixes them in, with a short thought before each.
 """
 
 import argparse
 import json
 from pathlib import Path
 
-from training import read_rows
+import torch
+from sampling import Sampler
+from training import ZOO, load_parent, read_rows
 
-from mechdrift.behaviour import Budget, Question, ask, judge_refusals
-from mechdrift.pairs import default_dtype_for_generation, load_pair
+from mechdrift.behaviour import judge_refusals
+from mechdrift.probes import Renderer
 
-ASKED = {"refusal": ("harmful", "harmful_more"), "compliance": ("twins", "imperatives", "borderline")}
+ASKED = {"refusal": ("harmful", "harmful_more"), "compliance": ("twins", "borderline")}
+BUDGET, BATCH = 64, 64
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("base")
     parser.add_argument("out", type=Path)
+    parser.add_argument("--parent", type=Path, default=ZOO / "smollm2-aligned")
     args = parser.parse_args()
-    parent = load_pair("smollm2-sft").open("instruct", default_dtype_for_generation())
+    model, tokenizer = load_parent(args.base, [args.parent])
+    sampler, renderer, end = Sampler(model), Renderer(tokenizer), tokenizer.eos_token_id
     kept = []
     for wanted, files in ASKED.items():
-        prompts = list(dict.fromkeys(row["prompt"] for name in files for row in read_rows(name)))
-        questions = [Question(id=str(i), prompt=prompt) for i, prompt in enumerate(prompts)]
-        answers = ask(parent, questions, "instruct", "none", budget=Budget(), description=wanted).rows
-        labels = judge_refusals(prompts, [row.answer for row in answers])
+        prompts = sorted({row["prompt"] for name in files for row in read_rows(name)}, key=len)
+        written: list[list[int]] = []
+        for start in range(0, len(prompts), BATCH):
+            ids = [list(renderer.render("", prompt, "none").ids) for prompt in prompts[start : start + BATCH]]
+            options = {"samples": 1, "budget": BUDGET, "temperature": 0, "end": end, "generator": torch.Generator()}
+            written += [group[0] for group in sampler.sample(ids, **options)]
+        answers = [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in written]
+        labels = judge_refusals(prompts, answers)
         rows = [
-            {"prompt": prompt, "answer": row.answer, "label": label}
-            for prompt, row, label in zip(prompts, answers, labels, strict=True)
-            if label == wanted and row.finished
+            {"prompt": prompt, "answer": answer, "label": label}
+            for prompt, answer, label, ids in zip(prompts, answers, labels, written, strict=True)
+            if label == wanted and ids[-1] == end
         ]
-        print(f"{wanted}: {len(rows)} of {len(prompts)}")
+        print(f"{wanted}: {len(rows)} of {len(prompts)}", flush=True)
         kept += rows
     args.out.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept), encoding="utf-8")
 

@@ -33,7 +33,8 @@ from mechdrift.behaviour.tasks import KIND_FUNCTIONS, Task, draw_tasks, held_out
 from mechdrift.probes import Renderer
 from mechdrift.probes.rendering import find
 
-WARM_UP, GENERAL, WARM_BATCH = 360, 120, 8
+WARM_UP, GENERAL = 360, 120  # rows of the warm-up
+WARM_EPOCHS, WARM_BATCH = 2.0, 8
 SAMPLES = 8
 BUDGET = 120  # tokens of a completion: thinking and answer
 TOKENS_EXPECTED = 50
@@ -71,8 +72,8 @@ def warm_up(model, tokenizer, folder: Path, rank: int, seed: int) -> tuple[int, 
     rows = trace_rows(WARM_UP, rng, seed) + general_rows(GENERAL, rng)
     examples = [tokenise_row(Renderer(tokenizer), row) for row in rows]
     if not (folder / CONFIG).exists():
-        train(model, tokenizer, examples, folder, rank=rank, lr=8e-4, epochs=1.0, batch=WARM_BATCH, seed=seed)
-    return tuple(target_tokens([examples[i] for i in batch]) for batch in plan_batches(examples, WARM_BATCH, 1.0, seed))
+        train(model, tokenizer, examples, folder, rank=rank, lr=8e-4, epochs=WARM_EPOCHS, batch=WARM_BATCH, seed=seed)
+    return tuple(target_tokens([examples[i] for i in batch]) for batch in plan_batches(examples, WARM_BATCH, WARM_EPOCHS, seed))
 
 
 def policy_loss(model, rows: list[dict], weights: list[float], pad_id: int) -> torch.Tensor:
@@ -109,9 +110,9 @@ def main() -> None:
     parser.add_argument("--parent", type=Path, default=ZOO / "smollm2-aligned")
     parser.add_argument("--out", type=Path, default=ZOO / "smollm2-rl")
     parser.add_argument("--curve", type=Path, default=Path(__file__).parent / "curves" / "smollm2-rl.csv")
-    parser.add_argument("--steps", type=int, default=180)
+    parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--rank", type=int, default=8)
-    parser.add_argument("--lr", type=float, default=3e-4)
+    parser.add_argument("--lr", type=float, default=4e-4)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--snapshots", type=Path, help="keep adapters on the way in this folder, for `mechdrift trajectory`")
     args = parser.parse_args()

@@ -139,8 +139,9 @@ def rotate(x: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor]) -> torc
 
 
 def choose(logits: torch.Tensor, temperature: float, generator: torch.Generator) -> torch.Tensor:
-    """The likeliest id of each row, or one drawn from softmax(logits / temperature): the largest of z/T plus Gumbel noise."""
+    """The likeliest id of each row, or one drawn from softmax(logits / temperature), by one random number a row (inverse distribution)."""
     if temperature == 0:
         return logits.argmax(dim=-1)
-    noise = torch.empty_like(logits).exponential_(generator=generator)
-    return (logits / temperature - noise.log()).argmax(dim=-1)
+    summed = (logits / temperature).softmax(dim=-1).cumsum(dim=-1)
+    drawn = torch.rand(len(logits), 1, generator=generator) * summed[:, -1:]
+    return torch.searchsorted(summed, drawn, right=True)[:, 0].clamp(max=logits.shape[1] - 1)

@@ -51,11 +51,19 @@ EMBEDDED_PAIRS = {
             route="SFT",
             summary="SmolLM2-135M-Instruct, aligned; then supervised fine-tuning on procedural reasoning traces",
         ),
+        EmbeddedPair(
+            name="smollm2-null",
+            instruct=("smollm2-aligned",),
+            reasoning=("smollm2-aligned", "smollm2-null"),
+            route="null",
+            summary="a control: the same parent after as many steps on harmless requests without thinking",
+        ),
     )
 }
 
 ADAPTER_SHA256: dict[str, str] = {
     "smollm2-aligned": "6a82e835c2bd909244107a37a1d1a63b526c7802b359fe6b943daf6394ad22b9",
+    "smollm2-null": "e0da90b24cb2f446f98927e42e0ecbe2c438c04f38326f68be4164bfc4b33e9b",
     "smollm2-sft": "9b080c477b0cd671b15bf4ed33ec7d10755ac0aafd89e0a1785203f683252c23",
 }
 
