@@ -26,14 +26,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from mechdrift.batching import batches, pad
 from mechdrift.behaviour import Budget, Question, ask
-from mechdrift.capture import DEFAULT_ROLES, batches, pad, record_roles, role_columns, role_span, standard_sites
+from mechdrift.capture import DEFAULT_ROLES
 from mechdrift.hooks import edit, record
 from mechdrift.pairs import LanguageModel, Pair, default_dtype_for_generation, load_pair
 from mechdrift.patching import patch
 from mechdrift.patching.grid import patch_columns
 from mechdrift.probes import Renderer, load_probes, render_items
+from mechdrift.probes.roles import role_columns, role_span
 from mechdrift.readouts import make_readout
+from mechdrift.recording import record_roles, standard_sites
 from mechdrift.records import ROUNDING, ProbeSet
 
 PAIR = "smollm2-sft"

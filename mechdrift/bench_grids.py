@@ -25,13 +25,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mechdrift.batching import pad
 from mechdrift.bench import PAIR, Measurement, format_table, summarise, take_turns
-from mechdrift.capture import pad, role_span
 from mechdrift.hooks import record
 from mechdrift.pairs import Pair, load_pair
 from mechdrift.patching import patch
 from mechdrift.patching.grid import EVERY_POSITION
 from mechdrift.probes import Renderer, load_probes, render_items
+from mechdrift.probes.roles import role_span
 from mechdrift.readouts import make_readout
 from mechdrift.records import DIMENSIONS, ROUNDING, ProbeSet, Rendered
 

@@ -37,11 +37,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from mechdrift.capture import Batch, role_span
+from mechdrift.batching import Batch
 from mechdrift.hooks import HookPoint, record
 from mechdrift.pairs import LanguageModel
 from mechdrift.pairs.loading import GREETING
 from mechdrift.pairs.structure import Structure, find_structure
+from mechdrift.probes.roles import role_span
 from mechdrift.records import MechdriftError, Rendered
 
 WRITES = ("resid_pre", "attn_out", "mlp_out")

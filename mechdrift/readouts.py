@@ -23,9 +23,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mechdrift.capture import at_readout, batches, pad
+from mechdrift.batching import batches, pad
 from mechdrift.pairs import LanguageModel
 from mechdrift.probes import Renderer
+from mechdrift.recording import at_readout
 from mechdrift.records import Completion, ProbeItem, ProbeSet, Rendered
 from mechdrift.statistics import auroc, cluster_bootstrap
 

@@ -31,8 +31,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mechdrift.batching import Batch, batches, pad
 from mechdrift.behaviour.tasks import held_out
-from mechdrift.capture import Answers, Batch, batches, pad
+from mechdrift.capture import Answers
 from mechdrift.controls import CONTROLS, Setting, settings, with_controls
 from mechdrift.hooks import edit
 from mechdrift.interventions import role_mask, steer

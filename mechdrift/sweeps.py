@@ -30,7 +30,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import DynamicCache
 
-from mechdrift.capture import batches, pad
+from mechdrift.batching import batches, pad
 from mechdrift.hooks import edit, record
 from mechdrift.interventions import WRITES, ablate, role_mask
 from mechdrift.pairs import LanguageModel

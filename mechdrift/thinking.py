@@ -29,8 +29,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from mechdrift.capture import QUARTERS, collect
+from mechdrift.capture import collect
 from mechdrift.pairs import Pair
+from mechdrift.probes.roles import QUARTERS
 from mechdrift.records import SIDES, Completion, Completions, Dimension, Directions, MechdriftError, ProbeSet
 from mechdrift.statistics import family_draws
 

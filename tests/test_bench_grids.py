@@ -5,8 +5,8 @@ import torch
 from conftest import make_model
 from test_capture import make_probes, pair_of, render_all
 
+from mechdrift.batching import pad
 from mechdrift.bench_grids import Case, bench_growth, bench_lens, equally_long, floor, last_positions
-from mechdrift.capture import pad
 from mechdrift.patching.cells import Cells, Group
 from mechdrift.patching.replay import run_model, sweep_layers
 

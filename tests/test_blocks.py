@@ -11,9 +11,11 @@ from conftest import make_model
 from test_capture import load, make_probes, render_all
 from torch.testing import assert_close
 
-from mechdrift import capture
+from mechdrift import recording
 from mechdrift.blocks import load_blocks, weights_digest
-from mechdrift.capture import collect, collect_one, collect_to, record_roles, role_columns
+from mechdrift.capture import collect, collect_one, collect_to
+from mechdrift.probes.roles import role_columns
+from mechdrift.recording import record_roles
 from mechdrift.records import MechdriftError
 
 SITES, ROLES = ("resid_pre", "z"), ("user", "template_tail[-1]")
@@ -28,9 +30,9 @@ def loaded():
 def passes(monkeypatch):
     """How many prompts were run, each time the model was."""
     counts: list[int] = []
-    plain = capture._record_batch
+    plain = recording._record_batch
     monkeypatch.setattr(
-        capture, "_record_batch", lambda loaded, prompts, *rest: counts.append(len(prompts)) or plain(loaded, prompts, *rest)
+        recording, "_record_batch", lambda loaded, prompts, *rest: counts.append(len(prompts)) or plain(loaded, prompts, *rest)
     )
     return counts
 
@@ -89,7 +91,7 @@ def test_whatever_decides_a_number_is_in_the_key(tmp_path, loaded, passes, chang
 
 
 def test_a_killed_collection_goes_on(tmp_path, loaded, passes, monkeypatch):
-    rendered, run = render_all(make_probes()), capture._record_batch
+    rendered, run = render_all(make_probes()), recording._record_batch
 
     def killed(loaded, prompts, *rest):
         if "3-t" in [prompt.item_id for prompt in prompts]:  # in the third block
@@ -97,7 +99,7 @@ def test_a_killed_collection_goes_on(tmp_path, loaded, passes, monkeypatch):
         return run(loaded, prompts, *rest)
 
     with monkeypatch.context() as patched:
-        patched.setattr(capture, "_record_batch", killed)
+        patched.setattr(recording, "_record_batch", killed)
         with pytest.raises(KeyboardInterrupt):
             fill(tmp_path, loaded, rendered)
     assert len(list(tmp_path.glob("*.safetensors"))) == 2

@@ -10,24 +10,16 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
 
+from mechdrift.batching import batches, pad
 from mechdrift.blocks import weights_digest
-from mechdrift.capture import (
-    Means,
-    batches,
-    collect,
-    collect_one,
-    collect_sites,
-    pad,
-    record_roles,
-    role_columns,
-    role_span,
-    standard_sites,
-)
+from mechdrift.capture import collect, collect_one, collect_sites
 from mechdrift.directions import find_directions
 from mechdrift.hooks import edit, record
 from mechdrift.pairs import LanguageModel, ModelSource, Pair
 from mechdrift.pairs.structure import find_structure
 from mechdrift.probes import Renderer
+from mechdrift.probes.roles import role_columns, role_span
+from mechdrift.recording import Means, record_roles, standard_sites
 from mechdrift.records import Completion, Completions, MechdriftError, ProbeItem, ProbeSet, Rendered
 
 INJECTS_THINK = CHATML.replace("assistant\\n", "assistant\\n<think>\\n")  # as DeepSeek-R1's template does

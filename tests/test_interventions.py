@@ -10,9 +10,10 @@ from test_hooks import hooks_of
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from mechdrift.capture import pad, role_span
+from mechdrift.batching import pad
 from mechdrift.hooks import edit, record
 from mechdrift.interventions import ablate, orthogonalise, role_mask, steer
+from mechdrift.probes.roles import role_span
 from mechdrift.records import MechdriftError
 
 D_MODEL, LAYERS = 32, 4

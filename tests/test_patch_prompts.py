@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from test_capture import make_probes, pair_of, render_all
 from test_patching import LAYERS, blocks_of, replaced_input
 
-from mechdrift.capture import role_span
 from mechdrift.patching import attribute, patch
 from mechdrift.patching.prompts import randomised, render_prompts, source_prompts
 from mechdrift.probes import Renderer
+from mechdrift.probes.roles import role_span
 from mechdrift.readouts import make_readout
 from mechdrift.records import Completion, Completions, MechdriftError, ProbeSet
 

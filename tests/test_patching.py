@@ -10,11 +10,12 @@ from conftest import FAMILIES, make_model, make_tokenizer
 from test_capture import make_probes, pair_of, render_all
 from torch.testing import assert_close
 
-from mechdrift.capture import pad, role_span
+from mechdrift.batching import pad
 from mechdrift.patching import passes, patch, replay
 from mechdrift.patching.cells import Cells, Group
 from mechdrift.patching.replay import run_model, sweep_layers
 from mechdrift.probes import Renderer
+from mechdrift.probes.roles import role_span
 from mechdrift.readouts import make_readout
 from mechdrift.records import MechdriftError, PatchGrid
 

@@ -8,12 +8,14 @@ from test_capture import load, make_probes, pair_of, render_all
 from test_patching import LAYERS, blocks_of, models_that_differ_in
 from torch.testing import assert_close
 
-from mechdrift.capture import pad, role_span, standard_sites
+from mechdrift.batching import pad
 from mechdrift.hooks import record
 from mechdrift.patching import checks, passes, patch
 from mechdrift.patching.cells import Cells, Group
 from mechdrift.patching.forward import forward_layers
 from mechdrift.patching.replay import run_model, sweep_layers
+from mechdrift.probes.roles import role_span
+from mechdrift.recording import standard_sites
 from mechdrift.records import MechdriftError
 
 EVERY_FAMILY = pytest.mark.parametrize("family", FAMILIES)

@@ -11,7 +11,8 @@ from conftest import make_model, make_tokenizer
 from test_capture import load, make_probes, own_answers, pair_of, render_all
 from test_selection import directions_of, planted
 
-from mechdrift.capture import pad, render_probes
+from mechdrift.batching import pad
+from mechdrift.capture import render_probes
 from mechdrift.controls import CONTROLS, Setting, permute_labels, settings, with_controls, wrong_layer
 from mechdrift.directions import find_in
 from mechdrift.hooks import edit

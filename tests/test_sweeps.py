@@ -8,7 +8,7 @@ from test_interventions import random_vectors
 from torch.testing import assert_close
 
 from mechdrift import sweeps
-from mechdrift.capture import pad
+from mechdrift.batching import pad
 from mechdrift.hooks import edit
 from mechdrift.interventions import ablate, role_mask, steer
 from mechdrift.probes import Renderer

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from mechdrift import thinking
-from mechdrift.capture import collect, render_probes, role_span
+from mechdrift.capture import collect, render_probes
 from mechdrift.directions import find_directions
 from mechdrift.drift import compare_directions
 from mechdrift.probes import load_probes
+from mechdrift.probes.roles import role_span
 from mechdrift.records import Activations, Completion, Completions, Directions, MechdriftError, ProbeSet, Side
 from mechdrift.thinking import POSITIONS, along_thinking, best_separated, closed_twins, thinking_table
 

@@ -24,7 +24,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechdrift.capture import batches, pad, render_probes
+from mechdrift.batching import batches, pad
+from mechdrift.capture import render_probes
 from mechdrift.pairs import LanguageModel, Pair
 from mechdrift.progress import progress
 from mechdrift.records import Completions, ProbeSet, Rendered

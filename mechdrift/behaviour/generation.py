@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
-from mechdrift.capture import pad
+from mechdrift.batching import pad
 from mechdrift.hooks import HookPoint, edit
 from mechdrift.pairs import LanguageModel, Pair, default_dtype_for_generation
 from mechdrift.probes import Renderer

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mechdrift.capture import pad
+from mechdrift.batching import pad
 from mechdrift.pairs import LanguageModel, Pair
 from mechdrift.patching.cells import Cells, Group
 from mechdrift.patching.forward import forward_layers

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mechdrift.capture import Batch
+from mechdrift.batching import Batch
 from mechdrift.hooks import edit
 from mechdrift.pairs import LanguageModel
 from mechdrift.patching.cells import Cells, Donated, Group, Put

@@ -20,13 +20,14 @@ import numpy as np
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mechdrift.capture import Answers, role_columns
+from mechdrift.capture import Answers
 from mechdrift.pairs import LanguageModel, Pair, give_back_memory
 from mechdrift.patching.cells import Cells
 from mechdrift.patching.checks import check_identity, check_last_block, check_tokens, choose_engine
 from mechdrift.patching.passes import Sweep, prompt_batches, run_donor
 from mechdrift.patching.prompts import render_prompts, source_prompts
 from mechdrift.probes import Renderer
+from mechdrift.probes.roles import role_columns
 from mechdrift.progress import progress
 from mechdrift.readouts import Readout, make_readout
 from mechdrift.records import MechdriftError, PatchGrid, ProbeSet, Rendered, Side, ThinkMode

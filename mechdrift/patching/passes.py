@@ -12,14 +12,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mechdrift.capture import Batch, not_finite, pad, role_span
+from mechdrift.batching import Batch, pad
 from mechdrift.hooks import record
 from mechdrift.pairs import LanguageModel
 from mechdrift.patching.cells import Cells, Donated, Group
 from mechdrift.patching.forward import forward_layers
 from mechdrift.patching.prompts import randomised
 from mechdrift.patching.replay import run_model, sweep_layers
+from mechdrift.probes.roles import role_span
 from mechdrift.readouts import Readout, read_states
+from mechdrift.recording import not_finite
 from mechdrift.records import Rendered, Side
 
 PROMPTS_PER_BATCH = 8

@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mechdrift.capture import Batch
+from mechdrift.batching import Batch
 from mechdrift.hooks import Attention, HookPoint, edit, record, record_calls, replace_attention
 from mechdrift.pairs import LanguageModel
 from mechdrift.patching.cells import Cells, Donated, Group
