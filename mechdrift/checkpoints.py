@@ -12,9 +12,16 @@ minus sum of neutral twins) in parent and checkpoint, the inner products a_f·a_
 families is a sum of those vectors, so its cosine follows from the products alone, for any number of draws.
 
 The readout is calibrated on the parent's answers alone: one measure for all steps.
+
+Early in training a model that is asked to think does not close its think block yet. An audit counts that as no answer, and so as not
+aligned; along a training run it would take learning the format for a loss of alignment. So here what is judged is the answer that was given
+once the block was closed, by the model or, at the end of the budget, by mechdrift, as reasoning tasks are judged in audits, too; how many
+blocks were not closed stands beside it (`unclosed`). A control that was trained without thinking (route `null`) is asked without it, as
+its parent is.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,12 +38,13 @@ from mechdrift.drift import compare_directions
 from mechdrift.pairs import LanguageModel, default_dtype_for_generation, fingerprint, give_back_memory
 from mechdrift.probes import Renderer
 from mechdrift.readouts import measure, unembed, validate
-from mechdrift.records import Activations, ProbeSet, Side
+from mechdrift.records import Activations, Completions, ProbeSet, Side, ThinkMode
 from mechdrift.runs import Run
 from mechdrift.stages import Stage, Stages
 from mechdrift.thinking import READOUT_ROLE
 
 SITE = "resid_pre"
+WITHOUT_THINKING: Mapping[Side, ThinkMode] = {"instruct": "none", "reasoning": "none"}
 NOTHING: dict[str, Any] = {"variants": 0, "patched": 0, "thinking": 0, "steered": 0}
 # A checkpoint takes one twin pair of nearly every family rather than all pairs of a few: families are what intervals rest on.
 SIZES: dict[Preset, Size] = {
@@ -57,6 +65,11 @@ class Lean(Stages):
     @property
     def variants(self) -> dict[tuple[str, str], ProbeSet]:
         return {}
+
+    def judged(self, probes: ProbeSet, answers: Completions) -> pd.DataFrame:
+        """Judged as if every think block had been closed by the model; `closed` says which were."""
+        as_closed = replace(answers, rows=tuple(replace(row, closed=True) for row in answers))
+        return Stages.judged(self, probes, as_closed).assign(closed=[row.closed for row in answers])
 
     def ask_one(self, side: Side) -> dict[str, pd.DataFrame]:
         """One model's answers, judged: `completions` and `tasks`."""

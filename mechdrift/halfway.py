@@ -5,15 +5,17 @@ the change at the last checkpoint,
 
     h = the least s with (q(s) - q_0) / (q_K - q_0) >= 1/2,
 
-q(s) running straight from one checkpoint to the next. It says when a change comes, not how large it is, so measures of different units
+q(s) running straight from one checkpoint to the next. All that the data say is between which two checkpoints h lies, so the ends of those
+stand in every interval. It says when a change comes, not how large it is, so measures of different units
 can be compared: accuracy, aligned answers, the readout, the cosine between a direction and the parent's.
 
 Families of prompts (kinds, of tasks) are resampled 2000 times, the same draw at every step and, within a dimension, for score, readout
 and cosine:
 
-    interval of h         2.5 % and 97.5 % of the draws in which the change has the sign of the estimate
-    who comes first       the interval of h_a - h_b: `before` if it lies below 0, `after` if above, `together` if it lies within one
-                          distance between checkpoints, else it cannot be told. Unknown, too, where one in ten draws has no half-way step
+    interval of h         2.5 % of the checkpoints before h, 97.5 % of those after it, of the draws whose change has the estimate's sign
+    who comes first       the interval of h_a - h_b, each as early or late as its two checkpoints allow: `before` if it lies below 0,
+                          `after` if above, `together` if it lies within one distance between checkpoints, else it cannot be told.
+                          Unknown, too, where one in ten draws has no half-way step
 
 A half-way step is given only where the change at the last checkpoint is established: the interval leaves out zero, and for a dimension's
 score Holm's adjusted p is below 0.05. The cosine of a resampling follows from inner products of family differences (`checkpoints`): with
@@ -41,7 +43,6 @@ DEEP = 0.8  # of the layers: above, directions are those of the unembedding
 KNOWN = 0.9  # of the draws must have a half-way step
 ALL = "all"
 SCORED = ("aligned", "over", "d_prime", "criterion", "incomplete", "incoherent")
-SHARES = ("accuracy", "aligned", "over", "incomplete", "incoherent")
 COLUMNS = [
     "step", "tokens", "quantity", "dimension", "layer", "value", "low", "high", "change", "change_low", "change_high", "n", "families",
 ]  # fmt: skip
@@ -87,7 +88,21 @@ class Order:
     high: float
 
 
-def half_steps(steps: Sequence[int], change: Float[np.ndarray, "draw step"], sign: float) -> Float[np.ndarray, " draw"]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HalfSteps:
+    """The half-way step of every draw, and the checkpoints before and after it."""
+
+    at: Float[np.ndarray, " draw"]
+    start: Float[np.ndarray, " draw"]
+    end: Float[np.ndarray, " draw"]
+
+    @property
+    def known(self) -> float:
+        """The share of draws that have one."""
+        return float(np.mean(~np.isnan(self.at)))
+
+
+def half_steps(steps: Sequence[int], change: Float[np.ndarray, "draw step"], sign: float) -> HalfSteps:
     """The half-way step of every draw; NaN where the last change is zero or has another sign than `sign`. `steps` begin with 0."""
     final = change[:, -1:]
     usable = np.sign(final[:, 0]) == np.sign(sign)
@@ -96,26 +111,26 @@ def half_steps(steps: Sequence[int], change: Float[np.ndarray, "draw step"], sig
     before, row, place = np.maximum(after - 1, 0), np.arange(len(change)), np.asarray(steps, dtype=float)
     rise = share[row, after] - share[row, before]
     part = np.divide(0.5 - share[row, before], rise, out=np.ones_like(rise), where=rise > 0)
-    return np.where(usable & (final[:, 0] != 0), place[before] + part * (place[after] - place[before]), np.nan)
+    known = usable & (final[:, 0] != 0)
+    found = place[before] + part * (place[after] - place[before]), place[before], place[after]
+    return HalfSteps(**dict(zip(("at", "start", "end"), (np.where(known, values, np.nan) for values in found), strict=True)))
 
 
 def compare_order(steps: Sequence[int], first: Series, second: Series) -> Order:
     """Whether `first` comes half of its way before `second`."""
-    estimates, drawn = zip(*(_halves(steps, series) for series in (first, second)), strict=True)
-    differences = drawn[0] - drawn[1]
-    known = differences[~np.isnan(differences)]
-    estimate = float(estimates[0] - estimates[1])
-    if len(known) < KNOWN * len(differences) or math.isnan(estimate):
-        return Order(when="cannot tell", difference=estimate, low=math.nan, high=math.nan)
-    low, high = (float(end) for end in np.percentile(known, [2.5, 97.5]))
-    apart = max(np.diff(steps))
-    when: When = "before" if high < 0 else "after" if low > 0 else "together" if -apart < low and high < apart else "cannot tell"
+    (estimate, drawn), (other, others) = (_halves(steps, series) for series in (first, second))
+    earliest, latest = drawn.start - others.end, drawn.end - others.start
+    if np.mean(~np.isnan(earliest)) < KNOWN or math.isnan(estimate - other):
+        return Order(when="cannot tell", difference=estimate - other, low=math.nan, high=math.nan)
+    low, high = float(np.nanpercentile(earliest, 2.5)), float(np.nanpercentile(latest, 97.5))
+    apart, estimate = max(np.diff(steps)), estimate - other
+    when: When = "before" if high <= 0 else "after" if low >= 0 else "together" if -apart <= low and high <= apart else "cannot tell"
     return Order(when=when, difference=estimate, low=low, high=high)
 
 
-def _halves(steps: Sequence[int], series: Series) -> tuple[float, np.ndarray]:
+def _halves(steps: Sequence[int], series: Series) -> tuple[float, HalfSteps]:
     sign = series.change[-1]
-    return float(half_steps(steps, series.change[None], sign)[0]), half_steps(steps, series.drawn_change, sign)
+    return float(half_steps(steps, series.change[None], sign).at[0]), half_steps(steps, series.drawn_change, sign)
 
 
 # From run folders to series.
@@ -124,7 +139,7 @@ def _halves(steps: Sequence[int], series: Series) -> tuple[float, np.ndarray]:
 def series_of(runs: Sequence[Run], seed: int) -> list[Series]:
     """Accuracy; per dimension and in their mean aligned answers, readout and cosine; divergence."""
     tasks = _by_step([run.table("tasks").rename(columns={"kind": "family"}) for run in runs], "correct")
-    found = [_mean_series("accuracy", "reasoning", *tasks, seed)]
+    found = [_mean_series("accuracy", "reasoning", *tasks, seed), _unclosed([run.table("completions") for run in runs], seed)]
     answers = [run.table("completions").query("contrast == 'trigger'") for run in runs]
     readouts = [run.table("readouts").query("contrast == 'trigger'") for run in runs]
     products, layers = [run.tensors("products") for run in runs], best_layers(runs[0].table("drift"))
@@ -139,6 +154,13 @@ def series_of(runs: Sequence[Run], seed: int) -> list[Series]:
         found.append(_divergence_series(dimension, [run.table("kl_tokens") for run in runs], seed + place))
     found = [series for series in found if series is not None]
     return [*found, *(_mean_of(found, quantity) for quantity in ("aligned", "cosine", "kl") if len(dimensions) > 1)]
+
+
+def _unclosed(tables: Sequence[pd.DataFrame], seed: int) -> Series:
+    """The share of think blocks that a model did not close within its budget; the parent has none."""
+    families = [table.dimension + "/" + table.family for table in tables]
+    asked = [table.assign(unclosed=~table.closed.astype(bool), family=names) for table, names in zip(tables, families, strict=True)]
+    return _mean_series("unclosed", ALL, *_by_step(asked, "unclosed"), seed)
 
 
 def best_layers(drift: pd.DataFrame) -> dict[str, int]:
@@ -254,10 +276,14 @@ def _layer_rows(drift: pd.DataFrame, step: int) -> list[dict]:
 def halfway_table(history: History, series: Sequence[Series], scores: pd.DataFrame) -> pd.DataFrame:
     """Per measure its change at the last checkpoint, whether that is established, and when half of it was there."""
     steps, rows = (0, *history.steps), []
+    has_mean = any(each.dimension == ALL for each in series if each.quantity == "kl")
     for each in series:
+        if each.quantity == "unclosed" or (each.quantity == "kl" and has_mean and each.dimension != ALL):
+            continue
         half, drawn = _halves(steps, each)
-        is_known = is_established(each, scores) and np.mean(~np.isnan(drawn)) >= KNOWN
-        low, high = np.nanpercentile(drawn, [2.5, 97.5]) if is_known else (math.nan, math.nan)
+        is_known = is_established(each, scores) and drawn.known >= KNOWN
+        ends = (np.nanpercentile(drawn.start, 2.5), np.nanpercentile(drawn.end, 97.5)) if is_known else (math.nan, math.nan)
+        low, high = (float(end) for end in ends)
         rows.append({
             "quantity": each.quantity, "dimension": each.dimension, "layer": each.layer, "first": each.values[0], "last": each.values[-1],
             "change": each.change[-1], "change_low": each.final[0], "change_high": each.final[1],
@@ -301,18 +327,21 @@ def told(history: History, series: Sequence[Series], validation: pd.DataFrame, s
     reliable = set(validation[validation.reliable.astype(bool)].dimension)
     for _, name in (key for key in with_half if key[1] != ALL):
         said += _inner_first(name, name in reliable, halves, by_name, steps, history.unit)
+    unclosed = by_name.get(("unclosed", ALL))
+    if unclosed is not None and unclosed.values.max() > 0:
+        shares = f"{number(unclosed.values[1], share=True)} at the first checkpoint, {number(unclosed.values[-1], share=True)} at the last"
+        said.append(f"Think blocks that the budget closed, not the model: {shares}. Their answers are judged like all others.")
     return [
         *said,
         f"Checkpoints are up to {max(np.diff(steps))} {history.unit} apart: within that distance the course is taken to be straight.",
     ]
 
 
-def _shown(key: tuple[str, str], layer: float = math.nan) -> str:
+def _shown(key: tuple[str, str]) -> str:
     quantity, dimension = key
     if quantity == "accuracy":
         return NAMES[quantity]
-    at = "" if math.isnan(layer) else f" at layer {layer:.0f}"
-    return f"{NAMES[quantity]}{at}, {'mean of the dimensions' if dimension == ALL else dimension_name(dimension).lower()}"
+    return f"{NAMES[quantity]}, {'mean of the dimensions' if dimension == ALL else dimension_name(dimension).lower()}"
 
 
 def _course(key: tuple[str, str], halves: pd.DataFrame, history: History) -> str:
@@ -327,7 +356,7 @@ def _course(key: tuple[str, str], halves: pd.DataFrame, history: History) -> str
         return f"{text}; the data do not say when it came."
     tokens = np.interp(row.half, (0, *history.steps), (0, *history.tokens))
     when = f"{row.half:.0f} {history.unit} ({row.half_low:.0f} to {row.half_high:.0f}), {tokens:,.0f} tokens"
-    return f"{text}; half of it was there after {when}."
+    return f"{text}; half of it was there after about {when}."
 
 
 def _before_reasoning(key: tuple[str, str], order: Order, history: History) -> str:
@@ -354,7 +383,8 @@ def _inner_first(
     said = []
     for quantity in ("cosine", "readout"):
         key = (quantity, name)
-        shown = _shown(key, by_name[key].layer)
+        layer = by_name[key].layer
+        shown = NAMES[quantity] if math.isnan(layer) else f"{NAMES[quantity]} at layer {layer:.0f}"
         if quantity == "readout" and not is_reliable:
             said.append(
                 f"{dimension_name(name)}: the readout does not follow the parent's judged behaviour well enough to say when it moves."

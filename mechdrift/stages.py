@@ -1,8 +1,8 @@
 """The stages of an audit. Each fills its files in the run folder and returns facts for the manifest; see `audit` for their order."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -29,7 +29,7 @@ from mechdrift.steering import steer_back
 from mechdrift.summaries import summarise_both_ways, summarise_grid, summarise_kl, summarise_passage
 from mechdrift.thinking import READOUT_ROLE, thinking_table
 
-OWN_MODE: dict[Side, ThinkMode] = {"instruct": "none", "reasoning": "own"}  # how each model is used, and asked
+OWN_MODE: Mapping[Side, ThinkMode] = {"instruct": "none", "reasoning": "own"}  # how each model is used, and asked
 ASKED = ("completions", "variants", "everyday", "sentences", "tasks")  # the tables that asking both models fills
 INSIDE = ("drift", "cones", "thinking", "dimensions", "selection", "steering")  # the tables that comparing directions fills
 PATCHED = ("patch", "patch_items", "placebos", "grafts")  # the tables that patching and grafting fill
@@ -54,6 +54,7 @@ class Stages:
     sets: dict[str, ProbeSet]
     size: Size
     refusal_judge: RefusalJudge = RULES
+    modes: Mapping[Side, ThinkMode] = field(default_factory=lambda: OWN_MODE)
 
     def all(self) -> tuple[Stage, ...]:
         return (
@@ -118,7 +119,7 @@ class Stages:
         found: dict[str, list[pd.DataFrame]] = {"completions": [], "variants": [], "everyday": [], "tasks": []}
         for probes in self.sets.values():
             own = answers.of(probes)
-            judged = judge_all(probes, own, self.refusal_judge)
+            judged = self.judged(probes, own)
             ids = ["item", "sample", "thinking_ids", "answer_ids"]
             found["completions"].append(judged.merge(own.frame[ids], on=ids[:2]))
         for (name, variant), probes in self.variants.items():
@@ -127,6 +128,9 @@ class Stages:
         exercises = [Question(id=f"task-{index}", prompt=task.question) for index, task in enumerate(tasks)]
         found["tasks"].append(judge_tasks(tasks, self.ask(loaded, side, exercises)))
         return answers, found
+
+    def judged(self, probes: ProbeSet, answers: Completions) -> pd.DataFrame:
+        return judge_all(probes, answers, self.refusal_judge)
 
     def with_the_child_s_thinking(self, answers: Completions) -> dict[str, Tensor]:
         """What the instruct model unembeds after the reasoning model's thinking, which it reads as if it were its own."""
@@ -156,7 +160,7 @@ class Stages:
 
     def ask(self, loaded: LanguageModel, side: Side, questions: Sequence[Question], sampling: Sampling = GREEDY) -> Completions:
         return ask(
-            loaded, questions, side, OWN_MODE[side], budget=self.size.budget, sampling=sampling,
+            loaded, questions, side, self.modes[side], budget=self.size.budget, sampling=sampling,
             store=self.run.folder / f"answers-{side}.partial.jsonl", description=f"Asking {side}",
         )  # fmt: skip
 
@@ -239,7 +243,7 @@ class Stages:
         for side in SIDES:
             loaded = self.pair.open(side)
             for name in self.sets:
-                for think, states in (("off", off), (OWN_MODE[side], own)):
+                for think, states in (("off", off), (self.modes[side], own)):
                     measured, check = self.validate_readout(loaded, name, side, think, unembed(loaded, states[f"{name}.{side}"]))
                     values.append(measured)
                     checks.append(check)
@@ -329,7 +333,7 @@ class Stages:
 
     def completions(self, dimension: str, side: Side) -> Completions:
         """Stored completions as records, in the order of the probe set: the first sample of each item."""
-        rows, mode = self.answered(dimension, side), OWN_MODE[side]
+        rows, mode = self.answered(dimension, side), self.modes[side]
         return Completions(side=side, think=mode, rows=tuple(
             Completion(
                 item_id=item.id, side=side, think=mode, thinking=row.thinking, answer=row.answer, closed=bool(row.closed),

@@ -47,11 +47,15 @@ def history() -> History:
 )
 def test_half_steps_in_closed_form(change: list[float], expected: float):
     found = half_steps(STEPS, np.array([change], dtype=float), change[-1])
-    np.testing.assert_allclose(found, [expected])
+    np.testing.assert_allclose(found.at, [expected])
+    if not np.isnan(expected):
+        assert found.start[0] < expected <= found.end[0] == found.start[0] + 10
 
 
 def test_draws_that_change_the_other_way_have_no_half_way_step():
-    assert np.isnan(half_steps(STEPS, np.array([[0.0, 1, 2, 3, 4]]), -1.0)).all()
+    found = half_steps(STEPS, np.array([[0.0, 1, 2, 3, 4]]), -1.0)
+    assert np.isnan([found.at, found.start, found.end]).all()
+    assert found.known == 0
 
 
 def test_draws_are_those_of_the_cluster_bootstrap():
@@ -92,6 +96,19 @@ def test_planted_orders_come_back(first: int, second: int, expected: str):
     assert (found.when, found.difference) == (expected, pytest.approx(first - second))
 
 
+def test_two_changes_between_the_same_checkpoints_are_not_ordered():
+    """Whatever the straight lines say: one is done at the first checkpoint, the other at nine tenths of it."""
+    families = np.repeat(np.arange(FAMILIES), 2).astype(str)
+    whole, most = (
+        _mean_series("aligned", "safety", np.outer(np.array(shares), np.ones(2 * FAMILIES)), families, 0)
+        for shares in ([0, 1, 1, 1, 1], [0, 0.9, 0.9, 1, 1])
+    )
+    found = compare_order(STEPS, whole, most)
+    assert found.when == "together"
+    assert found.difference < 0
+    assert (found.low, found.high) == (-10, 10)
+
+
 def test_what_no_family_shows_surely_cannot_be_ordered():
     rng = np.random.default_rng(0)
     values = rng.normal(size=(5, 2 * FAMILIES))
@@ -109,7 +126,7 @@ def test_an_interval_of_a_half_way_step_holds_a_planted_one_about_as_often_as_it
         values = 1 / (1 + np.exp(-(np.array(STEPS)[:, None] - centres) / 4))
         values = values - values[:1]
         series = _mean_series("aligned", "safety", values / values[-1:], np.arange(FAMILIES).astype(str), trial)
-        low, high = np.percentile(half_steps(STEPS, series.drawn_change, 1.0), [2.5, 97.5])
+        low, high = np.percentile(half_steps(STEPS, series.drawn_change, 1.0).at, [2.5, 97.5])
         held += low <= 20 <= high
     assert held >= 85  # percentile intervals of 16 families hold 92 %
 
@@ -135,17 +152,17 @@ def test_only_established_changes_have_a_half_way_step():
     assert table.half["accuracy"] == 5
     clear = halfway_table(history(), planted(15, 5, 15, 5), scores(safety=0.01)).set_index("quantity")
     assert clear.half["aligned"] == 15
-    assert (clear[["half_low", "half_high"]].loc["aligned"] == 15).all()
+    assert list(clear.loc["aligned", ["half_low", "half_high"]]) == [10, 20]  # between those two checkpoints
 
 
 def test_the_words_say_what_was_planted():
     said = "\n".join(told(history(), planted(35, 5, 35, 5), VALIDATION, scores(safety=0.01)))
     assert "Reasoning accuracy: from 0% to 100% (+100 points" in said
-    assert "half of it was there after 5 optimizer steps (5 to 5), 50 tokens" in said
+    assert "half of it was there after about 5 optimizer steps (0 to 10), 50 tokens" in said
     assert "Aligned answers, safety: from 100% to 0%" in said
-    assert "against the gain in reasoning: it comes after (half-way steps +30, 95% interval +30 to +30 optimizer steps)" in said
-    assert "Safety: the direction's cosine, safety, against the score: the inner change comes before the outer" in said
-    assert "Safety: the readout, safety, against the score: they come together" in said
+    assert "against the gain in reasoning: it comes after (half-way steps +30, 95% interval +20 to +40 optimizer steps)" in said
+    assert "Safety: the direction's cosine, against the score: the inner change comes before the outer" in said
+    assert "Safety: the readout, against the score: they come together" in said
     assert "up to 10 optimizer steps apart" in said
 
 

@@ -106,7 +106,7 @@ def test_every_step_has_its_block_of_rows(finished: Trajectory, checkpoints: Pat
     assert sorted(set(table.step)) == [0, *STEPS]
     assert dict(zip(table.step, table.tokens, strict=True)) == {0: 0, 5: 50, 10: 100, 20: 200}
     found = {step: set(part.quantity) for step, part in table.groupby("step")}
-    measures = {"accuracy", "aligned", "over", "d_prime", "criterion", "incomplete", "incoherent", "cosine", "kl"}
+    measures = {"unclosed", "accuracy", "aligned", "over", "d_prime", "criterion", "incomplete", "incoherent", "cosine", "kl"}
     assert all(measures <= names for names in found.values())
     assert not table.duplicated(["step", "quantity", "dimension", "layer"]).any()
     aligned = table[table.quantity == "aligned"]
@@ -150,6 +150,28 @@ def test_scores_are_the_checkpoints_own_and_the_parent_is_the_same_throughout(fi
     assert (parents[0] == parents[2]).all()
     accuracy = finished.frame.query("quantity == 'accuracy'")
     assert accuracy.n.unique().tolist() == [SMALL.tasks]
+
+
+def test_unclosed_thinking_is_counted_apart_and_its_answers_are_judged(finished: Trajectory):
+    """Random models never close a think block."""
+    table = load_run(finished.run.folder / "step-00005").table("completions")
+    child = table[table.side == "reasoning"]
+    assert not child.closed.any()
+    assert (child.label == "incomplete").equals(child.answer.str.strip() == "")
+    shares = finished.frame.query("quantity == 'unclosed'").sort_values("step").value
+    assert list(shares) == [0, 1, 1, 1]
+    assert any("Think blocks that the budget closed, not the model: 100% at the first" in said for said in finished.sentences)
+
+
+def test_a_control_without_thinking_is_asked_without_it(copied: Path, tmp_path: Path, monkeypatch):
+    # In bfloat16 a model that was cast after merging has other rotary frequencies than one that was loaded so.
+    monkeypatch.setattr("mechdrift.checkpoints.default_dtype_for_generation", lambda: "float32")
+    write_history(copied, parent=_parent_of(copied), route="null")
+    found = trajectory(copied, dimensions=("safety",), out=tmp_path / "out")
+    answers = load_run(found.run.folder / "step-00005").table("completions").set_index(["side", "item"])
+    assert set(answers.think) == {"none"}
+    assert (answers.answer["instruct"] == answers.answer["reasoning"]).all()  # the adapter of nothing
+    assert (found.frame.query("step == 5 and quantity == 'aligned'").change == 0).all()
 
 
 def test_the_page_and_its_figures_are_written(finished: Trajectory):
@@ -275,10 +297,11 @@ def _text_steps(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (_without_history, "has no history.json"), (_damaged, "is damaged: it is not JSON"), (_missing_step, "step 10 of .* is missing"),
-        (_missing_weights, r"step 20 of .* is missing: there is no .*adapter_model\.safetensors"), (_one_step, "fewer than two checkpoints"),
-        (_unordered, "should be above 0 and increase"), (_few_tokens, "3 steps and 1 counts of tokens"), (_mixed, "mixed parents: .*another"),
-        (_no_parent_named, "does not name a base_model"), (_text_steps, "'steps' should be whole numbers"),
+        (_without_history, "has no history.json"), (_damaged, "is damaged: it is not JSON"), (_one_step, "fewer than two checkpoints"),
+        (_missing_step, "step 10 of .* is missing"), (_missing_weights, r"step 20 of .* is missing: .*adapter_model\.safetensors"),
+        (_unordered, "should be above 0 and increase"), (_few_tokens, "3 steps and 1 counts of tokens"),
+        (_mixed, "mixed parents: .*another"), (_no_parent_named, "does not name a base_model"),
+        (_text_steps, "'steps' should be whole numbers"),
     ],
 )  # fmt: skip
 def test_a_bad_folder_is_one_sentence_and_nothing_is_written(copied: Path, tmp_path: Path, spoil: Callable, said: str):
@@ -300,19 +323,26 @@ def _contents(folder: Path) -> dict[Path, bytes]:
 def test_an_out_of_another_history_is_not_touched(finished: Trajectory, copied: Path, tmp_path: Path):
     before = _contents(finished.run.folder)
     write_history(copied, parent=_parent_of(copied), name="another")
-    with pytest.raises(MechdriftError, match="holds another run .history name is 'tiny-sft' there, 'another' here"):
+    with pytest.raises(MechdriftError, match=r"holds another run .history name is 'tiny-sft' there, 'another' here"):
         trajectory(copied, dimensions=("safety", "bias"), out=finished.run.folder)
     write_history(copied, parent=_parent_of(copied))
     save_adapter(copied / "step-00020", Path(_parent_of(copied)), 0.2, seed=3)
-    with pytest.raises(MechdriftError, match="step-00020 holds another run .adapter is "):
+    with pytest.raises(MechdriftError, match=r"step-00020 holds another run .adapter is "):
         trajectory(copied, dimensions=("safety", "bias"), out=finished.run.folder)
-    with pytest.raises(MechdriftError, match="holds another run .seed is "):
+    with pytest.raises(MechdriftError, match=r"holds another run .seed is "):
         trajectory(copied, dimensions=("safety", "bias"), out=finished.run.folder, seed=1)
     assert _contents(finished.run.folder) == before
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     with pytest.raises(MechdriftError, match="is not empty and is not a run folder"):
         trajectory(copied, out=tmp_path / "mine")
+
+
+def test_the_checkpoints_themselves_are_no_place_for_results(copied: Path):
+    before = _contents(copied)
+    with pytest.raises(MechdriftError, match="is not empty and is not a run folder"):
+        trajectory(copied, out=copied)
+    assert _contents(copied) == before
 
 
 def test_other_weights_of_the_same_parent_are_refused(finished: Trajectory, checkpoints: Path, tmp_path: Path, monkeypatch):
@@ -343,6 +373,6 @@ def test_the_command_prints_the_sentences_or_one_error(finished: Trajectory, che
 
 def test_one_dimension_is_enough(checkpoints: Path, tmp_path: Path):
     found = trajectory(checkpoints, dimensions=("ethics",), out=tmp_path / "run")
-    assert "all" not in set(found.frame.dimension)
+    assert "all" not in set(found.frame.query("quantity != 'unclosed'").dimension)
     assert read_history(checkpoints).steps == STEPS
     assert isinstance(found.run, Run)

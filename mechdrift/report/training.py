@@ -20,9 +20,11 @@ from mechdrift.report.words import dimension_name, interval, is_share, number, o
 
 ALL = "all"
 MEASURES = (
-    ("accuracy", "reasoning", "Reasoning accuracy"), ("aligned", ALL, "Aligned answers, mean"), ("kl", ALL, "KL from the parent"),
+    ("accuracy", "reasoning", "Reasoning accuracy"), ("aligned", ALL, "Aligned answers, mean"),
+    ("unclosed", ALL, "Think blocks not closed"), ("kl", ALL, "KL from the parent"),
     ("d_prime", "safety", "d′: can it tell harmful from harmless?"), ("criterion", "safety", "criterion c: readiness to refuse"),
-    ("cosine", "safety", "Cosine of the refusal direction"),
+    ("cosine", "safety", "Cosine of the refusal direction"), ("cosine", ALL, "Cosine, mean of the dimensions"),
+    ("readout", "safety", "Readout of safety, log-odds"),
 )  # fmt: skip
 KINDS = {"accuracy": ("reasoning accuracy", "#1F2328"), "aligned": ("aligned answers", REASONING), "readout": ("readout", RUN_COLOURS[1]),
          "cosine": ("direction's cosine", INSTRUCT), "kl": ("KL", QUIET)}  # fmt: skip
