@@ -194,8 +194,10 @@ def _mean_series(quantity: str, dimension: str, values: Float[np.ndarray, "step 
 def _cosine_series(dimension: str, layer: int, grams: Float[np.ndarray, "step 3 family family"], n: int, seed: int) -> Series:
     families = grams.shape[-1]
     values = np.concatenate([[1.0], _cosines(grams, np.ones((1, families)))[0]])
-    draws = _cosines(grams, family_draws(families, DRAWS, seed).astype(float))
-    draws = np.concatenate([np.ones((DRAWS, 1)), draws], axis=1)
+    angles = np.arccos(np.clip(_cosines(grams, family_draws(families, DRAWS, seed).astype(float)), -1, 1))
+    # A draw adds its own noise to that of the data, so all draws lie low; as in `drift`, the estimate is made their median.
+    centred = angles - np.median(angles, axis=0) + np.arccos(np.clip(values[1:], -1, 1))
+    draws = np.concatenate([np.ones((DRAWS, 1)), np.cos(np.clip(centred, 0, np.pi))], axis=1)
     return Series(quantity="cosine", dimension=dimension, values=values, draws=draws, n=2 * n, families=families, layer=layer)
 
 

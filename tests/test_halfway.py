@@ -8,7 +8,18 @@ import pytest
 import torch
 
 from mechdrift.checkpoints import family_products
-from mechdrift.halfway import DRAWS, Series, _cosines, _mean_series, best_layers, compare_order, half_steps, halfway_table, told
+from mechdrift.halfway import (
+    DRAWS,
+    Series,
+    _cosine_series,
+    _cosines,
+    _mean_series,
+    best_layers,
+    compare_order,
+    half_steps,
+    halfway_table,
+    told,
+)
 from mechdrift.history import History
 from mechdrift.records import Activations, ProbeItem, ProbeSet
 from mechdrift.statistics import cluster_bootstrap, family_draws
@@ -86,6 +97,16 @@ def test_cosines_from_products_are_those_of_resampled_directions():
         u, v = (np.einsum("p,pld->ld", times, side[:, :, 0].double().numpy()) for side in (before, after))
         expected = (u * v).sum(-1) / np.linalg.norm(u, axis=-1) / np.linalg.norm(v, axis=-1)
         np.testing.assert_allclose(found[draw], expected, rtol=1e-6)
+
+
+def test_drawn_cosines_have_the_estimate_as_their_median():
+    rng = np.random.default_rng(2)
+    parent, noise = rng.normal(size=(8, 30)) + 1, rng.normal(size=(2, 8, 30))
+    grams = np.stack([[parent @ parent.T, parent @ (parent + e).T, (parent + e) @ (parent + e).T] for e in noise])
+    series = _cosine_series("safety", 4, grams, 8, 0)
+    assert (series.values[0], series.layer, series.n) == (1.0, 4, 16)
+    np.testing.assert_allclose(np.median(series.draws, axis=0), series.values, atol=1e-6)
+    assert (series.draws[:, 0] == 1).all()
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def halfway_steps(course: pd.DataFrame, halfway: pd.DataFrame) -> go.Figure:
     if known.empty:
         raise MechdriftError("No measure's change at the last checkpoint is established, so none has a half-way step.")
     figure = blank(height=120 + 26 * len(known))
-    labels = [_label(row) for row in known.to_dict("records")]
+    labels = [label(row) for row in known.to_dict("records")]
     for quantity, (name, colour) in KINDS.items():
         mask = (known.quantity == quantity).to_numpy()
         own = known[mask]
@@ -94,10 +94,11 @@ def halfway_steps(course: pd.DataFrame, halfway: pd.DataFrame) -> go.Figure:
 
 
 def _half_text(row: Any) -> str:
-    return f"<b>{_label(row)}</b><br>half of its way at step {row['half']:.0f} ({row['half_low']:.0f} to {row['half_high']:.0f})"
+    return f"<b>{label(row)}</b><br>half of its way at step {row['half']:.0f} ({row['half_low']:.0f} to {row['half_high']:.0f})"
 
 
-def _label(row: Any) -> str:
+def label(row: Any) -> str:
+    """A measure of the table of half-way steps in words."""
     name = KINDS[row["quantity"]][0]
     where = "" if row["quantity"] == "accuracy" else "mean" if row["dimension"] == ALL else dimension_name(row["dimension"]).lower()
     return f"{name}, {where}" if where else name
@@ -138,6 +139,8 @@ def _panels(panels: Sequence[tuple[str, str, pd.DataFrame, float]]) -> go.Figure
             figure.add_vline(x=half, line={"color": FAINT, "width": 1.5, "dash": "dot"}, **cell(place))
         if share:
             figure.update_yaxes(tickformat=".0%", **cell(place))
+        if quantity == "unclosed":
+            figure.update_yaxes(range=[-0.03, 1.03], **cell(place))
     return figure
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from mechdrift.report import training
 from mechdrift.report.exhibits import Exhibit, draw_these
 from mechdrift.report.page import place_figures, templates
-from mechdrift.report.words import DASH, ROUTE_NAMES, interval, number
+from mechdrift.report.words import DASH, MINUS, ROUTE_NAMES, number
 
 if TYPE_CHECKING:
     from mechdrift.trajectory import Trajectory
@@ -43,13 +43,20 @@ def write_trajectory(found: "Trajectory") -> Path:
 
 def _row(row: dict[str, Any]) -> dict[str, Any]:
     """A measure of the table of half-way steps, formatted."""
-    share = row["quantity"] in ("accuracy", "aligned")
     known = not math.isnan(row["half"])
     return {
-        "name": training._label(row), "layer": DASH if math.isnan(row["layer"]) else f"{row['layer']:.0f}",
-        "first": number(row["first"], share=share), "last": number(row["last"], share=share),
-        "change": number(row["change"], share=share, signed=True),
-        "interval": interval(row["change_low"], row["change_high"], share=share, signed=True), "established": bool(row["established"]),
-        "half": f"{row['half']:.0f}" if known else DASH, "ends": f"{row['half_low']:.0f} to {row['half_high']:.0f}" if known else "",
-        "n": f"{row['n']} ({row['families']})",
+        "name": training.label(row), "layer": DASH if math.isnan(row["layer"]) else f"{row['layer']:.0f}",
+        "first": _number(row, "first"), "last": _number(row, "last"), "change": _number(row, "change", signed=True),
+        "interval": " to ".join(_number(row, end, signed=True).removesuffix("%") for end in ("change_low", "change_high")),
+        "established": bool(row["established"]), "half": f"{row['half']:.0f}" if known else DASH,
+        "ends": f"{row['half_low']:.0f} to {row['half_high']:.0f}" if known else "", "n": f"{row['n']} ({row['families']})",
     }  # fmt: skip
+
+
+def _number(row: dict[str, Any], name: str, *, signed: bool = False) -> str:
+    """Shares in per cent, log-odds with two decimals; cosines and divergences, of which those would leave nothing, with four."""
+    if row["quantity"] not in ("cosine", "kl"):
+        return number(row[name], share=row["quantity"] in ("accuracy", "aligned"), signed=signed)
+    text = f"{abs(row[name]):.4f}"
+    sign = "" if float(text) == 0 else MINUS if row[name] < 0 else "+" if signed else ""
+    return sign + text
