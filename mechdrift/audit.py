@@ -20,7 +20,7 @@ from mechdrift.pairs import Pair, default_dtype_for_generation, fast_float32, fi
 from mechdrift.probes import load_probes
 from mechdrift.records import SIDES, MechdriftError
 from mechdrift.runs import Run, open_run
-from mechdrift.stages import Stages
+from mechdrift.stages import Stages, modes_of
 
 __all__ = ["PRESETS", "Audit", "Size", "audit", "load_from"]
 
@@ -34,7 +34,9 @@ def audit(config: Audit = Audit()) -> Run:  # noqa: B008 - a frozen default
     run = _open(config, pair, refusal_judge)
     size = PRESETS[config.preset]
     sets = {name: load_probes(name).sample(size.pairs, config.seed) for name in config.ordered_dimensions}
-    work = Stages(config=config, pair=pair, run=run, sets=sets, size=size, refusal_judge=refusal_judge)
+    work = Stages(
+        config=config, pair=pair, run=run, sets=sets, size=size, refusal_judge=refusal_judge, modes=modes_of(pair.route)
+    )  # fmt: skip
     with run.locked(), fast_float32():
         go_on(work)
         run.report()

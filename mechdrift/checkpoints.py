@@ -20,7 +20,6 @@ blocks were not closed stands beside it (`unclosed`). A control that was trained
 its parent is.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,13 +37,12 @@ from mechdrift.drift import compare_directions
 from mechdrift.pairs import LanguageModel, default_dtype_for_generation, fingerprint, give_back_memory
 from mechdrift.probes import Renderer
 from mechdrift.readouts import measure, unembed, validate
-from mechdrift.records import Activations, Completions, ProbeSet, Side, ThinkMode
+from mechdrift.records import Activations, Completions, ProbeSet, Side
 from mechdrift.runs import Run
 from mechdrift.stages import Stage, Stages
 from mechdrift.thinking import READOUT_ROLE
 
 SITE = "resid_pre"
-WITHOUT_THINKING: Mapping[Side, ThinkMode] = {"instruct": "none", "reasoning": "none"}
 NOTHING: dict[str, Any] = {"variants": 0, "patched": 0, "thinking": 0, "steered": 0}
 # A checkpoint takes one twin pair of nearly every family rather than all pairs of a few: families are what intervals rest on.
 SIZES: dict[Preset, Size] = {

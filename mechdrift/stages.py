@@ -29,7 +29,8 @@ from mechdrift.steering import steer_back
 from mechdrift.summaries import summarise_both_ways, summarise_grid, summarise_kl, summarise_passage
 from mechdrift.thinking import READOUT_ROLE, thinking_table
 
-OWN_MODE: Mapping[Side, ThinkMode] = {"instruct": "none", "reasoning": "own"}  # how each model is used, and asked
+OWN_MODE: dict[Side, ThinkMode] = {"instruct": "none", "reasoning": "own"}  # how each model is used, and asked
+CONTROL = "null"  # the route of a child that was trained without thinking, to see what training as such does
 ASKED = ("completions", "variants", "everyday", "sentences", "tasks")  # the tables that asking both models fills
 INSIDE = ("drift", "cones", "thinking", "dimensions", "selection", "steering")  # the tables that comparing directions fills
 PATCHED = ("patch", "patch_items", "placebos", "grafts")  # the tables that patching and grafting fill
@@ -357,6 +358,11 @@ class Stages:
         renderer = Renderer(self.pair.tokenizer("reasoning"))
         observed = [row for side in sides for row in self.observed(dimension, side)]
         return make_readout(renderer, self.sets[dimension], observed)
+
+
+def modes_of(route: str) -> Mapping[Side, ThinkMode]:
+    """How each model of a pair is asked: a reasoning model with its own thinking, a control without, as its parent is."""
+    return OWN_MODE | {"reasoning": "none"} if route == CONTROL else OWN_MODE
 
 
 def weigh_pairs(loaded: LanguageModel, side: Side) -> pd.DataFrame:

@@ -22,7 +22,7 @@ from typing import Any
 import pandas as pd
 
 from mechdrift.audit import go_on, software
-from mechdrift.checkpoints import SIZES, WITHOUT_THINKING, CheckpointStages, ParentStages
+from mechdrift.checkpoints import SIZES, CheckpointStages, ParentStages
 from mechdrift.config import Audit, Preset
 from mechdrift.halfway import course_table, halfway_table, series_of, told
 from mechdrift.history import History, read_history
@@ -30,9 +30,7 @@ from mechdrift.pairs import ModelSource, Pair, fast_float32, fingerprint
 from mechdrift.probes import load_probes
 from mechdrift.records import DIMENSIONS, Dimension, MechdriftError
 from mechdrift.runs import Run, open_run
-from mechdrift.stages import OWN_MODE
-
-CONTROL = "null"  # the route of children that were trained without thinking
+from mechdrift.stages import modes_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,8 +122,7 @@ def _measure_step(top: Run, config: Audit, history: History, step: int, parent: 
     name = history.checkpoint(step).name
     run = open_run(top.folder / name, identity, {"config": {"pair": f"{history.name} {name}"}} | software())
     pair = _with_adapter(parents, history.checkpoint(step), run.manifest["config"]["pair"])
-    modes = WITHOUT_THINKING if history.route == CONTROL else OWN_MODE
-    work = CheckpointStages(parent=parent, modes=modes, **_work(run, config, pair))
+    work = CheckpointStages(parent=parent, modes=modes_of(history.route), **_work(run, config, pair))
     if {stage for stage, _, _ in work.all()} - set(run.finished) or run.damaged_stages():
         _check_parent(parent, pair)
         go_on(work)

@@ -159,6 +159,18 @@ def test_what_stands_beside_the_items_has_its_rows(finished, tiny_pair, tmp_path
     assert run.table("everyday").empty
 
 
+def test_a_control_is_asked_without_thinking_in_every_stage(tiny_pair, tmp_path, monkeypatch):
+    monkeypatch.setattr(audit_module, "load_from", lambda config: replace(tiny_pair, route="null"))
+    run = audit(config(tiny_pair, tmp_path / "run"))
+    table = run.table("completions")
+    assert set(table.think) == {"none"}
+    assert (table.thinking == "").all()
+    checks = run.table("readout_validation")
+    assert set(zip(checks.side, checks.think, strict=True)) == {(side, think) for side in SIDES for think in ("off", "none")}
+    assert run.finished == tuple(STAGES)
+    assert run.table("passage").empty
+
+
 def test_readouts_are_validated_with_an_empty_block_and_as_each_model_is_used(finished):
     found = finished.table("readout_validation")
     assert set(zip(found.side, found.think, strict=True)) == {(s, "off") for s in SIDES} | {("instruct", "none"), ("reasoning", "own")}

@@ -27,7 +27,7 @@ def write_trajectory(found: "Trajectory") -> Path:
     place_figures(found.run, drawn, found.run.folder / "figures", inline=False)
     history, manifest = found.history, found.run.manifest
     facts = [
-        ("parent", history.parent), ("route", ROUTE_NAMES.get(history.route, history.route)), ("seed of the training", str(history.seed)),
+        ("parent", history.parent), ("route", ROUTE_NAMES.get(history.route, ROUTE_NAMES.get(history.route.upper(), history.route))), ("seed of the training", str(history.seed)),
         ("steps", f"{', '.join(map(str, history.steps))} ({history.unit})"), ("trained tokens at the last step", f"{history.tokens[-1]:,}"),
         ("preset", manifest["config"]["preset"]), ("seed of the audit", str(manifest["config"]["seed"])),
         *(manifest.get("versions", {}).items()),

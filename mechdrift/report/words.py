@@ -25,6 +25,7 @@ ROUTE_NAMES = {
     "SFT": "supervised fine-tuning (SFT)",
     "RL": "reinforcement learning (RL)",
     "distillation": "distillation from a larger model",
+    "null": "training on harmless requests without thinking (a control)",
     "unknown": "an unknown route",
 }
 DIMENSION_QUESTIONS = {
