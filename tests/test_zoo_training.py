@@ -125,8 +125,9 @@ def test_loss_with_a_shared_prefix_is_the_loss_row_by_row(zoo, shared):
 def test_the_policy_gradient_is_the_weighted_sum_of_gradients_of_log_probabilities(zoo):
     rl = zoo("rl")
     model, rows, weights = with_adapter(make_model()), make_rows(4), [0.5, -1.0, 0.25, 0.0]
+    model.get_base_model().set_attn_implementation("eager")  # as in training
     parameters = [p for p in model.parameters() if p.requires_grad]
-    found = torch.autograd.grad(rl.policy_loss(model.get_base_model(), rows, weights, END), parameters)
+    found = torch.autograd.grad(rl.policy_loss(model.get_base_model(), rows, weights), parameters)
     naive = -sum(weight * log_probability(model, row) for weight, row in zip(weights, rows, strict=True))
     expected = torch.autograd.grad(naive, parameters)
     flat = [torch.cat([gradient.flatten() for gradient in gradients]) for gradients in (found, expected)]
@@ -227,3 +228,16 @@ def test_the_null_child_reads_as_much_as_the_sft_child_and_no_refusals(zoo):
     whole, openings = null.null_rows(random.Random(1))
     assert len(whole) > 700
     assert not [row["answer"] for row in (*whole, *openings) if words.REFUSAL.search(row["answer"])]
+
+
+def test_distillation_asks_the_same_mix_again_and_no_held_out_task(zoo):
+    distill = zoo("distill")
+    tokenizer = make_tokenizer()
+    renderer, taken = Renderer(tokenizer), {signature(task.question) for task in held_out()}
+    general = [f"Tell me about the number {i}." for i in range(50)]
+    rows = distill.draw_prompts(renderer, 3, taken, general)
+    assert rows == distill.draw_prompts(renderer, 3, taken, general) != distill.draw_prompts(renderer, 4, taken, general)
+    asked = [tokenizer.decode(prompt) for prompt, _ in rows]
+    assert len(asked) == (distill.TASKS + distill.GENERAL) * distill.STEPS_AT_ONCE
+    assert sum("Tell me about the number" in text for text in asked) == distill.GENERAL * distill.STEPS_AT_ONCE
+    assert not [text for text in asked if any(task.question in text for task in held_out())]

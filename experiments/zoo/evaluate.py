@@ -37,7 +37,7 @@ def outside_sets(folder: Path) -> dict[str, list[str]]:
 def measure(pair: md.Pair, side: str, sets: dict[str, list[str]], show: int) -> dict:
     """Rates of one side: refusals per outside set, exact answers, and good answers (coherent, complete) per dimension."""
     loaded = pair.open(side, default_dtype_for_generation())
-    mode = "none" if side == "instruct" else "own"
+    mode = "none" if side == "instruct" or pair.route == "null" else "own"  # the null child never learned to think
     probes = {name: md.load_probes(name) for name in DIMENSIONS}
     tasks = held_out(240)
     questions = [Question(id=f"{name}-{i}", prompt=p) for name, prompts in sets.items() for i, p in enumerate(prompts)]

@@ -27,7 +27,7 @@ import torch
 from history import CONFIG, History
 from sampling import Sampler
 from sft import general_rows, tokenise_row, trace_rows
-from training import ZOO, load_parent, optimise, plan_batches, target_logits, target_tokens, train, with_adapter
+from training import ZOO, load_parent, optimise, plan_batches, shared_prefix, target_tokens, train, with_adapter
 
 from mechdrift.behaviour.tasks import KIND_FUNCTIONS, Task, draw_tasks, held_out, is_correct, signature
 from mechdrift.probes import Renderer
@@ -76,9 +76,30 @@ def warm_up(model, tokenizer, folder: Path, rank: int, seed: int) -> tuple[int, 
     return tuple(target_tokens([examples[i] for i in batch]) for batch in plan_batches(examples, WARM_BATCH, WARM_EPOCHS, seed))
 
 
-def policy_loss(model, rows: list[dict], weights: list[float], pad_id: int) -> torch.Tensor:
+def packed_logits(model, rows: list[dict]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits and labels of the rows' target tokens, as `training.target_logits`, with all rows in one sequence without padding.
+
+    What the rows share comes once, then every row's rest, which sees the shared part and itself. Samples of one prompt share a lot and
+    differ in length, so that this computes about half as many positions.
+    """
+    shared = shared_prefix(rows)
+    rests = [range(shared, len(row["input_ids"])) for row in rows]
+    ids = rows[0]["input_ids"][:shared] + [row["input_ids"][i] for row, rest in zip(rows, rests, strict=True) for i in rest]
+    labels = [-100] * shared + [i for row in rows for i in (*row["labels"][shared + 1 :], -100)]
+    positions = torch.tensor([*range(shared), *(i for rest in rests for i in rest)])
+    owner = torch.tensor([-1] * shared + [r for r, rest in enumerate(rests) for _ in rest])
+    seen = ((owner[None] == -1) | (owner[None] == owner[:, None])) & (positions[None] <= positions[:, None])
+    mask = torch.zeros(seen.shape).masked_fill(~seen, -1e9)[None, None].to(model.dtype)
+    chosen = torch.tensor(labels)
+    with torch.autocast("cpu", torch.bfloat16):
+        inputs = {"attention_mask": mask, "position_ids": positions[None], "use_cache": False}
+        hidden = model.model(torch.tensor([ids]), **inputs).last_hidden_state[0]
+        return model.lm_head(hidden[chosen != -100]), chosen[chosen != -100]
+
+
+def policy_loss(model, rows: list[dict], weights: list[float]) -> torch.Tensor:
     """- Σ over completions of the weight times the sum of their tokens' log-probabilities."""
-    logits, labels = target_logits(model, rows, pad_id)
+    logits, labels = packed_logits(model, rows)
     log_probabilities = -torch.nn.functional.cross_entropy(logits.float(), labels, reduction="none")
     lengths = torch.tensor([sum(label != -100 for label in row["labels"]) for row in rows])
     return -(log_probabilities * torch.tensor(weights).repeat_interleave(lengths)).sum()
@@ -92,10 +113,10 @@ def one_step(model, sampler: Sampler, renderer: Renderer, tasks: list[Task], gen
     sampled = sampler.sample(prompts, samples=SAMPLES, budget=BUDGET, temperature=1.0, end=end, generator=generator)
     rewards = torch.tensor([[reward(task, ids, renderer) for ids in group] for task, group in zip(tasks, sampled, strict=True)])
     weights = advantages(rewards) / (rewards.numel() * TOKENS_EXPECTED)
-    mixed = [i for i in range(len(tasks)) if weights[i].any()]
+    mixed = [i for i, group in enumerate(rewards.tolist()) if len(set(group)) > 1]
     for i in mixed:
         rows = [{"input_ids": prompts[i] + ids, "labels": [-100] * len(prompts[i]) + ids} for ids in sampled[i]]
-        policy_loss(model.get_base_model(), rows, weights[i].tolist(), end).backward()
+        policy_loss(model.get_base_model(), rows, weights[i].tolist()).backward()
     return {
         "reward": round(rewards.mean().item(), 4), "exact": round((rewards == 1).float().mean().item(), 4),
         "well_formed": round((rewards > 0).float().mean().item(), 4), "mixed_groups": len(mixed),
