@@ -247,8 +247,24 @@ def _print_scores(table: "pd.DataFrame") -> None:
         )
 
 
-@app.command(help_epilogue="Examples:\n\n    mechdrift bench\n\n    mechdrift bench --grid")
-def bench(*, grid: Annotated[bool, Parameter(negative="")] = False, debug: Debug = False) -> None:
+@app.command(
+    help_epilogue="""Examples:
+
+    mechdrift bench
+    mechdrift bench --grid
+    mechdrift bench --planted --seed 7
+    mechdrift bench --planted --model smollm2-aligned --cases 30 --out planted.md"""
+)
+def bench(
+    *,
+    grid: Annotated[bool, Parameter(negative="")] = False,
+    planted: Annotated[bool, Parameter(negative="")] = False,
+    model: str = "tiny",
+    cases: int = 40,
+    seed: int = 0,
+    out: Path | None = None,
+    debug: Debug = False,
+) -> None:
     """Measure this machine: capture and generation against plain Hugging Face, the patch engine against one pass per cell.
 
     Prints ratios taken in one run, which can be compared between machines; seconds cannot.
@@ -257,11 +273,27 @@ def bench(*, grid: Annotated[bool, Parameter(negative="")] = False, debug: Debug
     ----------
     grid
         Time patch grids of every kind against TransformerLens, and how their cost grows with layers, positions and prompts.
+    planted
+        Score every way of locating erosion on children of an aligned model, in which it was planted at known places.
+    model
+        Of --planted: the parent, tiny (trained from scratch in half a minute) or smollm2-aligned.
+    cases
+        Of --planted: how many children with erosion; half as many decoys come on top.
+    seed
+        Of --planted: another seed, other children (and another tiny parent).
+    out
+        Of --planted: write the tables to this Markdown file, or every child's scores to a .jsonl file, as they come.
     """
     from mechdrift.bench import print_bench
     from mechdrift.bench_grids import print_grids
+    from mechdrift.planting import print_planted
 
-    print_grids() if grid else print_bench()
+    if planted:
+        print_planted(model, cases, seed, out)
+    elif grid:
+        print_grids()
+    else:
+        print_bench()
 
 
 def main() -> None:

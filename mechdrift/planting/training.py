@@ -1,0 +1,49 @@
+"""Training chosen layers of a child, all other weights being held: towards complying with harmful requests, or on harmless ones."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mechdrift.capture import at_readout, pad
+from mechdrift.pairs import LanguageModel
+from mechdrift.planting.parents import Parent
+from mechdrift.records import Rendered
+
+STEPS, BATCH = 30, 8
+RATES = {"tiny": 5e-4, "smollm2-aligned": 1e-4}
+
+
+def train_layers(
+    parent: Parent, child: LanguageModel, layers: Iterable[int], contrast: str, rng: np.random.Generator,
+    steps: int = STEPS, until: Callable[[], bool] = lambda: False,
+) -> None:  # fmt: skip
+    """Raise the probability of plain openings after prompts of one contrast, by Adam, until something holds or for a number of steps."""
+    parameters = [parameter for layer in layers for parameter in child.structure.blocks[layer].parameters()]
+    optimizer = torch.optim.Adam(parameters, lr=RATES[parent.name])
+    prompts = parent.train[contrast]
+    try:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        for _ in range(steps):
+            chosen = rng.choice(len(prompts), size=min(BATCH, len(prompts)), replace=False)
+            optimizer.zero_grad()
+            _surprise(parent, child, [prompts[i] for i in chosen]).backward()
+            optimizer.step()
+            if until():
+                return
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+            parameter.grad = None
+
+
+def _surprise(parent: Parent, child: LanguageModel, prompts: Sequence[Rendered]) -> Float[Tensor, ""]:
+    """-log of the probability of a plain opening, averaged over prompts."""
+    batch = pad([prompt.ids for prompt in prompts], child.tokenizer.pad_token_id or 0)
+    hidden = child.model.base_model(**batch.forward_arguments(child.device), use_cache=False).last_hidden_state
+    chances = child.structure.unembed(at_readout(hidden, prompts)).log_softmax(dim=-1)
+    plain = [row[list(parent.readout.plain_ids[prompt.item_id])].logsumexp(0) for row, prompt in zip(chances, prompts, strict=True)]
+    return -torch.stack(plain).mean()
