@@ -7,9 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mechdrift.capture import at_readout, pad
+from mechdrift.batching import pad
 from mechdrift.pairs import LanguageModel
 from mechdrift.planting.parents import Parent
+from mechdrift.recording import at_readout
 from mechdrift.records import Rendered
 
 STEPS, BATCH = 30, 8

@@ -26,8 +26,9 @@ def write_trajectory(found: "Trajectory") -> Path:
     drawn = draw_these(EXHIBITS, {"course": found.frame, "halfway": found.halfway})
     place_figures(found.run, drawn, found.run.folder / "figures", inline=False)
     history, manifest = found.history, found.run.manifest
+    route = ROUTE_NAMES.get(history.route, ROUTE_NAMES.get(history.route.upper(), history.route))
     facts = [
-        ("parent", history.parent), ("route", ROUTE_NAMES.get(history.route, ROUTE_NAMES.get(history.route.upper(), history.route))), ("seed of the training", str(history.seed)),
+        ("parent", history.parent), ("route", route), ("seed of the training", str(history.seed)),
         ("steps", f"{', '.join(map(str, history.steps))} ({history.unit})"), ("trained tokens at the last step", f"{history.tokens[-1]:,}"),
         ("preset", manifest["config"]["preset"]), ("seed of the audit", str(manifest["config"]["seed"])),
         *(manifest.get("versions", {}).items()),
