@@ -6,8 +6,8 @@
                 at right angles to the refusal directions of that and all later layers
     null child  more training of all layers, on harmless prompts only
     rescaled    either inside of the layers (norm gains times c and the weights after them divided by it, values and their projection,
-                MLP inputs and outputs likewise), or the whole stream: embedding and all writing matrices times c, last norm divided by it.
-                In exact arithmetic no logit changes
+                MLP inputs and outputs likewise), or the whole stream: embedding and all writing matrices times c, last norm divided by it
+                where it must be. But for the norms' epsilon and rounding, no logit changes
 
 A change that moves the mean readout of triggers by more than `BENIGN` of the contrast is halved until it does not (a rescaling is
 brought nearer to 1).
