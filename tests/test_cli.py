@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -237,7 +238,9 @@ def start(folders: Path, out: Path) -> subprocess.Popen:
     words = [*PAIR.format(folders).split(), "--preset", "standard", "--dimensions", "safety", "--out", str(out)]
     environment = os.environ | {"MECHDRIFT_CACHE": str(out.parent / "cache"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     command, pipe = [sys.executable, "-m", "mechdrift.cli", "audit", *words], subprocess.PIPE
-    return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stdout=pipe, stderr=pipe)
+    # Shells start what runs in the background with interrupts ignored, and children inherit that.
+    listen = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stdout=pipe, stderr=pipe, preexec_fn=listen)
 
 
 def send_when(process: subprocess.Popen, file: Path, number: signal.Signals) -> tuple[int, str, str]:
