@@ -306,7 +306,7 @@ class Stages:
                 continue
             for source in PLACEBOS:
                 layers = self.layers()[::-2][::-1]
-                placebo = patch(self.pair, triggers, roles=(READOUT_ROLE,), layers=layers, source=source, readout=readout)
+                placebo = patch(self.pair, triggers, roles=grids[0].roles[-1:], layers=layers, source=source, readout=readout)
                 tables["placebos"].append(summarise_grid(placebo, believed[0], self.config.seed))
             windows = {"layers": range(0, self.layers()[-1] + 1, self.size.layer_step), "windows": "to_next"}
             grafts = [graft(self.pair, triggers, donor=donor, recipient=recipient, readout=readout, **windows) for donor, recipient in WAYS]

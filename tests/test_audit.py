@@ -135,6 +135,15 @@ def test_the_self_tests_are_recorded_and_passed(finished):
     assert max(found["surface_error"].values()) < 1e-4
 
 
+def test_placebos_are_of_cells_that_were_patched_and_grafts_of_every_layer(finished):
+    patched, placebos, grafts = (finished.table(name) for name in ("patch", "placebos", "grafts"))
+    cells = {name: set(zip(table.layer, table.role, strict=True)) for name, table in (("patch", patched), ("placebos", placebos))}
+    assert cells["placebos"] <= cells["patch"]
+    assert set(placebos.source) == {"unrelated", "random"}
+    assert {"instruct", "reasoning"} == set(grafts.donor)
+    assert (grafts.site == "weights").all()
+
+
 def test_what_has_variants_is_asked_in_other_words_and_what_is_sampled_several_times(tiny_pair, tmp_path, monkeypatch):
     monkeypatch.setattr(Run, "report", lambda run: run.folder / "report.html")
     run = audit(config(tiny_pair, tmp_path / "run", dimensions=("robustness",), samples=3))

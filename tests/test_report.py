@@ -331,6 +331,8 @@ def test_origins_show_the_profile_its_placebos_and_the_blocks_that_change_it(run
     figure = origins(patch, placebos, grafts, "safety")
     names = [trace.name for trace in figure.data if trace.name]
     assert [name for name in names if name.startswith("placebo")] == ["placebo: unrelated prompt", "placebo: random difference"]
+    elsewhere = origins(patch, placebos.assign(role="user"), grafts, "safety")
+    assert not [trace for trace in elsewhere.data if trace.name and trace.name.startswith("placebo")]
     bars = [trace for trace in figure.data if trace.type == "bar"]
     assert len(bars) == 2  # both directions
     for bar, sign in zip(bars, (1, -1), strict=True):

@@ -34,7 +34,7 @@ class Drawn:
     missing: str = ""
 
 
-NOTHING = pd.DataFrame({"dimension": []})
+NOTHING = pd.DataFrame({"dimension": [], "role": []})
 FIXED = (
     Exhibit(name="scores", table="scores", draw=lambda t: figures.scores_side_by_side(t["scores"]), narrow=True),
     Exhibit(name="signal_detection", table="scores", draw=lambda t: figures.signal_detection(t["scores"])),

@@ -1,4 +1,4 @@
-"""One dimension by layer: what passes through (patches at the readout position, beside placebos) and what originates (grafts).
+"""One dimension by layer: what passes through (patches at the last role before the answer, beside placebos) and what originates (grafts).
 
 As in `figures`, a public function takes tables of a run and returns a plotly figure, or raises `MechdriftError` with the reason why there
 is nothing to draw.
@@ -20,18 +20,20 @@ WAYS = {"instruct": ("instruct → reasoning", INSTRUCT), "reasoning": ("reasoni
 
 
 def origins(patch: pd.DataFrame, placebos: pd.DataFrame, grafts: pd.DataFrame, dimension: str) -> go.Figure:
-    """Left what passes through the readout position by layer; then what originates in each run of blocks, in both directions."""
+    """Left what passes through the last role before the answer, by layer; then what originates in runs of blocks, in both directions."""
     grafted = grafts[grafts.dimension == dimension]
     if grafted.empty:
         raise MechdriftError("No weights were grafted in this run: its preset leaves that out.")
+    rows = patch[(patch.dimension == dimension) & (patch.donor == "instruct")]
+    role = readout_role(rows.role)
     titles = [
-        "<b>passes through</b>, instruct → reasoning<br>patched at the readout position",
+        f"<b>passes through</b>, instruct → reasoning<br>patched at {role}",
         *(f"<b>originates here</b>, {words}<br>blocks grafted" for words, _ in WAYS.values()),
     ]
     figure = grid(1, 3, titles, height=360, shared_yaxes=True, horizontal_spacing=0.04, column_widths=[0.36, 0.32, 0.32])
-    rows = patch[(patch.dimension == dimension) & (patch.donor == "instruct")]
-    _add_profile(figure, rows[rows.role == readout_role(rows.role)].sort_values("layer"))
-    for source, part in placebos[placebos.dimension == dimension].groupby("source", sort=False):
+    _add_profile(figure, rows[rows.role == role].sort_values("layer"))
+    beside = placebos[(placebos.dimension == dimension) & (placebos.role == role)]  # a placebo says something of its own cells only
+    for source, part in beside.groupby("source", sort=False):
         _add_placebo(figure, part.sort_values("layer"), str(source))
     for column, (donor, part) in enumerate(((donor, grafted[grafted.donor == donor]) for donor in WAYS), 2):
         _add_grafts(figure, part.sort_values("layer"), WAYS[donor][1], column)
