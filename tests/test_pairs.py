@@ -106,6 +106,16 @@ def test_a_bfloat16_model_with_an_adapter_is_merged_in_float32_first(base, tmp_p
         assert torch.equal(weight, precise[name].bfloat16())
 
 
+def test_a_bfloat16_model_with_an_adapter_computes_as_its_merged_files_do(base, tmp_path):
+    source = ModelSource(name="x", path=str(base), adapters=(str(save_adapter(tmp_path / "lora")),))
+    load_model(source).model.save_pretrained(tmp_path / "merged")
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.bfloat16)
+    ours = load_model(source, "bfloat16").model
+    ids = torch.randint(0, 50, (2, 120), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(ours(ids).logits, plain(ids).logits)
+    assert {name: buffer.dtype for name, buffer in ours.named_buffers()} == {name: buffer.dtype for name, buffer in plain.named_buffers()}
+
+
 def test_opening_a_large_side_lets_go_of_the_other(base, child, monkeypatch):
     pair = pair_of(base, child)
     pair.open("instruct")

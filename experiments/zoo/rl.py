@@ -34,7 +34,7 @@ from mechdrift.behaviour.tasks import KIND_FUNCTIONS, Task, draw_tasks, held_out
 from mechdrift.probes import Renderer
 from mechdrift.probes.rendering import find
 
-WARM_UP, GENERAL = 360, 120  # rows of the warm-up
+WARM_UP, GENERAL = 720, 120  # rows of the warm-up
 WARM_EPOCHS, WARM_BATCH = 2.0, 8
 SAMPLES = 8
 BUDGET = 120  # tokens of a completion: thinking and answer

@@ -19,6 +19,7 @@ from history import History, shrink
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, get_cosine_schedule_with_warmup
 
+from mechdrift.pairs.loading import cast_weights
 from mechdrift.probes import Renderer
 from mechdrift.records import ThinkMode
 
@@ -50,7 +51,7 @@ def load_parent(base: str, adapters: list[Path]):
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation="eager")
     for adapter in adapters:
         model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
-    return model.to(torch.bfloat16), tokenizer
+    return cast_weights(model, torch.bfloat16), tokenizer
 
 
 def train(
