@@ -70,11 +70,11 @@ def _check_weights(run: Run, pair: Pair) -> None:
 
 def load_from(config: Audit) -> Pair:
     if config.instruct is None:
-        if config.reasoning or config.adapter:
-            raise MechdriftError("--reasoning and --adapter need --instruct: the model that the reasoning model was trained from.")
+        if config.reasoning or config.adapter or config.control:
+            raise MechdriftError("--reasoning, --adapter and --control need --instruct: the model that they were trained from.")
         return load_pair(config.pair, device=config.device)
     return load_pair(
-        instruct=config.instruct, reasoning=config.reasoning, adapter=config.adapter, revision=config.revision,
+        instruct=config.instruct, reasoning=config.reasoning, adapter=config.adapter, control=config.control, revision=config.revision,
         device=config.device, device_map=config.device_map, trust_remote_code=config.trust_remote_code,
     )  # fmt: skip
 
@@ -84,7 +84,9 @@ def _open(config: Audit, pair: Pair, refusal_judge: RefusalJudge) -> Run:
     settings = {field.name: getattr(config, field.name) for field in fields(config)}
     settings |= {"pair": pair.name, "dimensions": list(config.ordered_dimensions), "out": str(config.out or "")}
     settings |= {"judge": str(config.judge or "")}
-    identity = {key: settings[key] for key in ("pair", "instruct", "reasoning", "adapter", "revision", "preset", "dimensions", "seed")}
+    identity = {
+        key: settings[key] for key in ("pair", "instruct", "reasoning", "adapter", "control", "revision", "preset", "dimensions", "seed")
+    }
     identity |= {"judge": refusal_judge.name, "sampling": str(config.sampling)}
     identity |= {"generation dtype": default_dtype_for_generation(), "size": asdict(PRESETS[config.preset])}
     manifest = {

@@ -17,7 +17,7 @@ class Size:
     `variants` counts the twin pairs that are also asked without their style, with the verdicts in the other order, and so on; `patched`,
     `kl` and `thinking` those that are patched, compared token by token, and followed inside while the model thinks; `steered` those that
     a direction is selected on, and those that it is steered on (0: no steering). `grafts` says whether weights are grafted and placebos
-    patched beside the grids.
+    patched beside the grids, those of the control among them.
     """
 
     pairs: int
@@ -54,6 +54,9 @@ class Audit:
     """Hugging Face id or folder of the reasoning model trained from it."""
     adapter: str | None = None
     """Instead of --reasoning: a LoRA adapter for the instruct model."""
+    control: str | None = None
+    """Hugging Face id or folder (or LoRA adapter for the instruct model) of a control: trained for as long from the instruct model, but not
+    to reason. Its values are patched beside the instruct model's. Embedded pairs have theirs."""
     revision: str | None = None
     """Revision of both models on the hub."""
     preset: Preset = "standard"

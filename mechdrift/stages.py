@@ -304,18 +304,35 @@ class Stages:
             tables["patch_items"] += [grid.frame[["dimension", "donor", "recipient", "item", "layer", "role", "effect"]] for grid in grids]
             if not self.size.grafts:
                 continue
-            for source in PLACEBOS:
-                layers = self.layers()[::-2][::-1]
-                placebo = patch(self.pair, triggers, roles=grids[0].roles[-1:], layers=layers, source=source, readout=readout)
-                tables["placebos"].append(summarise_grid(placebo, believed[0], self.config.seed))
+            tables["placebos"] += [self.patch_beside(self.pair, name, grids[0].roles, believed[0], source) for source in PLACEBOS]
             windows = {"layers": range(0, self.layers()[-1] + 1, self.size.layer_step), "windows": "to_next"}
             grafts = [graft(self.pair, triggers, donor=donor, recipient=recipient, readout=readout, **windows) for donor, recipient in WAYS]
             worst = max(worst, *(grid.identity_error for grid in grafts))
             tables["grafts"].append(summarise_both_ways(grafts, believed, self.config.seed))
+        tables["placebos"] += self.patch_from_control(tables["patch"], validation) if self.size.grafts else []
         for name, found in tables.items():
             self.run.write_table(name, pd.concat(found, ignore_index=True) if found else pd.DataFrame({"dimension": []}))
         engine = ", ".join(sorted(engines))
         return {"self_tests": self.run.manifest["self_tests"] | {"identity_patch_error": worst, "patch_engine": engine}}
+
+    def patch_beside(self, pair: Pair, name: str, roles: Sequence[str], believed: pd.Series, source: str) -> pd.DataFrame:
+        """What a grid of one dimension is to be compared with: every other layer of its last role, with values from elsewhere."""
+        triggers = self.sets[name].sample(self.size.patched, self.config.seed).where("trigger")
+        placebo = patch(pair, triggers, roles=roles[-1:], layers=self.layers()[::-2][::-1], source=source, readout=self.readout(name))
+        return summarise_grid(placebo, believed, self.config.seed)
+
+    def patch_from_control(self, patched: Sequence[pd.DataFrame], validation: pd.DataFrame) -> list[pd.DataFrame]:
+        """The same cells with the values of a model that was trained for as long, but not to reason: what these restore as well, training
+        as such did not take away."""
+        if (beside := self.pair.with_control()) is None:
+            return []
+        self.pair.close()  # three models at once take more memory than any other stage
+        found = [
+            self.patch_beside(beside, name, list(dict.fromkeys(table.role)), validation.loc[(name, "reasoning")], "same")
+            for name, table in zip(self.sets, patched, strict=True)
+        ]
+        beside.close()
+        return [table.assign(source="control") for table in found]
 
     def measure_kl(self) -> dict[str, Any]:
         tokens = []

@@ -308,7 +308,8 @@ def _placebos(patch: pd.DataFrame) -> pd.DataFrame:
     """At the readout position, with next to no effect."""
     rows = patch[(patch.donor == "instruct") & (patch.role == ROLES[-1])].drop(columns="both_ways")
     return pd.concat([
-        rows.assign(source=source, effect=share * rows.effect, p_adjusted=0.9) for source, share in (("unrelated", 0.4), ("random", 0.02))
+        rows.assign(source=source, effect=share * rows.effect, p_adjusted=0.9)
+        for source, share in (("unrelated", 0.4), ("random", 0.02), ("control", 0.7))
     ])  # fmt: skip
 
 

@@ -58,8 +58,9 @@ def small(monkeypatch):
 
 
 def config(pair: Pair, out: Path, **changes) -> Audit:
-    settings = {"instruct": pair.instruct.path, "reasoning": pair.reasoning.path, "preset": "quick", "dimensions": ("safety",), "out": out}
-    return Audit(**(settings | changes))
+    """The parent stands in for the control: its values then do what the donor's do."""
+    settings = {"instruct": pair.instruct.path, "reasoning": pair.reasoning.path, "control": pair.instruct.path}
+    return Audit(**(settings | {"preset": "quick", "dimensions": ("safety",), "out": out} | changes))
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +140,10 @@ def test_placebos_are_of_cells_that_were_patched_and_grafts_of_every_layer(finis
     patched, placebos, grafts = (finished.table(name) for name in ("patch", "placebos", "grafts"))
     cells = {name: set(zip(table.layer, table.role, strict=True)) for name, table in (("patch", patched), ("placebos", placebos))}
     assert cells["placebos"] <= cells["patch"]
-    assert set(placebos.source) == {"unrelated", "random"}
+    assert set(placebos.source) == {"unrelated", "random", "control"}
+    beside = placebos[placebos.source == "control"].merge(patched[patched.donor == "instruct"], on=["layer", "role"])
+    assert len(beside)
+    assert np.allclose(beside.effect_x, beside.effect_y, atol=1e-5)
     assert {"instruct", "reasoning"} == set(grafts.donor)
     assert (grafts.site == "weights").all()
 

@@ -78,8 +78,8 @@ def test_the_options_are_the_configuration(mechdrift, monkeypatch):
     given: list[Audit] = []
     monkeypatch.setattr(sys.modules["mechdrift.audit"], "audit", lambda config: given.append(config) or Run(Path("somewhere")))
     settings = {
-        "pair": "p", "instruct": "i", "reasoning": "r", "adapter": "a", "revision": "v", "preset": "full", "dimensions": ("bias", "safety"),
-        "out": Path("o"), "seed": 7, "samples": 3, "temperature": 0.5, "judge": Path("j.toml"),
+        "pair": "p", "instruct": "i", "reasoning": "r", "adapter": "a", "control": "c", "revision": "v", "preset": "full",
+        "dimensions": ("bias", "safety"), "out": Path("o"), "seed": 7, "samples": 3, "temperature": 0.5, "judge": Path("j.toml"),
          "device": "cpu", "device_map": "auto", "trust_remote_code": True,
     }  # fmt: skip
     words = []

@@ -14,6 +14,7 @@ import base64
 import gzip
 import html
 import json
+import sys
 from pathlib import Path
 
 import plotly.graph_objects as go
@@ -27,7 +28,9 @@ from mechdrift.report.page import load_tables
 from mechdrift.report.theme import CONFIG
 from mechdrift.runs import Run
 
-CHROMIUM = Path("/usr/bin/chromium")
+sys.path.append(str(Path(__file__).parents[1]))
+from pictures import take_pictures
+
 FIGURES = {
     "direction_drift": "Cosine of the two models' directions by layer; the menu chooses the token. Dashed: noise ceiling. Hollow: noise.",
     "angles": "Angle between them without what noise adds, with its 95% interval, and the 90% cones of either model's own.",
@@ -83,7 +86,7 @@ def write(runs: list[Run], folder: Path) -> Path:
         "\n".join([head, "<h1>Where the directions went</h1>", *(text for text, _ in found), _packed(figures)]), encoding="utf-8"
     )
     places = [f"{key}-{name}" for name, (_, figures) in zip(names, found, strict=True) for key in PICTURES if key in figures]
-    _take_pictures(page, folder, places)
+    take_pictures(page, folder, places)
     return page
 
 
@@ -95,24 +98,6 @@ def _packed(figures: dict[str, go.Figure]) -> str:
     }
     packed = base64.b64encode(gzip.compress(json.dumps(data).encode(), mtime=0)).decode()
     return f'<script type="text/plain" id="packed">{packed}</script><script>{UNPACK}</script>'
-
-
-def _take_pictures(page: Path, folder: Path, places: list[str]) -> None:
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        return print("playwright is not installed: no pictures")
-    if not CHROMIUM.exists():
-        return print(f"{CHROMIUM} is not there: no pictures")
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        tab = browser.new_page(viewport={"width": 1120, "height": 900})
-        tab.set_default_timeout(120_000)
-        tab.goto(page.resolve().as_uri())
-        tab.wait_for_function("document.documentElement.dataset.plots === 'drawn'")
-        for place in places:
-            tab.locator(f"[id='{place}']").screenshot(path=folder / f"{place}.png")
-        browser.close()
 
 
 def main() -> None:

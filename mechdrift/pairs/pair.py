@@ -6,7 +6,7 @@ configs and tokenizers only; weights are loaded by `Pair.open`, one side at a ti
 
 import ctypes
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from mechdrift.records import SIDES, MechdriftError, Side
 
 ZOO = Path(__file__).parent / "zoo"
 KEEP_RESIDENT_PARAMETERS = 1_000_000_000
+NULL = "smollm2-null"  # the control of the other embedded pairs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +60,7 @@ EMBEDDED_PAIRS = {
             summary="the same fine-tuning with 5 % safety data: the parent's own refusals, and its help with look-alikes",
         ),
         EmbeddedPair(
-            name="smollm2-null",
+            name=NULL,
             instruct=("smollm2-aligned",),
             reasoning=("smollm2-aligned", "smollm2-null"),
             route="null",
@@ -78,11 +79,15 @@ ADAPTER_SHA256: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """Two models of one lineage. `warnings` are printed with every figure that is made from the pair."""
+    """Two models of one lineage. `warnings` are printed with every figure that is made from the pair.
+
+    `control`, if there is one, was trained from the instruct model for about as long, but not to reason.
+    """
 
     name: str
     instruct: ModelSource
     reasoning: ModelSource
+    control: ModelSource | None = None
     route: str = "unknown"
     warnings: tuple[str, ...] = ()
     _loaded: dict[tuple[Side, str], LanguageModel] = field(default_factory=dict, repr=False, compare=False)
@@ -116,6 +121,10 @@ class Pair:
             del self._loaded[key]
         give_back_memory()
 
+    def with_control(self) -> "Pair | None":
+        """The control in the instruct model's place, beside the same reasoning model; None without a control."""
+        return self.control and Pair(name=f"{self.name}, control", instruct=self.control, reasoning=self.reasoning)
+
     @property
     def frame(self) -> pd.DataFrame:
         rows = [{"side": side, "name": self.source(side).name, "path": self.source(side).path} for side in SIDES]
@@ -138,6 +147,7 @@ def load_pair(
     instruct: str | None = None,
     reasoning: str | None = None,
     adapter: str | None = None,
+    control: str | None = None,
     revision: str | dict[Side, str] | None = None,
     device: str | None = None,
     device_map: str | None = None,
@@ -145,12 +155,13 @@ def load_pair(
 ) -> Pair:
     """An embedded pair by `name`, or `instruct=` and `reasoning=` (ids or folders), or `instruct=` and a LoRA `adapter=`.
 
+    `control` is an id, a folder, or a LoRA adapter for the instruct model; embedded pairs have theirs, the null child.
     `revision` is one for both or a dict per side. Raises `MechdriftError` for unknown names, for tokenizers without chat
     template, and for models whose width, depth or vocabulary differ, which cannot be compared layer by layer.
     """
     check_device("meta" if device_map == "meta" else device)
     if name is not None:
-        if instruct or reasoning or adapter:
+        if instruct or reasoning or adapter or control:
             raise MechdriftError("give either the name of an embedded pair or instruct=/reasoning=, not both.")
         return _embedded(name, device)
     if not instruct or bool(reasoning) == bool(adapter):
@@ -164,9 +175,20 @@ def load_pair(
         )
     else:
         child = ModelSource(name=str(reasoning), path=str(reasoning), revision=revisions.get("reasoning"), **common)
-    pair = Pair(name=f"{Path(instruct).name}--{Path(adapter or str(reasoning)).name}", instruct=parent, reasoning=child)
+    pair = Pair(
+        name=f"{Path(instruct).name}--{Path(adapter or str(reasoning)).name}", instruct=parent, reasoning=child,
+        control=_control_source(parent, control) if control else None,
+    )  # fmt: skip
     check_comparable(pair)
+    if beside := pair.with_control():
+        check_comparable(beside)
     return pair
+
+
+def _control_source(parent: ModelSource, control: str) -> ModelSource:
+    if (Path(control) / "adapter_config.json").exists():
+        return replace(parent, name=f"{parent.name} + {control}", adapters=(control,))
+    return replace(parent, name=control, path=control, revision=None)
 
 
 def _embedded(name: str, device: str | None) -> Pair:
@@ -177,7 +199,8 @@ def _embedded(name: str, device: str | None) -> Pair:
         )
     spec = EMBEDDED_PAIRS[name]
     instruct, reasoning = (_embedded_source(adapters, device) for adapters in (spec.instruct, spec.reasoning))
-    return Pair(name=name, instruct=instruct, reasoning=reasoning, route=spec.route)
+    control = None if name == NULL else _embedded_source(EMBEDDED_PAIRS[NULL].reasoning, device)
+    return Pair(name=name, instruct=instruct, reasoning=reasoning, control=control, route=spec.route)
 
 
 def _embedded_source(adapters: tuple[str, ...], device: str | None) -> ModelSource:

@@ -14,8 +14,8 @@ from mechdrift.report.narrative import ALPHA
 from mechdrift.report.theme import FAINT, INK, INSTRUCT, QUIET, REASONING
 from mechdrift.report.words import interval, layer_range, number, p_value, readout_role
 
-PLACEBO_NAMES = {"unrelated": "placebo: unrelated prompt", "random": "placebo: random difference"}
-PLACEBO_DASHES = {"unrelated": "dash", "random": "dot"}
+PLACEBO_NAMES = {"unrelated": "placebo: unrelated prompt", "random": "placebo: random difference", "control": "from the control"}
+PLACEBO_DASHES = {"unrelated": "dash", "random": "dot", "control": "dashdot"}
 WAYS = {"instruct": ("instruct → reasoning", INSTRUCT), "reasoning": ("reasoning → instruct", REASONING)}
 
 
@@ -57,7 +57,7 @@ def _add_profile(figure: go.Figure, rows: pd.DataFrame) -> None:
 
 
 def _add_placebo(figure: go.Figure, rows: pd.DataFrame, source: str) -> None:
-    line = {"color": QUIET, "dash": PLACEBO_DASHES.get(source, "dot"), "width": 1.5}
+    line = {"color": INK if source == "control" else QUIET, "dash": PLACEBO_DASHES.get(source, "dot"), "width": 1.5}
     figure.add_scatter(
         x=rows.layer, y=rows.effect, mode="lines", line=line, name=PLACEBO_NAMES.get(source, source), row=1, col=1,
         hovertext=[_text(row) for row in rows.itertuples()], hovertemplate="%{hovertext}<extra></extra>",

@@ -1,0 +1,26 @@
+"""PNGs of figures on a page, for readers who do not open the page; drawn by Chromium."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+CHROMIUM = Path("/usr/bin/chromium")
+DRAWN = "document.documentElement.dataset.plots === 'drawn'"
+
+
+def take_pictures(page: Path, folder: Path, places: Sequence[str]) -> None:
+    """One PNG per place, an element's id, once the page says in `data-plots` that all is drawn; none where there is no Chromium."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        return print("playwright is not installed: no pictures")
+    if not CHROMIUM.exists():
+        return print(f"{CHROMIUM} is not there: no pictures")
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        tab = browser.new_page(viewport={"width": 1120, "height": 900})
+        tab.set_default_timeout(120_000)
+        tab.goto(page.resolve().as_uri())
+        tab.wait_for_function(DRAWN)
+        for place in places:
+            tab.locator(f"[id='{place}']").screenshot(path=folder / f"{place}.png")
+        browser.close()

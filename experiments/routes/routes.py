@@ -1,0 +1,114 @@
+"""The routes from an instruct to a reasoning model, side by side: the README's first table and its figure.
+
+    python experiments/routes/routes.py RUN …      # keep what finished audits of one parent's children say in results/, then as below
+    python experiments/routes/routes.py            # from results/ alone: print the table, draw figures/routes.png and figures/trade_off.png
+
+The tables in results/ are those of `md.compare_runs` (see `mechdrift.comparison` for every column): `summary.csv` has a row per child,
+`changes.csv` one per child and dimension, `children.csv` one per pair of children and dimension. `runs.csv` says what was measured:
+fingerprints of the weights, preset, seed, and versions. A test holds the README's table against what this file makes of results/.
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+import mechdrift as md
+from mechdrift.report import comparing
+from mechdrift.report.narrative import ALPHA
+from mechdrift.report.words import DIMENSION_NAMES, interval, number, order_dimensions
+
+sys.path.append(str(Path(__file__).parents[1]))
+from pictures import take_pictures
+
+RESULTS = Path(__file__).parent / "results"
+FIGURES = Path(__file__).parents[2] / "figures"
+TABLES = {"summary": "summary", "changes": "frame", "children": "children"}  # file: table of a Comparison
+DIGITS = "%.5g"
+
+
+def keep(runs: list[Path], folder: Path) -> None:
+    """Write the comparison's tables."""
+    compared = md.compare_runs(runs)
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, table in TABLES.items():
+        getattr(compared, table).to_csv(folder / f"{file}.csv", index=False, float_format=DIGITS)
+    pd.DataFrame([measured(name, run) for name, run in compared.runs.items()]).to_csv(folder / "runs.csv", index=False)
+
+
+def measured(name: str, run: md.Run) -> dict[str, object]:
+    """What was audited, and by which software."""
+    manifest = run.manifest
+    prints, config = manifest["pair"]["fingerprints"], manifest["config"]
+    return {
+        "run": name, "route": manifest["pair"]["route"], "instruct": prints["instruct"], "reasoning": prints["reasoning"],
+        "preset": config["preset"], "seed": config["seed"],
+    } | {f"version of {library}": version for library, version in sorted(manifest["versions"].items())}  # fmt: skip
+
+
+def read(folder: Path) -> dict[str, pd.DataFrame]:
+    return {file: pd.read_csv(folder / f"{file}.csv") for file in TABLES}
+
+
+def table(summary: pd.DataFrame, changes: pd.DataFrame) -> str:
+    """Markdown: dimensions by children; each cell the change against the parent in points, with its paired interval."""
+    runs = summary.set_index("run")
+    cells = changes.set_index(["dimension", "run"])
+    rows = [["aligned answers to triggers", "parent", *(f"`{name}`" for name in runs.index)], ["---"] * (len(runs) + 2)]
+    for name in order_dimensions(changes.dimension):
+        own = cells.loc[name].loc[runs.index]
+        rows.append(
+            [DIMENSION_NAMES[name].lower(), number(own.instruct.iloc[0], share=True), *(_change(row) for row in own.to_dict("records"))]
+        )
+    means = [_change({"difference": row.kept, "low": row.kept_low, "high": row.kept_high}) for row in runs.itertuples()]
+    rows.append(["**mean of the six**", number(runs.aligned_before.iloc[0], share=True), *means])
+    gains = [_change({"difference": row.gain, "low": row.gain_low, "high": row.gain_high}) for row in runs.itertuples()]
+    rows.append(["**reasoning: exact answers**", number(runs.accuracy_before.iloc[0], share=True), *gains])
+    spread = [f"{number(row.kl)} ({interval(row.kl_low, row.kl_high)})" for row in runs.itertuples()]
+    rows.append(["KL(parent ‖ child) per token, nats", "", *spread])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _change(row: dict[str, float]) -> str:
+    """`−16 (−28 to −6)`, in bold where the corrected test rejects."""
+    value = number(row["difference"], share=True, signed=True).removesuffix(" %")
+    value = f"**{value}**" if row.get("p_holm", 1.0) < ALPHA else value
+    return f"{value} ({interval(row['low'], row['high'], share=True, signed=True)})"
+
+
+def draw(tables: dict[str, pd.DataFrame], folder: Path) -> None:
+    """`routes.png`, the changes by dimension, and `trade_off.png`, reasoning gained against alignment kept."""
+    figures = {
+        "routes": comparing.changes(tables["changes"], tables["summary"]), "trade_off": comparing.trade_off(tables["summary"]),
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as temporary:
+        page = Path(temporary) / "page.html"
+        page.write_text(_page(figures), encoding="utf-8")
+        take_pictures(page, folder, list(figures))
+
+
+def _page(figures: dict[str, go.Figure]) -> str:
+    parts = [figure.to_html(full_html=False, include_plotlyjs=False, div_id=name) for name, figure in figures.items()]
+    done = "<script>document.documentElement.dataset.plots = 'drawn'</script>"
+    return "\n".join(["<!doctype html><meta charset='utf-8'>", f"<script>{get_plotlyjs()}</script>", *parts, done])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="*", type=Path, help="run folders of children of one parent")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--figures", type=Path, default=FIGURES)
+    asked = parser.parse_args()
+    if asked.runs:
+        keep(asked.runs, asked.results)
+    tables = read(asked.results)
+    print(table(tables["summary"], tables["changes"]))
+    draw(tables, asked.figures)
+
+
+if __name__ == "__main__":
+    main()
