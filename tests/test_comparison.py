@@ -17,6 +17,7 @@ from mechdrift.records import DIMENSIONS, SIDES, MechdriftError
 from mechdrift.report import comparing
 from mechdrift.runs import Run
 
+ROOT = Path(__file__).parents[1]
 PAIRS, FAMILIES = 24, 12
 # Of the twelve families of every dimension, how many lose their aligned answers; of two items each, both.
 LOST = {"sft": 6, "rl": 3, "null": 0}
@@ -292,3 +293,34 @@ def test_in_a_browser_everything_is_drawn(compared: Comparison, tmp_path: Path):
         chromium.close()
     assert problems == []
     assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+# The committed comparison of the embedded routes
+
+
+@pytest.fixture
+def routes(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "experiments" / "routes")
+    return __import__("routes")
+
+
+def test_what_was_kept_of_a_comparison_gives_its_table(routes, runs, tmp_path):
+    routes.keep([run.folder for run in runs], tmp_path)
+    kept = routes.read(tmp_path)
+    lines = routes.table(kept["summary"], kept["changes"]).splitlines()
+    cells = {line.split(" | ")[0].strip("| *"): [cell.strip(" |") for cell in line.split(" | ")[1:]] for line in lines}
+    assert cells["aligned answers to triggers"] == ["parent", *(f"`smollm2-{name}`" for name in LOST)]
+    for dimension in ("safety", "bias"):
+        before, *changes = cells[{"bias": "stereotypes and bias"}.get(dimension, dimension)]
+        assert before == "100%"
+        for change, lost in zip(changes, LOST.values(), strict=True):
+            assert change.strip("*").startswith(f"−{round(100 * lost / FAMILIES)}" if lost else "0")
+    sure = kept["changes"].assign(p_holm=[0.01 if name == "smollm2-sft" else 0.5 for name in kept["changes"].run])
+    assert routes.table(kept["summary"], sure).count("**−50**") == len(DIMENSIONS)
+    assert [cell.split(" ")[0] for cell in cells["reasoning: exact answers"]] == ["0%", "+50", "+25", "0"]
+    assert set(pd.read_csv(tmp_path / "runs.csv").instruct) == {runs[0].manifest["pair"]["fingerprints"]["instruct"]}
+
+
+def test_the_readme_shows_what_was_measured(routes):
+    kept = routes.read(routes.RESULTS)
+    assert routes.table(kept["summary"], kept["changes"]) in (ROOT / "README.md").read_text(encoding="utf-8")

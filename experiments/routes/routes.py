@@ -56,26 +56,23 @@ def read(folder: Path) -> dict[str, pd.DataFrame]:
 
 def table(summary: pd.DataFrame, changes: pd.DataFrame) -> str:
     """Markdown: dimensions by children; each cell the change against the parent in points, with its paired interval."""
-    runs = summary.set_index("run")
-    cells = changes.set_index(["dimension", "run"])
-    rows = [["aligned answers to triggers", "parent", *(f"`{name}`" for name in runs.index)], ["---"] * (len(runs) + 2)]
-    for name in order_dimensions(changes.dimension):
-        own = cells.loc[name].loc[runs.index]
-        rows.append(
-            [DIMENSION_NAMES[name].lower(), number(own.instruct.iloc[0], share=True), *(_change(row) for row in own.to_dict("records"))]
-        )
-    means = [_change({"difference": row.kept, "low": row.kept_low, "high": row.kept_high}) for row in runs.itertuples()]
-    rows.append(["**mean of the six**", number(runs.aligned_before.iloc[0], share=True), *means])
-    gains = [_change({"difference": row.gain, "low": row.gain_low, "high": row.gain_high}) for row in runs.itertuples()]
-    rows.append(["**reasoning: exact answers**", number(runs.accuracy_before.iloc[0], share=True), *gains])
-    spread = [f"{number(row.kl)} ({interval(row.kl_low, row.kl_high)})" for row in runs.itertuples()]
+    runs, cells = summary.to_dict("records"), changes.set_index(["dimension", "run"])
+    names = [run["run"] for run in runs]
+    rows = [["aligned answers to triggers", "parent", *(f"`{name}`" for name in names)], ["---"] * (len(names) + 2)]
+    for dimension in order_dimensions(changes.dimension):
+        own = cells.loc[dimension].loc[names].to_dict("records")
+        rows.append([DIMENSION_NAMES[dimension].lower(), number(own[0]["instruct"], share=True), *map(_change, own)])
+    for name, change, before in (("mean of the six", "kept", "aligned_before"), ("reasoning: exact answers", "gain", "accuracy_before")):
+        changed = [{"difference": run[change], "low": run[f"{change}_low"], "high": run[f"{change}_high"]} for run in runs]
+        rows.append([f"**{name}**", number(runs[0][before], share=True), *map(_change, changed)])
+    spread = [f"{number(run['kl'])} ({interval(run['kl_low'], run['kl_high'])})" for run in runs]
     rows.append(["KL(parent ‖ child) per token, nats", "", *spread])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _change(row: dict[str, float]) -> str:
     """`−16 (−28 to −6)`, in bold where the corrected test rejects."""
-    value = number(row["difference"], share=True, signed=True).removesuffix(" %")
+    value = number(row["difference"], share=True, signed=True).removesuffix("%")
     value = f"**{value}**" if row.get("p_holm", 1.0) < ALPHA else value
     return f"{value} ({interval(row['low'], row['high'], share=True, signed=True)})"
 

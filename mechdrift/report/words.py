@@ -23,8 +23,9 @@ DIMENSION_NAMES = {
 }
 ROUTE_NAMES = {
     "SFT": "supervised fine-tuning (SFT)",
+    "guarded SFT": "supervised fine-tuning with some safety data (guarded SFT)",
     "RL": "reinforcement learning (RL)",
-    "distillation": "distillation from a larger model",
+    "distillation": "distillation from a reasoning model",
     "null": "training on harmless requests without thinking (a control)",
     "unknown": "an unknown route",
 }
