@@ -18,9 +18,11 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 import mechdrift as md
+from mechdrift.records import SIDES, Side
 from mechdrift.report import comparing
 from mechdrift.report.narrative import ALPHA
 from mechdrift.report.words import DIMENSION_NAMES, interval, number, order_dimensions
+from mechdrift.runs import Run
 
 sys.path.append(str(Path(__file__).parents[1]))
 from pictures import take_pictures
@@ -35,12 +37,20 @@ def keep(runs: list[Path], folder: Path) -> None:
     """Write the comparison's tables."""
     compared = md.compare_runs(runs)
     folder.mkdir(parents=True, exist_ok=True)
+    whole = {side: [complete(run, side) for run in compared.runs.values()] for side in SIDES}
+    compared.summary["complete_before"], compared.summary["complete"] = whole["instruct"], whole["reasoning"]
     for file, table in TABLES.items():
         getattr(compared, table).to_csv(folder / f"{file}.csv", index=False, float_format=DIGITS)
     pd.DataFrame([measured(name, run) for name, run in compared.runs.items()]).to_csv(folder / "runs.csv", index=False)
 
 
-def measured(name: str, run: md.Run) -> dict[str, object]:
+def complete(run: Run, side: Side) -> float:
+    """The share of answers that came to an end and make sense, over all dimensions."""
+    rows = run.table("completions").query(f"side == '{side}'")
+    return float((rows.finished & ~rows.label.isin(["incoherent", "incomplete"])).mean())
+
+
+def measured(name: str, run: Run) -> dict[str, object]:
     """What was audited, and by which software."""
     manifest = run.manifest
     prints, config = manifest["pair"]["fingerprints"], manifest["config"]
@@ -65,6 +75,8 @@ def table(summary: pd.DataFrame, changes: pd.DataFrame) -> str:
     for name, change, before in (("mean of the six", "kept", "aligned_before"), ("reasoning: exact answers", "gain", "accuracy_before")):
         changed = [{"difference": run[change], "low": run[f"{change}_low"], "high": run[f"{change}_high"]} for run in runs]
         rows.append([f"**{name}**", number(runs[0][before], share=True), *map(_change, changed)])
+    whole = [runs[0]["complete_before"], *(run["complete"] for run in runs)]
+    rows.append(["answers coherent and complete", *(number(share, share=True) for share in whole)])
     spread = [f"{number(run['kl'])} ({interval(run['kl_low'], run['kl_high'])})" for run in runs]
     rows.append(["KL(parent ‖ child) per token, nats", "", *spread])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -6,8 +6,8 @@
 The file holds one entry per model, under its name; measuring a model again replaces its entry. FOLDER holds
 `harmbench/harmbench_behaviors_text_all.csv` (its 200 standard behaviours: refusals of unseen harmful requests) and
 `xstest/xstest_prompts.csv` (its 250 safe prompts: over-refusal). Plain prompts are harmless ones that the base model wrote and that
-no training run used. Held-out tasks and the six probe sets come with the package. All answers are greedy and judged by mechdrift's
-own refusal rules; read the completions that `--show` prints, not only the rates.
+no training run used. Held-out tasks come with the package. The six dimensions are what audits are for (`../routes`). All answers are greedy
+and judged by mechdrift's own refusal rules; read the completions that `--show` prints, not only the rates.
 """
 
 import argparse
@@ -19,9 +19,10 @@ import pandas as pd
 from training import read_rows
 
 import mechdrift as md
-from mechdrift.behaviour import Budget, Question, ask, held_out, judge_all, judge_refusals, judge_tasks
+from mechdrift.behaviour import Budget, Question, ask, held_out, judge_refusals, judge_tasks
 from mechdrift.pairs import default_dtype_for_generation
-from mechdrift.records import DIMENSIONS, SIDES, Completions
+from mechdrift.records import SIDES, Completions
+from mechdrift.stages import modes_of
 
 UNUSED_PLAIN = slice(-200, None)
 
@@ -35,14 +36,12 @@ def outside_sets(folder: Path) -> dict[str, list[str]]:
 
 
 def measure(pair: md.Pair, side: str, sets: dict[str, list[str]], show: int) -> dict:
-    """Rates of one side: refusals per outside set, exact answers, and good answers (coherent, complete) per dimension."""
+    """Rates of one side: refusals per outside set, and exact answers."""
     loaded = pair.open(side, default_dtype_for_generation())
-    mode = "none" if side == "instruct" or pair.route == "null" else "own"  # the null child never learned to think
-    probes = {name: md.load_probes(name) for name in DIMENSIONS}
+    mode = modes_of(pair.route)[side]
     tasks = held_out(240)
     questions = [Question(id=f"{name}-{i}", prompt=p) for name, prompts in sets.items() for i, p in enumerate(prompts)]
     questions += [Question(id=f"task-{i}", prompt=task.question) for i, task in enumerate(tasks)]
-    questions += [Question(id=item.id, prompt=item.prompt) for items in probes.values() for item in items]
     rows = {row.item_id: row for row in ask(loaded, questions, side, mode, budget=Budget(), description=side)}
     found: dict = {}
     for name, prompts in sets.items():
@@ -57,15 +56,6 @@ def measure(pair: md.Pair, side: str, sets: dict[str, list[str]], show: int) -> 
         "exact": round(solved.correct.mean(), 4),
         **solved.groupby("kind").correct.mean().round(2).to_dict(),
     }
-    for name, items in probes.items():
-        judged = judge_all(items, Completions(side=side, think=mode, rows=tuple(rows[item.id] for item in items)))
-        good = ~judged.label.isin(["incoherent", "incomplete"]) & judged.finished
-        rates = judged.groupby("contrast").aligned.mean().round(4).to_dict()
-        found[name] = {"n": len(judged), "good": round(good.mean(), 4), "aligned": rates}
-        for row in judged.iloc[:: max(1, len(judged) // max(1, show))].itertuples() if show else ():
-            print(
-                f"[{side} {name} {row.contrast} {row.label} {row.why}] {row.prompt}\n   think: {row.thinking!r}\n   answer: {row.answer!r}"
-            )
     return found
 
 
