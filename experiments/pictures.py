@@ -1,7 +1,11 @@
 """PNGs of figures on a page, for readers who do not open the page; drawn by Chromium."""
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
 
 CHROMIUM = Path("/usr/bin/chromium")
 DRAWN = "document.documentElement.dataset.plots === 'drawn'"
@@ -24,3 +28,15 @@ def take_pictures(page: Path, folder: Path, places: Sequence[str]) -> None:
         for place in places:
             tab.locator(f"[id='{place}']").screenshot(path=folder / f"{place}.png")
         browser.close()
+
+
+def draw_pictures(figures: Mapping[str, go.Figure], folder: Path) -> None:
+    """One PNG per figure, under its name."""
+    parts = [figure.to_html(full_html=False, include_plotlyjs=False, div_id=name) for name, figure in figures.items()]
+    done = "<script>document.documentElement.dataset.plots = 'drawn'</script>"
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        page = Path(temporary) / "page.html"
+        text = "\n".join(["<!doctype html><meta charset='utf-8'>", f"<script>{get_plotlyjs()}</script>", *parts, done])
+        page.write_text(text, encoding="utf-8")
+        take_pictures(page, folder, list(figures))

@@ -10,11 +10,12 @@ RUN is a finished audit; its answers calibrate the readouts, its pair is loaded 
     half       the fewest runs of blocks, from below, that restore half of the gap together, beside how much the best one does alone
     passage    the decomposition of the patch at the last template token: activations, thinking, both
 
-The grids go to a parquet file beside the text.
+`--blocks off` leaves out what is made after the child's thinking, the longer half of the work; of a control, which does not think, that is all
+there is. The grids go to a parquet file beside the text.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +27,7 @@ import mechdrift as md
 from mechdrift.audit import load_from
 from mechdrift.config import PRESETS
 from mechdrift.records import DIMENSIONS, SIDES, Completions, PatchGrid, ProbeSet
-from mechdrift.stages import Stages
+from mechdrift.stages import Stages, modes_of
 
 MODULES = ("layer", "attn", "mlp")
 STEP = 3
@@ -44,23 +45,26 @@ def reopen(folder: Path) -> Stages:
     asked = set(run.table("completions").item)
     sets = {name: md.load_probes(name) for name in DIMENSIONS if name in set(run.table("completions").dimension)}
     sets = {name: replace(probes, items=tuple(item for item in probes if item.id in asked)) for name, probes in sets.items()}
-    return Stages(config=config, pair=load_from(config), run=run, sets=sets, size=PRESETS[config.preset])
+    pair = load_from(config)
+    return Stages(config=config, pair=pair, run=run, sets=sets, size=PRESETS[config.preset], modes=modes_of(pair.route))
 
 
 def thought_about(work: Stages, name: str, prompts: int) -> tuple[ProbeSet, dict[str, Completions]]:
-    """Triggers about which the child has finished thinking, and both models' completions."""
-    rows = work.answered(name, "reasoning")
+    """Triggers about which the child has finished thinking, if it thinks at all, and both models' completions."""
+    rows, thinks = work.answered(name, "reasoning"), work.modes["reasoning"] == "own"
     probes = work.sets[name]
-    kept = [item for item in probes if item.is_trigger and rows.closed[item.id] and len(rows.thinking_ids[item.id])]
+    kept = [item for item in probes if item.is_trigger and (not thinks or (rows.closed[item.id] and len(rows.thinking_ids[item.id])))]
     chosen = np.random.default_rng(work.config.seed).permutation(len(kept))[:prompts]
     some = replace(probes, items=tuple(kept[i] for i in sorted(chosen)))
     return some, {side: work.completions(name, side) for side in SIDES}
 
 
-def grids_of(work: Stages, name: str, probes: ProbeSet, answers: dict[str, Completions]) -> Iterator[tuple[str, PatchGrid]]:
+def grids_of(
+    work: Stages, name: str, probes: ProbeSet, answers: dict[str, Completions], blocks: Sequence[str]
+) -> Iterator[tuple[str, PatchGrid]]:
     """Grafts in both directions, in both think modes, on the same tokens."""
     readout, layers = work.readout(name), range(0, work.pair.open("instruct").n_layers, STEP)
-    for block in BLOCKS:
+    for block in blocks:
         for donor, recipient in WAYS:
             think = "off" if block == "off" else "own" if recipient == "reasoning" else "donor"
             common = {"donor": donor, "recipient": recipient, "think": think, "answers": answers, "readout": readout, "layers": layers}
@@ -103,22 +107,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--prompts", type=int, default=12)
+    parser.add_argument("--blocks", nargs="+", choices=tuple(BLOCKS), default=list(BLOCKS))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     work, rows, paths, cells = reopen(args.run), [], [], []
+    blocks = args.blocks if work.modes["reasoning"] == "own" else ["off"]
     with md.fast_float32():
         for name in work.sets:
             probes, answers = thought_about(work, name, args.prompts)
-            made = list(grids_of(work, name, probes, answers))
-            for block in BLOCKS:
+            made = list(grids_of(work, name, probes, answers, blocks))
+            for block in blocks:
                 rows.append(row_of(name, block, [grid for mode, grid in made if mode == block]))
                 print(rows[-1], flush=True)
-            paths.append(passage_of(work, name, probes, answers))
+            paths += [passage_of(work, name, probes, answers)] if "own" in blocks else []
             cells += [grid.frame.assign(block=mode, windows=grid.windows) for mode, grid in made]
     pd.concat(cells, ignore_index=True).to_parquet(args.out.with_suffix(".parquet"))
-    args.out.write_text(f"{markdown(rows)}\n\n{markdown(paths)}\n", encoding="utf-8")
+    args.out.write_text("\n\n".join(markdown(table) for table in (rows, paths) if table) + "\n", encoding="utf-8")
 
 
 def markdown(rows: list[dict[str, object]]) -> str:

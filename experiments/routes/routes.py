@@ -10,12 +10,9 @@ fingerprints of the weights, preset, seed, and versions. A test holds the README
 
 import argparse
 import sys
-import tempfile
 from pathlib import Path
 
 import pandas as pd
-import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 
 import mechdrift as md
 from mechdrift.records import SIDES, Side
@@ -25,7 +22,7 @@ from mechdrift.report.words import DIMENSION_NAMES, interval, number, order_dime
 from mechdrift.runs import Run
 
 sys.path.append(str(Path(__file__).parents[1]))
-from pictures import take_pictures
+from pictures import draw_pictures
 
 RESULTS = Path(__file__).parent / "results"
 FIGURES = Path(__file__).parents[2] / "figures"
@@ -94,16 +91,7 @@ def draw(tables: dict[str, pd.DataFrame], folder: Path) -> None:
     figures = {
         "routes": comparing.changes(tables["changes"], tables["summary"]), "trade_off": comparing.trade_off(tables["summary"]),
     }  # fmt: skip
-    with tempfile.TemporaryDirectory() as temporary:
-        page = Path(temporary) / "page.html"
-        page.write_text(_page(figures), encoding="utf-8")
-        take_pictures(page, folder, list(figures))
-
-
-def _page(figures: dict[str, go.Figure]) -> str:
-    parts = [figure.to_html(full_html=False, include_plotlyjs=False, div_id=name) for name, figure in figures.items()]
-    done = "<script>document.documentElement.dataset.plots = 'drawn'</script>"
-    return "\n".join(["<!doctype html><meta charset='utf-8'>", f"<script>{get_plotlyjs()}</script>", *parts, done])
+    draw_pictures(figures, folder)
 
 
 def main() -> None:
