@@ -10,8 +10,8 @@ RUN is a finished audit; its answers calibrate the readouts, its pair is loaded 
     half       the fewest runs of blocks, from below, that restore half of the gap together, beside how much the best one does alone
     passage    the decomposition of the patch at the last template token: activations, thinking, both
 
-`--blocks off` leaves out what is made after the child's thinking, the longer half of the work; of a control, which does not think, that is all
-there is. The grids go to a parquet file beside the text.
+`--blocks off` leaves out what is made after the child's thinking, the longer half of the work; of a control, which does not think, that
+is all there is. The grids go to a parquet file beside the text.
 """
 
 import argparse
