@@ -10,7 +10,8 @@ from mechdrift.behaviour import Budget, generate, judge_refusals, kl_drift, scor
 from mechdrift.capture import collect, collect_sites, collect_to
 from mechdrift.comparison import Comparison, compare_runs
 from mechdrift.directions import direction_cones, find_directions
-from mechdrift.drift import compare_dimensions, compare_directions
+from mechdrift.drift import compare_directions
+from mechdrift.entanglement import compare_dimensions
 from mechdrift.exchange import load_directions, save_directions, to_gguf, to_steering_vectors
 from mechdrift.gate import Gate, gate
 from mechdrift.hooks import edit

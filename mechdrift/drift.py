@@ -70,9 +70,8 @@ single twin pairs would break up what the items of a family share, and take unre
 direction (in simulation up to 18 % of the time instead of 5 %). It holds per cell, not family-wise over the grid.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -83,6 +82,7 @@ from threadpoolctl import threadpool_limits
 from mechdrift import geometry
 from mechdrift.angles import noiseless_angle
 from mechdrift.directions import family_contrasts, family_halves, find_in, twin_rows
+from mechdrift.geometry import cosine_of, ratio
 from mechdrift.records import SIDES, Activations, DirectionDrift, Directions, MechdriftError, Side
 
 HELD_OUT_SPLITS = 4
@@ -218,32 +218,21 @@ def _sides(products: Float[np.ndarray, "role both both"]) -> tuple[np.ndarray, n
 
 def _angles(directions: Directions, index: int) -> dict[str, Cells]:
     u, v = (directions.of(side)[index].double().numpy() for side in SIDES)
-    cosine = _cosine(u, v)
+    cosine = cosine_of(u, v)
     angle = np.degrees(2 * np.arctan2(np.linalg.norm(u - v, axis=-1), np.linalg.norm(u + v, axis=-1)))
     before, after = directions.norm_instruct[index].numpy(), directions.norm_reasoning[index].numpy()
     unknown = np.full_like(cosine, np.nan)
     return {
         "cosine": cosine, "cosine_low": unknown, "cosine_high": unknown,
-        "angle_degrees": np.where(np.isnan(cosine), np.nan, angle), "norm_ratio": _ratio(after, before),
+        "angle_degrees": np.where(np.isnan(cosine), np.nan, angle), "norm_ratio": ratio(after, before),
     }  # fmt: skip
-
-
-def _cosine(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Along the last axis; NaN where a vector is zero, exactly 1 where they are the same."""
-    length = np.sqrt((u * u).sum(axis=-1) * (v * v).sum(axis=-1))
-    return np.clip(_ratio((u * v).sum(axis=-1), length), -1, 1)
-
-
-def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """NaN where the denominator is not positive."""
-    return np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)
 
 
 def _interval(cosine: Cells, products: FamilyProducts, design: _Design) -> dict[str, Cells]:
     """Percentiles of the resampled angles, shifted so that their median is the angle of the data."""
     drawn = design.contrasts
     shared, before, after = (((drawn @ products[:, a, b]) * drawn).sum(axis=-1) for a, b in ((0, 1), (0, 0), (1, 1)))
-    angles = np.arccos(np.clip(_ratio(shared, np.sqrt(np.maximum(before * after, 0))), -1, 1))
+    angles = np.arccos(np.clip(ratio(shared, np.sqrt(np.maximum(before * after, 0))), -1, 1))
     smallest, middle, largest = np.quantile(angles, _quantiles(design.level), axis=1)
     low, high = (np.cos(np.clip(np.arccos(cosine) + end - middle, 0, np.pi)) for end in (largest, smallest))
     return {"cosine_low": low, "cosine_high": high}
@@ -257,13 +246,13 @@ def _split_agreement(directions: Directions, index: int) -> dict[str, Cells]:
     u, v = (split[:, :, index].double().numpy() for split in (directions.split_instruct, directions.split_reasoning))
     # opposite halves of [split, half, role, d_model]; halves without a direction do not agree: 0, not NaN
     opposite = {"instruct": (u, u[:, ::-1]), "reasoning": (v, v[:, ::-1]), "across": (u, v[:, ::-1])}
-    agreement = {name: np.nan_to_num(_cosine(*halves)).mean(axis=(0, 1)) for name, halves in opposite.items()}
+    agreement = {name: np.nan_to_num(cosine_of(*halves)).mean(axis=(0, 1)) for name, halves in opposite.items()}
     known = [np.maximum(agreement[side], 0) for side in SIDES]
     return {
         "split_half_instruct": agreement["instruct"],
         "split_half_reasoning": agreement["reasoning"],
         "ceiling": np.sqrt(np.prod([2 * cosine / (1 + cosine) for cosine in known], axis=0)),
-        "cosine_over_ceiling": _ratio(agreement["across"], np.sqrt(known[0] * known[1])),
+        "cosine_over_ceiling": ratio(agreement["across"], np.sqrt(known[0] * known[1])),
     }
 
 
@@ -328,8 +317,8 @@ def _shifts(layer: _Layer, direction: Float[np.ndarray, "role d_model"]) -> dict
     columns = {}
     for name, moved in zip(("trigger", "neutral"), layer.means["reasoning"] - before, strict=True):
         along = (moved * direction).sum(axis=-1)
-        columns[f"shift_along_{name}"] = _ratio(along, unit)
-        columns[f"shift_across_{name}"] = _ratio(np.linalg.norm(moved - along[:, None] * direction, axis=-1), unit)
+        columns[f"shift_along_{name}"] = ratio(along, unit)
+        columns[f"shift_across_{name}"] = ratio(np.linalg.norm(moved - along[:, None] * direction, axis=-1), unit)
     return columns
 
 
@@ -353,7 +342,7 @@ def _differences_in_differences(products: FamilyProducts, layer: _Layer, design:
     family = np.arange(len(design.sums)) % (len(design.sums) // 2)
     apart = products * (family[:, None] != family)
     within, across = (((contrasts @ apart[:, 0, side]) * contrasts).sum(axis=-1) for side in (0, 1))
-    along, moved = _ratio(across - within, within), layer.moved @ design.sums.T @ contrasts.T
+    along, moved = ratio(across - within, within), layer.moved @ design.sums.T @ contrasts.T
     columns = {}
     for name, drawn in (("did_along", along), ("did_moved", moved)):
         ends, known = np.full((3, len(drawn)), np.nan), ~np.isnan(drawn[:, 1:]).all(axis=1)
@@ -392,65 +381,4 @@ def _gram_cosine(a: np.ndarray, b: np.ndarray, products: Float[np.ndarray, "fami
     """Cosine of the sums with coefficients `a` and `b`, `[..., family]`; 0 where one of them is zero."""
     a_products = a @ products
     across, squares = (a_products * b).sum(-1), (a_products * a).sum(-1) * ((b @ products) * b).sum(-1)
-    return np.nan_to_num(_ratio(across, np.sqrt(np.maximum(squares, 0))))
-
-
-def compare_dimensions(found: Sequence[Directions], draws: int = 200, seed: int = 0) -> pd.DataFrame:
-    """Cosines between the dimensions' directions, in each model and across, at the layers and roles that all share.
-
-    One row per pair of dimensions, layer and role: `instruct` and `reasoning` are the cosines within a model,
-    `instruct_to_reasoning` is that of the first dimension in the instruct and the second in the reasoning model,
-    `reasoning_to_instruct` the other way round. `change` is reasoning minus instruct, with a 95 % interval: each dimension's
-    families are resampled, both models together, and the draws shifted to have the estimate as their median, since all
-    resampled cosines lie nearer to zero. The interval is NaN for other finders than the mean difference.
-    """
-    layers, roles = (
-        [name for name in getattr(found[0], axis) if all(name in getattr(each, axis) for each in found)] for axis in ("layers", "roles")
-    )
-    if len(found) < 2 or not layers or not roles:
-        raise MechdriftError("Dimensions are compared two at a time, at the layers and roles that both have: collect the same for all.")
-    tables = []
-    for layer in layers:
-        estimates = [{side: _at(each.of(side).double().numpy()[each.layers.index(layer)], each, roles) for side in SIDES} for each in found]
-        drawn = [_drawn_directions(each, layer, roles, draws, seed + number) for number, each in enumerate(found)]
-        for a, b in combinations(range(len(found)), 2):
-            columns = _dimension_cosines(estimates[a], estimates[b], drawn[a], drawn[b])
-            table = pd.DataFrame({"first": found[a].dimension, "second": found[b].dimension, "layer": layer, "role": roles} | columns)
-            tables.append(table)
-    frame = pd.concat(tables, ignore_index=True)
-    return frame.sort_values(["first", "second"], kind="stable", ignore_index=True)
-
-
-def _at(layer: Float[np.ndarray, "any d_model"], directions: Directions, roles: Sequence[str]) -> Float[np.ndarray, "role d_model"]:
-    return layer[[directions.roles.index(role) for role in roles]]
-
-
-def _drawn_directions(directions: Directions, layer: int, roles: Sequence[str], draws: int, seed: int) -> BySide:
-    """Mean differences in resampled families, `[draw, role, d_model]`; none for another finder."""
-    if directions.method != "mean_difference":
-        return {}
-    activations = directions.activations
-    sums, contrasts = family_contrasts(activations, draws, seed)
-    chosen = [directions.roles.index(role) for role in roles]
-    drawn = {}
-    for side in SIDES:
-        recorded = activations.of(side)[:, directions.layers.index(layer), chosen].double().numpy()
-        drawn[side] = np.tensordot(contrasts, np.tensordot(sums, recorded - recorded.mean(axis=0), axes=1), axes=1)
-    return drawn
-
-
-def _dimension_cosines(a: BySide, b: BySide, drawn_a: BySide, drawn_b: BySide) -> dict[str, Cells]:
-    within = {side: _cosine(a[side], b[side]) for side in SIDES}
-    change = within["reasoning"] - within["instruct"]
-    low, high = np.full_like(change, np.nan), np.full_like(change, np.nan)
-    known = ~np.isnan(change)
-    if drawn_a and drawn_b and known.any():
-        draws = _cosine(drawn_a["reasoning"], drawn_b["reasoning"]) - _cosine(drawn_a["instruct"], drawn_b["instruct"])
-        draws = draws[~np.isnan(draws[:, known]).any(axis=1)][:, known]  # a draw without one class is NaN
-        smallest, middle, largest = np.percentile(draws, [2.5, 50, 97.5], axis=0)
-        low[known], high[known] = change[known] + smallest - middle, change[known] + largest - middle
-    across = {
-        "instruct_to_reasoning": _cosine(a["instruct"], b["reasoning"]),
-        "reasoning_to_instruct": _cosine(a["reasoning"], b["instruct"]),
-    }
-    return within | across | {"change": change, "change_low": low, "change_high": high}
+    return np.nan_to_num(ratio(across, np.sqrt(np.maximum(squares, 0))))

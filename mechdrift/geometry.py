@@ -108,3 +108,14 @@ def rotations(
     # nothing in common, or nothing at all: the identity alone is left
     left, _, right = np.linalg.svd(shared / np.where(scale > 0, scale, 1) + LEAST * identity)
     return vectors / lengths * kept[..., None, :], left @ right - identity
+
+
+def cosine_of(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Along the last axis; NaN where a vector is zero, exactly 1 where they are the same."""
+    length = np.sqrt((u * u).sum(axis=-1) * (v * v).sum(axis=-1))
+    return np.clip(ratio((u * v).sum(axis=-1), length), -1, 1)
+
+
+def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """NaN where the denominator is not positive."""
+    return np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)

@@ -16,7 +16,8 @@ from mechdrift.behaviour.scores import RULES, VARIANTS, compare_sentences, judge
 from mechdrift.capture import collect
 from mechdrift.config import Audit, Size
 from mechdrift.directions import at_roles, direction_cones, find_directions
-from mechdrift.drift import compare_dimensions, compare_directions
+from mechdrift.drift import compare_directions
+from mechdrift.entanglement import compare_dimensions
 from mechdrift.pairs import LanguageModel, Pair, audit_pair, default_dtype_for_generation, give_back_memory
 from mechdrift.patching import graft, patch
 from mechdrift.probes import Renderer, load_plain, load_probes, load_sentences

@@ -11,7 +11,8 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from mechdrift.directions import FINDERS, family_halves, find_directions, mean_difference
-from mechdrift.drift import compare_dimensions, compare_directions
+from mechdrift.drift import compare_directions
+from mechdrift.entanglement import compare_dimensions
 from mechdrift.geometry import linear_cka, principal_angles, principal_components, procrustes, unbiased_cka
 from mechdrift.records import Activations, Dimension, MechdriftError, ProbeItem, ProbeSet
 from mechdrift.statistics import family_draws
