@@ -36,6 +36,7 @@ def keep(runs: list[Path], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     whole = {side: [complete(run, side) for run in compared.runs.values()] for side in SIDES}
     compared.summary["complete_before"], compared.summary["complete"] = whole["instruct"], whole["reasoning"]
+    compared.summary["angle"] = [angle(run) for run in compared.runs.values()]
     for file, table in TABLES.items():
         getattr(compared, table).to_csv(folder / f"{file}.csv", index=False, float_format=DIGITS)
     pd.DataFrame([measured(name, run) for name, run in compared.runs.items()]).to_csv(folder / "runs.csv", index=False)
@@ -45,6 +46,12 @@ def complete(run: Run, side: Side) -> float:
     """The share of answers that came to an end and make sense, over all dimensions."""
     rows = run.table("completions").query(f"side == '{side}'")
     return float((rows.finished & ~rows.label.isin(["incoherent", "incomplete"])).mean())
+
+
+def angle(run: Run) -> float:
+    """The median angle between the two models' directions, in degrees, without what noise adds; over all cells above noise."""
+    drift = run.table("drift")
+    return float(drift[~drift.below_null].angle.median())
 
 
 def measured(name: str, run: Run) -> dict[str, object]:
@@ -76,6 +83,7 @@ def table(summary: pd.DataFrame, changes: pd.DataFrame) -> str:
     rows.append(["answers coherent and complete", *(number(share, share=True) for share in whole)])
     spread = [f"{number(run['kl'])} ({interval(run['kl_low'], run['kl_high'])})" for run in runs]
     rows.append(["KL(parent ‖ child) per token, nats", "", *spread])
+    rows.append(["angle of the directions, median", "", *(f"{run['angle']:.0f}°" for run in runs)])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
