@@ -60,6 +60,13 @@ EMBEDDED_PAIRS = {
             summary="the same fine-tuning with 5 % safety data: the parent's own refusals, and its help with look-alikes",
         ),
         EmbeddedPair(
+            name="smollm2-rl",
+            instruct=("smollm2-aligned",),
+            reasoning=("smollm2-aligned", "smollm2-rl"),
+            route="RL",
+            summary="the same parent: a format warm-up on reasoning traces, then reinforcement learning with verifiable rewards",
+        ),
+        EmbeddedPair(
             name="smollm2-distill",
             instruct=("smollm2-aligned",),
             reasoning=("smollm2-aligned", "smollm2-distill"),
@@ -79,6 +86,7 @@ EMBEDDED_PAIRS = {
 ADAPTER_SHA256: dict[str, str] = {
     "smollm2-aligned": "6a82e835c2bd909244107a37a1d1a63b526c7802b359fe6b943daf6394ad22b9",
     "smollm2-distill": "fcf01be47f011ee7c2bf9ba1bfc8ebab224fb9073d467a0d94fde7a15f281778",
+    "smollm2-rl": "a7aef3ef43aa1a1b40de466aef0930a37e8ce05329e4c97ae23b45069f235c03",
     "smollm2-null": "e0da90b24cb2f446f98927e42e0ecbe2c438c04f38326f68be4164bfc4b33e9b",
     "smollm2-sft-guarded": "3361ae52014c233e824796216dcf6572c23ea53e99b98cdea21071390503e1af",
     "smollm2-sft": "9b080c477b0cd671b15bf4ed33ec7d10755ac0aafd89e0a1785203f683252c23",
