@@ -80,7 +80,7 @@ class Stages:
             "name": self.pair.name, "route": self.pair.route, "instruct": {"name": self.pair.instruct.name},
             "reasoning": {"name": self.pair.reasoning.name}, "warnings": list(found.warnings), "facts": found.facts,
             "templates": found.templates, "same_tokens": found.same_tokens, "stated_parent": found.stated_parent,
-            "fingerprints": found.fingerprints,
+            "fingerprints": found.fingerprints, "control": self.pair.control.name if self.pair.control else "",
         }  # fmt: skip
         counts = {
             name: {"n": len(probes), "families": len(probes.families), "sampled_from": len(load_probes(name))}

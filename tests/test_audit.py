@@ -141,6 +141,7 @@ def test_placebos_are_of_cells_that_were_patched_and_grafts_of_every_layer(finis
     cells = {name: set(zip(table.layer, table.role, strict=True)) for name, table in (("patch", patched), ("placebos", placebos))}
     assert cells["placebos"] <= cells["patch"]
     assert set(placebos.source) == {"unrelated", "random", "control"}
+    assert finished.manifest["pair"]["control"] == finished.manifest["config"]["control"]
     beside = placebos[placebos.source == "control"].merge(patched[patched.donor == "instruct"], on=["layer", "role"])
     assert len(beside)
     assert np.allclose(beside.effect_x, beside.effect_y, atol=1e-5)
