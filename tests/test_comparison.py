@@ -321,6 +321,31 @@ def test_what_was_kept_of_a_comparison_gives_its_table(routes, runs, tmp_path):
     assert set(pd.read_csv(tmp_path / "runs.csv").instruct) == {runs[0].manifest["pair"]["fingerprints"]["instruct"]}
 
 
+def test_an_overview_finds_the_blocks_where_the_change_originates(runs, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "experiments" / "patching")
+    rows = {row[1].split(" ")[0]: row for row in __import__("overview").rows_of(runs[0])}
+    assert list(rows) == list(DIMENSIONS)
+    assert rows["safety"][0] == "`smollm2-sft`"
+    assert rows["safety"][2] == "+2.00"
+    assert rows["safety"][3].startswith("layers 15 to 17: +1.")
+    assert rows["safety"][4] == "1 of 10 (1)"
+
+
+def test_histories_say_when_half_of_a_change_was_there(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "experiments" / "routes")
+    histories = __import__("histories")
+    row = {"quantity": "accuracy", "dimension": "reasoning", "change": 0.4, "half": 33.2, "half_low": 20.0, "half_high": 41.0}
+    unsure = {"quantity": "aligned", "dimension": "all", "change": -0.1, "half": np.nan, "half_low": np.nan, "half_high": np.nan}
+    pd.DataFrame([row, unsure]).to_csv(tmp_path / "halfway-mine.csv", index=False)
+    lines = histories.table(histories.read(tmp_path, "halfway")).splitlines()
+    assert lines[0] == "|  | `mine` |"
+    assert lines[2:] == ["| reasoning accuracy | +40, half at 33 (20 to 41) |", "| aligned answers, mean | −10, not established |"]
+    course = pd.DataFrame([{"quantity": "accuracy", "dimension": "reasoning", "tokens": t, "value": t / 10} for t in (2, 0, 1)])
+    drawn = histories.overlaid({"mine": course, "other": course}).data
+    assert [trace.name for trace in drawn if len(trace.x)] == ["mine", "other"]
+    assert list(drawn[0].x) == [0, 1, 2]
+
+
 def test_the_readme_shows_what_was_measured(routes):
     kept = routes.read(routes.RESULTS)
     assert routes.table(kept["summary"], kept["changes"]) in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -35,12 +35,13 @@ def rows_of(run: Run) -> list[list[str]]:
         gap = float(part.gap.iloc[0])
         towards = part.effect * (1 if gap > 0 else -1)
         best = part.loc[towards.idxmax()]
+        first = int(best.layer)
         significant = (part.p_adjusted <= ALPHA) & (towards > 0)
         paths = passage[passage.dimension == dimension].set_index("path")
         rows.append([
             f"`{run.manifest['pair']['name']}`", str(dimension) + ("" if part.reliable.all() else " (unreliable readout)"),
             number(gap, signed=True),
-            f"{layer_range({best.layer, best.layer + width - 1})}: {number(best.effect, signed=True)} ({p_value(best.p_adjusted)})",
+            f"{layer_range({first, first + width - 1})}: {number(best.effect, signed=True)} ({p_value(best.p_adjusted)})",
             f"{int(significant.sum())} of {len(part)} ({int((significant & part.both_ways).sum())})",
             *(_path(paths.loc[name]) if name in paths.index else DASH for name in ("thinking alone", "weights after the thinking")),
         ])  # fmt: skip
