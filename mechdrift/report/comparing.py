@@ -6,6 +6,7 @@ reason why there is nothing to draw.
 
 import html
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ ROW = 17  # pixels per run in the figure of intervals
 SPREAD = 0.68  # of a dimension's row is taken up by its runs
 MEAN = "Mean of the dimensions"
 ZERO = {"color": QUIET, "width": 1.2}
+NAMED_AT = ("top right", "bottom right", "top left", "bottom left")  # of a point, in turns: points of one parent's children lie close
 
 
 def marks(runs: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -78,7 +80,7 @@ def trade_off(summary: pd.DataFrame) -> go.Figure:
     figure = blank(height=460)
     figure.add_vline(x=0, line=ZERO).add_hline(y=0, line=ZERO)
     looks = marks(summary.run)
-    for row in known.to_dict("records"):
+    for place, row in zip(cycle(NAMED_AT), known.to_dict("records"), strict=False):
         look = looks[row["run"]]
         bars, name = _bars(look, 1.4), html.escape(row["run"])
         text = (
@@ -88,7 +90,7 @@ def trade_off(summary: pd.DataFrame) -> go.Figure:
         )
         figure.add_scatter(
             x=[row["gain"]], y=[row["kept"]], mode="markers+text", marker=look | {"size": 13}, name=name, text=name,
-            textposition="top right", textfont={"color": look["color"], "size": 13}, showlegend=False, hovertext=[text],
+            textposition=place, textfont={"color": look["color"], "size": 13}, showlegend=False, hovertext=[text],
             error_x=bars | {"array": [row["gain_high"] - row["gain"]], "arrayminus": [row["gain"] - row["gain_low"]]},
             error_y=bars | {"array": [row["kept_high"] - row["kept"]], "arrayminus": [row["kept"] - row["kept_low"]]},
             hovertemplate="%{hovertext}<extra></extra>",
