@@ -304,6 +304,24 @@ def is_established(series: Series, scores: pd.DataFrame) -> bool:
     return low > 0 or high < 0
 
 
+def detour(series: Series) -> int | None:
+    """The place of the checkpoint on the way that lies furthest beyond both ends of a course, if that is sure: a half-way step then may
+    time the way out, and not the lasting change.
+
+    Sure is what leaves the nearer end outside a two-sided 95 % interval, Bonferroni-adjusted over the checkpoints on the way.
+    """
+    ends, on_the_way = series.values[[0, -1]], series.values[1:-1]
+    if not len(on_the_way):
+        return None
+    beyond = np.maximum(on_the_way - ends.max(), ends.min() - on_the_way)
+    place = 1 + int(beyond.argmax())
+    above = series.values[place] > ends.max()
+    end = (0, len(series.values) - 1)[int(ends.argmax() if above else ends.argmin())]
+    tail = 2.5 / len(on_the_way)
+    low, high = np.percentile(series.draws[:, place] - series.draws[:, end], [tail, 100 - tail])
+    return place if beyond.max() > 0 and (low > 0 or high < 0) else None
+
+
 # Words.
 
 
@@ -314,6 +332,7 @@ def told(history: History, series: Sequence[Series], validation: pd.DataFrame, s
     reasoning = by_name["accuracy", "reasoning"]
     dimensions = [each.dimension for each in series if each.quantity == "readout"]
     mean = ("aligned", ALL if ("aligned", ALL) in by_name else dimensions[0])
+    detours = {key: place for key, each in by_name.items() if (place := detour(each)) is not None}
     said = [_course(key, halves, history) for key in (("accuracy", "reasoning"), mean)]
     established = [name for name in dimensions if halves.established["aligned", name]]
     unsure = [dimension_name(name).lower() for name in dimensions if name not in established]
@@ -325,7 +344,13 @@ def told(history: History, series: Sequence[Series], validation: pd.DataFrame, s
     if math.isnan(halves.half["accuracy", "reasoning"]):
         said.append("Whether alignment goes before or after the gain in reasoning cannot be asked: no change in reasoning is established.")
     else:
-        said += [_before_reasoning(key, compare_order(steps, by_name[key], reasoning), history) for key in with_half]
+        said += [
+            _before_reasoning(
+                key, compare_order(steps, by_name[key], reasoning), history, bool({key, ("accuracy", "reasoning")} & set(detours))
+            )
+            for key in with_half
+        ]
+    said += [_detoured(key, by_name[key], detours[key], history) for key in (("accuracy", "reasoning"), *with_half) if key in detours]
     reliable = set(validation[validation.reliable.astype(bool)].dimension)
     for _, name in (key for key in with_half if key[1] != ALL):
         said += _inner_first(name, name in reliable, halves, by_name, steps, history.unit)
@@ -361,9 +386,21 @@ def _course(key: tuple[str, str], halves: pd.DataFrame, history: History) -> str
     return f"{text}; half of it was there after about {when}."
 
 
-def _before_reasoning(key: tuple[str, str], order: Order, history: History) -> str:
+def _detoured(key: tuple[str, str], series: Series, place: int, history: History) -> str:
+    name, value = _shown(key), number(series.values[place], share=True)
+    where = f"{history.unit.removesuffix('s')} {history.steps[place - 1]}"
+    return (
+        f"{name[0].upper()}{name[1:]}: on the way, at {where}, it stood at {value}, beyond where it began and where it ended. "
+        "Its half-way step may time that, and not the change that lasted."
+    )
+
+
+def _before_reasoning(key: tuple[str, str], order: Order, history: History, is_detour: bool) -> str:
     name = _shown(key)
     what = f"{name[0].upper()}{name[1:]}, against the gain in reasoning"
+    if is_detour:
+        why = "because one of them went further on the way than it ended"
+        return f"{what}: not to be told from half-way steps, {why}{_by(order, history.unit)}."
     words: Mapping[When, str] = {
         "before": f"{what}: it comes before", "after": f"{what}: it comes after", "together": f"{what}: they come together",
         "cannot tell": f"{what}: which comes first cannot be told",

@@ -16,6 +16,7 @@ from mechdrift.halfway import (
     _mean_series,
     best_layers,
     compare_order,
+    detour,
     half_steps,
     halfway_table,
     told,
@@ -185,6 +186,43 @@ def test_the_words_say_what_was_planted():
     assert "Safety: the direction's cosine, against the score: the inner change comes before the outer" in said
     assert "Safety: the readout, against the score: they come together" in said
     assert "up to 10 optimizer steps apart" in said
+
+
+def _shares(shares: list[float], quantity: str = "aligned", dimension: str = "safety", flips: int = 0) -> Series:
+    """The same course in every family, but for `flips` of them that stay at the first share."""
+    values = np.outer(np.array(shares), np.ones(2 * FAMILIES))
+    values[:, : 2 * flips] = shares[0]
+    return _mean_series(quantity, dimension, values, np.repeat(np.arange(FAMILIES), 2).astype(str), 0)
+
+
+@pytest.mark.parametrize(
+    ("shares", "flips", "expected"),
+    [
+        ([1, 0.6, 0.5, 0.5, 0.5], 0, None),  # straight there
+        ([1, 0.0, 0.3, 0.5, 0.5], 0, 1),  # below both ends, and back
+        ([0, 0.5, 1.0, 0.8, 0.5], 0, 2),
+        ([0.5, 0.2, 0.3, 0.9, 1.0], 0, 1),  # away at first
+        ([0.5, 0.8, 0.5, 0.5, 0.5], FAMILIES - 1, None),  # one family of sixteen
+    ],
+)
+def test_a_detour_is_found_where_it_was_planted(shares: list[float], flips: int, expected: int | None):
+    assert detour(_shares(shares, flips=flips)) == expected
+
+
+def test_noise_about_a_level_course_is_seldom_a_detour():
+    rng = np.random.default_rng(0)
+    families = np.repeat(np.arange(FAMILIES), 2).astype(str)
+    found = [detour(_mean_series("aligned", "safety", rng.normal(size=(9, 2 * FAMILIES)), families, seed)) for seed in range(60)]
+    assert sum(place is not None for place in found) <= 6
+
+
+def test_the_words_name_a_detour_and_give_no_order():
+    dip = _shares([1, 0.0, 0.3, 0.5, 0.5])
+    series = [planted(35, 5, 35, 5)[0], dip, *planted(35, 5, 35, 5)[2:]]
+    said = "\n".join(told(history(), series, VALIDATION, scores(safety=0.01)))
+    assert "Aligned answers, safety: on the way, at optimizer step 10, it stood at 0%, beyond where it began and where it ended." in said
+    assert "not to be told from half-way steps" in said
+    assert "it comes before" not in said
 
 
 def test_the_words_say_what_cannot_be_said():
