@@ -73,6 +73,7 @@ def finished(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Tra
     """A finished trajectory of two dimensions; tests that change it copy it first."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setitem(SIZES, "quick", SMALL)
+        patched.setattr(generation, "PROMPTS_PER_BATCH", 8)  # as in the tests: bfloat16 answers depend on what shares a batch
         return trajectory(checkpoints, dimensions=("safety", "bias"), out=tmp_path_factory.mktemp("out") / "tiny")
 
 
