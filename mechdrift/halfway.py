@@ -352,7 +352,12 @@ def told(history: History, series: Sequence[Series], validation: pd.DataFrame, s
         ]
     said += [_detoured(key, by_name[key], detours[key], history) for key in (("accuracy", "reasoning"), *with_half) if key in detours]
     reliable = set(validation[validation.reliable.astype(bool)].dimension)
-    for _, name in (key for key in with_half if key[1] != ALL):
+    for key in (key for key in with_half if key[1] != ALL):
+        name = key[1]
+        if key in detours:
+            unsaid = "whether the inside moves before the score cannot be told from half-way steps, for the same reason"
+            said.append(f"{dimension_name(name)}: {unsaid}.")
+            continue
         said += _inner_first(name, name in reliable, halves, by_name, steps, history.unit)
     unclosed = by_name.get(("unclosed", ALL))
     if unclosed is not None and unclosed.values.max() > 0:

@@ -223,6 +223,8 @@ def test_the_words_name_a_detour_and_give_no_order():
     assert "Aligned answers, safety: on the way, at optimizer step 10, it stood at 0%, beyond where it began and where it ended." in said
     assert "not to be told from half-way steps" in said
     assert "it comes before" not in said
+    assert "whether the inside moves before the score cannot be told from half-way steps" in said
+    assert "inner change" not in said
 
 
 def test_the_words_say_what_cannot_be_said():
