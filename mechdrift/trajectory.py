@@ -6,8 +6,8 @@
     course.sentences    the answers in words
 
 The parent is measured once, then every checkpoint (`checkpoints`); each has a run folder of its own under `out`, so that a killed
-trajectory goes on at the unfinished stage of the unfinished checkpoint, and more checkpoints can be added later. What the numbers come to
-is in `halfway`.
+trajectory goes on at the unfinished stage of the unfinished checkpoint, and more checkpoints can be added later. `courses` makes the tables
+of them, `halfway` says when a measure had changed, and `report.timing` what that comes to.
 
     OUT/run.json          whose history this is; another history is refused
     OUT/parent/, OUT/step-00025/, …     run folders
@@ -24,18 +24,19 @@ import pandas as pd
 from mechdrift.audit import go_on, software
 from mechdrift.checkpoints import SIZES, CheckpointStages, ParentStages
 from mechdrift.config import Audit, Preset
-from mechdrift.halfway import course_table, halfway_table, series_of, told
+from mechdrift.courses import course_table, halfway_table, series_of
 from mechdrift.history import History, read_history
 from mechdrift.pairs import ModelSource, Pair, fast_float32, fingerprint
 from mechdrift.probes import load_probes
 from mechdrift.records import DIMENSIONS, Dimension, MechdriftError
+from mechdrift.report.timing import told
 from mechdrift.runs import Run, open_run
 from mechdrift.stages import modes_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trajectory:
-    """What was found along a training run. `frame`: see `halfway.course_table`; `halfway`: when each measure came half of its way."""
+    """What was found along a training run. `frame`: see `courses.course_table`; `halfway`: when each measure came half of its way."""
 
     run: Run
     history: History
@@ -72,10 +73,11 @@ def trajectory(
         measured, pair = _measure_parent(run, config, parent)
         runs = [_measure_step(run, config, history, step, measured, pair) for step in history.steps]
         pair.close()
-        series, scores = series_of(runs, seed), runs[-1].table("scores")
+        series = series_of(runs, seed)
+        halfway = halfway_table(history, series, runs[-1].table("scores"))
         found = Trajectory(
-            run=run, history=history, frame=course_table(runs, history, series), halfway=halfway_table(history, series, scores),
-            sentences=tuple(told(history, series, measured.table("readout_validation"), scores)),
+            run=run, history=history, frame=course_table(runs, history, series), halfway=halfway,
+            sentences=tuple(told(history, series, halfway, measured.table("readout_validation"))),
         )  # fmt: skip
         run.write_table("trajectory", found.frame)
         run.write_table("halfway", found.halfway)

@@ -8,21 +8,11 @@ import pytest
 import torch
 
 from mechdrift.checkpoints import family_products
-from mechdrift.halfway import (
-    DRAWS,
-    Series,
-    _cosine_series,
-    _cosines,
-    _mean_series,
-    best_layers,
-    compare_order,
-    detour,
-    half_steps,
-    halfway_table,
-    told,
-)
+from mechdrift.courses import DRAWS, _cosine_series, _cosines, _mean_series, best_layers, halfway_table
+from mechdrift.halfway import Series, compare_order, detour, half_steps
 from mechdrift.history import History
 from mechdrift.records import Activations, ProbeItem, ProbeSet
+from mechdrift.report.timing import told
 from mechdrift.statistics import cluster_bootstrap, family_draws
 
 STEPS = (0, 10, 20, 30, 40)
@@ -43,6 +33,10 @@ def history() -> History:
         folder=Path("x"), name="x", route="SFT", parent="p", parent_sha256="", seed=0, steps=STEPS[1:], unit="optimizer steps",
         tokens=(100, 200, 300, 400),
     )  # fmt: skip
+
+
+def words_of(series: list[Series], scores: pd.DataFrame, validation: pd.DataFrame) -> str:
+    return "\n".join(told(history(), series, halfway_table(history(), series, scores), validation))
 
 
 @pytest.mark.parametrize(
@@ -178,7 +172,7 @@ def test_only_established_changes_have_a_half_way_step():
 
 
 def test_the_words_say_what_was_planted():
-    said = "\n".join(told(history(), planted(35, 5, 35, 5), VALIDATION, scores(safety=0.01)))
+    said = words_of(planted(35, 5, 35, 5), scores(safety=0.01), VALIDATION)
     assert "Reasoning accuracy: from 0% to 100% (+100 points" in said
     assert "half of it was there after about 5 optimizer steps (0 to 10), 50 tokens" in said
     assert "Aligned answers, safety: from 100% to 0%" in said
@@ -219,7 +213,7 @@ def test_noise_about_a_level_course_is_seldom_a_detour():
 def test_the_words_name_a_detour_and_give_no_order():
     dip = _shares([1, 0.0, 0.3, 0.5, 0.5])
     series = [planted(35, 5, 35, 5)[0], dip, *planted(35, 5, 35, 5)[2:]]
-    said = "\n".join(told(history(), series, VALIDATION, scores(safety=0.01)))
+    said = words_of(series, scores(safety=0.01), VALIDATION)
     assert "Aligned answers, safety: on the way, at optimizer step 10, it stood at 0%, beyond where it began and where it ended." in said
     assert "not to be told from half-way steps" in said
     assert "it comes before" not in said
@@ -228,10 +222,10 @@ def test_the_words_name_a_detour_and_give_no_order():
 
 
 def test_the_words_say_what_cannot_be_said():
-    said = "\n".join(told(history(), planted(35, 5, 35, 5), VALIDATION.assign(reliable=False), scores(safety=0.01)))
+    said = words_of(planted(35, 5, 35, 5), scores(safety=0.01), VALIDATION.assign(reliable=False))
     assert "the readout does not follow the parent's judged behaviour well enough" in said
     nothing = [_still("accuracy", "reasoning"), *planted(35, 5, 35, 5)[1:]]
-    said = "\n".join(told(history(), nothing, VALIDATION, scores(safety=0.5)))
+    said = words_of(nothing, scores(safety=0.5), VALIDATION)
     assert "the change is not established" in said
     assert "No change of aligned answers is established at the last checkpoint in safety." in said
     assert "cannot be asked: no change in reasoning is established" in said

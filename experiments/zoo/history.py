@@ -19,13 +19,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+IN_WARM_UP = 3  # snapshots, before its end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
     """Where a run's snapshots go, and what is said about the run. `parent` is the folder of the parent's adapter.
 
-    A run may begin with a warm-up: its steps, one target-token count each, come before those of the run, and its end is a snapshot.
+    A run may begin with a warm-up, a training of its own whose steps are counted before those of the run: while that is trained, `to_come`
+    is the number of the run's steps; afterwards, `warm_up` holds the target tokens of each of the warm-up's.
     """
 
     folder: Path
@@ -35,16 +37,17 @@ class History:
     seed: int
     unit: str = "optimizer steps"
     snapshots: int = 8
+    to_come: int = 0
     warm_up: tuple[int, ...] = ()
 
     def planned(self, steps: int) -> list[int]:
-        """The warm-up's end, `snapshots` steps evenly over the `steps` that follow, and the end."""
-        parts, first = self.snapshots + 1, len(self.warm_up)
-        even = [first + round(steps * i / parts) for i in range(parts + 1)]
+        """IN_WARM_UP steps evenly over the warm-up, and its end; `snapshots` over the run, and its end; `steps`: of the present training."""
+        warm, rest = (steps, self.to_come) if self.to_come else (len(self.warm_up), steps)
+        even = [*evenly(0, warm, IN_WARM_UP), *evenly(warm, warm + rest, self.snapshots)]
         return sorted({step for step in even if step > 0})
 
     def write(self, steps: int, tokens: list[int]) -> None:
-        """`history.json` of a run of `steps`; `tokens` are the target tokens of each step so far."""
+        """`history.json` of a training of `steps`; `tokens` are the target tokens of each of its steps so far."""
         self.folder.mkdir(parents=True, exist_ok=True)
         planned, total = self.planned(steps), [0, *accumulate((*self.warm_up, *tokens))]
         record = {
@@ -57,9 +60,14 @@ class History:
         new.replace(self.folder / "history.json")
 
     def save(self, model, step: int, steps: int) -> None:
-        """The adapter as it is after `step` of `steps` (0: after the warm-up), if that is a planned one."""
+        """The adapter as it is after `step` of the `steps` of this training, if that is a planned one."""
         if (step := len(self.warm_up) + step) in self.planned(steps):
             save_snapshot(model, self.folder / f"step-{step:05d}", self.parent.name)
+
+
+def evenly(start: int, stop: int, inside: int) -> list[int]:
+    """`inside` steps evenly between start and stop, and stop."""
+    return [start + round((stop - start) * i / (inside + 1)) for i in range(1, inside + 2)]
 
 
 def save_snapshot(model, folder: Path, base: str) -> None:

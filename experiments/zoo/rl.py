@@ -26,6 +26,7 @@ step, the steps must be small.
 
 import argparse
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -38,7 +39,7 @@ from mechdrift.behaviour.tasks import KIND_FUNCTIONS, Task, draw_tasks, held_out
 from mechdrift.probes import Renderer
 from mechdrift.probes.rendering import find
 
-WARM_UP, GENERAL = 720, 120  # rows of the warm-up
+WARM_UP, GENERAL = 360, 60  # rows of the warm-up
 WARM_EPOCHS, WARM_BATCH = 2.0, 8
 SAMPLES = 8
 BUDGET = 120  # tokens of a completion: thinking and answer
@@ -71,13 +72,13 @@ def draw_step(step: int, taken: set[str]) -> list[Task]:
     return list(found.values())
 
 
-def warm_up(model, tokenizer, folder: Path, rank: int, seed: int) -> tuple[int, ...]:
+def warm_up(model, tokenizer, folder: Path, rank: int, seed: int, history: History | None) -> tuple[int, ...]:
     """Makes the adapter after the format warm-up, if it is not there; returns the target tokens of each of its steps."""
     rng = random.Random(seed)
     rows = trace_rows(WARM_UP, rng, seed) + general_rows(GENERAL, rng)
     examples = [tokenise_row(Renderer(tokenizer), row) for row in rows]
     if not (folder / CONFIG).exists():
-        train(model, tokenizer, examples, folder, rank=rank, lr=8e-4, epochs=WARM_EPOCHS, batch=WARM_BATCH, seed=seed)
+        train(model, tokenizer, examples, folder, rank=rank, lr=8e-4, epochs=WARM_EPOCHS, batch=WARM_BATCH, seed=seed, history=history)
     return tuple(target_tokens([examples[i] for i in batch]) for batch in plan_batches(examples, WARM_BATCH, WARM_EPOCHS, seed))
 
 
@@ -142,9 +143,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--snapshots", type=Path, help="keep adapters on the way in this folder, for `mechdrift trajectory`")
     args = parser.parse_args()
+    history = args.snapshots and History(
+        folder=args.snapshots, name=args.out.name, route="rl", parent=args.parent, seed=args.seed, snapshots=6, to_come=args.steps
+    )  # fmt: skip
     model, tokenizer = load_parent(args.base, [args.parent])
     warm_folder = args.out.with_name(f"{args.out.name}.warm-up")
-    warm = warm_up(model, tokenizer, warm_folder, args.rank, args.seed)
+    warm = warm_up(model, tokenizer, warm_folder, args.rank, args.seed, history)
+    history = history and replace(history, to_come=0, warm_up=warm)
     model = with_adapter(load_parent(args.base, [args.parent])[0], args.rank, args.seed, start=warm_folder)
     sampler, renderer = Sampler(model), Renderer(tokenizer)
     taken = {signature(task.question) for task in held_out()}
@@ -153,11 +158,6 @@ def main() -> None:
         generator = torch.Generator().manual_seed(args.seed * FIRST_SEED + step)
         return one_step(model, sampler, renderer, draw_step(step, taken), generator)
 
-    history = args.snapshots and History(
-        folder=args.snapshots, name=args.out.name, route="rl", parent=args.parent, seed=args.seed, warm_up=warm
-    )  # fmt: skip
-    if history:
-        history.save(model, 0, args.steps)
     options = {"lr": args.lr, "warm_up": 5, "beta": 0.95, "history": history, "curve": args.curve, "checkpoint_every": 10}
     optimise(model, args.out, args.steps, gradient, **options)
 
