@@ -41,7 +41,7 @@ class History:
     warm_up: tuple[int, ...] = ()
 
     def planned(self, steps: int) -> list[int]:
-        """IN_WARM_UP steps evenly over the warm-up, and its end; `snapshots` over the run, and its end; `steps`: of the present training."""
+        """IN_WARM_UP steps evenly over the warm-up, and its end; `snapshots` over the run, and its end; `steps`: the present training's."""
         warm, rest = (steps, self.to_come) if self.to_come else (len(self.warm_up), steps)
         even = [*evenly(0, warm, IN_WARM_UP), *evenly(warm, warm + rest, self.snapshots)]
         return sorted({step for step in even if step > 0})
