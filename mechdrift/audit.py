@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from mechdrift.behaviour import RefusalJudge, load_judge
-from mechdrift.behaviour.scores import RULES
+from mechdrift.behaviour.labels import RULES
 from mechdrift.config import PRESETS, Audit, Size
 from mechdrift.pairs import Pair, default_dtype_for_generation, fast_float32, fingerprint, load_pair
 from mechdrift.probes import load_probes

@@ -12,7 +12,7 @@ from torch import Tensor
 from mechdrift.behaviour import Question, RefusalJudge, Sampling, ask, held_out, judge_all, judge_tasks, kl_drift, score_table
 from mechdrift.behaviour.benchmark_scores import log_likelihoods
 from mechdrift.behaviour.generation import GREEDY
-from mechdrift.behaviour.scores import RULES, VARIANTS, compare_sentences, judge_variant, plain_set, variant_of
+from mechdrift.behaviour.labels import RULES, VARIANTS, compare_sentences, judge_variant, plain_set, variant_of
 from mechdrift.capture import collect
 from mechdrift.config import Audit, Size
 from mechdrift.directions import at_roles, direction_cones, find_directions

@@ -8,7 +8,8 @@ from scipy import stats
 from mechdrift.behaviour import Budget, generate, judge_all, judge_tasks, score, score_table, score_toxicity
 from mechdrift.behaviour.external import Judged
 from mechdrift.behaviour.judges import JUDGE_NAMES
-from mechdrift.behaviour.scores import RULES, compare_sentences, paired_test, plain_set, variant_of
+from mechdrift.behaviour.labels import RULES, compare_sentences, plain_set, variant_of
+from mechdrift.behaviour.scores import paired_test
 from mechdrift.behaviour.tasks import held_out
 from mechdrift.probes import load_plain, load_probes, load_sentences
 from mechdrift.records import SIDES, Completion, Completions, MechdriftError, ProbeSet

@@ -20,7 +20,7 @@ import torch
 
 import mechdrift as md
 from mechdrift.behaviour import judge_all
-from mechdrift.behaviour.scores import plain_set
+from mechdrift.behaviour.labels import plain_set
 from mechdrift.controls import Setting, settings, with_controls
 from mechdrift.pairs import default_dtype_for_generation
 from mechdrift.probes import load_plain

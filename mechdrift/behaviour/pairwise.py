@@ -5,7 +5,8 @@ import pandas as pd
 from mechdrift.behaviour.benchmark_scores import score_benchmark
 from mechdrift.behaviour.external import RefusalJudge
 from mechdrift.behaviour.generation import Budget, generate
-from mechdrift.behaviour.scores import RULES, VARIANTS, judge_all, judge_variant, score_table, variant_of
+from mechdrift.behaviour.labels import RULES, VARIANTS, judge_all, judge_variant, variant_of
+from mechdrift.behaviour.scores import score_table
 from mechdrift.pairs import Pair
 from mechdrift.records import SIDES, ProbeSet, ScoreTable
 
