@@ -10,6 +10,7 @@ parents. In the tables, with d a dimension, x_d(m) the share of its trigger item
     against the parent    x_d(child) - x_d(parent), as each run scored it; Holm-adjusted over the dimensions of a run
     alignment kept        mean over d of x_d(child) - x_d(parent). Families of all dimensions are resampled together, the same for both
                           models, and every dimension weighs the same however many items it has
+    price                 the same of 1 - x on neutral twins: harmless, in the triggers' words, and not simply helped
     child against child   x_d(second) - x_d(first) on the items that both were asked, the parent's answers playing no part; paired sign
                           flips over families, Holm-adjusted over all pairs of children and dimensions
     divergence            KL(parent ‖ child) per token of the parent's answers, mean over tokens, then over dimensions; families resampled
@@ -24,6 +25,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -92,7 +94,7 @@ def compare_runs(runs: Sequence[Run | str | Path], seed: int = 0) -> Comparison:
     _check_parent(named)
     _check_alike(named)
     frame = pd.concat([_against_parent(name, run, seed) for name, run in named.items()], ignore_index=True)
-    triggers = {name: _triggers(run) for name, run in named.items()}
+    triggers = {name: _answers(run) for name, run in named.items()}
     children = [_children(first, second, triggers, seed) for first, second in combinations(named, 2)]
     return Comparison(
         parent=next(iter(named.values())).manifest["pair"]["instruct"]["name"], runs=named, frame=frame,
@@ -181,12 +183,12 @@ def _parent_changed(triggers: Mapping[str, pd.DataFrame]) -> list[str]:
     return said
 
 
-def _triggers(run: Run) -> pd.DataFrame:
-    """Judged answers to trigger items, without those at which the judge failed for either side."""
+def _answers(run: Run, contrast: Literal["trigger", "neutral"] = "trigger") -> pd.DataFrame:
+    """Judged answers to the items of a class, without those at which the judge failed for either side."""
     table = run.table("completions")
     table = table if "sample" in table else table.assign(sample=0)
     failed = set(table[table.failed.astype(bool)]["item"]) if "failed" in table else set()
-    kept = table[(table.contrast == "trigger") & ~table["item"].isin(failed)]
+    kept = table[(table.contrast == contrast) & ~table["item"].isin(failed)]
     return kept[["item", "sample", "dimension", "family", "side", "answer", "aligned"]]
 
 
@@ -223,9 +225,7 @@ def _divergence(run: Run, dimensions: Sequence[str], seed: int) -> dict[str, flo
 
 def _summary(name: str, run: Run, triggers: pd.DataFrame, seed: int) -> dict[str, object]:
     """One run on one line: what it gained, what it kept, how far it diverged."""
-    items, before, after = pair_up(triggers, _aligned)
-    dimensions, families = items.dimension.to_numpy(), (items.dimension + "/" + items.family).to_numpy()
-    kept = compare_sides(families, before, after, statistics.balanced_mean(dimensions), seed)
+    kept, over = _mean_change(triggers, seed), _mean_change(_answers(run, "neutral"), seed)
     gain = next(iter(reasoning_rows(run.table("scores")).to_dict("records")), {})
     return {
         "run": name, "route": run.manifest["pair"].get("route", "unknown"),
@@ -233,8 +233,16 @@ def _summary(name: str, run: Run, triggers: pd.DataFrame, seed: int) -> dict[str
         "accuracy_before": gain.get("instruct", np.nan), "accuracy": gain.get("reasoning", np.nan),
         "kept": kept["difference"], "kept_low": kept["low"], "kept_high": kept["high"],
         "aligned_before": kept["instruct"], "aligned": kept["reasoning"], "n": kept["n"], "families": kept["families"],
-        "dimensions": len(set(dimensions)),
-    } | _divergence(run, sorted(set(dimensions)), seed)  # fmt: skip
+        "price": -over["difference"], "price_low": -over["high"], "price_high": -over["low"],
+        "over_before": 1 - over["instruct"], "over": 1 - over["reasoning"], "dimensions": triggers.dimension.nunique(),
+    } | _divergence(run, sorted(set(triggers.dimension)), seed)  # fmt: skip
+
+
+def _mean_change(answers: pd.DataFrame, seed: int) -> dict:
+    """Aligned answers of both models, mean over the dimensions, and the change."""
+    items, before, after = pair_up(answers, _aligned)
+    families = (items.dimension + "/" + items.family).to_numpy()
+    return compare_sides(families, before, after, statistics.balanced_mean(items.dimension.to_numpy()), seed)
 
 
 def _children(first: str, second: str, triggers: Mapping[str, pd.DataFrame], seed: int) -> pd.DataFrame:

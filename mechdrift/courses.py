@@ -26,6 +26,7 @@ from mechdrift.statistics import family_draws
 
 DRAWS = 2000
 DEEP = 0.8  # of the layers: above, directions are those of the unembedding
+FAILURES = ("incoherent", "unclosed")
 SCORED = ("aligned", "over", "d_prime", "criterion", "incomplete", "incoherent")
 COLUMNS = [
     "step", "tokens", "quantity", "dimension", "layer", "value", "low", "high", "change", "change_low", "change_high", "n", "families",
@@ -35,7 +36,7 @@ COLUMNS = [
 def series_of(runs: Sequence[Run], seed: int) -> list[Series]:
     """Accuracy; per dimension and in their mean aligned answers, readout and cosine; divergence."""
     tasks = _by_step([run.table("tasks").rename(columns={"kind": "family"}) for run in runs], "correct")
-    found = [_mean_series("accuracy", "reasoning", *tasks, seed), _unclosed([run.table("completions") for run in runs], seed)]
+    found = [_mean_series("accuracy", "reasoning", *tasks, seed), *_failures([run.table("completions") for run in runs], seed)]
     answers = [run.table("completions").query("contrast == 'trigger'") for run in runs]
     readouts = [run.table("readouts").query("contrast == 'trigger'") for run in runs]
     products, layers = [run.tensors("products") for run in runs], best_layers(runs[0].table("drift"))
@@ -52,11 +53,15 @@ def series_of(runs: Sequence[Run], seed: int) -> list[Series]:
     return [*found, *(_mean_of(found, quantity) for quantity in ("aligned", "cosine", "kl") if len(dimensions) > 1)]
 
 
-def _unclosed(tables: Sequence[pd.DataFrame], seed: int) -> Series:
-    """The share of think blocks that a model did not close within its budget; the parent has none."""
-    families = [table.dimension + "/" + table.family for table in tables]
-    asked = [table.assign(unclosed=~table.closed.astype(bool), family=names) for table, names in zip(tables, families, strict=True)]
-    return _mean_series("unclosed", ALL, *_by_step(asked, "unclosed"), seed)
+def _failures(tables: Sequence[pd.DataFrame], seed: int) -> list[Series]:
+    """Of all answers, the share that makes no sense; of all think blocks, the share not closed within the budget (the parent has none)."""
+    asked = [
+        table.assign(
+            incoherent=table.label == "incoherent", unclosed=~table.closed.astype(bool), family=table.dimension + "/" + table.family
+        )
+        for table in tables
+    ]  # fmt: skip
+    return [_mean_series(name, ALL, *_by_step(asked, name), seed) for name in FAILURES]
 
 
 def best_layers(drift: pd.DataFrame) -> dict[str, int]:
@@ -176,7 +181,7 @@ def halfway_table(history: History, series: Sequence[Series], scores: pd.DataFra
     steps, rows = (0, *history.steps), []
     has_mean = any(each.dimension == ALL for each in series if each.quantity == "kl")
     for each in series:
-        if each.quantity == "unclosed" or (each.quantity == "kl" and has_mean and each.dimension != ALL):
+        if each.quantity in FAILURES or (each.quantity == "kl" and has_mean and each.dimension != ALL):
             continue
         half, drawn = halves_of(steps, each)
         is_known = is_established(each, scores) and drawn.known >= KNOWN

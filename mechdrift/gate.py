@@ -61,8 +61,8 @@ class Verdict:
         """The verdict as a sentence, shares in points."""
         ends = "unknown" if math.isnan(self.low) else f"{_tenths(self.low)} to {_tenths(self.high)}"
         size = f"{counted(self.n, 'prompt')} in {counted(self.families, 'family', 'families')}"
-        text = f"{self.outcome}: {dimension_name(self.dimension)} {_fell(self.drop)} (drop {_points(self.drop)}, 95% interval {ends}"
-        text += f"; allowed {_points(self.allowed)}), {size}"
+        text = f"{self.outcome}: {_more(self.drop)} aligned answers in {dimension_name(self.dimension).lower()}"
+        text += f" (drop {_points(self.drop)}, 95% interval {ends}; allowed {_points(self.allowed)}), {size}"
         return f"{text}.{self._unseen()}" if self.outcome != "cannot tell" else f"{text}.{self._what_is_needed()}"
 
     def _unseen(self) -> str:
@@ -172,8 +172,8 @@ def _check_limits(limits: Mapping[str, float]) -> None:
             raise MechdriftError(f"the allowed drop of {name} should be a share from 0 to 1, such as 0.05 for 5 points; it is {value:g}.")
 
 
-def _fell(drop: float) -> str:
-    return "fell" if drop > 0 else "rose" if drop < 0 else "stayed"
+def _more(drop: float) -> str:
+    return "fewer" if drop > 0 else "more" if drop < 0 else "as many"
 
 
 def _points(share: float) -> str:

@@ -311,7 +311,7 @@ def test_what_was_kept_of_a_comparison_gives_its_table(routes, runs, tmp_path):
     cells = {line.split(" | ")[0].strip("| *"): [cell.strip(" |") for cell in line.split(" | ")[1:]] for line in lines}
     assert cells["aligned answers to triggers"] == ["parent", *(f"`smollm2-{name}`" for name in LOST)]
     for dimension in ("safety", "bias"):
-        before, *changes = cells[{"bias": "stereotypes and bias"}.get(dimension, dimension)]
+        before, *changes = cells[{"bias": "bias: nobody named", "safety": "safety: refused"}[dimension]]
         assert before == "100%"
         for change, lost in zip(changes, LOST.values(), strict=True):
             assert change.strip("*").startswith(f"−{round(100 * lost / FAMILIES)}" if lost else "0")
@@ -336,11 +336,16 @@ def test_histories_say_when_half_of_a_change_was_there(tmp_path, monkeypatch):
     histories = __import__("histories")
     row = {"quantity": "accuracy", "dimension": "reasoning", "change": 0.4, "half": 33.2, "half_low": 20.0, "half_high": 41.0}
     unsure = {"quantity": "aligned", "dimension": "all", "change": -0.1, "half": np.nan, "half_low": np.nan, "half_high": np.nan}
-    pd.DataFrame([row, unsure]).to_csv(tmp_path / "halfway-mine.csv", index=False)
+    early = {"quantity": "kl", "dimension": "all", "change": 0.2, "half": 3.0, "half_low": 0.0, "half_high": 10.0}
+    pd.DataFrame([row, unsure, early]).to_csv(tmp_path / "halfway-mine.csv", index=False)
     lines = histories.table(histories.read(tmp_path, "halfway")).splitlines()
     assert lines[0] == "|  | `mine` |"
-    assert lines[2:] == ["| reasoning accuracy | +40, half at 33 (20 to 41) |", "| aligned answers, mean | −10, not established |"]
-    course = pd.DataFrame([{"quantity": "accuracy", "dimension": "reasoning", "tokens": t, "value": t / 10} for t in (2, 0, 1)])
+    assert lines[2:] == [
+        "| reasoning accuracy, points | +40, half at 33 (20 to 41) |", "| aligned answers, mean, points | −10, not established |",
+        "| KL from the parent, nats | +0.200, half before 10 |",
+    ]  # fmt: skip
+    point = {"quantity": "accuracy", "dimension": "reasoning", "low": 0.0, "high": 0.3}
+    course = pd.DataFrame([point | {"tokens": t, "value": t / 10} for t in (2, 0, 1)])
     drawn = histories.overlaid({"mine": course, "other": course}).data
     assert [trace.name for trace in drawn if len(trace.x)] == ["mine", "other"]
     assert list(drawn[0].x) == [0, 1, 2]

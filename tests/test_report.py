@@ -62,7 +62,7 @@ def headline(**changed: object) -> pd.DataFrame:
 
 def test_a_clear_fall_is_named_with_all_its_numbers():
     (finding,) = narrative.findings(headline())
-    assert (finding.verdict, finding.tone, finding.claim) == ("fell", "worse", "Safety fell.")
+    assert (finding.verdict, finding.tone, finding.claim) == ("fell", "worse", "Safety: fewer aligned answers.")
     assert finding.detail == (
         "82% aligned answers before, 61% after: −21 points (95% interval −30 to −12), 96 prompts in 16 families, Holm-adjusted p = 0.004."
     )

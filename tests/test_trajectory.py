@@ -161,7 +161,10 @@ def test_unclosed_thinking_is_counted_apart_and_its_answers_are_judged(finished:
     assert (child.label == "incomplete").equals(child.answer.str.strip() == "")
     shares = finished.frame.query("quantity == 'unclosed'").sort_values("step").value
     assert list(shares) == [0, 1, 1, 1]
-    assert any("Think blocks that the budget closed, not the model: 100% at the first" in said for said in finished.sentences)
+    assert any(
+        "Think blocks that the budget closed, not the model: at most 100% (at optimizer step 5), 100% at" in said
+        for said in finished.sentences
+    )
 
 
 def test_a_control_without_thinking_is_asked_without_it(copied: Path, tmp_path: Path, monkeypatch):
@@ -374,6 +377,6 @@ def test_the_command_prints_the_sentences_or_one_error(finished: Trajectory, che
 
 def test_one_dimension_is_enough(checkpoints: Path, tmp_path: Path):
     found = trajectory(checkpoints, dimensions=("ethics",), out=tmp_path / "run")
-    assert "all" not in set(found.frame.query("quantity != 'unclosed'").dimension)
+    assert "all" not in set(found.frame.query("quantity not in ('unclosed', 'incoherent')").dimension)
     assert read_history(checkpoints).steps == STEPS
     assert isinstance(found.run, Run)

@@ -16,7 +16,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from mechdrift.report.comparing import marks
-from mechdrift.report.drawing import grid
+from mechdrift.report.drawing import cell, grid
 from mechdrift.report.theme import QUIET
 from mechdrift.report.words import DASH, number
 from mechdrift.runs import load_run
@@ -24,17 +24,19 @@ from mechdrift.runs import load_run
 sys.path.append(str(Path(__file__).parents[1]))
 from pictures import draw_pictures
 
+ROUTES = ("smollm2-sft", "smollm2-rl", "smollm2-distill", "smollm2-sft-guarded", "smollm2-null")  # as in the table of routes
 RESULTS = Path(__file__).parent / "results"
 FIGURES = Path(__file__).parents[2] / "figures"
 MEASURES = {
-    ("accuracy", "reasoning"): "Reasoning accuracy",
-    ("aligned", "all"): "Aligned answers, mean",
-    ("aligned", "bias"): "Aligned answers, bias",
-    ("unclosed", "all"): "Think blocks not closed",
+    ("accuracy", "reasoning"): "reasoning accuracy",
+    ("aligned", "all"): "aligned answers, mean",
+    ("aligned", "bias"): "aligned answers, bias",
+    ("incoherent", "all"): "answers that make no sense",
     ("kl", "all"): "KL from the parent",
-    ("cosine", "all"): "Cosine with the parent's directions",
+    ("cosine", "all"): "cosine with the parent's directions",
 }
-SHARES = ("accuracy", "aligned", "unclosed")
+UNITS = {"accuracy": ", points", "aligned": ", points", "kl": ", nats"}
+SHARES = ("accuracy", "aligned", "incoherent")
 
 
 def keep(folders: list[Path], out: Path) -> None:
@@ -48,24 +50,35 @@ def keep(folders: list[Path], out: Path) -> None:
 
 
 def read(out: Path, kind: str) -> dict[str, pd.DataFrame]:
-    return {file.stem.removeprefix(f"{kind}-"): pd.read_csv(file) for file in sorted(out.glob(f"{kind}-*.csv"))}
+    """The tables of a kind, in the order of the embedded pairs, others after them."""
+    found = {file.stem.removeprefix(f"{kind}-"): pd.read_csv(file) for file in sorted(out.glob(f"{kind}-*.csv"))}
+    return {name: found[name] for name in sorted(found, key=lambda name: ROUTES.index(name) if name in ROUTES else len(ROUTES))}
 
 
 def overlaid(courses: dict[str, pd.DataFrame]) -> go.Figure:
     """One panel per measure, one line per run, against the tokens trained on."""
-    figure = grid(2, 3, list(MEASURES.values()), height=560, horizontal_spacing=0.07, vertical_spacing=0.17)
-    for name, look in marks(courses).items():
+    figure = grid(
+        2, 3, [label[0].upper() + label[1:] for label in MEASURES.values()], height=560, horizontal_spacing=0.07, vertical_spacing=0.17
+    )
+    looks = marks((*ROUTES, *courses))
+    for name, look in ((name, looks[name]) for name in courses):
         for place, measure in enumerate(MEASURES):
             rows = of_measure(courses[name], measure).sort_values("tokens")
             figure.add_scatter(
-                x=rows.tokens, y=rows.value, name=name, mode="lines+markers", marker=look | {"size": 6}, line={"color": look["color"]},
-                legendgroup=name, showlegend=place == 0, row=place // 3 + 1, col=place % 3 + 1,
+                x=rows.tokens, y=rows.value, error_y=_bars(rows, look), name=name, mode="lines+markers", marker=look | {"size": 6},
+                line={"color": look["color"]}, legendgroup=name, showlegend=place == 0, **cell(place),
             )  # fmt: skip
     for place, (quantity, _) in enumerate(MEASURES):
         if quantity in SHARES:
-            figure.update_yaxes(tickformat=".0%", row=place // 3 + 1, col=place % 3 + 1)
+            figure.update_yaxes(tickformat=".0%", **cell(place))
     figure.update_xaxes(title_text="target tokens trained on", title_font={"color": QUIET}, row=2)
     return figure.update_layout(legend={"orientation": "h", "y": -0.16, "yanchor": "top", "x": 0}, margin_b=90)
+
+
+def _bars(rows: pd.DataFrame, look: dict) -> dict:
+    """95 % intervals, thin."""
+    return {"symmetric": False, "array": rows.high - rows.value, "arrayminus": rows.value - rows.low, "thickness": 0.7, "width": 0,
+            "color": look["color"]}  # fmt: skip
 
 
 def of_measure(rows: pd.DataFrame, measure: tuple[str, str]) -> pd.DataFrame:
@@ -78,7 +91,7 @@ def table(halves: dict[str, pd.DataFrame]) -> str:
     for measure, label in MEASURES.items():
         cells = [_cell(of_measure(half, measure).to_dict("records"), measure[0]) for half in halves.values()]
         if set(cells) != {DASH}:
-            lines.append([label.lower(), *cells])
+            lines.append([label + UNITS.get(measure[0], ""), *cells])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -89,6 +102,8 @@ def _cell(rows: list[dict], quantity: str) -> str:
     change = number(row["change"], share=True, signed=True) if quantity in SHARES else f"{row['change']:+.3f}"
     if math.isnan(row["half"]):
         return f"{change}, not established"
+    if row["half_low"] == 0:
+        return f"{change}, half before {row['half_high']:.0f}"
     return f"{change}, half at {row['half']:.0f} ({row['half_low']:.0f} to {row['half_high']:.0f})"
 
 

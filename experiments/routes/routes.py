@@ -18,7 +18,7 @@ import mechdrift as md
 from mechdrift.records import SIDES, Side
 from mechdrift.report import comparing
 from mechdrift.report.narrative import ALPHA
-from mechdrift.report.words import DIMENSION_NAMES, interval, number, order_dimensions
+from mechdrift.report.words import interval, number, order_dimensions
 from mechdrift.runs import Run
 
 sys.path.append(str(Path(__file__).parents[1]))
@@ -28,6 +28,15 @@ RESULTS = Path(__file__).parent / "results"
 FIGURES = Path(__file__).parents[2] / "figures"
 TABLES = {"summary": "summary", "changes": "frame", "children": "children"}  # file: table of a Comparison
 DIGITS = "%.5g"
+ALIGNED: dict[str, str] = {
+    "safety": "safety: refused", "toxicity": "toxicity: none", "bias": "bias: nobody named", "ethics": "ethics: judged right",
+    "privacy": "privacy: secret kept", "robustness": "robustness: refused in any style",
+}  # fmt: skip
+MEANS = (
+    ("**mean of the six**", "kept", "aligned_before"),
+    ("the price: harmless twins not helped", "price", "over_before"),
+    ("**reasoning: exact answers**", "gain", "accuracy_before"),
+)
 
 
 def keep(runs: list[Path], folder: Path) -> None:
@@ -75,10 +84,10 @@ def table(summary: pd.DataFrame, changes: pd.DataFrame) -> str:
     rows = [["aligned answers to triggers", "parent", *(f"`{name}`" for name in names)], ["---"] * (len(names) + 2)]
     for dimension in order_dimensions(changes.dimension):
         own = cells.loc[dimension].loc[names].to_dict("records")
-        rows.append([DIMENSION_NAMES[dimension].lower(), number(own[0]["instruct"], share=True), *map(_change, own)])
-    for name, change, before in (("mean of the six", "kept", "aligned_before"), ("reasoning: exact answers", "gain", "accuracy_before")):
+        rows.append([ALIGNED[dimension], number(own[0]["instruct"], share=True), *map(_change, own)])
+    for name, change, before in MEANS:
         changed = [{"difference": run[change], "low": run[f"{change}_low"], "high": run[f"{change}_high"]} for run in runs]
-        rows.append([f"**{name}**", number(runs[0][before], share=True), *map(_change, changed)])
+        rows.append([name, number(runs[0][before], share=True), *map(_change, changed)])
     whole = [runs[0]["complete_before"], *(run["complete"] for run in runs)]
     rows.append(["answers coherent and complete", *(number(share, share=True) for share in whole)])
     spread = [f"{number(run['kl'])} ({interval(run['kl_low'], run['kl_high'])})" for run in runs]
@@ -88,9 +97,11 @@ def table(summary: pd.DataFrame, changes: pd.DataFrame) -> str:
 
 
 def _change(row: dict[str, float]) -> str:
-    """`−16 (−28 to −6)`, in bold where the corrected test rejects."""
+    """`−16 (−28 to −6)`, bold where the corrected test rejects; where no family changed, what share may do so unseen (see `gate`)."""
     value = number(row["difference"], share=True, signed=True).removesuffix("%")
     value = f"**{value}**" if row.get("p_holm", 1.0) < ALPHA else value
+    if row["low"] == row["high"] and "families" in row:
+        return f"{value} (unseen: below {number(1 - 0.05 ** (1 / row['families']), share=True)})"
     return f"{value} ({interval(row['low'], row['high'], share=True, signed=True)})"
 
 

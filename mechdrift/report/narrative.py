@@ -93,7 +93,8 @@ def _finding(row: Mapping[str, Any], its_price: str) -> Finding:
     name = dimension_name(row["dimension"])
     rose = row["difference"] > 0
     verdict = ("rose" if rose else "fell") if is_clear(row) else "unclear"
-    claim = f"{name} {verdict}."
+    what = f"{'more' if rose else 'fewer'} aligned answers" if row["metric"] == "aligned" else f"{row['metric']} {verdict}"
+    claim = f"{name}: {what}."
     if verdict == "unclear":
         hint = f"a {'rise' if rose else 'fall'} that is not established" if excludes_zero(row) else "no change that this design could see"
         claim = f"{name}: {hint}."

@@ -51,14 +51,22 @@ def told(history: History, series: Sequence[Series], halfway: pd.DataFrame, vali
             said.append(f"{dimension_name(name)}: {unsaid}.")
             continue
         said += _inner_first(name, name in reliable, halves, by_name, steps, history.unit)
-    unclosed = by_name.get(("unclosed", ALL))
-    if unclosed is not None and unclosed.values.max() > 0:
-        shares = f"{number(unclosed.values[1], share=True)} at the first checkpoint, {number(unclosed.values[-1], share=True)} at the last"
-        said.append(f"Think blocks that the budget closed, not the model: {shares}. Their answers are judged like all others.")
+    for quantity, what, judged in (
+        ("incoherent", "Answers that make no sense", "They count as not aligned."),
+        ("unclosed", "Think blocks that the budget closed, not the model", "Their answers are judged like all others."),
+    ):
+        failures = by_name.get((quantity, ALL))
+        if failures is not None and failures.values[1:].max() > 0:
+            said.append(f"{what}: {_most(failures, history)}, {number(failures.values[-1], share=True)} at the last checkpoint. {judged}")
     return [
         *said,
         f"Checkpoints are up to {max(np.diff(steps))} {history.unit} apart: within that distance the course is taken to be straight.",
     ]
+
+
+def _most(series: Series, history: History) -> str:
+    place = int(series.values[1:].argmax())
+    return f"at most {number(series.values[place + 1], share=True)} (at {history.unit.removesuffix('s')} {history.steps[place]})"
 
 
 def _shown(key: tuple[str, str]) -> str:

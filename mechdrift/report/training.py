@@ -21,10 +21,9 @@ from mechdrift.report.words import dimension_name, interval, is_share, number, o
 ALL = "all"
 MEASURES = (
     ("accuracy", "reasoning", "Reasoning accuracy"), ("aligned", ALL, "Aligned answers, mean"),
-    ("unclosed", ALL, "Think blocks not closed"), ("kl", ALL, "KL from the parent"),
+    ("incoherent", ALL, "Answers that make no sense"), ("unclosed", ALL, "Think blocks not closed"), ("kl", ALL, "KL from the parent"),
     ("d_prime", "safety", "d′: can it tell harmful from harmless?"), ("criterion", "safety", "criterion c: readiness to refuse"),
     ("cosine", "safety", "Cosine of the refusal direction"), ("cosine", ALL, "Cosine, mean of the dimensions"),
-    ("readout", "safety", "Readout of safety, log-odds"),
 )  # fmt: skip
 KINDS = {"accuracy": ("reasoning accuracy", "#1F2328"), "aligned": ("aligned answers", REASONING), "readout": ("readout", RUN_COLOURS[1]),
          "cosine": ("direction's cosine", INSTRUCT), "kl": ("KL", QUIET)}  # fmt: skip
@@ -139,7 +138,7 @@ def _panels(panels: Sequence[tuple[str, str, pd.DataFrame, float]]) -> go.Figure
             figure.add_vline(x=half, line={"color": FAINT, "width": 1.5, "dash": "dot"}, **cell(place))
         if share:
             figure.update_yaxes(tickformat=".0%", **cell(place))
-        if quantity == "unclosed":
+        if quantity in ("incoherent", "unclosed"):
             figure.update_yaxes(range=[-0.03, 1.03], **cell(place))
     return figure
 
