@@ -212,7 +212,7 @@ def test_each_run_has_its_colour_and_mark_everywhere(compared: Comparison):
             if trace.name in looks and trace.marker.symbol:
                 assert trace.marker.symbol == looks[trace.name]["symbol"]
                 assert looks[trace.name]["color"] in (trace.marker.color if isinstance(trace.marker.color, str) else trace.line.color)
-    assert list(figures[0].data[0].x) == pytest.approx([-0.5] * 7)
+    assert list(figures[0].data[0].x) == pytest.approx([-50] * 7)
     named = [trace.name for trace in figures[3].data if trace.showlegend]
     assert named == list(compared.runs)
 

@@ -61,21 +61,23 @@ def steering(table: pd.DataFrame) -> go.Figure:
     if table.empty or "arm" not in table:
         raise MechdriftError("Nothing was steered in this run: it asks too few items for that.")
     titles = ["taken out of the instruct model", "added to the reasoning model", "price: KL on neutral prompts"]
-    figure = grid(1, 3, titles, height=380, horizontal_spacing=0.07, column_widths=[0.3, 0.4, 0.3])
+    figure = grid(1, 3, titles, height=380, horizontal_spacing=0.12, column_widths=[0.3, 0.4, 0.3])
     _add_ablation(figure, table[(table.arm == "ablate") & (table.measure == "trigger")])
     added = table[(table.arm == "add") & (table.layer.isna() | (table.layer == table[table.arm == "add"].layer.min()))]
     for measure, column in (("trigger", 2), ("kl", 3)):
         for vector, (colour, dash) in VECTORS.items():
             rows = added[(added.measure == measure) & (added.vector == vector)]
             figure.add_trace(_strength_curve(rows, vector, colour, dash, legend=column == 2), row=1, col=column)
-    for vector, label in zip(UNEDITED, ("reasoning model as it is", "instruct model as it is"), strict=True):
+    for vector, label in zip(UNEDITED, ("reasoning<br>as it is", "instruct<br>as it is"), strict=True):
         level = added[(added.measure == "trigger") & (added.vector == vector)].estimate
         if len(level):
             figure.add_hline(
                 y=float(level.iloc[0]), line={"color": INK, "dash": "dot", "width": 1.2}, annotation_text=label,
-                annotation_position="top left", annotation_font={"size": 11, "color": QUIET}, row=1, col=2,
+                annotation_position="right", annotation_font={"size": 11, "color": QUIET}, annotation_align="left", row=1, col=2,
             )  # fmt: skip
-    figure.update_yaxes(title_text="readout on triggers (log-odds)", col=1).update_yaxes(title_text="nats", col=3)
+    figure.update_yaxes(title_text="readout on triggers (log-odds)", col=1).update_yaxes(
+        title_text="readout on triggers", col=2
+    ).update_yaxes(title_text="nats", col=3)
     figure.update_xaxes(title_text="strength", col=2).update_xaxes(title_text="strength", col=3)
     return figure
 

@@ -15,14 +15,17 @@ import plotly.graph_objects as go
 
 from mechdrift.records import MechdriftError
 from mechdrift.report.drawing import blank, cell, grid, small_multiples
-from mechdrift.report.theme import FAINT, INK, QUIET, RUN_COLOURS, RUN_SYMBOLS
+from mechdrift.report.theme import FAINT, INK, QUIET, RUN_COLOURS, RUN_SYMBOLS, VEIL
 from mechdrift.report.words import difference, dimension_name, interval, number, order_dimensions, p_value, readout_role, role_name
 
 ROW = 17  # pixels per run in the figure of intervals
 SPREAD = 0.68  # of a dimension's row is taken up by its runs
 MEAN = "Mean of the dimensions"
 ZERO = {"color": QUIET, "width": 1.2}
-NAMED_AT = ("top right", "bottom right", "top left", "bottom left")  # of a point, in turns: points of one parent's children lie close
+# Where a point's name stands, in turns: points of one parent's children lie close.
+NAMED_AT = (("left", "bottom"), ("left", "top"), ("right", "bottom"), ("right", "top"))
+POINTS = 100  # to a share
+SIGNED = "+d"
 
 
 def marks(runs: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -46,7 +49,7 @@ def changes(frame: pd.DataFrame, summary: pd.DataFrame) -> go.Figure:
         rows = [*own.itertuples(index=False, name=None), (mean.kept, mean.kept_low, mean.kept_high, np.nan, mean.n, mean.families)]
         heights = np.arange(len(labels))[::-1] + shift
         texts = [_change_text(name, label, row) for label, row in zip(labels, rows, strict=True)]
-        value, low, high = (np.array([row[place] for row in rows], dtype=float) for place in range(3))
+        value, low, high = (POINTS * np.array([row[place] for row in rows], dtype=float) for place in range(3))
         figure.add_scatter(
             x=value, y=heights, mode="markers", marker=look | {"size": 9}, name=html.escape(name), hovertext=texts,
             error_x={"array": high - value, "arrayminus": value - low} | _bars(look, 1.6),
@@ -57,7 +60,7 @@ def changes(frame: pd.DataFrame, summary: pd.DataFrame) -> go.Figure:
     figure.add_vline(x=0, line=ZERO)
     figure.update_yaxes(tickvals=np.arange(len(labels))[::-1], ticktext=labels, showgrid=False, zeroline=False, ticklabelstandoff=8)
     figure.update_yaxes(range=[-0.5, len(labels) - 0.5])
-    return figure.update_xaxes(title_text="aligned answers to triggers, child − parent", tickformat="+.0%", zeroline=False)
+    return figure.update_xaxes(title_text="aligned answers to triggers, child − parent, points", tickformat=SIGNED, zeroline=False)
 
 
 def _bars(look: Mapping[str, Any], thickness: float) -> dict[str, Any]:
@@ -88,23 +91,32 @@ def trade_off(summary: pd.DataFrame) -> go.Figure:
             f"<br>alignment {share_text(row, 'kept')}<br>mean of {row['dimensions']} dimensions, "
             f"{row['n']} prompts in {row['families']} families"
         )
+        (x, x_bars), (y, y_bars) = _in_points(row, "gain"), _in_points(row, "kept")
         figure.add_scatter(
-            x=[row["gain"]], y=[row["kept"]], mode="markers+text", marker=look | {"size": 13}, name=name, text=name,
-            textposition=place, textfont={"color": look["color"], "size": 13}, showlegend=False, hovertext=[text],
-            error_x=bars | {"array": [row["gain_high"] - row["gain"]], "arrayminus": [row["gain"] - row["gain_low"]]},
-            error_y=bars | {"array": [row["kept_high"] - row["kept"]], "arrayminus": [row["kept"] - row["kept_low"]]},
-            hovertemplate="%{hovertext}<extra></extra>",
+            x=[x], y=[y], mode="markers", marker=look | {"size": 13}, name=name, showlegend=False, hovertext=[text],
+            error_x=bars | x_bars, error_y=bars | y_bars, hovertemplate="%{hovertext}<extra></extra>",
+        )  # fmt: skip
+        across, along = place
+        figure.add_annotation(
+            x=x, y=y, text=name, showarrow=False, xanchor=across, yanchor=along, xshift={"left": 9, "right": -9}[across],
+            yshift={"bottom": 5, "top": -5}[along], font={"color": look["color"], "size": 13}, bgcolor=VEIL, borderpad=1,
         )  # fmt: skip
     figure.add_scatter(
         x=[0], y=[0], mode="markers+text", marker={"color": INK, "size": 11, "symbol": "x-thin", "line": {"width": 2, "color": INK}},
         text="parent", textposition="bottom left", showlegend=False, hoverinfo="skip",
     )  # fmt: skip
-    left, right = min(0.0, known.gain_low.min()), max(0.0, known.gain_high.max())
+    left, right = POINTS * min(0.0, known.gain_low.min()), POINTS * max(0.0, known.gain_high.max())
     span = right - left or 1.0
-    figure.update_xaxes(title_text="reasoning gained: accuracy, child − parent", tickformat="+.0%", zeroline=False)
+    figure.update_xaxes(title_text="reasoning gained: accuracy, child − parent, points", tickformat=SIGNED, zeroline=False)
     figure.update_xaxes(range=[left - 0.12 * span, right + 0.25 * span])  # room for the names
-    figure.update_yaxes(title_text="alignment: mean change of aligned answers", tickformat="+.0%", zeroline=False)
+    figure.update_yaxes(title_text="alignment: mean change of aligned answers, points", tickformat=SIGNED, zeroline=False)
     return figure.update_layout(margin_t=24)
+
+
+def _in_points(row: Mapping[str, Any], name: str) -> tuple[float, dict[str, list[float]]]:
+    """A change of a share and the two halves of its interval, as plotly's error bars take them."""
+    value, low, high = (POINTS * row[f"{name}{end}"] for end in ("", "_low", "_high"))
+    return value, {"array": [high - value], "arrayminus": [value - low]}
 
 
 def share_text(row: Mapping[str, Any], name: str) -> str:
@@ -197,16 +209,17 @@ def divergence(frame: pd.DataFrame, summary: pd.DataFrame) -> go.Figure:
             bars = _bars(look, 1.2)
             errors = {
                 "error_x": bars | {"array": part.kl_high - part.kl, "arrayminus": part.kl - part.kl_low},
-                "error_y": bars | {"array": part.high - part.difference, "arrayminus": part.difference - part.low},
+                "error_y": bars | {"array": POINTS * (part.high - part.difference), "arrayminus": POINTS * (part.difference - part.low)},
             }  # fmt: skip
             figure.add_scatter(
-                x=part.kl, y=part.difference, mode="markers", marker=look | {"size": 11 if column == 1 else 8}, name=html.escape(name),
-                legendgroup=name, showlegend=column == 1, hovertext=[_kl_text(row) for row in part.to_dict("records")],
-                hovertemplate="%{hovertext}<extra></extra>", row=1, col=column, **(errors if column == 1 else {}),
+                x=part.kl, y=POINTS * part.difference, mode="markers", marker=look | {"size": 11 if column == 1 else 8},
+                name=html.escape(name), legendgroup=name, showlegend=column == 1,
+                hovertext=[_kl_text(row) for row in part.to_dict("records")], hovertemplate="%{hovertext}<extra></extra>",
+                row=1, col=column, **(errors if column == 1 else {}),
             )  # fmt: skip
     figure.add_hline(y=0, line=ZERO, row="all", col="all")
     figure.update_xaxes(title_text="KL(parent ‖ child), nats per token", rangemode="tozero")
-    return figure.update_yaxes(title_text="change of aligned answers", tickformat="+.0%", zeroline=False, col=1)
+    return figure.update_yaxes(title_text="change of aligned answers, points", tickformat=SIGNED, zeroline=False, col=1)
 
 
 def _kl_text(row: Mapping[str, Any]) -> str:

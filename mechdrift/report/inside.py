@@ -245,8 +245,12 @@ def along_thinking(thinking: pd.DataFrame) -> go.Figure:
     _need(thinking, "projection", "projections along the thinking")
     dimensions = order_dimensions(thinking.dimension)
     figure = small_multiples(
-        [_thinking_title(thinking[thinking.dimension == d]) for d in dimensions], x_title="", y_title="projection", gap=0.36
+        [_thinking_title(thinking[thinking.dimension == d]) for d in dimensions],
+        x_title="",
+        y_title="projection (neutral 0, trigger 1)",
+        gap=0.36,
     )
+    figure.update_yaxes(matches=None, showticklabels=True)
     for place, dimension in enumerate(dimensions):
         part = thinking[(thinking.dimension == dimension) & thinking.position.isin(POSITION_NAMES)]
         for side in SIDES:

@@ -11,6 +11,7 @@ SIDE_COLOURS = {"instruct": INSTRUCT, "reasoning": REASONING}
 RUN_COLOURS = ("#D9762B", "#1B7F79", "#7B4FA3", "#B3294E", "#8A7A00", "#3F9BD8", "#7A5230", "#5B636D")
 RUN_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "triangle-down", "hexagon")
 INK, QUIET, FAINT, RULE = "#1F2328", "#5B636D", "#B9BFC7", "#E4E7EB"
+VEIL = "rgba(255,255,255,0.85)"  # behind a name, so that lines do not strike it through
 BAND = "rgba(80, 90, 105, 0.16)"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
