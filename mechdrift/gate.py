@@ -34,6 +34,7 @@ from mechdrift.records import DIMENSIONS, MechdriftError
 from mechdrift.report.narrative import headline_rows
 from mechdrift.report.words import MINUS, counted, dimension_name, number
 from mechdrift.runs import Run, load_run
+from mechdrift.statistics import unseen_share
 
 Outcome = Literal["pass", "fail", "cannot tell"]
 EXIT_CODES: Mapping[Outcome, int] = {"pass": 0, "fail": 2, "cannot tell": 3}
@@ -68,10 +69,9 @@ class Verdict:
     def _unseen(self) -> str:
         if self.low < self.high:
             return ""
-        rare = 1 - 0.05 ** (1 / self.families)
         return (
             " No family differs from another, so the interval has no width: a drop that occurs in fewer than "
-            f"{number(rare, share=True)} of the families may be unseen."
+            f"{number(unseen_share(self.families), share=True)} of the families may be unseen."
         )
 
     def _what_is_needed(self) -> str:

@@ -283,6 +283,11 @@ def holm(p_values: Float[np.ndarray, " test"]) -> Float[np.ndarray, " test"]:
     return adjusted
 
 
+def unseen_share(n_families: int, level: float = 0.95) -> float:
+    """Where none of the families changed: the largest share s of all families that can change unseen, (1 - s)^n = 1 - level."""
+    return 1 - (1 - level) ** (1 / n_families)
+
+
 def minimum_detectable_effect(sd: float | np.ndarray, n_families: int, power: float = 0.8, alpha: float = 0.05) -> float | np.ndarray:
     """The mean effect that a paired t-test finds with `power`, given the standard deviation of family means."""
     if n_families < 2:

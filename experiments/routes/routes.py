@@ -20,6 +20,7 @@ from mechdrift.report import comparing
 from mechdrift.report.narrative import ALPHA
 from mechdrift.report.words import interval, number, order_dimensions
 from mechdrift.runs import Run
+from mechdrift.statistics import unseen_share
 
 sys.path.append(str(Path(__file__).parents[1]))
 from pictures import draw_pictures
@@ -101,7 +102,7 @@ def _change(row: dict[str, float]) -> str:
     value = number(row["difference"], share=True, signed=True).removesuffix("%")
     value = f"**{value}**" if row.get("p_holm", 1.0) < ALPHA else value
     if row["low"] == row["high"] and "families" in row:
-        return f"{value} (unseen: below {number(1 - 0.05 ** (1 / row['families']), share=True)})"
+        return f"{value} (unseen: below {number(unseen_share(row['families']), share=True)})"
     return f"{value} ({interval(row['low'], row['high'], share=True, signed=True)})"
 
 

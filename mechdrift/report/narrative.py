@@ -30,6 +30,7 @@ from mechdrift.report.words import (
     readout_role,
     role_name,
 )
+from mechdrift.statistics import unseen_share
 
 ALPHA = 0.05
 LOW_FAMILIES, LOW_ITEMS = 8, 30
@@ -126,6 +127,9 @@ def _detail(row: Mapping[str, Any]) -> str:
         return text
     if excludes_zero(row):
         text += f" The interval leaves out zero, but the test does not bear it out ({p_value(row['p'])} before adjusting)."
+    if row["low"] == row["high"] and row["families"]:
+        unseen = number(unseen_share(row["families"]), share=True)
+        return f"{text} No family changed; changes in fewer than {unseen} of families may be unseen."
     if math.isnan(row["mde"]):
         return f"{text} The smallest difference this design could have seen is not known."
     seen = difference(abs(row["mde"]), share=share).lstrip("+")
