@@ -1,13 +1,13 @@
 """When does it happen? The step at which a measure had come half of its way, and which of two measures did so first.
 
-A measure q has a value q_0 in the parent and q_1 … q_K at the checkpoints. Its *half-way step* is where its change first reaches half of
-the change at the last checkpoint,
+A measure q has a value q_0 in the parent and q_1 … q_K at the checkpoints. Its *half-way step* is where its change reaches half of the
+change at the last checkpoint to stay,
 
-    h = the least s with (q(s) - q_0) / (q_K - q_0) >= 1/2,
+    h = the least s with (q(t) - q_0) / (q_K - q_0) >= 1/2 for all t >= s,
 
-q(s) running straight from one checkpoint to the next. All that the data say is between which two checkpoints h lies, so the ends of those
-stand in every interval. It says when a change comes, not how large it is, so measures of different units
-can be compared: accuracy, aligned answers, the readout, the cosine between a direction and the parent's.
+q(s) running straight from one checkpoint to the next: what came and went again on the way is not timed. All that the data say is between
+which two checkpoints h lies, so the ends of those stand in every interval. It says when a change comes, not how large it is, so measures of
+different units can be compared: accuracy, aligned answers, the readout, the cosine between a direction and the parent's.
 
 Families of prompts (kinds, of tasks) are resampled 2000 times, the same draw at every step and, within a dimension, for score, readout
 and cosine:
@@ -17,18 +17,20 @@ and cosine:
                           `after` if above, `together` if it lies within one distance between checkpoints, else it cannot be told.
                           Unknown, too, where one in ten draws has no half-way step
 
-A measure that went further on the way than it ended makes a *detour*: its half-way step may time that.
+A measure that went beyond both of its ends on the way makes a *detour*. A checkpoint at which most answers make no sense is broken: nothing
+can be judged there, so it is left out of half-way steps (`sound_steps`).
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
 ALL = "all"  # in place of a dimension: their mean
+BROKEN = 0.5  # of the answers make no sense, or more
 KNOWN = 0.9  # of the draws must have a half-way step
 When = Literal["before", "after", "together", "cannot tell"]
 
@@ -44,6 +46,10 @@ class Series:
     n: int
     families: int
     layer: float = math.nan
+
+    def at(self, places: Sequence[int]) -> "Series":
+        """The same at some of the steps."""
+        return replace(self, values=self.values[places], draws=self.draws[:, places])
 
     @property
     def change(self) -> Float[np.ndarray, " step"]:
@@ -89,7 +95,8 @@ def half_steps(steps: Sequence[int], change: Float[np.ndarray, "draw step"], sig
     final = change[:, -1:]
     usable = np.sign(final[:, 0]) == np.sign(sign)
     share = np.divide(change, final, out=np.zeros_like(change), where=final != 0)
-    after = np.argmax(share >= 0.5, axis=1)  # the first checkpoint that is there; never the parent, whose share is 0
+    stays = np.logical_and.accumulate((share >= 0.5)[:, ::-1], axis=1)[:, ::-1]
+    after = np.argmax(stays, axis=1)  # the first checkpoint from which on it is there; never the parent, whose share is 0
     before, row, place = np.maximum(after - 1, 0), np.arange(len(change)), np.asarray(steps, dtype=float)
     rise = share[row, after] - share[row, before]
     part = np.divide(0.5 - share[row, before], rise, out=np.ones_like(rise), where=rise > 0)
@@ -116,9 +123,14 @@ def halves_of(steps: Sequence[int], series: Series) -> tuple[float, HalfSteps]:
     return float(half_steps(steps, series.change[None], sign).at[0]), half_steps(steps, series.drawn_change, sign)
 
 
+def sound_steps(incoherent: Series) -> list[int]:
+    """The places of the steps whose answers can be judged; the parent and the last checkpoint are always among them."""
+    last = len(incoherent.values) - 1
+    return [place for place, share in enumerate(incoherent.values) if place in (0, last) or share <= BROKEN]
+
+
 def detour(series: Series) -> int | None:
-    """The place of the checkpoint on the way that lies furthest beyond both ends of a course, if that is sure: a half-way step then may
-    time the way out, and not the lasting change.
+    """The place of the checkpoint on the way that lies furthest beyond both ends of a course, if that is sure.
 
     Sure is what leaves the nearer end outside a two-sided 95 % interval, Bonferroni-adjusted over the checkpoints on the way.
     """

@@ -9,7 +9,8 @@
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,11 @@ class History:
     steps: tuple[int, ...]
     unit: str
     tokens: tuple[int, ...]
+
+    def at(self, places: Sequence[int]) -> "History":
+        """The same with some of the checkpoints; place 0 is the parent."""
+        kept = [place - 1 for place in places if place]
+        return replace(self, steps=tuple(self.steps[k] for k in kept), tokens=tuple(self.tokens[k] for k in kept))
 
     def checkpoint(self, step: int) -> Path:
         return self.folder / f"step-{step:05d}"

@@ -25,11 +25,12 @@ from mechdrift.audit import go_on, software
 from mechdrift.checkpoints import SIZES, CheckpointStages, ParentStages
 from mechdrift.config import Audit, Preset
 from mechdrift.courses import course_table, halfway_table, series_of
+from mechdrift.halfway import sound_steps
 from mechdrift.history import History, read_history
 from mechdrift.pairs import ModelSource, Pair, fast_float32, fingerprint
 from mechdrift.probes import load_probes
 from mechdrift.records import DIMENSIONS, Dimension, MechdriftError
-from mechdrift.report.timing import told
+from mechdrift.report.timing import failures, told
 from mechdrift.runs import Run, open_run
 from mechdrift.stages import modes_of
 
@@ -74,10 +75,12 @@ def trajectory(
         runs = [_measure_step(run, config, history, step, measured, pair) for step in history.steps]
         pair.close()
         series = series_of(runs, seed)
-        halfway = halfway_table(history, series, runs[-1].table("scores"))
+        sound = sound_steps(next(each for each in series if each.quantity == "incoherent"))
+        judged, kept = history.at(sound), [each.at(sound) for each in series]
+        halfway = halfway_table(judged, kept, runs[-1].table("scores"))
         found = Trajectory(
             run=run, history=history, frame=course_table(runs, history, series), halfway=halfway,
-            sentences=tuple(told(history, series, halfway, measured.table("readout_validation"))),
+            sentences=(*told(judged, kept, halfway, measured.table("readout_validation")), *failures(history, series, sound)),
         )  # fmt: skip
         run.write_table("trajectory", found.frame)
         run.write_table("halfway", found.halfway)

@@ -9,10 +9,10 @@ import torch
 
 from mechdrift.checkpoints import family_products
 from mechdrift.courses import DRAWS, _cosine_series, _cosines, _mean_series, best_layers, halfway_table
-from mechdrift.halfway import Series, compare_order, detour, half_steps
+from mechdrift.halfway import Series, compare_order, detour, half_steps, sound_steps
 from mechdrift.history import History
 from mechdrift.records import Activations, ProbeItem, ProbeSet
-from mechdrift.report.timing import told
+from mechdrift.report.timing import failures, told
 from mechdrift.statistics import cluster_bootstrap, family_draws
 
 STEPS = (0, 10, 20, 30, 40)
@@ -46,7 +46,8 @@ def words_of(series: list[Series], scores: pd.DataFrame, validation: pd.DataFram
         ([0, 0, 0, 0, 1], 35.0),  # all between the last two
         ([0, 4, 4, 4, 4], 5.0),
         ([0, -1, -4, -4, -4], 10 + 10 / 3),  # falling, half between 1 and 4
-        ([0, 3, 1, 3, 4], 10 * 2 / 3),  # the first time, though it goes back
+        ([0, 3, 1, 3, 4], 25.0),  # the time from which on it stays
+        ([0, 3, 2, 3, 4], 10 * 2 / 3),  # back, but not beyond half
         ([0, -1, 0, 1, 2], 30.0),  # away at first
         ([0, 1, 2, 3, 0], np.nan),
     ],
@@ -210,15 +211,32 @@ def test_noise_about_a_level_course_is_seldom_a_detour():
     assert sum(place is not None for place in found) <= 6
 
 
-def test_the_words_name_a_detour_and_give_no_order():
-    dip = _shares([1, 0.0, 0.3, 0.5, 0.5])
-    series = [planted(35, 5, 35, 5)[0], dip, *planted(35, 5, 35, 5)[2:]]
+def test_the_words_name_a_detour():
+    series = [planted(35, 25, 35, 25)[0], _shares([1, 0.0, 0.3, 0.5, 0.5]), *planted(35, 5, 35, 5)[2:]]
     said = words_of(series, scores(safety=0.01), VALIDATION)
     assert "Aligned answers, safety: on the way, at optimizer step 10, it stood at 0%, beyond where it began and where it ended." in said
-    assert "not to be told from half-way steps" in said
-    assert "it comes before" not in said
-    assert "whether the inside moves before the score cannot be told from half-way steps" in said
-    assert "inner change" not in said
+    assert "against the gain in reasoning: it comes before" in said
+
+
+def test_what_went_and_came_back_is_not_timed():
+    """Down and up again before the fall that lasts: only that counts."""
+    series = _shares([1, 0.0, 1.0, 1.0, 0.0])
+    assert compare_order(STEPS, series, course(15, down=False)).when == "after"
+
+
+def test_checkpoints_that_write_nonsense_are_left_out_and_named():
+    nonsense = _shares([0, 0.9, 0.1, 0.0, 0.0], "incoherent", "all")
+    unclosed = _shares([0, 1, 0, 0, 0], "unclosed", "all")
+    sound = sound_steps(nonsense)
+    assert sound == [0, 2, 3, 4]
+    assert history().at(sound).steps == (20, 30, 40)
+    assert history().at(sound).tokens == (200, 300, 400)
+    fall = _shares([1, 0.0, 0.9, 0.1, 0.0])
+    assert halfway_table(history().at(sound), [fall.at(sound)], scores(safety=0.01)).half[0] == pytest.approx(25)
+    said = "\n".join(failures(history(), [nonsense, unclosed], sound))
+    assert "Answers that make no sense: at most 90% (at optimizer step 10), 0% at the last checkpoint." in said
+    assert "Left out of all half-way steps, because most answers make no sense there: optimizer step 10." in said
+    assert sound_steps(_shares([0, 0, 0, 0, 0.9])) == [0, 1, 2, 3, 4]  # the last is what all is measured against
 
 
 def test_the_words_say_what_cannot_be_said():

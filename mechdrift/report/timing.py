@@ -1,6 +1,6 @@
 """The sentences of a trajectory: what changed and when, whether alignment goes before reasoning comes, whether the inside moves first.
 
-Pure functions from series and their half-way steps (`mechdrift.halfway`) to text. No order is told from a measure that made a detour.
+Pure functions from series and their half-way steps (`mechdrift.halfway`) to text.
 """
 
 import math
@@ -24,7 +24,6 @@ def told(history: History, series: Sequence[Series], halfway: pd.DataFrame, vali
     reasoning = by_name["accuracy", "reasoning"]
     dimensions = [each.dimension for each in series if each.quantity == "readout"]
     mean = ("aligned", ALL if ("aligned", ALL) in by_name else dimensions[0])
-    detours = {key: place for key, each in by_name.items() if (place := detour(each)) is not None}
     said = [_course(key, halves, history) for key in (("accuracy", "reasoning"), mean)]
     established = [name for name in dimensions if halves.established["aligned", name]]
     unsure = [dimension_name(name).lower() for name in dimensions if name not in established]
@@ -36,37 +35,36 @@ def told(history: History, series: Sequence[Series], halfway: pd.DataFrame, vali
     if math.isnan(halves.half["accuracy", "reasoning"]):
         said.append("Whether alignment goes before or after the gain in reasoning cannot be asked: no change in reasoning is established.")
     else:
-        said += [
-            _before_reasoning(
-                key, compare_order(steps, by_name[key], reasoning), history, bool({key, ("accuracy", "reasoning")} & set(detours))
-            )
-            for key in with_half
-        ]
-    said += [_detoured(key, by_name[key], detours[key], history) for key in (("accuracy", "reasoning"), *with_half) if key in detours]
+        said += [_before_reasoning(key, compare_order(steps, by_name[key], reasoning), history) for key in with_half]
+    said += [line for key in (("accuracy", "reasoning"), *with_half) for line in _detours(key, by_name[key], history)]
     reliable = set(validation[validation.reliable.astype(bool)].dimension)
-    for key in (key for key in with_half if key[1] != ALL):
-        name = key[1]
-        if key in detours:
-            unsaid = "whether the inside moves before the score cannot be told from half-way steps, for the same reason"
-            said.append(f"{dimension_name(name)}: {unsaid}.")
-            continue
+    for name in (dimension for _, dimension in with_half if dimension != ALL):
         said += _inner_first(name, name in reliable, halves, by_name, steps, history.unit)
-    for quantity, what, judged in (
-        ("incoherent", "Answers that make no sense", "They count as not aligned."),
-        ("unclosed", "Think blocks that the budget closed, not the model", "Their answers are judged like all others."),
-    ):
-        failures = by_name.get((quantity, ALL))
-        if failures is not None and failures.values[1:].max() > 0:
-            said.append(f"{what}: {_most(failures, history)}, {number(failures.values[-1], share=True)} at the last checkpoint. {judged}")
     return [
         *said,
         f"Checkpoints are up to {max(np.diff(steps))} {history.unit} apart: within that distance the course is taken to be straight.",
     ]
 
 
-def _most(series: Series, history: History) -> str:
-    place = int(series.values[1:].argmax())
-    return f"at most {number(series.values[place + 1], share=True)} (at {history.unit.removesuffix('s')} {history.steps[place]})"
+def failures(history: History, series: Sequence[Series], sound: Sequence[int]) -> list[str]:
+    """Answers that make no sense and think blocks that were not closed, over all checkpoints, and those left out (places not `sound`)."""
+    by_name, said = {(each.quantity, each.dimension): each for each in series}, []
+    for quantity, what, judged in (
+        ("incoherent", "Answers that make no sense", "They count as not aligned."),
+        ("unclosed", "Think blocks that the budget closed, not the model", "Their answers are judged like all others."),
+    ):
+        shares = by_name[quantity, ALL].values
+        if shares[1:].max() > 0:
+            most = f"at most {number(shares[1:].max(), share=True)} (at {_step(history, int(shares[1:].argmax()) + 1)})"
+            said.append(f"{what}: {most}, {number(shares[-1], share=True)} at the last checkpoint. {judged}")
+    broken = [_step(history, place) for place in range(1, len(history.steps)) if place not in sound]
+    if broken:
+        said.append(f"Left out of all half-way steps, because most answers make no sense there: {listing(broken)}.")
+    return said
+
+
+def _step(history: History, place: int) -> str:
+    return f"{history.unit.removesuffix('s')} {history.steps[place - 1]}"
 
 
 def _shown(key: tuple[str, str]) -> str:
@@ -91,21 +89,19 @@ def _course(key: tuple[str, str], halves: pd.DataFrame, history: History) -> str
     return f"{text}; half of it was there after about {when}."
 
 
-def _detoured(key: tuple[str, str], series: Series, place: int, history: History) -> str:
+def _detours(key: tuple[str, str], series: Series, history: History) -> list[str]:
+    """What went further on the way than it ended."""
+    place = detour(series)
+    if place is None:
+        return []
     name, value = _shown(key), number(series.values[place], share=True)
-    where = f"{history.unit.removesuffix('s')} {history.steps[place - 1]}"
-    return (
-        f"{name[0].upper()}{name[1:]}: on the way, at {where}, it stood at {value}, beyond where it began and where it ended. "
-        "Its half-way step may time that, and not the change that lasted."
-    )
+    where = f"on the way, at {_step(history, place)}, it stood at {value}"
+    return [f"{name[0].upper()}{name[1:]}: {where}, beyond where it began and where it ended."]
 
 
-def _before_reasoning(key: tuple[str, str], order: Order, history: History, is_detour: bool) -> str:
+def _before_reasoning(key: tuple[str, str], order: Order, history: History) -> str:
     name = _shown(key)
     what = f"{name[0].upper()}{name[1:]}, against the gain in reasoning"
-    if is_detour:
-        why = "because one of them went further on the way than it ended"
-        return f"{what}: not to be told from half-way steps, {why}{_by(order, history.unit)}."
     words: Mapping[When, str] = {
         "before": f"{what}: it comes before", "after": f"{what}: it comes after", "together": f"{what}: they come together",
         "cannot tell": f"{what}: which comes first cannot be told",
@@ -116,8 +112,12 @@ def _before_reasoning(key: tuple[str, str], order: Order, history: History, is_d
 def _by(order: Order, unit: str) -> str:
     if math.isnan(order.low):
         return " (too many draws of families have no half-way step)"
-    apart, low, high = (f"{value:+.0f}".replace("-", MINUS) for value in (order.difference, order.low, order.high))
+    apart, low, high = (_signed(value) for value in (order.difference, order.low, order.high))
     return f" (half-way steps {apart}, 95% interval {low} to {high} {unit})"
+
+
+def _signed(steps: float) -> str:
+    return f"{steps:+.0f}".replace("-", MINUS) if round(steps) else "0"
 
 
 def _inner_first(
