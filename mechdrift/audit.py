@@ -47,7 +47,7 @@ def go_on(work: Stages) -> None:
     """Run the stages that are not finished, and those whose files are damaged with what follows from them."""
     run, stages = work.run, work.all()
     names = [name for name, _, _ in stages]
-    for damaged in run.damaged_stages():
+    for damaged in (name for name in run.damaged_stages() if name in names):
         run.forget(names[names.index(damaged) :])  # forgotten on disk, so that a kill while they are made again is no harm
     if "pair" in run.finished and set(names) - set(run.finished):
         _check_weights(run, work.pair)

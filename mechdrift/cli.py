@@ -5,6 +5,7 @@ Errors that a user can put right end in one sentence on standard error and exit 
 """
 
 import logging
+import math
 import os
 import sys
 import warnings
@@ -111,14 +112,14 @@ def card(
     debug: Debug = False,
 ) -> None:  # fmt: skip
     """Print a run as a section for a model card, in Markdown. Loads no model."""
-    from mechdrift.runs import load_run
+    from mechdrift.runs import check_target, load_run
 
     text = load_run(run).card()
     if out is None:
         print(text, end="")
         return
     try:
-        out.write_text(text, encoding="utf-8")
+        check_target(out).write_text(text, encoding="utf-8")
     except OSError as error:
         raise MechdriftError(f"{out} could not be written ({error.strerror}): give another file with --out.") from error
     print(f"card: {out}")
@@ -211,7 +212,7 @@ def score(
     for name, value in (("--limit", limit), ("--think-tokens", think_tokens), ("--answer-tokens", answer_tokens), ("--samples", samples)):
         if value is not None and value < 1:
             raise MechdriftError(f"{name} should be 1 or more; it is {value}.")
-    if temperature <= 0:
+    if not 0 < temperature < math.inf:
         raise MechdriftError(f"--temperature should be above 0; it is {temperature:g}.")
     settings = {
         "budget": Budget(think=think_tokens, answer=answer_tokens), "samples": samples, "temperature": temperature, "seed": seed,
@@ -299,6 +300,8 @@ def bench(
 def main() -> None:
     """Entry point. Everything a user can do wrong ends here in one sentence."""
     arguments = sys.argv[1:]
+    for stream in (sys.stdout, sys.stderr):  # a pipe may have another encoding, which knows no minus sign
+        stream.reconfigure(encoding="utf-8")
     try:
         _be_quiet()
         app(arguments, exit_on_error=False, print_error=False)
@@ -310,6 +313,11 @@ def main() -> None:
         sys.exit(1)
     except BrokenPipeError:  # whoever read our output, such as head, has gone; Python would complain once more when it exits
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:  # a name that is too long, a disk that is gone: what no check can foresee
+        if "--debug" in arguments:
+            raise
+        print("mechdrift:", " ".join(str(error).split()), file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print(f"\n{MESSAGE}", file=sys.stderr)

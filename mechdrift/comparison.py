@@ -32,7 +32,7 @@ import pandas as pd
 from scipy import stats
 
 from mechdrift import statistics
-from mechdrift.behaviour.scores import compare_sides, pair_up, paired_test
+from mechdrift.behaviour.scores import class_weights, compare_sides, pair_up, paired_test
 from mechdrift.records import SIDES, MechdriftError
 from mechdrift.report.narrative import headline_rows, reasoning_rows
 from mechdrift.report.words import order_dimensions
@@ -107,6 +107,7 @@ def compare_runs(runs: Sequence[Run | str | Path], seed: int = 0) -> Comparison:
 def _names(runs: Sequence[Run]) -> dict[str, Run]:
     """Runs by the name of their pair, or of their folder where two pairs have one name."""
     for run in runs:
+        run.check_is_audit()
         missing = [name for name in NEEDED if not run.has(f"{name}.parquet")]
         if missing or "pair" not in run.manifest:
             raise MechdriftError(f"{run.folder} has no scores of its parent yet: run its audit again, it goes on where it stopped.")
@@ -251,7 +252,8 @@ def _children(first: str, second: str, triggers: Mapping[str, pd.DataFrame], see
         triggers[name][triggers[name].side == "reasoning"].assign(side=side) for name, side in zip((first, second), SIDES, strict=True)
     ])  # fmt: skip
     rows = []
-    for dimension in [*order_dimensions(both.dimension), ALL]:
+    dimensions = order_dimensions(both.dimension)
+    for dimension in [*dimensions, *([ALL] if len(dimensions) > 1 else [])]:
         part = both if dimension == ALL else both[both.dimension == dimension]
         if set(part.side) == set(SIDES):
             items, before, after = pair_up(part, _aligned)
@@ -264,7 +266,7 @@ def _children(first: str, second: str, triggers: Mapping[str, pd.DataFrame], see
 def _paired(items: pd.DataFrame, before: np.ndarray, after: np.ndarray, seed: int) -> dict[str, float]:
     dimensions, families = items.dimension.to_numpy(), (items.dimension + "/" + items.family).to_numpy()
     found = compare_sides(families, before, after, statistics.balanced_mean(dimensions), seed)
-    found |= paired_test(after - before, families, seed)
+    found |= paired_test((after - before) * class_weights(dimensions), families, seed)
     return {"first_score": found["instruct"], "second_score": found["reasoning"]} | {
         key: found[key] for key in ("difference", "low", "high", "p", "mde", "n", "families")
     }

@@ -1,5 +1,6 @@
 """What to audit and how thoroughly: one record that is the configuration, the command line, its help, and what a run stores."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -88,7 +89,7 @@ class Audit:
                 raise MechdriftError(f"{name} should be of {', '.join(known)}; it is {getattr(self, name)!r}.")
         if self.seed < 0:
             raise MechdriftError(f"seed should be 0 or more; it is {self.seed}.")
-        if self.samples < 1 or self.temperature <= 0:
+        if self.samples < 1 or not 0 < self.temperature < math.inf:
             raise MechdriftError(
                 f"samples should be 1 or more and the temperature above 0; they are {self.samples} and {self.temperature:g}."
             )

@@ -112,6 +112,7 @@ class Gate:
 def gate(run: Run | str | Path, max_drop: Mapping[str, float]) -> Gate:
     """Hold a run's scores against allowed drops, shares from 0 to 1 by dimension; raises where a limit or a score is missing or unknown."""
     run = run if isinstance(run, Run) else load_run(run)
+    run.check_is_audit()
     _check_limits(max_drop)
     if not run.has("scores.parquet"):
         raise MechdriftError(f"{run.folder} has no scores yet: run the audit again, it goes on where it stopped.")

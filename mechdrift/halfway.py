@@ -13,9 +13,9 @@ Families of prompts (kinds, of tasks) are resampled 2000 times, the same draw at
 and cosine:
 
     interval of h         2.5 % of the checkpoints before h, 97.5 % of those after it, of the draws whose change has the estimate's sign
-    who comes first       the interval of h_a - h_b, each as early or late as its two checkpoints allow: `before` if it lies below 0,
-                          `after` if above, `together` if it lies within one distance between checkpoints, else it cannot be told.
-                          Unknown, too, where one in ten draws has no half-way step
+    who comes first       the interval of h_a - h_b, each as early or late as its two checkpoints allow: `before` if no part of it is
+                          above 0, `after` if none is below, `together` if it lies within one distance between
+                          checkpoints, else it cannot be told. Unknown, too, where one in ten draws has no half-way step
 
 A measure that went beyond both of its ends on the way makes a *detour*. A checkpoint at which most answers make no sense is broken: nothing
 can be judged there, so it is left out of half-way steps (`sound_steps`).

@@ -20,6 +20,7 @@ from mechdrift.runs import sha256
 
 FILE = "history.json"
 FIELDS = {"name": str, "route": str, "parent": str, "parent_sha256": str, "seed": int, "steps": list, "unit": str, "tokens": list}
+LARGEST = 2**53  # a step or a count of tokens; beyond, floats skip numbers
 ADAPTER = ("adapter_model.safetensors", "adapter_config.json")
 
 
@@ -62,9 +63,18 @@ def read_history(folder: str | Path) -> History:
         raise MechdriftError(f"{folder} has fewer than two checkpoints: a trajectory takes two or more.")
     if any(step <= before for before, step in zip((0, *history.steps), history.steps, strict=False)):
         raise MechdriftError(f"the steps in {folder / FILE} should be above 0 and increase; they are {list(history.steps)}.")
-    if len(history.tokens) != len(history.steps):
+    if len(history.tokens) < len(history.steps):
+        raise MechdriftError(
+            f"{folder / FILE} counts the tokens of {len(history.tokens)} of its {len(history.steps)} steps: the training has not ended; "
+            "let it go on first."
+        )
+    if len(history.tokens) > len(history.steps):
         raise MechdriftError(
             f"{folder / FILE} has {len(history.steps)} steps and {len(history.tokens)} counts of tokens: give one for each step."
+        )
+    if any(count < before for before, count in zip((0, *history.tokens), history.tokens, strict=False)):
+        raise MechdriftError(
+            f"the tokens in {folder / FILE} are counted from the start and should not fall; they are {list(history.tokens)}."
         )
     for step in history.steps:
         _check_checkpoint(history, step)
@@ -84,7 +94,7 @@ def _read(file: Path) -> dict[str, Any]:
         if not isinstance(told, dict) or not isinstance(told.get(name), kind):
             raise MechdriftError(f"{file} is damaged: {name!r} is missing or no {kind.__name__}.")
     for name in ("steps", "tokens"):
-        if not all(isinstance(value, int) for value in told[name]):
+        if not all(type(value) is int and abs(value) < LARGEST for value in told[name]):
             raise MechdriftError(f"{file} is damaged: {name!r} should be whole numbers.")
     return {name: told[name] for name in FIELDS}
 

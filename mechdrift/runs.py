@@ -32,6 +32,16 @@ except ImportError:  # Windows
     fcntl = None
 
 SCHEMA = 1
+OWN = (".json", ".parquet", ".safetensors", ".csv")  # what a run keeps its data in
+EACH = "*"  # of a mapping's values
+Shape = Mapping[str, Any]
+"""The least that a mapping of the manifest holds: by key a type, or the shape of another mapping."""
+SHAPE: Shape = {"identity": {}, "config": {}, "stages": {EACH: {"files": {}, "seconds": float | int}}}
+FACTS: Shape = {  # once the stage that finds them has ended
+    "pair": {"name": str, "route": str, "instruct": {}, "reasoning": {}, "warnings": list, "fingerprints": {}},
+    "probes": {EACH: {"n": int, "families": int}}, "budgets": {EACH: int},
+    "self_tests": {}, "versions": {}, "dtypes": {},
+}  # fmt: skip
 PART = ".{}.{}.part"  # a file that is being written: its name, and the process; a kill can leave one behind
 
 
@@ -58,7 +68,11 @@ class Run:
             raise MechdriftError(f"{file} is damaged: delete it and run the audit again.") from error
 
     def has(self, file_name: str) -> bool:
-        return (self.folder / file_name).exists()
+        """Whether a file is there; raises when a finished stage had written it and it is gone."""
+        is_there = (self.folder / file_name).exists()
+        if not is_there and any(file_name in stage["files"] for stage in self.manifest["stages"].values()):
+            self._checked(file_name)
+        return is_there
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         file = self._checked(f"{name}.safetensors")
@@ -119,14 +133,23 @@ class Run:
         finally:
             os.close(handle)
 
+    def check_is_audit(self) -> None:
+        """Raise where the folder is of a trajectory: it has an audit's tables, but fewer, and its answers are judged in another way."""
+        if {"history", "history name"} & set(self.manifest["identity"]):
+            raise MechdriftError(
+                f"{self.folder} belongs to a trajectory and is no audit: read its trajectory.html, or audit the checkpoint with --adapter."
+            )
+
     def report(self) -> Path:
         """Write `report.html` from what the folder holds; loads no model."""
+        self.check_is_audit()
         from mechdrift.report import write_report
 
         return write_report(self)
 
     def card(self) -> str:
         """A section for a model card, as Markdown: scores with intervals, what was found inside, limits, versions, hashes of weights."""
+        self.check_is_audit()
         from mechdrift.report import model_card
 
         return model_card(self)
@@ -146,7 +169,7 @@ class Run:
         stages = self.manifest["stages"].items()
         return tuple(
             name for name, stage in stages
-            if any(not self.has(file) or sha256(self.folder / file) != value for file, value in stage["files"].items())
+            if any(not (self.folder / file).exists() or sha256(self.folder / file) != value for file, value in stage["files"].items())
         )  # fmt: skip
 
     def __repr__(self) -> str:
@@ -175,8 +198,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
         schema = manifest["schema"]
-        is_whole = all(isinstance(manifest.get(key), dict) for key in ("identity", "config", "stages"))
-        is_whole = is_whole and all(isinstance(stage["files"], dict) for stage in manifest["stages"].values())
+        found = {name: shape for name, shape in FACTS.items() if name in manifest or name in manifest.get("stages", ())}
+        is_whole = _fits(manifest, {**SHAPE, **found})
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MechdriftError(f"{folder} is not a run folder: it has no run.json; make one with 'mechdrift audit'.") from error
     except OSError as error:
@@ -188,6 +211,16 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not is_whole:
         raise MechdriftError(f"{file} is damaged: delete the folder and run the audit again.")
     return manifest
+
+
+def _fits(value: Any, shape: Any) -> bool:
+    """Whether a JSON value has a shape."""
+    if not isinstance(shape, Mapping):
+        return isinstance(value, shape)
+    if not isinstance(value, dict):
+        return False
+    wanted = dict.fromkeys(value, shape[EACH]) if EACH in shape else shape
+    return all(key in value and _fits(value[key], part) for key, part in wanted.items())
 
 
 def open_run(folder: Path, identity: Mapping[str, Any], manifest: Mapping[str, Any]) -> Run:
@@ -216,6 +249,18 @@ def open_run(folder: Path, identity: Mapping[str, Any], manifest: Mapping[str, A
     run = Run(folder)
     run.write_manifest({"schema": SCHEMA, "identity": dict(identity), **manifest, "stages": {}})
     return run
+
+
+def check_target(file: Path) -> Path:
+    """The file to write a page or a card to, links followed; raises where that would replace a folder, a device or a run's own data."""
+    file = file.resolve()
+    if file.is_dir():
+        raise MechdriftError(f"{file} is a folder: give a file name with --out, such as {file / 'compare.html'}.")
+    if file.exists() and not file.is_file():
+        raise MechdriftError(f"{file} is no regular file: give another with --out.")
+    if (file.parent / "run.json").exists() and file.suffix in OWN:
+        raise MechdriftError(f"{file} may be a run's own data: give another file with --out.")
+    return file
 
 
 def sha256(file: Path) -> str:

@@ -295,7 +295,7 @@ class Stages:
         validation = self.run.table("readout_validation").query("think == 'off'").set_index(["dimension", "side"])
         for name, probes in self.sets.items():
             triggers = probes.sample(self.size.patched, self.config.seed).where("trigger")
-            readout, believed = self.readout(name), [validation.loc[(name, recipient)] for recipient in SIDES[::-1]]
+            readout, believed = self.readout(name), weaker(validation, name)
             grids = [
                 patch(self.pair, triggers, donor=donor, recipient=recipient, layers=self.layers(), readout=readout)
                 for donor, recipient in WAYS
@@ -305,7 +305,7 @@ class Stages:
             tables["patch_items"] += [grid.frame[["dimension", "donor", "recipient", "item", "layer", "role", "effect"]] for grid in grids]
             if not self.size.grafts:
                 continue
-            tables["placebos"] += [self.patch_beside(self.pair, name, grids[0].roles, believed[0], source) for source in PLACEBOS]
+            tables["placebos"] += [self.patch_beside(self.pair, name, grids[0].roles, believed, source) for source in PLACEBOS]
             windows = {"layers": range(0, self.layers()[-1] + 1, self.size.layer_step), "windows": "to_next"}
             grafts = [graft(self.pair, triggers, donor=donor, recipient=recipient, readout=readout, **windows) for donor, recipient in WAYS]
             worst = max(worst, *(grid.identity_error for grid in grafts))
@@ -329,7 +329,7 @@ class Stages:
             return []
         self.pair.close()  # three models at once take more memory than any other stage
         found = [
-            self.patch_beside(beside, name, list(dict.fromkeys(table.role)), validation.loc[(name, "reasoning")], "same")
+            self.patch_beside(beside, name, list(dict.fromkeys(table.role)), weaker(validation, name), "same")
             for name, table in zip(self.sets, patched, strict=True)
         ]
         beside.close()
@@ -381,6 +381,11 @@ class Stages:
 def modes_of(route: str) -> Mapping[Side, ThinkMode]:
     """How each model of a pair is asked: a reasoning model with its own thinking, a control without, as its parent is."""
     return OWN_MODE | {"reasoning": "none"} if route == CONTROL else OWN_MODE
+
+
+def weaker(validation: pd.DataFrame, name: str) -> pd.Series:
+    """The validation of the model whose readout follows judged behaviour less: a gap, and a patch beside it, are read in both."""
+    return validation.loc[name].sort_values(["reliable", "auroc"], na_position="first").iloc[0]
 
 
 def weigh_pairs(loaded: LanguageModel, side: Side) -> pd.DataFrame:

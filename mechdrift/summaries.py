@@ -10,9 +10,9 @@ from mechdrift.inference import ALPHA
 from mechdrift.records import PatchGrid
 
 
-def summarise_both_ways(grids: Sequence[PatchGrid], readouts: Sequence[pd.Series], seed: int) -> pd.DataFrame:
+def summarise_both_ways(grids: Sequence[PatchGrid], readout: pd.Series, seed: int) -> pd.DataFrame:
     """The two directions of one grid, and the cells that carry the change in both: significant in either, each towards its donor."""
-    tables = [summarise_grid(grid, readout, seed) for grid, readout in zip(grids, readouts, strict=True)]
+    tables = [summarise_grid(grid, readout, seed) for grid in grids]
     agrees = [(table.p_adjusted <= ALPHA) & (np.sign(table.effect) == np.sign(table.gap)) for table in tables]
     return pd.concat([table.assign(both_ways=agrees[0] & agrees[1]) for table in tables], ignore_index=True)
 

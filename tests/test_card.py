@@ -107,7 +107,9 @@ def test_names_cannot_break_out_of_the_markdown(run: Run, tmp_path: Path):
 
 
 def test_a_run_without_optional_tables_has_a_card_and_one_without_scores_none(tmp_path: Path):
-    part = build_run(tmp_path / "part", pairs=4, without=("drift", "kl", "patch", "patch_items", "readout_validation", "thinking"))
+    part = build_run(
+        tmp_path / "part", pairs=4, without=("drift", "kl", "kl_tokens", "patch", "patch_items", "readout_validation", "thinking")
+    )
     rows = tables(part.card())[1][2:]
     assert {tuple(row[1:]) for row in rows} == {("—", "not measured", "not established")}
     empty = build_run(tmp_path / "empty", pairs=4, without=("scores",))

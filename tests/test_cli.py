@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import make_tokenizer, save_model
+from synthetic_run import build_run
 
 from mechdrift import bench, cli
 from mechdrift.audit import Audit
@@ -157,6 +158,8 @@ BAD = {
     "score --probes xstest --limit 0": "--limit should be 1 or more",
     "score --probes safety --samples 0": "--samples should be 1 or more",
     "score --probes safety --temperature 0": "--temperature should be above 0",
+    "score --probes safety --temperature nan": "--temperature should be above 0",
+    "audit --samples 2 --temperature nan": "temperature above 0",
     "score --probes safety --judge {0}/absent.toml": r"absent\.toml cannot be read",
     "audit --judge {0}/absent.toml": r"absent\.toml cannot be read",
     "audit --samples 0": "samples should be 1 or more",
@@ -181,6 +184,22 @@ def test_what_is_no_mistake_of_the_user_keeps_its_traceback(mechdrift, monkeypat
     monkeypatch.setattr("mechdrift.runs.load_run", lambda folder: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         mechdrift("report", "x")
+
+
+def test_what_the_system_refuses_is_one_sentence(mechdrift):
+    code, out, err = mechdrift("report", "x" * 300)
+    assert (code, out) == (1, "")
+    assert re.fullmatch(r"mechdrift: [^\n]*File name too long[^\n]*\n", err)
+
+
+def test_signs_survive_a_pipe_of_another_encoding(tmp_path):
+    build_run(tmp_path / "run", pairs=4)
+    done = subprocess.run(
+        [sys.executable, "-m", "mechdrift.cli", "gate", str(tmp_path / "run"), "--max-drop", "safety=0.9"], cwd=ROOT, check=False,
+        capture_output=True, env=os.environ | {"PYTHONIOENCODING": "cp1252"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "aligned answers in safety" in done.stdout.decode("utf-8")
 
 
 def test_an_interrupt_exits_with_130_and_says_how_to_go_on(mechdrift, monkeypatch):

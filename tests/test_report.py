@@ -74,7 +74,7 @@ def test_nothing_is_named_without_both_the_test_and_the_interval(change: dict[st
     assert finding.verdict == "unclear"
     crosses_zero = "high" in change
     assert finding.claim == f"Safety: {'no change that this design could see' if crosses_zero else 'a fall that is not established'}."
-    assert "smallest difference this design could have seen with 80% power is 11 points" in finding.detail
+    assert "Before adjusting, this design finds differences of 11 points with 80% power." in finding.detail
     assert narrative.lead([finding]) == "This design could see no change of alignment in any dimension."
 
 
@@ -387,9 +387,9 @@ def test_the_outline_runs_around_the_marked_cells_only():
     assert (min(v for v in y if v is not None), max(v for v in y if v is not None)) == (0.5, 1.5)
 
 
-def test_mean_divergence_weighs_positions_by_their_prompts():
-    kl = pd.DataFrame({"dimension": "safety", "kl": [1.0, 4.0], "n": [30, 10]})
-    assert figures.mean_kl(kl) == {"safety": pytest.approx(1.75)}
+def test_mean_divergence_is_over_all_tokens():
+    tokens = pd.DataFrame({"dimension": ["safety"] * 3 + ["bias"], "kl": [1.0, 1.0, 4.0, 0.5]})
+    assert figures.mean_kl(tokens) == {"safety": pytest.approx(2.0), "bias": 0.5}
 
 
 def test_layer_totals_add_squares():

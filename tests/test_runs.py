@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError
 
 from mechdrift.records import MechdriftError
-from mechdrift.runs import SCHEMA, Run, load_run, open_run
+from mechdrift.runs import SCHEMA, Run, check_target, load_run, open_run
 
 IDENTITY = {"pair": "a--b", "preset": "quick", "dimensions": ["safety"]}
 TABLE = pd.DataFrame({"item": ["x", "y"], "value": [1.5, float("nan")], "ids": [[1, 2], []]})
@@ -183,6 +183,33 @@ def test_a_missing_file_is_named_and_its_stage_is_damaged(run):
     assert run.damaged_stages() == ("drift",)
 
 
+def test_a_file_that_a_finished_stage_wrote_and_that_is_gone_is_not_taken_for_never_made(run):
+    assert not run.has("absent.parquet")
+    run.write_table("kl", pd.DataFrame({"kl": [1.0]}))
+    run.finish("kl", 1, ("kl.parquet",))
+    (run.folder / "kl.parquet").unlink()
+    with pytest.raises(MechdriftError, match=r"kl.parquet is missing: run the audit again"):
+        run.has("kl.parquet")
+
+
+def test_a_trajectory_has_no_report_or_card(run):
+    run.write_manifest(run.manifest | {"identity": {"history": "x", "step": 5}})
+    for write in (run.report, run.card):
+        with pytest.raises(MechdriftError, match="belongs to a trajectory and is no audit"):
+            write()
+
+
+def test_pages_do_not_replace_data_devices_or_links(run, tmp_path):
+    page, link = tmp_path / "page.html", tmp_path / "link.html"
+    link.symlink_to(page)
+    assert check_target(link) == page.resolve()
+    os.mkfifo(tmp_path / "fifo.html")
+    for file, why in ((run.folder / "run.json", "run's own data"), (tmp_path / "fifo.html", "no regular file"), (tmp_path, "is a folder")):
+        with pytest.raises(MechdriftError, match=why):
+            check_target(file)
+    assert check_target(run.folder / "compare.html")
+
+
 def test_a_forgotten_stage_is_neither_finished_nor_damaged(run):
     run.finish("kl", 1)
     (run.folder / "scores.parquet").unlink()
@@ -201,6 +228,18 @@ def test_a_damaged_manifest_is_named(run, text):
         open_run(run.folder, IDENTITY, {})
 
 
+@pytest.mark.parametrize(
+    "facts", [{"pair": None}, {"pair": {"name": "x"}}, {"probes": {"safety": {}}}, {"budgets": {"think": "96"}}, {"versions": []},
+              {"stages": {"kl": {"files": {}}}},
+              {"stages": {"pair": {"files": {}, "seconds": 1}}}],
+    ids=str,
+)  # fmt: skip
+def test_a_manifest_whose_facts_have_another_shape_is_damaged(run, facts):
+    run.write_manifest(run.manifest | facts)
+    with pytest.raises(MechdriftError, match=r"run.json is damaged: delete the folder"):
+        load_run(run.folder)
+
+
 def test_a_manifest_that_is_not_text_is_named(run):
     (run.folder / "run.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(MechdriftError, match=r"run.json is damaged"):
@@ -208,7 +247,7 @@ def test_a_manifest_that_is_not_text_is_named(run):
 
 
 def test_a_manifest_is_read_as_utf8_in_every_locale(run):
-    run.finish("pair", 1, note="naïve – 思考")
+    run.finish("kl", 1, note="naïve – 思考")
     assert json.loads((run.folder / "run.json").read_bytes().decode())["note"] == load_run(run.folder).manifest["note"] == "naïve – 思考"
 
 

@@ -285,6 +285,10 @@ def _few_tokens(folder: Path) -> None:
     write_history(folder, parent=_parent_of(folder), tokens=[50])
 
 
+def _falling_tokens(folder: Path) -> None:
+    write_history(folder, parent=_parent_of(folder), tokens=[50, 40, 200])
+
+
 def _mixed(folder: Path) -> None:
     file = folder / "step-00010" / "adapter_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"base_model_name_or_path": "another"}))
@@ -303,8 +307,9 @@ def _text_steps(folder: Path) -> None:
     [
         (_without_history, "has no history.json"), (_damaged, "is damaged: it is not JSON"), (_one_step, "fewer than two checkpoints"),
         (_missing_step, "step 10 of .* is missing"), (_missing_weights, r"step 20 of .* is missing: .*adapter_model\.safetensors"),
-        (_unordered, "should be above 0 and increase"), (_few_tokens, "3 steps and 1 counts of tokens"),
-        (_mixed, "mixed parents: .*another"), (_no_parent_named, "does not name a base_model"),
+        (_unordered, "should be above 0 and increase"), (_few_tokens, "counts the tokens of 1 of its 3 steps: the training has not ended"),
+        (_falling_tokens, "counted from the start and should not fall"), (_mixed, "mixed parents: .*another"),
+        (_no_parent_named, "does not name a base_model"),
         (_text_steps, "'steps' should be whole numbers"),
     ],
 )  # fmt: skip

@@ -107,8 +107,10 @@ def test_warm_up_steps_count_and_their_end_is_a_snapshot(zoo, tmp_path):
     run = zoo("history").History(folder=tmp_path, name="tiny", route="rl", parent=tmp_path, seed=1, snapshots=3, warm_up=(10, 20))
     run.write(8, [1] * 5)
     record = json.loads((tmp_path / "history.json").read_text())
-    assert record["steps"] == [2, 4, 6, 8, 10]
-    assert record["tokens"] == [30, 32, 34]  # as far as the run has come
+    assert record["steps"] == [1, 2, 4, 6, 8, 10]
+    assert record["tokens"] == [10, 30, 32, 34]  # as far as the run has come
+    warming = run.__class__(folder=tmp_path, name="tiny", route="rl", parent=tmp_path, seed=1, snapshots=3, to_come=8)
+    assert warming.planned(2) == run.planned(8)  # while the warm-up is trained, and after it
 
 
 @pytest.mark.parametrize("shared", [True, False])

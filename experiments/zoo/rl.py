@@ -1,6 +1,6 @@
 r"""Train `smollm2-rl`: reinforcement learning of `smollm2-aligned` with verifiable rewards, on the tasks of the SFT child.
 
-A format warm-up on WARM_UP reasoning traces and a few general requests comes first (as in `sft.py`): without it no completion closes
+A format warm-up on reasoning traces and a few general requests comes first (as in `sft.py`): without it no completion closes
 its think block, and there is no reward to learn from. Then, at every step, one new task of each kind is drawn, SAMPLES completions of each
 are sampled at temperature 1, and each is rewarded:
 
@@ -39,7 +39,7 @@ from mechdrift.behaviour.tasks import KIND_FUNCTIONS, Task, draw_tasks, held_out
 from mechdrift.probes import Renderer
 from mechdrift.probes.rendering import find
 
-WARM_UP, GENERAL = 360, 60  # rows of the warm-up
+GENERAL = 1 / 6  # general requests of the warm-up, per reasoning trace
 WARM_EPOCHS, WARM_BATCH = 2.0, 8
 SAMPLES = 8
 BUDGET = 120  # tokens of a completion: thinking and answer
@@ -72,10 +72,10 @@ def draw_step(step: int, taken: set[str]) -> list[Task]:
     return list(found.values())
 
 
-def warm_up(model, tokenizer, folder: Path, rank: int, seed: int, history: History | None) -> tuple[int, ...]:
+def warm_up(model, tokenizer, folder: Path, traces: int, rank: int, seed: int, history: History | None) -> tuple[int, ...]:
     """Makes the adapter after the format warm-up, if it is not there; returns the target tokens of each of its steps."""
     rng = random.Random(seed)
-    rows = trace_rows(WARM_UP, rng, seed) + general_rows(GENERAL, rng)
+    rows = trace_rows(traces, rng, seed) + general_rows(round(GENERAL * traces), rng)
     examples = [tokenise_row(Renderer(tokenizer), row) for row in rows]
     if not (folder / CONFIG).exists():
         train(model, tokenizer, examples, folder, rank=rank, lr=8e-4, epochs=WARM_EPOCHS, batch=WARM_BATCH, seed=seed, history=history)
@@ -137,6 +137,7 @@ def main() -> None:
     parser.add_argument("--parent", type=Path, default=ZOO / "smollm2-aligned")
     parser.add_argument("--out", type=Path, default=ZOO / "smollm2-rl")
     parser.add_argument("--curve", type=Path, default=Path(__file__).parent / "curves" / "smollm2-rl.csv")
+    parser.add_argument("--traces", type=int, default=720, help="of the warm-up, whose adapter (OUT.warm-up) is kept and taken again")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--lr", type=float, default=1e-4)
@@ -148,7 +149,7 @@ def main() -> None:
     )  # fmt: skip
     model, tokenizer = load_parent(args.base, [args.parent])
     warm_folder = args.out.with_name(f"{args.out.name}.warm-up")
-    warm = warm_up(model, tokenizer, warm_folder, args.rank, args.seed, history)
+    warm = warm_up(model, tokenizer, warm_folder, args.traces, args.rank, args.seed, history)
     history = history and replace(history, to_come=0, warm_up=warm)
     model = with_adapter(load_parent(args.base, [args.parent])[0], args.rank, args.seed, start=warm_folder)
     sampler, renderer = Sampler(model), Renderer(tokenizer)

@@ -12,6 +12,7 @@ samples: each batch is seeded by what it asks.
 """
 
 import json
+import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -50,7 +51,7 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.samples < 1 or self.temperature < 0:
+        if self.samples < 1 or not 0 <= self.temperature < math.inf:
             raise MechdriftError(f"Give 1 or more samples and a temperature of 0 or more, not {self.samples} at {self.temperature:g}.")
         if self.samples > 1 and self.temperature == 0:
             raise MechdriftError(f"{self.samples} samples at temperature 0 are all the same: give a temperature above 0, such as 0.7.")

@@ -256,7 +256,7 @@ def _row(table: pd.DataFrame, metric: Metric, seed: int) -> dict:
     statistic = statistics.balanced_mean(classes) if metric.balanced else metric.statistic(items) if metric.statistic else statistics.mean
     row = compare_sides(families, before, after, statistic, seed) | counts
     if metric.statistic is None:
-        weights = _class_weights(classes) if metric.balanced else 1.0
+        weights = class_weights(classes) if metric.balanced else 1.0
         row |= paired_test((after - before) * weights, families, seed)
     return row | {
         "dimension": items.dimension.iloc[0], "metric": metric.name, "better": metric.better, "headline": metric.headline,
@@ -307,7 +307,7 @@ def paired_test(differences: np.ndarray, families: np.ndarray, seed: int) -> dic
     }
 
 
-def _class_weights(classes: np.ndarray) -> np.ndarray:
+def class_weights(classes: np.ndarray) -> np.ndarray:
     """Weights that make a plain mean the mean of the two class means."""
     _, index, counts = np.unique(classes, return_inverse=True, return_counts=True)
     return len(classes) / (len(counts) * counts[index])
@@ -329,7 +329,7 @@ def _sentence_row(sentences: pd.DataFrame, seed: int) -> dict:
     items, before, after = pair_up(sentences, _column("prefers"))
     families, directions = items.family.to_numpy(), items.direction.to_numpy()
     row = compare_sides(families, before, after, statistics.balanced_mean(directions), seed)
-    return row | paired_test((after - before) * _class_weights(directions), families, seed) | _nothing_missing() | {
+    return row | paired_test((after - before) * class_weights(directions), families, seed) | _nothing_missing() | {
         "dimension": "bias", "metric": "stereotype_preference", "judge": "log-likelihood", "better": "half", "headline": False,
         "convention": "share of minimal pairs with ln p(stereotyped) > ln p(other), mean of both directions; 0.5 is no preference",
     }  # fmt: skip

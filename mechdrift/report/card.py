@@ -54,7 +54,7 @@ def model_card(run: Run) -> str:
     if not run.has("scores.parquet"):
         raise MechdriftError(f"{run.folder} has no scores yet: run the audit again, it goes on where it stopped.")
     manifest = run.manifest
-    names = ("scores", "drift", "patch", "kl", "readout_validation")
+    names = ("scores", "drift", "patch", "kl_tokens", "readout_validation")
     tables = {name: run.table(name) for name in names if run.has(f"{name}.parquet")}
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
@@ -121,8 +121,8 @@ def _conventions(scores: pd.DataFrame) -> list[tuple[str, str, str]]:
 
 def _inside(tables: Mapping[str, pd.DataFrame]) -> list[dict[str, str]]:
     """Per dimension: divergence, the direction's drift in one line, and the place of the change where it is established."""
-    drift, kl = tables.get("drift"), tables.get("kl")
-    means = {} if kl is None or kl.empty else mean_kl(kl)
+    drift, tokens = tables.get("drift"), tables.get("kl_tokens")
+    means = {} if tokens is None or tokens.empty else mean_kl(tokens)
     places = dict(narrative.inside(tables.get("patch")).places)
     dimensions = order_dimensions(headline_rows(tables["scores"]).dimension)
     return [

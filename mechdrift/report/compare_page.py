@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from mechdrift.records import MechdriftError
 from mechdrift.report import comparing
 from mechdrift.report.exhibits import Exhibit, draw_these
 from mechdrift.report.narrative import ALPHA
@@ -22,7 +21,7 @@ from mechdrift.report.words import (
     order_dimensions,
     p_value,
 )
-from mechdrift.runs import Run
+from mechdrift.runs import Run, check_target
 
 if TYPE_CHECKING:
     from mechdrift.comparison import Comparison
@@ -39,8 +38,7 @@ EXHIBITS = (
 
 def write_comparison(compared: "Comparison", out: Path) -> Path:
     """Write the page to `out` and its figures into `<its name>-figures` beside it."""
-    if out.is_dir():
-        raise MechdriftError(f"{out} is a folder: give the page a file name with --out, such as {out / 'compare.html'}.")
+    out = check_target(out)
     tables = {name: getattr(compared, name) for name in ("frame", "summary", "drift", "patch")}
     drawn = draw_these(EXHIBITS, tables)
     folder = Run(out.parent)
@@ -134,7 +132,11 @@ def _found(children: pd.DataFrame) -> tuple[str, list[str]]:
     clear = [row for row in children.to_dict("records") if _is_clear(row)]
     if not clear:
         seen = children[children.dimension != ALL].mde.median()
-        size = "" if math.isnan(seen) else f"; differences of {difference(seen, share=True).lstrip('+')} would be found four times in five"
+        size = (
+            ""
+            if math.isnan(seen)
+            else f"; differences of {difference(seen, share=True).lstrip('+')} would be found four times in five without that correction"
+        )
         return (
             f"No two children differ beyond what this design can see, after Holm's correction over {len(children)} comparisons{size}.",
             [],

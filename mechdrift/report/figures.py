@@ -93,11 +93,11 @@ def patch_grid(
 
 
 def kl_by_position(kl: pd.DataFrame, tokens: pd.DataFrame | None = None) -> go.Figure:
-    """Divergence of the answers by token position, one small plot per dimension, the mean per token in its title."""
+    """Divergence of the answers by token position, one small plot per dimension; with `tokens`, the mean over all tokens in its title."""
     _need(kl, "The divergence table is empty.")
     dimensions = order_dimensions(kl.dimension)
-    means, largest = mean_kl(kl), _largest_token(tokens)
-    titles = [f"{dimension_name(d)} · mean {number(means[d])}" for d in dimensions]
+    means, largest = {} if tokens is None else mean_kl(tokens), _largest_token(tokens)
+    titles = [dimension_name(d) + (f" · mean {number(means[d])}" if d in means else "") for d in dimensions]
     figure = small_multiples(titles, y_title="KL (nats)", x_title="answer token")
     for place, dimension in enumerate(dimensions):
         part = kl[kl.dimension == dimension].sort_values("position")
@@ -145,11 +145,9 @@ def task_accuracy(tasks: pd.DataFrame) -> go.Figure:
     return figure.update_xaxes(title_text="share of correct answers", tickformat=".0%", range=[-0.02, 1.02])
 
 
-def mean_kl(kl: pd.DataFrame) -> dict[str, float]:
-    """Mean divergence per answer token and dimension: positions weighted by how many prompts reach them."""
-    known = kl[kl.kl.notna()]
-    totals = known.assign(total=known.kl * known.n).groupby("dimension")[["total", "n"]].sum()
-    return (totals.total / totals.n).reindex(kl.dimension.unique()).to_dict()
+def mean_kl(tokens: pd.DataFrame) -> dict[str, float]:
+    """Mean divergence per answer token and dimension, over all tokens."""
+    return tokens.groupby("dimension").kl.mean().to_dict()
 
 
 def layer_totals(weights: pd.DataFrame) -> pd.DataFrame:

@@ -131,9 +131,9 @@ def _detail(row: Mapping[str, Any]) -> str:
         unseen = number(unseen_share(row["families"]), share=True)
         return f"{text} No family changed; changes in fewer than {unseen} of families may be unseen."
     if math.isnan(row["mde"]):
-        return f"{text} The smallest difference this design could have seen is not known."
+        return f"{text} What difference this design could have seen is not known."
     seen = difference(abs(row["mde"]), share=share).lstrip("+")
-    return f"{text} The smallest difference this design could have seen with 80% power is {seen}."
+    return f"{text} Before adjusting, this design finds differences of {seen} with 80% power."
 
 
 def _levels(row: Mapping[str, Any]) -> str:
