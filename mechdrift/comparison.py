@@ -266,7 +266,9 @@ def _children(first: str, second: str, triggers: Mapping[str, pd.DataFrame], see
 def _paired(items: pd.DataFrame, before: np.ndarray, after: np.ndarray, seed: int) -> dict[str, float]:
     dimensions, families = items.dimension.to_numpy(), (items.dimension + "/" + items.family).to_numpy()
     found = compare_sides(families, before, after, statistics.balanced_mean(dimensions), seed)
-    found |= paired_test((after - before) * class_weights(dimensions), families, seed)
+    _, first, family = np.unique(families, return_index=True, return_inverse=True)
+    # The test takes all families alike, and dimensions have different numbers of them: as in the estimate, dimensions should weigh alike.
+    found |= paired_test((after - before) * class_weights(dimensions[first])[family], families, seed)
     return {"first_score": found["instruct"], "second_score": found["reasoning"]} | {
         key: found[key] for key in ("difference", "low", "high", "p", "mde", "n", "families")
     }

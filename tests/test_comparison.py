@@ -12,7 +12,7 @@ from test_report import CHROMIUM
 
 from mechdrift import cli, compare_runs, statistics
 from mechdrift.behaviour.scores import score_table
-from mechdrift.comparison import Comparison
+from mechdrift.comparison import Comparison, _paired
 from mechdrift.records import DIMENSIONS, SIDES, MechdriftError
 from mechdrift.report import comparing
 from mechdrift.runs import Run
@@ -293,6 +293,15 @@ def test_in_a_browser_everything_is_drawn(compared: Comparison, tmp_path: Path):
         chromium.close()
     assert problems == []
     assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+def test_the_mean_of_dimensions_is_tested_with_the_weights_of_its_estimate():
+    """Four families of one dimension gain as much as sixteen of the other lose: on average, nothing."""
+    items = pd.DataFrame({"dimension": ["bias"] * 4 + ["safety"] * 16, "family": [f"f{k}" for k in range(20)]})
+    after = np.array([1.0] * 4 + [-1.0] * 16)
+    found = _paired(items, np.zeros(20), after, 0)
+    assert found["difference"] == 0
+    assert found["p"] > 0.5
 
 
 # The committed comparison of the embedded routes

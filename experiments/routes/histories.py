@@ -18,7 +18,7 @@ import plotly.graph_objects as go
 from mechdrift.report.comparing import marks
 from mechdrift.report.drawing import cell, grid
 from mechdrift.report.theme import QUIET
-from mechdrift.report.words import DASH, number
+from mechdrift.report.words import DASH, MINUS, number
 from mechdrift.runs import load_run
 
 sys.path.append(str(Path(__file__).parents[1]))
@@ -99,7 +99,7 @@ def _cell(rows: list[dict], quantity: str) -> str:
     if not rows:
         return DASH
     row = rows[0]
-    change = number(row["change"], share=True, signed=True) if quantity in SHARES else f"{row['change']:+.3f}"
+    change = number(row["change"], share=True, signed=True) if quantity in SHARES else f"{row['change']:+.3f}".replace("-", MINUS)
     if math.isnan(row["half"]):
         return f"{change}, not established"
     if row["half_low"] == 0:
