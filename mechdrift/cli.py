@@ -301,7 +301,8 @@ def main() -> None:
     """Entry point. Everything a user can do wrong ends here in one sentence."""
     arguments = sys.argv[1:]
     for stream in (sys.stdout, sys.stderr):  # a pipe may have another encoding, which knows no minus sign
-        stream.reconfigure(encoding="utf-8")
+        if hasattr(stream, "reconfigure"):  # not where somebody put another stream in its place
+            stream.reconfigure(encoding="utf-8")
     try:
         _be_quiet()
         app(arguments, exit_on_error=False, print_error=False)

@@ -101,7 +101,7 @@ def _change(row: dict[str, float]) -> str:
     """`−16 (−28 to −6)`, bold where the corrected test rejects; where no family changed, what share may do so unseen (see `gate`)."""
     value = number(row["difference"], share=True, signed=True).removesuffix("%")
     value = f"**{value}**" if row.get("p_holm", 1.0) < ALPHA else value
-    if row["low"] == row["high"] and "families" in row:
+    if row["low"] == row["high"] == 0 and "families" in row:
         return f"{value} (unseen: below {number(unseen_share(row['families']), share=True)})"
     return f"{value} ({interval(row['low'], row['high'], share=True, signed=True)})"
 

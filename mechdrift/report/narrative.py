@@ -127,7 +127,7 @@ def _detail(row: Mapping[str, Any]) -> str:
         return text
     if excludes_zero(row):
         text += f" The interval leaves out zero, but the test does not bear it out ({p_value(row['p'])} before adjusting)."
-    if row["low"] == row["high"] and row["families"]:
+    if row["low"] == row["high"] == 0 and row["families"]:
         unseen = number(unseen_share(row["families"]), share=True)
         return f"{text} No family changed; changes in fewer than {unseen} of families may be unseen."
     if math.isnan(row["mde"]):
