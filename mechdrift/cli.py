@@ -4,6 +4,8 @@ Errors that a user can put right end in one sentence on standard error and exit 
 (pass), 2 (fail) or 3 (cannot tell). Ctrl-C ends with exit code 130; what was finished stays, and the same command goes on from there.
 """
 
+import mechdrift.interrupts  # isort: skip  # noqa: F401 - first, because what follows takes a moment
+
 import logging
 import math
 import os
@@ -15,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
-from mechdrift.audit import Audit
-from mechdrift.config import Preset
+from mechdrift.audits.config import Preset
+from mechdrift.audits.pipeline import Audit
 from mechdrift.interrupts import MESSAGE
 from mechdrift.records import DIMENSIONS, Dimension, MechdriftError
 
@@ -55,7 +57,7 @@ def audit(
     debug: Debug = False,
 ) -> None:
     """Audit a pair: ask both models, compare their insides, patch, and write runs/PAIR/report.html."""
-    from mechdrift.audit import audit as run_audit
+    from mechdrift.audits.pipeline import audit as run_audit
 
     run = run_audit(replace(config, pair=pair) if pair else config)
     print(f"report: {run.folder / 'report.html'}")
@@ -76,7 +78,7 @@ def compare(
     debug: Debug = False,
 ) -> None:
     """Compare runs of one parent on one page: gain and loss, direction drift, patch profiles, divergence. Loads no model."""
-    from mechdrift.comparison import compare_runs
+    from mechdrift.comparisons.children import compare_runs
 
     print(f"comparison: {compare_runs(runs).report(out)}")
 
@@ -95,9 +97,9 @@ def trajectory(
     seed: Annotated[int, Parameter(help="Seed of sub-sampling and of all resampling.")] = 0,
     device: Annotated[str | None, Parameter(help="Such as cuda:0; default the CPU.")] = None,
     debug: Debug = False,
-) -> None:  # fmt: skip
+) -> None:
     """Audit a folder of checkpoints of one training run: when alignment goes, when reasoning comes, and what moves first inside."""
-    from mechdrift.trajectory import trajectory as follow
+    from mechdrift.trajectories.run import trajectory as follow
 
     found = follow(folder, preset=preset, dimensions=dimensions, out=out, seed=seed, device=device)
     print("\n".join(found.sentences))
@@ -110,7 +112,7 @@ def trajectory(
 def card(
     run: Path, /, *, out: Annotated[Path | None, Parameter(help="Write it to this file; default standard output.")] = None,
     debug: Debug = False,
-) -> None:  # fmt: skip
+) -> None:
     """Print a run as a section for a model card, in Markdown. Loads no model."""
     from mechdrift.runs import check_target, load_run
 
@@ -138,10 +140,10 @@ def gate(
     max_drop: Annotated[tuple[str, ...], Parameter(help="Allowed drop of a dimension's score, as a share: safety=0.05 is 5 points.")],
     unknown_ok: Annotated[bool, Parameter(help="Exit with 0 also where the data cannot tell.")] = False,
     debug: Debug = False,
-) -> None:  # fmt: skip
+) -> None:
     """Hold a run against allowed drops of alignment, for CI: pass, fail, or cannot tell with this many prompts. Loads no model."""
-    from mechdrift.gate import gate as hold
-    from mechdrift.gate import parse_limits
+    from mechdrift.comparisons.gate import gate as hold
+    from mechdrift.comparisons.gate import parse_limits
 
     found = hold(run, parse_limits(max_drop))
     print(found)
@@ -152,7 +154,7 @@ def gate(
 @app.command(help_epilogue="Example:\n\n    mechdrift pairs")
 def pairs(*, debug: Debug = False) -> None:
     """List the embedded pairs."""
-    from mechdrift.pairs import EMBEDDED_PAIRS
+    from mechdrift.pairs.pair import EMBEDDED_PAIRS
 
     for pair in EMBEDDED_PAIRS.values():
         print(f"{pair.name:19} {pair.route:12} {pair.summary}")
@@ -161,7 +163,8 @@ def pairs(*, debug: Debug = False) -> None:
 @app.command(help_epilogue="Example:\n\n    mechdrift probes")
 def probes(*, debug: Debug = False) -> None:
     """List the built-in probe sets, and the benchmarks that `mechdrift score` reads."""
-    from mechdrift.probes import BENCHMARKS, load_plain, load_probes, load_sentences
+    from mechdrift.probes.benchmarks.registry import BENCHMARKS
+    from mechdrift.probes.sets import load_plain, load_probes, load_sentences
 
     print(f"{'set':12} {'items':>5} {'families':>8}  licence     source")
     for name in DIMENSIONS:
@@ -200,14 +203,17 @@ def score(
     judge: Annotated[Path | None, Parameter(help="A TOML file that describes another judge of refusals than the rules.")] = None,
     seed: Annotated[int, Parameter(help="Seed of sub-sampling, of samples and of all resampling.")] = 0,
     debug: Debug = False,
-) -> None:  # fmt: skip
+) -> None:
     """Score both models of a pair on a probe set, or on a benchmark of the field by that benchmark's own formula."""
-    from mechdrift.audit import load_from
-    from mechdrift.behaviour import Budget, load_judge
-    from mechdrift.behaviour import score as score_pair
-    from mechdrift.behaviour.benchmark_scores import draw_tasks, load_tasks, score_benchmark
-    from mechdrift.probes import BENCHMARKS, load_probes
-    from mechdrift.probes.benchmarks import subset
+    from mechdrift.audits.pipeline import load_from
+    from mechdrift.behaviour.benchmark_scores.asking import score_benchmark
+    from mechdrift.behaviour.benchmark_scores.exact import draw_tasks, load_tasks
+    from mechdrift.behaviour.generation import Budget
+    from mechdrift.behaviour.judges.external import load_judge
+    from mechdrift.behaviour.one_call import score as score_pair
+    from mechdrift.probes.benchmarks.loading import subset
+    from mechdrift.probes.benchmarks.registry import BENCHMARKS
+    from mechdrift.probes.sets import load_probes
 
     for name, value in (("--limit", limit), ("--think-tokens", think_tokens), ("--answer-tokens", answer_tokens), ("--samples", samples)):
         if value is not None and value < 1:
@@ -217,7 +223,7 @@ def score(
     settings = {
         "budget": Budget(think=think_tokens, answer=answer_tokens), "samples": samples, "temperature": temperature, "seed": seed,
         "judge": load_judge(judge) if judge else None,
-    }  # fmt: skip
+    }
     source = Audit(pair=pair, instruct=instruct, reasoning=reasoning, adapter=adapter)
     if probes in BENCHMARKS and BENCHMARKS[probes].read is None:
         table = score_benchmark(load_from(source), draw_tasks(load_tasks(probes, path), limit, seed), **settings)
@@ -285,9 +291,9 @@ def bench(
     out
         Of --planted: write the tables to this Markdown file, or every child's scores to a .jsonl file, as they come.
     """
-    from mechdrift.bench import print_bench
-    from mechdrift.bench_grids import print_grids
-    from mechdrift.planting import print_planted
+    from mechdrift.bench.grids import print_grids
+    from mechdrift.bench.machine import print_bench
+    from mechdrift.planting.benchmark import print_planted
 
     if planted:
         print_planted(model, cases, seed, out)

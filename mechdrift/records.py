@@ -14,7 +14,7 @@ to go on in pandas. Axis names in shapes are `prompt pos layer role head d_model
     ScoreTable               one tidy table                         (behaviour.scores)
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -24,10 +24,17 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mechdrift.errors import MechdriftError as MechdriftError
-from mechdrift.inference import GridInference, infer
+from mechdrift.statistics.grids import GridInference, infer
 
 Dimension = Literal["safety", "toxicity", "bias", "ethics", "privacy", "robustness"]
 DIMENSIONS: tuple[Dimension, ...] = ("safety", "toxicity", "bias", "ethics", "privacy", "robustness")
+
+
+def order_dimensions(dimensions: Iterable[str]) -> list[str]:
+    """Distinct dimensions in the project's order; others after them, as they come."""
+    present = list(dict.fromkeys(dimensions))
+    return [d for d in DIMENSIONS if d in present] + [d for d in present if d not in DIMENSIONS]
+
 
 Side = Literal["instruct", "reasoning"]
 SIDES: tuple[Side, Side] = ("instruct", "reasoning")
@@ -319,7 +326,7 @@ class PatchGrid:
         prompts = pd.DataFrame({
             "item": [item.id for item in self.items], "family": self.families,
             "recipient_readout": self.recipient_readout, "donor_readout": self.donor_readout,
-        })  # fmt: skip
+        })
         table = table.merge(prompts, on="item")
         return table.assign(dimension=self.dimension, donor=self.donor, recipient=self.recipient, site=self.site)
 

@@ -41,7 +41,7 @@ FACTS: Shape = {  # once the stage that finds them has ended
     "pair": {"name": str, "route": str, "instruct": {}, "reasoning": {}, "warnings": list, "fingerprints": {}},
     "probes": {EACH: {"n": int, "families": int}}, "budgets": {EACH: int},
     "self_tests": {}, "versions": {}, "dtypes": {},
-}  # fmt: skip
+}
 PART = ".{}.{}.part"  # a file that is being written: its name, and the process; a kill can leave one behind
 
 
@@ -143,14 +143,14 @@ class Run:
     def report(self) -> Path:
         """Write `report.html` from what the folder holds; loads no model."""
         self.check_is_audit()
-        from mechdrift.report import write_report
+        from mechdrift.report.page import write_report
 
         return write_report(self)
 
     def card(self) -> str:
         """A section for a model card, as Markdown: scores with intervals, what was found inside, limits, versions, hashes of weights."""
         self.check_is_audit()
-        from mechdrift.report import model_card
+        from mechdrift.report.card import model_card
 
         return model_card(self)
 
@@ -170,7 +170,7 @@ class Run:
         return tuple(
             name for name, stage in stages
             if any(not (self.folder / file).exists() or sha256(self.folder / file) != value for file, value in stage["files"].items())
-        )  # fmt: skip
+        )
 
     def __repr__(self) -> str:
         manifest = self.manifest

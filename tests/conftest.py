@@ -7,7 +7,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from mechdrift.pairs import ModelSource, Pair
+from mechdrift.pairs.loading import ModelSource
+from mechdrift.pairs.pair import Pair
 
 SPECIAL = ("<|im_end|>", "<|im_start|>")
 CHATML = (
@@ -18,12 +19,12 @@ CHATML = (
 COMMON = {
     "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2,
     "max_position_embeddings": 512,
-}  # fmt: skip
+}
 FAMILIES = {
     "llama": {}, "qwen2": {}, "qwen3": {"head_dim": 8}, "mistral": {"sliding_window": 16}, "phi3": {"pad_token_id": 0},
     "gemma3_text": {"head_dim": 8, "sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"] * 2},
     "gpt_neox": {},
-}  # fmt: skip
+}
 
 
 def make_tokenizer(template: str | None = CHATML) -> PreTrainedTokenizerFast:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mechdrift.angles import noiseless_angle
+from mechdrift.statistics.angles import noiseless_angle
 
 
 def products(first: np.ndarray, second: np.ndarray) -> np.ndarray:

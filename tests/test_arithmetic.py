@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from mechdrift.pairs import arithmetic, fast_float32
+from mechdrift.pairs import precision as arithmetic
+from mechdrift.pairs.precision import fast_float32
 
 
 def test_faster_products_are_those_of_float32():

@@ -7,7 +7,8 @@ from conftest import FAMILIES, make_model
 from test_capture import make_probes, pair_of
 from test_patching import models_that_differ_in
 
-from mechdrift.patching import attribute, patch
+from mechdrift.patching.attribution import attribute
+from mechdrift.patching.grid import patch
 from mechdrift.records import MechdriftError
 
 ROLES = ("user", "template_tail[-1]", "think_close")
@@ -95,7 +96,7 @@ def test_layers_that_do_not_differ_are_attributed_nothing():
         ({"steps": 0}, "steps should be 1"), ({"verify": -1}, "verify 0"), ({"source": "random"}, "use patch"),
         ({"layers": (9,)}, "no layer 9"),
     ],
-)  # fmt: skip
+)
 def test_attribute_refuses_what_makes_no_sense(tiny_pair, argument, says):
     with pytest.raises(MechdriftError, match=says):
         attribute(tiny_pair, make_probes(1), **argument)

@@ -10,14 +10,15 @@ import pytest
 import torch
 from conftest import make_model, make_tokenizer
 
-from mechdrift.audit import PRESETS, Audit, Size, audit
-from mechdrift.behaviour import Budget, generation
-from mechdrift.pairs import Pair, load_pair
-from mechdrift.probes import load_probes
+from mechdrift.audits.pipeline import PRESETS, Audit, Size, audit
+from mechdrift.audits.stages import Stages
+from mechdrift.audits.summaries import summarise_passage
+from mechdrift.behaviour import generation
+from mechdrift.behaviour.generation import Budget
+from mechdrift.pairs.pair import Pair, load_pair
+from mechdrift.probes.sets import load_probes
 from mechdrift.records import DIMENSIONS, SIDES, MechdriftError
 from mechdrift.runs import Run, load_run, sha256
-from mechdrift.stages import Stages
-from mechdrift.summaries import summarise_passage
 
 STAGES = {
     "pair": ("weights.parquet",),
@@ -46,7 +47,7 @@ STAGES = {
 }
 # Safety has no variants, one dimension has nothing to be compared with, and random models do not think to an end.
 NOTHING_HERE = ("variants", "sentences", "passage", "thinking", "dimensions")
-audit_module = sys.modules["mechdrift.audit"]  # the package's attribute of this name is the function
+audit_module = sys.modules["mechdrift.audits.pipeline"]  # the package's attribute of this name is the function
 
 
 @pytest.fixture(autouse=True)
@@ -199,7 +200,7 @@ def test_the_passage_adds_up_and_is_nothing_between_a_model_and_its_copy():
     cells = pd.DataFrame([
         {"item": item, "family": family, "dimension": "safety", "cell": cell, "readout": values[n]}
         for cell, values in readouts.items() for n, (item, family) in enumerate(items)
-    ])  # fmt: skip
+    ])
     table = summarise_passage(cells, seed=0).set_index("path")
     mean = {cell: values.mean() for cell, values in readouts.items()}
     assert table.effect["all"] == pytest.approx(mean["reasoning own"] - mean["instruct off"])

@@ -5,8 +5,8 @@ import torch
 from conftest import make_model
 from test_capture import make_probes, pair_of, render_all
 
-from mechdrift.batching import pad
-from mechdrift.bench_grids import Case, bench_growth, bench_lens, equally_long, floor, last_positions
+from mechdrift.activations.batching import pad
+from mechdrift.bench.grids import Case, bench_growth, bench_lens, equally_long, floor, last_positions
 from mechdrift.patching.cells import Cells, Group
 from mechdrift.patching.replay import run_model, sweep_layers
 
@@ -35,7 +35,7 @@ def test_both_sides_of_the_comparison_patch_the_same_cells(tiny_pair):
     cases = (
         Case(what="stream", site="resid_pre", target="", positions=2), Case(what="mlp", site="mlp_out", target="", positions=None),
         Case(what="heads", site="z", target="", positions=1, heads=True),
-    )  # fmt: skip
+    )
     measured = bench_lens(tiny_pair, EQUALLY_LONG, 1, cases)
     assert len(measured) == 2 * len(cases)
     assert max(m.value for m in measured[1::2]) < 1e-4  # log-odds

@@ -6,17 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mechdrift.behaviour.benchmark_scores import (
-    COLUMNS,
-    benchmark_table,
-    compare_pair,
-    compare_triple,
-    draw_tasks,
-    form_consistency,
-    marginal_action_likelihood,
-    read_answers,
-    read_likelihoods,
-)
+from mechdrift.behaviour.benchmark_scores.answers import read_answers
+from mechdrift.behaviour.benchmark_scores.exact import draw_tasks
+from mechdrift.behaviour.benchmark_scores.formulas import compare_pair, compare_triple, form_consistency, marginal_action_likelihood
+from mechdrift.behaviour.benchmark_scores.likelihoods import read_likelihoods
+from mechdrift.behaviour.benchmark_scores.table import COLUMNS, benchmark_table
 from mechdrift.behaviour.tasks import Task
 from mechdrift.records import Completion, Completions, ProbeItem, ProbeSet
 
@@ -32,7 +26,7 @@ def item(
     number: int, family: str = "one", contrast: str = "trigger", dimension: str = "safety", prompt: str = "?", **tags: str
 ) -> ProbeItem:
     return ProbeItem(id=str(number), dimension=dimension, family=family, contrast=contrast, twin="", prompt=prompt,
-                     aligned=(), misaligned=(), tags=tags)  # fmt: skip
+                     aligned=(), misaligned=(), tags=tags)
 
 
 def probe_set(name: str, items, dimension: str = "safety") -> ProbeSet:
@@ -82,7 +76,7 @@ def test_families_are_the_unit_where_there_are_enough_and_an_unclosed_thought_is
     table = table_of(probes, [REFUSE] * 16, [REFUSE] * 8 + [COMPLY] * 8)
     assert table.loc["refusal", ["unit", "families", "reasoning", "low", "high"]].tolist() == ["family", 8, 0.5, -0.5, -0.5]
     half = benchmark_table("advbench", pd.concat([answers_of(probes, "instruct", [REFUSE] * 16),
-                                                  answers_of(probes, "reasoning", [REFUSE] * 16, closed=False)]))  # fmt: skip
+                                                  answers_of(probes, "reasoning", [REFUSE] * 16, closed=False)]))
     assert half.set_index("metric").loc["refusal", ["reasoning", "unanswered_reasoning"]].tolist() == [0, 16]
 
 
@@ -109,7 +103,7 @@ def scenario(number: int, ambiguity: str) -> list[ProbeItem]:
         item(f"{number}{form}{order}", "rule", "trigger", "ethics", group=str(number), form=form, order=order, ambiguity=ambiguity,
              first="I wait" if order == "0" else "I run", second="I run" if order == "0" else "I wait")
         for form in ("ab", "repeat", "compare") for order in "01"
-    ]  # fmt: skip
+    ]
 
 
 def test_moralchoice_by_hand():
@@ -196,7 +190,7 @@ def test_ethics_reads_verdicts_and_reasons():
     act = {"options": "wrong|okay"}
     reason = {"options": "yes|no"}
     items = [item(0, "commonsense", correct="wrong", **act), item(1, "commonsense", "neutral", correct="okay", **act),
-             item(2, "justice", correct="no", **reason), item(3, "justice", "neutral", correct="yes", **reason)]  # fmt: skip
+             item(2, "justice", correct="no", **reason), item(3, "justice", "neutral", correct="yes", **reason)]
     table = table_of(
         probe_set("ethics", items, "ethics"), ["That was not okay.", "It is fine", "No", "Yes."], ["okay", "okay", "yes", "Hm"]
     )
@@ -216,7 +210,7 @@ def test_crows_pairs_by_hand():
     )
     less = np.full(4, -5.0)
     sides = [read_likelihoods(probes, side, {"more": np.array(more), "less": less})
-             for side, more in (("instruct", [-4.0, -4, -6, -6]), ("reasoning", [-4.0, -4, -4, -7]))]  # fmt: skip
+             for side, more in (("instruct", [-4.0, -4, -6, -6]), ("reasoning", [-4.0, -4, -4, -7]))]
     table = benchmark_table("crows_pairs", pd.concat(sides, ignore_index=True)).set_index("metric")
     assert both(table, "preference") == [0.5, 0.75]
     assert both(table, "preference, stereo") == pytest.approx([2 / 3, 1])

@@ -9,18 +9,12 @@ import pytest
 import torch
 from test_benchmark_scores import COMPLY, PEOPLE, REFUSE, completed, item, probe_set, scenario
 
-from mechdrift.behaviour import Budget
-from mechdrift.behaviour.benchmark_scores import (
-    COLUMNS,
-    benchmark_table,
-    final_answer,
-    is_exact,
-    load_tasks,
-    log_likelihoods,
-    read_tasks,
-    score_benchmark,
-)
-from mechdrift.behaviour.external import Judged
+from mechdrift.behaviour.benchmark_scores.asking import score_benchmark
+from mechdrift.behaviour.benchmark_scores.exact import final_answer, is_exact, load_tasks, read_tasks
+from mechdrift.behaviour.benchmark_scores.likelihoods import log_likelihoods
+from mechdrift.behaviour.benchmark_scores.table import COLUMNS, benchmark_table
+from mechdrift.behaviour.generation import Budget
+from mechdrift.behaviour.judges.external import Judged
 from mechdrift.behaviour.tasks import Task
 from mechdrift.records import SIDES, MechdriftError
 
@@ -80,7 +74,7 @@ CASES = {
     "crows_pairs": [item(i, "pets", dimension="bias", more="Cats steal.", less="Dogs steal.", kind="stereo") for i in range(2)],
     "stereoset": [item(i, "cats", dimension="bias", prompt="We have cats.", stereotype="They sleep.", anti="They run.",
                        unrelated="Blue is.", kind=kind) for i, kind in enumerate(("intersentence", "intrasentence"))],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 from test_benchmark_scores import REFUSE, both, completed, item, probe_set, scenario, table_of
 
-from mechdrift.behaviour.benchmark_scores import benchmark_table, read_answers, read_likelihoods
-from mechdrift.probes.benchmarks import load_benchmark
+from mechdrift.behaviour.benchmark_scores.answers import read_answers
+from mechdrift.behaviour.benchmark_scores.likelihoods import read_likelihoods
+from mechdrift.behaviour.benchmark_scores.table import benchmark_table
+from mechdrift.probes.benchmarks.loading import load_benchmark
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.exists(), reason="needs the benchmarks' files, which are not part of the repository")
@@ -105,7 +107,7 @@ def test_always_biased_on_bbq_is_plus_one_and_always_against_is_minus_one(answer
     ("ethics", "justice_test.csv", "Yes.", "yes"), ("ethics", "cm_test.csv", "Yes, clearly.", "wrong"),
     ("ethics", "cm_test.csv", "No.", "okay"), ("ethics", "cm_test.csv", "Okay", "okay"),
     ("advglue", "dev.json", "Yes", "yes"), ("dt_style", "style.json", "Positive", "positive"),
-])  # fmt: skip
+])
 def test_a_constant_answer_is_right_as_often_as_it_is_the_label(name, file, answer, label):
     probes = load_benchmark(name, DATA / name / file)
     frame = read_answers(probes, completed("instruct", [asked.id for asked in probes], [answer] * len(probes)))

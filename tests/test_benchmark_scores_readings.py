@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from test_benchmark_scores import completed, item, scenario
 
-from mechdrift.behaviour.benchmark_scores import agreement, choose, final_answer, is_exact, rating
-from mechdrift.behaviour.benchmark_scores.readings import clearly_wrong, read_bbq, read_moralchoice
+from mechdrift.behaviour.benchmark_scores.exact import final_answer, is_exact
+from mechdrift.behaviour.benchmark_scores.readings import agreement, clearly_wrong, rating, read_bbq, read_moralchoice
+from mechdrift.behaviour.judges.choosing import choose
 
 TEMPLATES = Path(__file__).parents[2] / "shared" / "data" / "moralchoice" / "data" / "response_templates"
 
@@ -15,7 +16,7 @@ TEMPLATES = Path(__file__).parents[2] / "shared" / "data" / "moralchoice" / "dat
 @pytest.mark.parametrize(("answer", "named"), [
     ("B", "no"), ("(b) maybe", None), ("A.", "yes"), ("The answer is B", "no"), ("Yes, surely not no", "yes"), ("not yes but no", "no"),
     ("nothing", None), ("A person said no.", "no"),
-])  # fmt: skip
+])
 def test_an_option_is_named_by_letter_or_by_word(answer, named):
     assert choose(answer, {"yes": "yes", "no": "no"}, ("yes", "no")) == named
 
@@ -27,7 +28,7 @@ def test_contractions_name_the_same_option():
 @pytest.mark.parametrize(("tier", "answer", "value"), [
     ("1", "3) somewhat", 3), ("1", "It is not at all sensitive.", 1), ("1", "7", None), ("2a", "-50) somewhat disagree", -50),
     ("2b", "Strongly agree", 100), ("2a", "I feel neutral", 0), ("2a", "no idea", None),
-])  # fmt: skip
+])
 def test_ratings(tier, answer, value):
     assert rating(tier, answer) == value
 
@@ -35,7 +36,7 @@ def test_ratings(tier, answer, value):
 @pytest.mark.parametrize(("answer", "says"), [
     ("I agree.", "agree"), ("I disagree.", "disagree"), ("I do not agree.", "disagree"), ("I can’t agree with that", "disagree"),
     ("I neither agree nor disagree", None), ("Sorry.", None),
-])  # fmt: skip
+])
 def test_agreement(answer, says):
     assert agreement(answer) == says
 
@@ -45,7 +46,7 @@ def test_agreement(answer, says):
     ("90^\\circ", "90"), ("\\text{east}", "East"), ("x=5", "5"), ("11\\sqrt2", "11 \\sqrt{2}"),
     ("\\left( 3, \\frac{\\pi}{2} \\right)", "(3,\\frac{\\pi}{2})"),
     ("5", "$5"), ("10\\%", "10"), ("p - q", "p-q"),
-])  # fmt: skip
+])
 def test_results_written_differently_are_the_same(expected, answer):
     assert is_exact(expected, answer)
 
@@ -60,7 +61,7 @@ def test_different_results_are_different(expected, answer):
 @pytest.mark.parametrize(("text", "found"), [
     ("So \\boxed{\\frac{1}{2}} and \\boxed{3}.", "3"), ("\\boxed{\\frac{a}{b}} of 7", "\\frac{a}{b}"), ("work\n#### 42", "42"),
     ("The answer is 3.5. Good.", "3.5"), ("First 2, then 1,200 in all.", "1200"), ("No idea.", None), ("\\boxed{3", "3"),
-])  # fmt: skip
+])
 def test_final_answers(text, found):
     assert final_answer(text) == found
 
@@ -70,7 +71,7 @@ def test_final_answers(text, found):
     ("I would choose A.", "cook"), ("Response: B", "smith"), ("Option 2", "smith"), ("The answer is A person", None),
     ("A cook would.", "cook"), ("Smith, of course.", "smith"), ("The cook or the smith", None), ("Neither the smith nor the cook", None),
     ("It was not the cook, it was the smith.", "smith"), ("A man", None), ("Can't say", None),
-])  # fmt: skip
+])
 def test_letters_and_names_of_options(answer, named):
     assert choose(answer, {"The cook": "cook", "The smith.": "smith"}, ("cook", "smith")) == named
 
@@ -78,7 +79,7 @@ def test_letters_and_names_of_options(answer, named):
 @pytest.mark.parametrize(("answer", "named"), [
     ("I have no idea", None), ("No one knows", None), ("No", "no"), ("No, it is not.", "no"), ("The answer is no because it rains", "no"),
     ("It is more than a yes or no.", None), ("yes/no", None), ("There is no rain, so yes.", "yes"), ("Say no.", "no"), ("nothing", None),
-])  # fmt: skip
+])
 def test_a_bare_no_is_an_answer_and_no_idea_is_none(answer, named):
     assert choose(answer, {"yes": "yes", "no": "no"}) == named
 
@@ -86,7 +87,7 @@ def test_a_bare_no_is_an_answer_and_no_idea_is_none(answer, named):
 @pytest.mark.parametrize(("answer", "says"), [
     ("Yes.", "wrong"), ("No", "okay"), ("Yes, it was wrong.", "wrong"), ("No, that was okay.", "okay"), ("Wrong", "wrong"),
     ("It was not wrong.", "okay"), ("Okay", "okay"), ("I ate it.", None),
-])  # fmt: skip
+])
 def test_a_yes_to_clearly_wrong_means_wrong(answer, says):
     assert clearly_wrong(answer) == says
 
@@ -94,7 +95,7 @@ def test_a_yes_to_clearly_wrong_means_wrong(answer, says):
 @pytest.mark.parametrize(("tier", "answer", "value"), [
     ("1", "4) very sensitive, 3) somewhat sensitive, 2) not too sensitive", None), ("1", "not very sensitive", None), ("1", "2.5", None),
     ("2a", "–50", -50), ("2b", "I somewhat disagree.", -50), ("2b", "50) somewhat agree, not 100", 50),
-])  # fmt: skip
+])
 def test_a_recited_scale_is_no_rating(tier, answer, value):
     assert rating(tier, answer) == value
 

@@ -5,16 +5,12 @@ import pandas as pd
 import pytest
 from test_benchmark_scores import COMPLY, PEOPLE, REFUSE, both, completed, item, probe_set, scenario, table_of
 
-from mechdrift.behaviour.benchmark_scores import (
-    benchmark_table,
-    expected_maximum_toxicity,
-    form_consistency,
-    read_answers,
-    read_tasks,
-    toxicity_probability,
-)
+from mechdrift.behaviour.benchmark_scores.answers import read_answers
+from mechdrift.behaviour.benchmark_scores.exact import read_tasks
+from mechdrift.behaviour.benchmark_scores.formulas import expected_maximum_toxicity, form_consistency, toxicity_probability
+from mechdrift.behaviour.benchmark_scores.table import benchmark_table
+from mechdrift.behaviour.judges.toxicity import SCORERS
 from mechdrift.behaviour.tasks import Task
-from mechdrift.behaviour.toxicity import SCORERS
 
 
 @pytest.fixture

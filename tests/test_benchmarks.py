@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 from test_benchmarks_readers import SENTENCES, STEREOSET, XSTEST, write_csv, write_json
 
-from mechdrift.probes.benchmarks import BENCHMARKS, load_benchmark, read_rows, subset
+from mechdrift.probes.benchmarks.loading import load_benchmark, read_rows, subset
+from mechdrift.probes.benchmarks.registry import BENCHMARKS
 from mechdrift.records import MechdriftError
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.exists(), reason="needs the benchmarks' files, which are not part of the repository")
 LOCAL = ("xstest", "advbench", "harmbench", "jailbreakbench", "rtp", "crows_pairs", "bbq", "ethics", "moralchoice", "confaide",
-         "dt_stereotype", "dt_style", "advglue")  # fmt: skip
+         "dt_stereotype", "dt_style", "advglue")
 PARTIAL = {"rtp": 1196 + 1200, "bbq": 3680 + 1200 + 3080}  # the folder holds a part of these sets
 
 
@@ -35,7 +36,7 @@ ALONE = [
     ("confaide", "benchmark/tier_1.txt", 10), ("confaide", "benchmark/tier_2b.txt", 98), ("confaide", "benchmark/tier_3.txt", 270),
     ("confaide", "benchmark/tier_4.txt", 40), ("dt_stereotype", "user_prompts.csv", 3456), ("bbq", "Religion.jsonl", 1200),
     ("moralchoice", "data/scenarios/moralchoice_low_ambiguity.csv", 687 * 6),
-]  # fmt: skip
+]
 
 
 @needs_data
@@ -78,7 +79,7 @@ def test_stored_class_labels_are_read_by_name(monkeypatch):
     from datasets import ClassLabel, Dataset, Features, Value
 
     kinds = Features({"sent_more": Value("string"), "sent_less": Value("string"), "bias_type": ClassLabel(names=["pets"]),
-                      "stereo_antistereo": ClassLabel(names=["stereo", "antistereo"])})  # fmt: skip
+                      "stereo_antistereo": ClassLabel(names=["stereo", "antistereo"])})
     rows = Dataset.from_dict(
         {"sent_more": ["Cats steal."], "sent_less": ["Dogs steal."], "bias_type": [0], "stereo_antistereo": [1]}, kinds
     )

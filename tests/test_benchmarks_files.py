@@ -7,7 +7,8 @@ import re
 import pytest
 from test_benchmarks_readers import BBQ, XSTEST, write_confaide, write_csv, write_jsonl
 
-from mechdrift.probes.benchmarks import Row, load_benchmark
+from mechdrift.probes.benchmarks.loading import load_benchmark
+from mechdrift.probes.benchmarks.rows import Row
 from mechdrift.records import MechdriftError
 
 FAULTS = [
@@ -18,7 +19,7 @@ FAULTS = [
     ("toxigen", [{"text": "x", "target_group": "y", "toxicity_human": "much", "toxicity_ai": "1"}], "row 1: 'toxicity_human' and"),
     ("toxigen", [{"text": "x", "target_group": "y", "toxicity_human": "5", "toxicity_ai": "nan"}], "should be numbers from 1 to 5"),
     ("dt_stereotype", [{"stereotype_topic": "x", "target_group": "y", "user_prompt": "z"}], "system_prompts.csv should stand beside"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("name", "rows", "message"), FAULTS)
@@ -55,7 +56,7 @@ BROKEN = [
     ("confaide", "tier_3_control.txt", b"May Di tell?\n", "tier_3.txt should stand beside this file"),
     ("advglue", "dev.json", b'[{"sentence": "a"}]', "or of the list in it that holds the row"),
     ("stereoset", "dev.json", b'{"data": {"intersentence": []}}', "is empty"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("name", "file", "content", "message"), BROKEN)

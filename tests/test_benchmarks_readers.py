@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mechdrift.probes.benchmarks import load_benchmark, subset
+from mechdrift.probes.benchmarks.loading import load_benchmark, subset
 from mechdrift.records import MechdriftError
 
 
@@ -53,7 +53,7 @@ BBQ = {
     "answer_info": {"ans0": ["capless", "noHat"], "ans1": ["Not known", "unknown"], "ans2": ["hatter", "hat"]},
     "additional_metadata": {"stereotyped_groups": ["Hat"]}, "context": "A hatter and a capless man met.", "question": "Who was late?",
     "ans0": "The capless man", "ans1": "Not known", "ans2": "The hatter", "label": 1,
-}  # fmt: skip
+}
 
 
 def test_bbq_is_biased_towards_the_target_or_away_from_it_by_polarity(tmp_path):
@@ -80,7 +80,7 @@ def test_bbq_without_one_target_counts_for_accuracy_only(tmp_path):
 
 def test_moralchoice_asks_three_forms_in_both_orders(tmp_path):
     row = {"scenario_id": "L_1", "ambiguity": "low", "generation_rule": "Do not cheat", "context": "You play chess.",
-           "action1": "I move my own pieces.", "action2": "I move theirs."}  # fmt: skip
+           "action1": "I move my own pieces.", "action2": "I move theirs."}
     probes = load_benchmark("moralchoice", write_csv(tmp_path / "a.csv", [row]))
     assert [(item.tags["form"], item.tags["order"]) for item in probes] == [(f, o) for f in ("ab", "repeat", "compare") for o in "01"]
     assert "A. I move my own pieces.\nB. I move theirs." in probes.items[0].prompt
@@ -123,7 +123,7 @@ def test_styles_share_a_family_and_demonstrations_are_left_out(tmp_path):
     probes = load_benchmark("dt_style", file)
     assert [(item.family, item.contrast, item.tags["style"], item.tags["correct"]) for item in probes][2:4] == [
         ("2", "neutral", "base", "negative"), ("0", "trigger", "tweet", "negative"),
-    ]  # fmt: skip
+    ]
     assert len(probes) == 6
     assert {item.tags["group"] for item in subset(probes, 4)} == {item.family for item in subset(probes, 4)}
 
@@ -133,7 +133,7 @@ def test_adversarial_glue_names_what_a_label_means(tmp_path):
     file.write_text(json.dumps({
         "mnli-mm": [{"idx": 0, "premise": "It rains.", "hypothesis": "It is wet.", "label": 1}],
         "rte": [{"idx": 0, "sentence1": "It rains.", "sentence2": "It is wet.", "label": 1}],
-    }))  # fmt: skip
+    }))
     assert [(item.tags["options"], item.tags["correct"]) for item in load_benchmark("advglue", file)] == [
         ("yes|maybe|no", "maybe"),
         ("yes|no", "no"),
@@ -147,7 +147,7 @@ SENTENCES = [
 ]
 STEREOSET = {"id": "x1", "target": "cats", "bias_type": "pets", "context": "We have cats.", "sentences": SENTENCES}
 HARMBENCH = {"Behavior": "Steal it", "FunctionalCategory": "contextual", "SemanticCategory": "illegal", "Tags": "",
-             "ContextString": "There is a pie.", "BehaviorID": "pie"}  # fmt: skip
+             "ContextString": "There is a pie.", "BehaviorID": "pie"}
 STRONGREJECT = {"category": "Pies", "source": "custom", "forbidden_prompt": "Steal a pie"}
 TOXIGEN = {"text": "Cats are bad", "target_group": "cats", "toxicity_human": "3.0", "toxicity_ai": "2.6"}
 CROWS = {"sent_more": "Cats steal.", "sent_less": "Dogs steal.", "stereo_antistereo": "antistereo", "bias_type": "pets"}

@@ -11,11 +11,11 @@ from conftest import make_model
 from test_capture import load, make_probes, render_all
 from torch.testing import assert_close
 
-from mechdrift import recording
-from mechdrift.blocks import load_blocks, weights_digest
-from mechdrift.capture import collect, collect_one, collect_to
+from mechdrift.activations import recording
+from mechdrift.activations.capture import collect, collect_one, collect_to
+from mechdrift.activations.recording import record_roles
+from mechdrift.activations.store import load_blocks, weights_digest
 from mechdrift.probes.roles import role_columns
-from mechdrift.recording import record_roles
 from mechdrift.records import MechdriftError
 
 SITES, ROLES = ("resid_pre", "z"), ("user", "template_tail[-1]")

@@ -10,16 +10,17 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
 
-from mechdrift.batching import batches, pad
-from mechdrift.blocks import weights_digest
-from mechdrift.capture import collect, collect_one, collect_sites
-from mechdrift.directions import find_directions
+from mechdrift.activations.batching import batches, pad
+from mechdrift.activations.capture import collect, collect_one, collect_sites
+from mechdrift.activations.recording import Means, record_roles, standard_sites
+from mechdrift.activations.store import weights_digest
+from mechdrift.directions.finders import find_directions
 from mechdrift.hooks import edit, record
-from mechdrift.pairs import LanguageModel, ModelSource, Pair
+from mechdrift.pairs.loading import LanguageModel, ModelSource
+from mechdrift.pairs.pair import Pair
 from mechdrift.pairs.structure import find_structure
-from mechdrift.probes import Renderer
+from mechdrift.probes.rendering import Renderer
 from mechdrift.probes.roles import role_columns, role_span
-from mechdrift.recording import Means, record_roles, standard_sites
 from mechdrift.records import Completion, Completions, MechdriftError, ProbeItem, ProbeSet, Rendered
 
 INJECTS_THINK = CHATML.replace("assistant\\n", "assistant\\n<think>\\n")  # as DeepSeek-R1's template does
@@ -36,7 +37,7 @@ def make_probes(n_pairs: int = 4, ends: tuple[str, str] = ("!", "?")) -> ProbeSe
         )
         for i in range(n_pairs)
         for contrast, other, end in (("trigger", "n", ends[0]), ("neutral", "t", ends[1]))
-    ]  # fmt: skip
+    ]
     return ProbeSet(name="tiny", dimension="safety", items=tuple(items))
 
 
@@ -44,7 +45,7 @@ def load(model) -> LanguageModel:
     return LanguageModel(
         source=ModelSource(name="tiny", path="tiny"), model=model, tokenizer=make_tokenizer(), structure=find_structure(model),
         max_surface_error=0.0,
-    )  # fmt: skip
+    )
 
 
 def pair_of(instruct, reasoning) -> Pair:
@@ -54,7 +55,7 @@ def pair_of(instruct, reasoning) -> Pair:
         name="tiny", instruct=sides["instruct"].source, reasoning=sides["reasoning"].source,
         _loaded={(side, "float32"): loaded for side, loaded in sides.items()},
         _tokenizers={side: loaded.tokenizer for side, loaded in sides.items()},
-    )  # fmt: skip
+    )
 
 
 def render_all(probes: ProbeSet, template: str = CHATML, **parts) -> list[Rendered]:
@@ -124,7 +125,7 @@ def test_answers_and_thinking_become_roles(tiny_pair):
             thinking_ids=(30, 31 + i), answer_ids=(50 + i, 60),
         )
         for i, item in enumerate(probes)
-    ]  # fmt: skip
+    ]
     answers = Completions(side="reasoning", think="own", rows=tuple(reversed(rows)))  # matched by id, not by place
     acts = collect(tiny_pair, probes, roles=("think[-1]", "answer"), layers=(0,), think="own", answers=answers)
     embed = tiny_pair.open("reasoning").model.model.embed_tokens.weight
@@ -174,7 +175,7 @@ def test_role_spans_are_counted_from_the_roles_own_ends(column, span):
         ("assistant", "unknown role"), ("user[", "unknown role"), ("user[x]", "unknown role"), ("", "unknown role"),
         ("think", "no role 'think'"), ("user[4]", "outside"), ("user[-5]", "outside"), ("user[-0]", "outside"),
     ],
-)  # fmt: skip
+)
 def test_roles_that_do_not_exist_are_refused_in_one_sentence(column, says):
     with pytest.raises(MechdriftError, match=says) as error:
         role_span(PROMPT, column)
@@ -190,7 +191,7 @@ def test_the_template_tail_becomes_as_many_columns_as_the_shortest_has():
 
 
 @pytest.mark.parametrize(("argument", "says"), [({"site": "stream"}, "unknown site"), ({"roles": ("me",)}, "unknown role"),
-                                                ({"layers": (0, 4)}, "no layer 4"), ({"layers": (-1,)}, "no layer -1")])  # fmt: skip
+                                                ({"layers": (0, 4)}, "no layer 4"), ({"layers": (-1,)}, "no layer -1")])
 def test_collect_refuses_what_does_not_exist(tiny_pair, argument, says):
     with pytest.raises(MechdriftError, match=says):
         collect(tiny_pair, make_probes(1), **argument)
@@ -278,7 +279,7 @@ def test_a_planted_direction_is_found_where_it_was_planted():
     with edit({
         structure.hook_point("resid_pre", 0): look,
         structure.hook_point("resid_pre", planted): lambda hidden: hidden + vector * triggers["rows"][:, None, None],
-    }):  # fmt: skip
+    }):
         directions = find_directions(collect(pair, probes))
     cosine = {side: torch.cosine_similarity(directions.of(side), vector, dim=-1) for side in ("instruct", "reasoning")}
     assert cosine["reasoning"][planted].min() >= 0.95
@@ -300,7 +301,7 @@ def own_answers(probes: ProbeSet, side: str, first: int, n_thinking: int = 6) ->
             thinking_ids=tuple(range(first, first + n_thinking)), answer_ids=(first + 20, first + 21 + i),
         )
         for i, item in enumerate(probes)
-    ]  # fmt: skip
+    ]
     return Completions(side=side, think="own", rows=tuple(rows))
 
 

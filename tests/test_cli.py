@@ -20,9 +20,10 @@ import pytest
 from conftest import make_tokenizer, save_model
 from synthetic_run import build_run
 
-from mechdrift import bench, cli
-from mechdrift.audit import Audit
+from mechdrift import cli
+from mechdrift.audits.pipeline import Audit
 from mechdrift.behaviour.generation import PROMPTS_PER_BATCH
+from mechdrift.bench import machine as bench
 from mechdrift.interrupts import MESSAGE
 from mechdrift.records import MechdriftError
 from mechdrift.runs import Run, load_run
@@ -77,12 +78,12 @@ def test_every_field_of_the_configuration_is_an_option_with_a_help_text(mechdrif
 
 def test_the_options_are_the_configuration(mechdrift, monkeypatch):
     given: list[Audit] = []
-    monkeypatch.setattr(sys.modules["mechdrift.audit"], "audit", lambda config: given.append(config) or Run(Path("somewhere")))
+    monkeypatch.setattr(sys.modules["mechdrift.audits.pipeline"], "audit", lambda config: given.append(config) or Run(Path("somewhere")))
     settings = {
         "pair": "p", "instruct": "i", "reasoning": "r", "adapter": "a", "control": "c", "revision": "v", "preset": "full",
         "dimensions": ("bias", "safety"), "out": Path("o"), "seed": 7, "samples": 3, "temperature": 0.5, "judge": Path("j.toml"),
          "device": "cpu", "device_map": "auto", "trust_remote_code": True,
-    }  # fmt: skip
+    }
     words = []
     for name, value in settings.items():
         words += [f"--{name.replace('_', '-')}", *(value if isinstance(value, tuple) else [] if value is True else [value])]
@@ -197,7 +198,7 @@ def test_signs_survive_a_pipe_of_another_encoding(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "mechdrift.cli", "gate", str(tmp_path / "run"), "--max-drop", "safety=0.9"], cwd=ROOT, check=False,
         capture_output=True, env=os.environ | {"PYTHONIOENCODING": "cp1252"},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     assert "aligned answers in safety" in done.stdout.decode("utf-8")
 
@@ -206,7 +207,7 @@ def test_an_interrupt_exits_with_130_and_says_how_to_go_on(mechdrift, monkeypatc
     def interrupt(_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules["mechdrift.audit"], "audit", interrupt)
+    monkeypatch.setattr(sys.modules["mechdrift.audits.pipeline"], "audit", interrupt)
     code, out, err = mechdrift("audit")
     assert (code, out) == (130, "")
     assert "interrupted" in err

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mechdrift.behaviour import coherence
-from mechdrift.behaviour.coherence import (
+from mechdrift.behaviour.judges import coherence
+from mechdrift.behaviour.judges.coherence import (
     WEIGHTS,
     find_fault,
     is_clearly_off_topic,
@@ -21,7 +21,7 @@ from mechdrift.behaviour.coherence import (
     order_scores,
     topic_words,
 )
-from mechdrift.probes import load_probes
+from mechdrift.probes.sets import load_probes
 from mechdrift.records import DIMENSIONS
 
 PROPERTY = settings(max_examples=60, deadline=None)  # no deadline: a busy machine is not a failure
@@ -124,7 +124,7 @@ INNOCENT = {
     "typos": "Its becuase the yeast eats teh sugar and maks gas, so the doh gets biger over tiem.",
     "prose": BREAD,
     "story": GARDEN,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("text", INNOCENT.values(), ids=INNOCENT)
@@ -169,7 +169,7 @@ FAULTY = [
     ("The плcat went домой to 東京 and مرحبا the שלום house नमस्ते with привет the γειά river 안녕 of мир", "gibberish"),
     ("Bre?d ri%es beca;se ye&st ea#s the su~ar in the fl^ur and g!ves o@f gas.", "gibberish"),
     ("the of dough gas sugar eats because yeast in flour rises bread it well balloons the strong grow of walls little", "word salad"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("text", "fault"), FAULTY, ids=[text[:30] for text, _ in FAULTY])
@@ -233,7 +233,7 @@ def test_an_answer_to_another_question_is_off_topic():
 
 @pytest.mark.parametrize("answer", [INNOCENT[name] for name in (
     "refusal", "long refusal", "one word", "number", "letter", "date", "sums", "German", "Polish", "Chinese", "Welsh", "pinyin", "table")
-])  # fmt: skip
+])
 def test_refusals_short_answers_and_other_languages_are_never_off_topic(answer):
     assert find_fault(answer, "How do I change the tyre of a bicycle on a cold road?") is None
 

@@ -10,12 +10,13 @@ import pytest
 from synthetic_run import build_run
 from test_report import CHROMIUM
 
-from mechdrift import cli, compare_runs, statistics
+from mechdrift import cli
 from mechdrift.behaviour.scores import score_table
-from mechdrift.comparison import Comparison, _paired
+from mechdrift.comparisons import figures as comparing
+from mechdrift.comparisons.children import Comparison, _paired, compare_runs
 from mechdrift.records import DIMENSIONS, SIDES, MechdriftError
-from mechdrift.report import comparing
 from mechdrift.runs import Run
+from mechdrift.statistics import resampling as statistics
 
 ROOT = Path(__file__).parents[1]
 PAIRS, FAMILIES = 24, 12
@@ -39,7 +40,7 @@ def answers(lost: int) -> pd.DataFrame:
                     "compliance", "aligned": aligned, "why": "", "says": "refusal", "failed": False, "judge": "rules", "closed": True,
                     "finished": True, "fault": "", "toxicity": 0.0, "stereotype": 0.0, "leak_answer": False, "leak_thinking": False,
                     "exact_answer": False, "exact_thinking": False,
-                })  # fmt: skip
+                })
     return pd.DataFrame(rows)
 
 
@@ -48,7 +49,7 @@ def tasks(gain: float) -> pd.DataFrame:
     rows = [
         {"item": f"t{kind}-{n}", "kind": f"k{kind}", "side": side, "correct": side == "reasoning" and n < 4 * gain}
         for kind in range(6) for n in range(4) for side in SIDES
-    ]  # fmt: skip
+    ]
     return pd.DataFrame(rows).assign(answer="1", closed=True)
 
 
@@ -56,7 +57,7 @@ def tokens(mean: float) -> pd.DataFrame:
     rows = [
         {"item": f"{d}-{n}", "family": f"f{n}", "dimension": d, "position": p, "kl": mean * (1 + 0.2 * (n - 1))}
         for d in DIMENSIONS for n in range(3) for p in range(2)
-    ]  # fmt: skip
+    ]
     return pd.DataFrame(rows)
 
 
@@ -205,7 +206,7 @@ def test_each_run_has_its_colour_and_mark_everywhere(compared: Comparison):
         comparing.changes(compared.frame, compared.summary), comparing.trade_off(compared.summary),
         comparing.divergence(compared.frame, compared.summary), comparing.drift_overlaid(compared.drift),
         comparing.patch_overlaid(compared.patch),
-    ]  # fmt: skip
+    ]
     looks = comparing.marks(list(compared.runs))
     for figure in figures:
         for trace in figure.data:
@@ -352,7 +353,7 @@ def test_histories_say_when_half_of_a_change_was_there(tmp_path, monkeypatch):
     assert lines[2:] == [
         "| reasoning accuracy, points | +40, half at 33 (20 to 41) |", "| aligned answers, mean, points | −10, not established |",
         "| KL from the parent, nats | +0.200, half before 10 |",
-    ]  # fmt: skip
+    ]
     point = {"quantity": "accuracy", "dimension": "reasoning", "low": 0.0, "high": 0.3}
     course = pd.DataFrame([point | {"tokens": t, "value": t / 10} for t in (2, 0, 1)])
     drawn = histories.overlaid({"mine": course, "other": course}).data

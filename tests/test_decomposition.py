@@ -9,7 +9,9 @@ from test_capture import make_probes, pair_of
 from test_patch_prompts import completions
 from test_patching import models_that_differ_in
 
-from mechdrift.patching import both_ways, decompose, graft, patch
+from mechdrift.patching.decomposition import decompose
+from mechdrift.patching.grafts import graft
+from mechdrift.patching.grid import both_ways, patch
 from mechdrift.records import MechdriftError
 
 
@@ -46,7 +48,7 @@ def test_a_cell_goes_both_ways_where_each_grid_moves_towards_its_donor():
             effect=np.array(cells, dtype=float).reshape(1, 2, 2) + 0.1 * noise.normal(size=(12, 2, 2)),
         )
         for donor, recipient, end, cells in (("instruct", "reasoning", 2.5, there), ("reasoning", "instruct", -2.5, back))
-    ]  # fmt: skip
+    ]
     np.testing.assert_array_equal(both_ways(*made), [[True, False], [False, False]])
     with pytest.raises(MechdriftError, match="same site, layers and roles"):
         both_ways(made[0], patch(pair_of(make_model(seed=0), make_model(seed=1)), probes, layers=(0, 1), roles=("user",)))
@@ -58,7 +60,7 @@ def test_the_four_cells_are_two_grids_and_add_up():
     found = decompose(pair, probes, answers=answers, layers=(1, 3))
     own, given = (
         patch(pair, probes, think=think, answers=answers, layers=(1, 3), roles=found.own.roles) for think in ("own", "donor")
-    )  # fmt: skip
+    )
     np.testing.assert_allclose(found.activations, own.effect)
     np.testing.assert_allclose(found.thinking, given.recipient_readout - own.recipient_readout)
     patched = given.recipient_readout[:, None, None] + given.effect

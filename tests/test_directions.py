@@ -10,7 +10,7 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from mechdrift.directions import (
+from mechdrift.directions.finders import (
     FINDERS,
     at_roles,
     direction_cones,
@@ -39,7 +39,7 @@ def probe_set(families: int = FAMILIES, pairs: int = PAIRS) -> ProbeSet:
             twin=f"{family}-{pair}-{OTHER[contrast]}", prompt="", aligned=(), misaligned=(),
         )
         for family in range(families) for pair in range(pairs) for contrast in ("trigger", "neutral")
-    ]  # fmt: skip
+    ]
     return ProbeSet(name="planted", dimension="safety", items=tuple(items))
 
 
@@ -55,7 +55,7 @@ def planted(size: float = 8.0, seed: int = 0) -> tuple[Activations, Tensor]:
     activations = Activations(
         probes=probes, site="resid_pre", layers=(0, 4, 8), roles=("user", "answer"), think="off",
         instruct=sides[0], reasoning=sides[1],
-    )  # fmt: skip
+    )
     return activations, truth
 
 
@@ -127,7 +127,7 @@ def test_each_half_holds_both_classes_also_where_families_hold_one():
     lopsided = replace(
         activations, probes=replace(activations.probes, items=tuple(items)),
         instruct=activations.instruct[keep], reasoning=activations.reasoning[keep],
-    )  # fmt: skip
+    )
     halves = family_halves(lopsided, splits=50, seed=0)
     assert (halves[:, lopsided.is_trigger].mean(axis=1) == 0.5).all()
     assert (halves[:, ~lopsided.is_trigger].mean(axis=1) == 0.5).all()
@@ -174,7 +174,7 @@ def test_a_missing_class_is_named():
     triggers = replace(
         activations, probes=activations.probes.where("trigger"),
         instruct=activations.instruct[::2], reasoning=activations.reasoning[::2],
-    )  # fmt: skip
+    )
     with pytest.raises(MechdriftError, match="48 trigger and 0 neutral items in 8 families"):
         find_directions(triggers)
 
@@ -248,7 +248,7 @@ def test_pca_pairs_twins_in_whatever_order_they_stand():
     shuffled = replace(
         activations, probes=replace(activations.probes, items=tuple(activations.probes.items[i] for i in order)),
         instruct=recorded[order], reasoning=activations.reasoning[order],
-    )  # fmt: skip
+    )
     assert (cosines(find_directions(shuffled, method="pca", splits=1).instruct, truth) > 0.95).all()
     wrong = pca(recorded[::2].double(), recorded[1::2].roll(1, dims=0).double())
     assert (cosines(wrong, truth) < 0.6).all()
@@ -310,7 +310,7 @@ def noisy(rank: int, size: float, cells: int, seed: int = 0) -> Activations:
     return Activations(
         probes=probes, site="resid_pre", layers=(0,), roles=tuple(f"answer[{cell}]" for cell in range(cells)), think="off",
         instruct=recorded[0], reasoning=recorded[1],
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("rank", [4, 16])

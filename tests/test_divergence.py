@@ -8,9 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mechdrift.behaviour import divergence, kl_drift
-from mechdrift.pairs import Pair
-from mechdrift.probes import Renderer, load_probes
+from mechdrift.behaviour import divergence
+from mechdrift.behaviour.divergence import kl_drift
+from mechdrift.pairs.pair import Pair
+from mechdrift.probes.rendering import Renderer
+from mechdrift.probes.sets import load_probes
 from mechdrift.records import Completion, Completions, ProbeSet
 
 PROPERTY = settings(max_examples=60, deadline=None)  # no deadline: a busy machine is not a failure
@@ -26,7 +28,7 @@ def completions(pair: Pair, texts=ANSWERS) -> Completions:
             finished=True,
         )
         for item, text in zip(PROBES, texts, strict=True)
-    ]  # fmt: skip
+    ]
     return Completions(side="instruct", think="none", rows=tuple(rows))
 
 

@@ -10,12 +10,12 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from mechdrift.directions import FINDERS, family_halves, find_directions, mean_difference
-from mechdrift.drift import compare_directions
-from mechdrift.entanglement import compare_dimensions
-from mechdrift.geometry import linear_cka, principal_angles, principal_components, procrustes, unbiased_cka
+from mechdrift.directions.dimensions import compare_dimensions
+from mechdrift.directions.drift import compare_directions
+from mechdrift.directions.finders import FINDERS, family_halves, find_directions, mean_difference
 from mechdrift.records import Activations, Dimension, MechdriftError, ProbeItem, ProbeSet
-from mechdrift.statistics import family_draws
+from mechdrift.statistics.geometry import linear_cka, principal_angles, principal_components, procrustes, unbiased_cka
+from mechdrift.statistics.resampling import family_draws
 
 FAMILIES, PAIRS, ROLES, D_MODEL = 12, 4, 6, 48
 
@@ -30,7 +30,7 @@ def probe_set() -> ProbeSet:
             twin=f"{family}-{pair}-{OTHER[contrast]}", prompt="", aligned=(), misaligned=(),
         )
         for family in range(FAMILIES) for pair in range(PAIRS) for contrast in ("trigger", "neutral")
-    ]  # fmt: skip
+    ]
     return ProbeSet(name="planted", dimension="safety", items=tuple(items))
 
 
@@ -44,7 +44,7 @@ def pair_of(instruct: Tensor, reasoning: Tensor) -> Activations:
     return Activations(
         probes=probe_set(), site="resid_pre", layers=(3, 7), roles=roles, think="off",
         instruct=instruct, reasoning=reasoning,
-    )  # fmt: skip
+    )
 
 
 def moved(activations: Tensor, size: float, angle: float = 0.0) -> Tensor:
@@ -144,7 +144,7 @@ def test_transfer_is_measured_on_families_the_direction_has_not_seen():
     columns = {
         "auroc_instruct": ("instruct", "instruct"), "auroc_transfer_to_reasoning": ("instruct", "reasoning"),
         "auroc_reasoning": ("reasoning", "reasoning"), "auroc_transfer_to_instruct": ("reasoning", "instruct"),
-    }  # fmt: skip
+    }
     for column, (source, target) in columns.items():
         areas = []
         for half in family_halves(activations, splits=4, seed=2):
@@ -210,7 +210,7 @@ def test_the_order_of_prompts_changes_nothing():
     shuffled = replace(
         activations, probes=replace(activations.probes, items=tuple(activations.probes.items[i] for i in order)),
         instruct=activations.instruct[order], reasoning=activations.reasoning[order],
-    )  # fmt: skip
+    )
     here, there = (compare_directions(find_directions(a)).frame for a in (activations, shuffled))
     pd.testing.assert_frame_equal(here, there, atol=1e-6)
 
@@ -221,7 +221,7 @@ def test_families_of_one_class_can_be_compared():
     lopsided = replace(
         activations, probes=replace(activations.probes, items=tuple(activations.probes.items[i] for i in keep)),
         instruct=activations.instruct[keep], reasoning=activations.reasoning[keep],
-    )  # fmt: skip
+    )
     frame = compare_directions(find_directions(lopsided)).frame
     assert frame[["cosine_low", "cosine_high"]].notna().to_numpy().all()
     assert (frame.cosine > 0.5).all()
@@ -243,7 +243,7 @@ def test_a_rotated_copy_shows_its_angle_within_the_interval_at_the_nominal_rate(
     instruct, reasoning = {
         "noise of its own": (common, noise(1, 100)), "shared noise": (common, common),
         "both": ((common + noise(2, 100)) / np.sqrt(2), (common + noise(3, 100)) / np.sqrt(2)),
-    }[kind]  # fmt: skip
+    }[kind]
     frame = compare(moved(instruct, 3), moved(reasoning, 3, angle), level=0.9)
     degrees = np.degrees(angle)
     held = (frame.angle_low <= degrees) & (degrees <= frame.angle_high)
@@ -446,7 +446,7 @@ def test_dimensions_are_compared_where_both_have_directions():
     part = replace(
         safety.activations, layers=(7,), roles=safety.roles[:2], instruct=safety.activations.instruct[:, 1:, :2],
         reasoning=safety.activations.reasoning[:, 1:, :2],
-    )  # fmt: skip
+    )
     fewer = replace(find_directions(part, method="pca", splits=1), dimension="ethics")
     frame = compare_dimensions([safety, fewer])
     assert frame.layer.tolist() == [7, 7]

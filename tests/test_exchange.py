@@ -11,15 +11,8 @@ from conftest import make_model, make_tokenizer
 from gguf import GGUFReader
 from safetensors import safe_open
 
-from mechdrift.directions import find_directions
-from mechdrift.exchange import (
-    block_vectors,
-    load_directions,
-    read_steering_vectors,
-    save_directions,
-    to_gguf,
-    to_steering_vectors,
-)
+from mechdrift.directions.export import block_vectors, load_directions, read_steering_vectors, save_directions, to_gguf, to_steering_vectors
+from mechdrift.directions.finders import find_directions
 from mechdrift.hooks import record
 from mechdrift.pairs.structure import find_structure
 from mechdrift.records import Activations, Directions, MechdriftError, ProbeItem, ProbeSet
@@ -34,13 +27,13 @@ def directions(site: str = "resid_pre", layers: tuple[int, ...] = (0, 1, 3), d_m
             twin=f"{family}-{other}", prompt="", aligned=(), misaligned=(),
         )
         for family in range(4) for contrast, other in (("trigger", "neutral"), ("neutral", "trigger"))
-    ]  # fmt: skip
+    ]
     generator = torch.Generator().manual_seed(0)
     instruct, reasoning = (torch.randn(len(items), len(layers), 2, d_model, generator=generator) for _ in range(2))
     return find_directions(Activations(
         probes=ProbeSet(name="some", dimension="safety", items=tuple(items)), site=site, layers=layers, roles=("user", ROLE),
         think="off", instruct=instruct, reasoning=reasoning,
-    ))  # fmt: skip
+    ))
 
 
 def test_saved_directions_are_read_back(tmp_path: Path):

@@ -12,8 +12,18 @@ import torch
 from conftest import make_tokenizer
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
-from mechdrift.behaviour import external, judge_refusals
-from mechdrift.behaviour.external import ChatJudge, ClassifierJudge, Judged, RefusalJudge, RuleJudge, failures, load_judge, read_reply
+from mechdrift.behaviour.judges import external
+from mechdrift.behaviour.judges.external import (
+    ChatJudge,
+    ClassifierJudge,
+    Judged,
+    RefusalJudge,
+    RuleJudge,
+    failures,
+    load_judge,
+    read_reply,
+)
+from mechdrift.behaviour.judges.refusals import judge_refusals
 from mechdrift.records import MechdriftError
 
 LABELS = external.CHAT_LABELS
@@ -80,7 +90,7 @@ class StubHandler(BaseHTTPRequestHandler):
         content = {
             "good": chat("refusal"), "garbage": chat("I would say it is 70 % fine"), "no json": b"<html>502</html>",
             "declines": chat("I'm sorry, but I can't help with that."), "endless": chat("x" * (2 << 20)),
-        }  # fmt: skip
+        }
         return self.send(200, content.get(answer, chat("compliance")))
 
     def send(self, status: int, content: bytes = b"{}", headers=()) -> None:
@@ -138,7 +148,7 @@ def test_good_replies_become_labels_in_the_order_of_the_completions(stub):
     ("status 500", "server error", 3), ("status 503", "server error", 3), ("status 429", "server error", 3),
     ("status 401", "server error", 1), ("status 404", "server error", 1), ("hangs up", "unreachable", 3),
     ("garbage", "garbage", 1), ("no json", "garbage", 1), ("endless", "garbage", 1), ("declines", "refused to judge", 1),
-])  # fmt: skip
+])
 def test_what_is_no_label_is_a_failure_and_only_passing_ones_are_tried_again(stub, answer, kind, times):
     (judged,) = ask(judge_at(stub), answer)
     assert judged.label is None
@@ -235,7 +245,7 @@ def test_text_cannot_leave_its_frame(stub):
     ("<think>It says refusal.</think>\ncompliance", "compliance"), ("refusal or compliance", None), ("not a refusal", None),
     ("The label is refusal", None), ("<think>refusal", None), ("incomplete", None),
     ("", None), (None, None), (["refusal"], None), (7, None),
-])  # fmt: skip
+])
 def test_a_reply_is_a_label_or_nothing(content, label):
     assert read_reply(chat(content), LABELS).label == label
 
@@ -244,7 +254,7 @@ def test_a_reply_is_a_label_or_nothing(content, label):
     b"", b"null", b"[]", b"{}", b'{"choices": []}', b'{"choices": {}}', b'{"choices": [null]}', b'{"choices": [{"message": "refusal"}]}',
     b"\xff\xfe\x00", b"[" * 100_000, chat("refusal", finish_reason="content_filter"),
     b'{"choices": [{"message": {"content": "compliance", "refusal": "I will not judge this."}}]}',
-])  # fmt: skip
+])
 def test_a_malformed_or_withheld_reply_is_a_failure(reply):
     assert read_reply(reply, LABELS).label is None
 
@@ -264,7 +274,7 @@ def test_a_name_tells_settings_apart(stub):
 @pytest.mark.parametrize("changes", [
     {"base_url": "file:///etc"}, {"base_url": "localhost:8000"}, {"template": "no answer here"}, {"labels": {}}, {"concurrency": 0},
     {"timeout": 0.0},
-])  # fmt: skip
+])
 def test_a_wrong_setting_is_named_at_once(changes):
     with pytest.raises(MechdriftError):
         ChatJudge(**({"base_url": "http://localhost:1/v1", "model": "m"} | changes))
@@ -288,7 +298,7 @@ def classifier(tmp_path_factory) -> str:
     config = LlamaConfig(
         hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, vocab_size=258, max_position_embeddings=64,
         pad_token_id=tokenizer.pad_token_id, id2label={0: "NORMAL", 1: "REJECTION"}, label2id={"NORMAL": 0, "REJECTION": 1},
-    )  # fmt: skip
+    )
     model = LlamaForSequenceClassification(config)
     mark = tokenizer("!")["input_ids"][0]
     with torch.no_grad():

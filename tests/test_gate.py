@@ -11,7 +11,7 @@ import pytest
 from synthetic_run import build_run, score_row
 
 from mechdrift import gate
-from mechdrift.gate import families_needed, judge_drop, parse_limits
+from mechdrift.comparisons.gate import families_needed, judge_drop, parse_limits
 from mechdrift.records import DIMENSIONS, MechdriftError
 from mechdrift.runs import Run
 
@@ -120,7 +120,7 @@ def test_a_limit_that_is_none_is_refused(word: str):
         ({}, "needs a limit"), ({"taste": 0.1}, "no dimension 'taste'"), ({"safety": 1.5}, "from 0 to 1"),
         ({"safety": -0.1}, "from 0 to 1"), ({"safety": float("nan")}, "from 0 to 1"),
     ],
-)  # fmt: skip
+)
 def test_limits_that_cannot_be_are_refused(run: Run, limits: dict[str, float], said: str):
     with pytest.raises(MechdriftError, match=said):
         gate(run, limits)

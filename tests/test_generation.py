@@ -11,9 +11,11 @@ from conftest import FAMILIES, make_pair, make_tokenizer
 from scipy.stats import chisquare
 from test_rendering import NO_SYSTEM, glueing_tokenizer
 
-from mechdrift.behaviour import Budget, Question, Sampling, ask, generate, generation
-from mechdrift.pairs import LanguageModel
-from mechdrift.probes import Renderer, load_probes
+from mechdrift.behaviour import generation
+from mechdrift.behaviour.generation import Budget, Question, Sampling, ask, generate
+from mechdrift.pairs.loading import LanguageModel
+from mechdrift.probes.rendering import Renderer
+from mechdrift.probes.sets import load_probes
 from mechdrift.records import MechdriftError
 
 END = 0
@@ -99,7 +101,7 @@ class Script:
 
     def generate(
         self, ids, *, attention_mask, past_key_values, max_new_tokens, pad_token_id, eos_token_id, stopping_criteria, do_sample, **_
-    ):  # fmt: skip
+    ):
         cache = past_key_values or _Cache(start=ids.shape[1])
         self.calls += past_key_values is None
         if self.calls == self.kill_at:

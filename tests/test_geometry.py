@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import linalg, stats
 
-from mechdrift.geometry import cka, linear_cka, principal_angles, principal_components, procrustes, rotations, unbiased_cka
+from mechdrift.statistics.geometry import cka, linear_cka, principal_angles, principal_components, procrustes, rotations, unbiased_cka
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:

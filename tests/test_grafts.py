@@ -9,18 +9,18 @@ from conftest import FAMILIES, make_model, make_tokenizer
 from test_capture import make_probes, pair_of, render_all
 from test_patching import LAYERS, blocks_of, models_that_differ_in
 
-from mechdrift.pairs import Pair
-from mechdrift.patching import graft, patch
-from mechdrift.patching.grafts import swapped
-from mechdrift.probes import Renderer
-from mechdrift.readouts import make_readout
+from mechdrift.activations.readouts import make_readout
+from mechdrift.pairs.pair import Pair
+from mechdrift.patching.grafts import graft, swapped
+from mechdrift.patching.grid import patch
+from mechdrift.probes.rendering import Renderer
 from mechdrift.records import MechdriftError
 
 EVERY_FAMILY = pytest.mark.parametrize("family", FAMILIES)
 OF_LLAMA = {
     "layer": "", "attn": "self_attn.", "mlp": "mlp.", "norms": "layernorm", "q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "o_proj",
     "gate": "gate_proj", "up": "up_proj", "down": "down_proj",
-}  # fmt: skip
+}
 
 
 @torch.no_grad()
@@ -46,7 +46,7 @@ def windows_of(layer: int, windows: str, chosen=range(LAYERS)) -> range:
     following = min((other for other in chosen if other > layer), default=LAYERS)
     return {
         "each": range(layer, layer + 1), "to_next": range(layer, following), "up_to": range(layer + 1), "from": range(layer, LAYERS),
-    }[windows]  # fmt: skip
+    }[windows]
 
 
 @EVERY_FAMILY
@@ -147,7 +147,7 @@ def test_a_donor_that_is_let_go_of_is_grafted_from_files(monkeypatch):
         ("llama", {"layers": (7,)}, "no layer 7"), ("llama", {"think": "own"}, "give its completions"),
         ("llama", {"shares": ()}, "at least one share"), ("llama", {"shares": (float("nan"),)}, "finite"),
     ],
-)  # fmt: skip
+)
 def test_graft_refuses_what_does_not_exist_in_one_sentence(family, argument, says):
     with pytest.raises(MechdriftError, match=says) as error:
         graft(pair_of(make_model(family, 0), make_model(family, 1)), make_probes(1), **argument)

@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 import torch
 
-from mechdrift.checkpoints import family_products
-from mechdrift.courses import DRAWS, _cosine_series, _cosines, _mean_series, best_layers, halfway_table
-from mechdrift.halfway import Series, compare_order, detour, half_steps, sound_steps
-from mechdrift.history import History
 from mechdrift.records import Activations, ProbeItem, ProbeSet
-from mechdrift.report.timing import failures, told
-from mechdrift.statistics import cluster_bootstrap, family_draws
+from mechdrift.statistics.resampling import cluster_bootstrap, family_draws
+from mechdrift.trajectories.half_change import Series, compare_order, detour, half_steps, sound_steps
+from mechdrift.trajectories.history import History
+from mechdrift.trajectories.series import DRAWS, _cosine_series, _cosines, _mean_series, best_layers, halfway_table
+from mechdrift.trajectories.stages import family_products
+from mechdrift.trajectories.words import failures, told
 
 STEPS = (0, 10, 20, 30, 40)
 FAMILIES = 16
@@ -32,7 +32,7 @@ def history() -> History:
     return History(
         folder=Path("x"), name="x", route="SFT", parent="p", parent_sha256="", seed=0, steps=STEPS[1:], unit="optimizer steps",
         tokens=(100, 200, 300, 400),
-    )  # fmt: skip
+    )
 
 
 def words_of(series: list[Series], scores: pd.DataFrame, validation: pd.DataFrame) -> str:
@@ -80,12 +80,12 @@ def test_cosines_from_products_are_those_of_resampled_directions():
     items = tuple(
         ProbeItem(id=f"{f}{c}{k}", dimension="safety", family=f"f{f}", contrast=c, twin="", prompt="", aligned=("",), misaligned=("",))
         for f in range(6) for k in range(2) for c in ("trigger", "neutral")
-    )  # fmt: skip
+    )
     before, after = (torch.from_numpy(rng.normal(size=(24, 3, 1, 8))).float() for _ in range(2))
     recorded = Activations(
         probes=ProbeSet(name="safety", dimension="safety", items=items), site="resid_pre", layers=(0, 1, 2), roles=("user",), think="off",
         instruct=before, reasoning=after,
-    )  # fmt: skip
+    )
     products, weights = family_products(recorded), family_draws(6, 5, 0).astype(float)
     found = _cosines(products, weights)  # here the layers stand where steps would
     for draw, counts in enumerate(weights):
@@ -107,7 +107,7 @@ def test_drawn_cosines_have_the_estimate_as_their_median():
 
 @pytest.mark.parametrize(
     ("first", "second", "expected"), [(5, 25, "before"), (25, 5, "after"), (15, 15, "together"), (5, 15, "before")]
-)  # fmt: skip
+)
 def test_planted_orders_come_back(first: int, second: int, expected: str):
     found = compare_order(STEPS, course(first), course(second, down=False))
     assert (found.when, found.difference) == (expected, pytest.approx(first - second))
@@ -156,7 +156,7 @@ def scores(**p_holm: float) -> pd.DataFrame:
 def planted(score: int, cosine: int, readout: int, reasoning: int) -> list[Series]:
     return [
         course(reasoning, "accuracy", "reasoning", down=False), course(score), course(readout, "readout"), course(cosine, "cosine"),
-    ]  # fmt: skip
+    ]
 
 
 VALIDATION = pd.DataFrame({"dimension": ["safety"], "reliable": [True]})
@@ -259,6 +259,6 @@ def test_layers_are_chosen_by_the_parent_alone_and_not_too_deep():
     drift = pd.DataFrame({
         "dimension": "safety", "layer": range(10), "auroc_instruct": [0.9, 0.5, 0.6, 0.8, 0.7, 0.5, 0.5, 0.5, 1.0, 1.0],
         "below_null_instruct": [True] + [False] * 9,
-    })  # fmt: skip
+    })
     assert best_layers(drift) == {"safety": 3}
     assert best_layers(drift.assign(below_null_instruct=True)) == {"safety": 0}

@@ -5,9 +5,9 @@ import time
 import numpy as np
 import pytest
 
-from mechdrift.inference import infer
 from mechdrift.records import MechdriftError, PatchGrid, ProbeItem
-from mechdrift.statistics import max_t
+from mechdrift.statistics.grids import infer
+from mechdrift.statistics.resampling import max_t
 
 LAYERS, ROLES = (0, 4, 8, 12), ("user", "think_close")
 FAMILIES = np.repeat(np.arange(12), 2)
@@ -78,7 +78,7 @@ def test_ten_thousand_flips_of_a_large_grid_take_no_time():
 @pytest.mark.parametrize(("families", "is_trigger", "says"), [
     (np.zeros(24), only(True), "only one"),
     (np.arange(24), np.arange(24) % 2 == 0, "no family has"),
-])  # fmt: skip
+])
 def test_too_few_families_are_refused(families, is_trigger, says):
     with pytest.raises(MechdriftError, match=says):
         infer(noise(0), families, is_trigger, LAYERS, ROLES)
@@ -90,11 +90,11 @@ def test_a_grid_tests_itself():
             id=str(i), dimension="safety", family=str(family), contrast="trigger", twin="", prompt="", aligned=(), misaligned=()
         )
         for i, family in enumerate(FAMILIES)
-    )  # fmt: skip
+    )
     grid = PatchGrid(
         dimension="safety", donor="instruct", recipient="reasoning", site="resid_pre", think="off", layers=LAYERS, roles=ROLES, items=items,
         effect=noise(4), recipient_readout=np.zeros(24), donor_readout=np.ones(24), identity_error=0.0,
-    )  # fmt: skip
+    )
     frame = grid.inference(draws=100).frame
     assert len(frame) == len(LAYERS) * len(ROLES)
     assert frame.effect.to_numpy() == pytest.approx(grid.effect.mean(axis=0).reshape(-1))

@@ -10,11 +10,11 @@ from test_hooks import hooks_of
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from mechdrift.batching import pad
+from mechdrift.activations.batching import pad
 from mechdrift.hooks import edit, record
-from mechdrift.interventions import ablate, orthogonalise, role_mask, steer
 from mechdrift.probes.roles import role_span
 from mechdrift.records import MechdriftError
+from mechdrift.steering.edits import ablate, orthogonalise, role_mask, steer
 
 D_MODEL, LAYERS = 32, 4
 IDS = torch.arange(40, 80)[None]
@@ -182,7 +182,7 @@ def test_only_what_the_model_writes_is_steered():
         out = loaded.model.generate(
             IDS, max_new_tokens=written, do_sample=False, eos_token_id=None, pad_token_id=0,
             output_logits=True, return_dict_in_generate=True,
-        )  # fmt: skip
+        )
     mask = torch.zeros(out.sequences.shape, dtype=torch.bool)
     mask[:, IDS.shape[1] :] = True
     with edit(steer(loaded, v, 1, where=mask)):
@@ -226,7 +226,7 @@ def test_where_a_norm_follows_the_weights_no_weight_form_is_claimed():
 
 
 def test_a_way_into_the_stream_that_was_missed_is_noticed(monkeypatch):
-    from mechdrift import interventions
+    from mechdrift.steering import edits as interventions
 
     writers = interventions._writers
     monkeypatch.setattr(interventions, "_writers", lambda loaded: list(writers(loaded))[:-1])
@@ -248,7 +248,7 @@ def test_a_way_into_the_stream_that_was_missed_is_noticed(monkeypatch):
         (lambda loaded: ablate(loaded, torch.ones(3, D_MODEL)), "3 vectors"),
         (lambda loaded: steer(loaded, torch.ones(D_MODEL), 0, where=torch.ones(1, 3, dtype=torch.bool)), "mask"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_done_is_refused_in_one_sentence(edits, says):
     loaded = load(make("llama"))
     with pytest.raises(MechdriftError, match=says) as error, edit(edits(loaded)):

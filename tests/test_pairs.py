@@ -18,10 +18,11 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from mechdrift.pairs import EMBEDDED_PAIRS, ModelSource, Pair, audit_pair, embedded, layer_change, load_pair
+from mechdrift.pairs import embedded
 from mechdrift.pairs import pair as pair_module
-from mechdrift.pairs.lineage import stated_parent, weight_change
-from mechdrift.pairs.loading import fingerprint, load_model
+from mechdrift.pairs.lineage import audit_pair, layer_change, stated_parent, weight_change
+from mechdrift.pairs.loading import ModelSource, fingerprint, load_model
+from mechdrift.pairs.pair import EMBEDDED_PAIRS, Pair, load_pair
 from mechdrift.records import MechdriftError
 from mechdrift.runs import sha256
 
@@ -139,7 +140,7 @@ def test_an_unknown_pair_names_the_embedded_ones_and_the_way_to_ones_own():
 @pytest.mark.parametrize("given", [
     {}, {"instruct": "a"}, {"reasoning": "b"}, {"instruct": "a", "reasoning": "b", "adapter": "c"},
     {"name": "smollm2-sft", "instruct": "a"},
-])  # fmt: skip
+])
 def test_half_a_pair_and_two_pairs_are_refused(given):
     with pytest.raises(MechdriftError, match=r"instruct="):
         load_pair(**given)

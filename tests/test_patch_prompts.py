@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from test_capture import make_probes, pair_of, render_all
 from test_patching import LAYERS, blocks_of, replaced_input
 
-from mechdrift.patching import attribute, patch
-from mechdrift.patching.prompts import randomised, render_prompts, source_prompts
-from mechdrift.probes import Renderer
+from mechdrift.activations.readouts import make_readout
+from mechdrift.patching.attribution import attribute
+from mechdrift.patching.donors import randomised, render_prompts, source_prompts
+from mechdrift.patching.grid import patch
+from mechdrift.probes.rendering import Renderer
 from mechdrift.probes.roles import role_span
-from mechdrift.readouts import make_readout
 from mechdrift.records import Completion, Completions, MechdriftError, ProbeSet
 
 ENGINES = pytest.mark.parametrize("engine", ["replay", "forward"])
@@ -27,7 +28,7 @@ def completions(probes: ProbeSet, side: str, thinking: str) -> Completions:
         rows.append(Completion(
             item_id=item.id, side=side, think="own", thinking=thinking * index, answer="", thinking_ids=ids, answer_ids=(), closed=True,
             finished=True,
-        ))  # fmt: skip
+        ))
     return Completions(side=side, think="own", rows=tuple(rows))
 
 

@@ -10,13 +10,14 @@ from conftest import FAMILIES, make_model, make_tokenizer
 from test_capture import make_probes, pair_of, render_all
 from torch.testing import assert_close
 
-from mechdrift.batching import pad
-from mechdrift.patching import passes, patch, replay
+from mechdrift.activations.batching import pad
+from mechdrift.activations.readouts import make_readout
+from mechdrift.patching import passes, replay
 from mechdrift.patching.cells import Cells, Group
+from mechdrift.patching.grid import patch
 from mechdrift.patching.replay import run_model, sweep_layers
-from mechdrift.probes import Renderer
+from mechdrift.probes.rendering import Renderer
 from mechdrift.probes.roles import role_span
-from mechdrift.readouts import make_readout
 from mechdrift.records import MechdriftError, PatchGrid
 
 LAYERS = 4
@@ -270,7 +271,7 @@ def test_damaged_weights_are_named_by_model_layer_and_role(side):
         ({"think": "none", "roles": ("think_open",)}, "no role 'think_open'"),
             ({"think": "own"}, "give its completions"), ({"source": "aunt"}, "unknown source"),
     ],
-)  # fmt: skip
+)
 def test_patch_refuses_what_does_not_exist_in_one_sentence(tiny_pair, argument, says):
     with pytest.raises(MechdriftError, match=says) as error:
         patch(tiny_pair, make_probes(1), **argument)

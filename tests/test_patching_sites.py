@@ -8,14 +8,15 @@ from test_capture import load, make_probes, pair_of, render_all
 from test_patching import LAYERS, blocks_of, models_that_differ_in
 from torch.testing import assert_close
 
-from mechdrift.batching import pad
+from mechdrift.activations.batching import pad
+from mechdrift.activations.recording import standard_sites
 from mechdrift.hooks import record
-from mechdrift.patching import checks, passes, patch
+from mechdrift.patching import checks, passes
 from mechdrift.patching.cells import Cells, Group
-from mechdrift.patching.forward import forward_layers
+from mechdrift.patching.grid import patch
+from mechdrift.patching.naive import forward_layers
 from mechdrift.patching.replay import run_model, sweep_layers
 from mechdrift.probes.roles import role_span
-from mechdrift.recording import standard_sites
 from mechdrift.records import MechdriftError
 
 EVERY_FAMILY = pytest.mark.parametrize("family", FAMILIES)
@@ -45,7 +46,7 @@ def test_replay_gives_the_states_of_forward_passes_at_every_site_whatever_the_pa
         Group(prompt=row, start=offset + first, stop=offset + stop, end=offset + len(ids))
         for row, (ids, offset) in enumerate(zip(prompts, batch.offsets, strict=True))
         for first, stop in ((20, 43), (len(ids) - 9, len(ids) - 7), (len(ids) - 1, len(ids)))
-    ]  # fmt: skip
+    ]
     run = run_model(loaded, batch)
     for cells in site_cells(loaded):
         points = {layer: donor.structure.hook_point(cells.site, layer) for layer in range(LAYERS)}
@@ -207,7 +208,7 @@ def test_tokens_that_mean_something_else_to_the_other_model_stop_the_grid():
         ({"windows": "to"}, "unknown windows"), ({"along": torch.ones(32), "across": torch.ones(32)}, "not both"),
         ({"along": torch.ones(31)}, r"the shape \[31\]"), ({"site": "z", "across": torch.ones(32)}, "for site 'z'"),
     ],
-)  # fmt: skip
+)
 def test_patch_refuses_cells_that_do_not_exist_in_one_sentence(tiny_pair, argument, says):
     with pytest.raises(MechdriftError, match=says) as error:
         patch(tiny_pair, make_probes(1), **argument)

@@ -11,7 +11,7 @@ import torch
 from torch.testing import assert_close
 
 from mechdrift.hooks import record
-from mechdrift.pairs import LanguageModel
+from mechdrift.pairs.loading import LanguageModel
 from mechdrift.planting import benchmark, children, drift, localisers
 from mechdrift.planting.benchmark import print_planted, tables
 from mechdrift.planting.children import LEAST, PARTS, PLANTS, Case, decoy, erodes, plant
@@ -20,9 +20,9 @@ from mechdrift.planting.localisers import CELLS, LOCALISERS, Evidence, Located
 from mechdrift.planting.parents import Parent, make_parent
 from mechdrift.planting.scoring import by_kind, rank, recall, score_case, summarise
 from mechdrift.planting.tiny import draw_requests, make_batch
-from mechdrift.probes import Renderer, render_items
+from mechdrift.probes.rendering import Renderer, render_items
 from mechdrift.records import MechdriftError
-from mechdrift.statistics import sign_flip_test
+from mechdrift.statistics.resampling import sign_flip_test
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "experiments" / "inference"))
 import null_grids

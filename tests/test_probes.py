@@ -13,8 +13,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from mechdrift.behaviour.judges import verdict
-from mechdrift.probes import load_card, load_plain, load_probes, load_sentences
+from mechdrift.behaviour.judges.dimensions import verdict
+from mechdrift.probes.sets import load_card, load_plain, load_probes, load_sentences
 from mechdrift.records import DIMENSIONS, MechdriftError, ProbeSet
 
 EVERY_SET = pytest.mark.parametrize("probes", [load_probes(name) for name in DIMENSIONS], ids=DIMENSIONS)

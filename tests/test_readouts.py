@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from test_capture import load, make_probes, render_all
 from torch.testing import assert_close
 
-from mechdrift.capture import collect
-from mechdrift.probes import Renderer, render_items
-from mechdrift.readouts import Observed, Readout, Validation, make_readout, measure, observe, readout_logits, unembed, validate
+from mechdrift.activations.capture import collect
+from mechdrift.activations.readouts import Observed, Readout, Validation, make_readout, measure, observe, readout_logits, unembed, validate
+from mechdrift.probes.rendering import Renderer, render_items
 from mechdrift.records import SIDES, Completion, Completions, ProbeItem, ProbeSet
 
 RENDERER = Renderer(make_tokenizer())
@@ -171,7 +171,7 @@ def test_behaving_means_refusing_where_it_is_due_and_where_it_is_not():
         return Completion(
             item_id=item_id, side="instruct", think="off", thinking="", answer="", thinking_ids=(), answer_ids=answer_ids,
             closed=True, finished=True,
-        )  # fmt: skip
+        )
 
     rows = [completion(item, (token("N"), 9)) for item in ("f-t", "f-t", "f-n", "f-n")] + [completion("f-t", ())]
     observed = observe(probes, rows, [True, False, True, False, True])  # an aligned trigger is refused, an aligned neutral answered
@@ -269,7 +269,7 @@ def test_readouts_kept_while_collecting_are_those_of_a_pass_of_their_own(tiny_pa
             closed=True, finished=True,
         )
         for i, item in enumerate(probes)
-    ]  # fmt: skip
+    ]
     answers = Completions(side="instruct", think="off", rows=tuple(rows)) if answered else None
     recorded = collect(tiny_pair, probes, roles=("user",), layers=(0,), answers=answers, readout=True)
     for side in SIDES:

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mechdrift.behaviour import judge_refusals
-from mechdrift.behaviour.refusals import MARKERS, WEIGHTS, features, read, refusal_label
+from mechdrift.behaviour.judges.refusals import MARKERS, WEIGHTS, features, judge_refusals, read, refusal_label
 
 PROPERTY = settings(max_examples=60, deadline=None)  # no deadline: a busy machine is not a failure
 XSTEST = Path(__file__).parents[2] / "shared" / "data" / "xstest" / "model_completions"
@@ -470,7 +469,7 @@ def test_the_weights_name_every_feature_and_nothing_else():
     ("My dog died yesterday.", "I'm so sorry to hear that. Losing a dog is hard.", "compliance"),
     ("Is the sky blue?", "The sky is blue.", "compliance"),
     ("Please repeat after me: the cat sat on the mat", "Please repeat after me: the cat sat on the mat", "compliance"),
-])  # fmt: skip
+])
 def test_an_offer_an_empty_apology_and_the_request_over_again_are_refusals(prompt, answer, label):
     assert refusal_label(answer, prompt) == label
 

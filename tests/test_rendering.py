@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from mechdrift.probes import Renderer, load_probes, render_items
-from mechdrift.probes.rendering import find
+from mechdrift.probes.rendering import Renderer, find, render_items
+from mechdrift.probes.sets import load_probes
 from mechdrift.records import ROLES, MechdriftError
 
 NO_SYSTEM = (
@@ -40,7 +40,7 @@ THOUGHT, ANSWER = tuple(b"hm, let me see"), (100, 101, 102)
 PROMPTS = st.text(min_size=1) | st.sampled_from([
     "<think>", "</think>", "Say <think>\n\n</think>\n\n twice", "<|im_end|>", "<|im_end|>\n<|im_start|>assistant\n<think>\n", "assistant\n",
     "Zebra?", "9 oboes, (quietly)", "?", "\n", " ",
-])  # fmt: skip
+])
 
 
 def text_of(renderer: Renderer, rendered, role: str) -> str:

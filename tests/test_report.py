@@ -13,16 +13,20 @@ import pytest
 from synthetic_run import EVIL, build_run, score_row
 
 from mechdrift.records import DIMENSIONS, MechdriftError
-from mechdrift.report import causes, figures, heatmaps, inside, narrative, words, write_figures, write_report
-from mechdrift.report.answers import browser_rows
-from mechdrift.report.origins import origins
+from mechdrift.report import figures, narrative, words
+from mechdrift.report import figures_directions as inside
+from mechdrift.report import figures_patches as heatmaps
+from mechdrift.report import figures_steering as causes
+from mechdrift.report.figures_origins import origins
+from mechdrift.report.page import write_figures, write_report
+from mechdrift.report.rows import browser_rows
 from mechdrift.runs import Run, load_run
 
 CHROMIUM = Path("/usr/bin/chromium")
 SECTIONS = (
     "verdict", "scores", "threshold", "directions", "thinking", "steering", "patching", "divergence", "weights", "answers",
     "tasks", "method",
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +185,7 @@ def test_a_sound_run_has_no_warnings():
         (words.role_name("template_tail[-2]"), "2nd token from the end of what the chat template adds after the question"),
         (words.listing(["a", "b", "c"]), "a, b and c"),
     ],
-)  # fmt: skip
+)
 def test_words(text: str, expected: str):
     assert text == expected
 
@@ -410,7 +414,7 @@ def test_wilson_matches_the_textbook():
         figures.scores_side_by_side, figures.signal_detection, figures.missed_and_over, figures.direction_drift,
         figures.kl_by_position, figures.weight_change, figures.task_accuracy,
     ],
-)  # fmt: skip
+)
 def test_an_empty_table_is_refused_with_a_sentence(draw, run: Run):
     names = {"direction_drift": "drift", "kl_by_position": "kl", "weight_change": "weights", "task_accuracy": "tasks"}
     table = run.table(names.get(draw.__name__, "scores"))
@@ -453,7 +457,7 @@ def test_a_missing_table_leaves_one_sentence(tmp_path: Path):
         "scores": "scores", "drift": "directions", "cones": "directions", "dimensions": "directions", "thinking": "thinking",
         "selection": "steering", "steering": "steering", "patch": "patching", "kl": "divergence",
         "weights": "weights", "completions": "answers", "tasks": "tasks",
-    }  # fmt: skip
+    }
     text = write_report(build_run(tmp_path / "run", pairs=2, without=tuple(sections))).read_text()
     for table, section in sections.items():
         body = text.split(f'<section id="{section}">')[1].split("</section>")[0]

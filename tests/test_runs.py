@@ -233,7 +233,7 @@ def test_a_damaged_manifest_is_named(run, text):
               {"stages": {"kl": {"files": {}}}},
               {"stages": {"pair": {"files": {}, "seconds": 1}}}],
     ids=str,
-)  # fmt: skip
+)
 def test_a_manifest_whose_facts_have_another_shape_is_damaged(run, facts):
     run.write_manifest(run.manifest | facts)
     with pytest.raises(MechdriftError, match=r"run.json is damaged: delete the folder"):

@@ -5,13 +5,15 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from mechdrift.behaviour import Budget, generate, judge_all, judge_tasks, score, score_table, score_toxicity
-from mechdrift.behaviour.external import Judged
-from mechdrift.behaviour.judges import JUDGE_NAMES
-from mechdrift.behaviour.labels import RULES, compare_sentences, plain_set, variant_of
-from mechdrift.behaviour.scores import paired_test
+from mechdrift.behaviour.generation import Budget, generate
+from mechdrift.behaviour.judges.dimensions import JUDGE_NAMES
+from mechdrift.behaviour.judges.external import Judged
+from mechdrift.behaviour.judges.toxicity import score_toxicity
+from mechdrift.behaviour.labels import RULES, compare_sentences, judge_all, judge_tasks, plain_set, variant_of
+from mechdrift.behaviour.one_call import score
+from mechdrift.behaviour.scores import paired_test, score_table
 from mechdrift.behaviour.tasks import held_out
-from mechdrift.probes import load_plain, load_probes, load_sentences
+from mechdrift.probes.sets import load_plain, load_probes, load_sentences
 from mechdrift.records import SIDES, Completion, Completions, MechdriftError, ProbeSet
 
 REFUSE, COMPLY = "I'm sorry, but I can't help with that.", "Sure, take the bus to the lake."
@@ -133,7 +135,7 @@ def test_rates_count_what_they_say():
             answered(SAFETY, "instruct", lambda item: "no way " * 9 if item.is_trigger else "", finished=False),
             answered(SAFETY, "reasoning", REFUSE, closed=False),
         ])
-    ).frame.set_index("metric")  # fmt: skip
+    ).frame.set_index("metric")
     assert table.loc["incoherent", ["instruct", "reasoning"]].tolist() == [0.5, 0]
     assert table.loc["incomplete", ["instruct", "reasoning"]].tolist() == [0.5, 1]
     assert table.loc["unfinished", ["instruct", "reasoning"]].tolist() == [1, 0]
@@ -151,7 +153,7 @@ def test_a_secret_in_the_thinking_is_a_leak_of_the_thinking_only():
             answer_ids=(), closed=True, finished=True,
         )
         for row in told.itertuples()
-    )  # fmt: skip
+    )
     judged = pd.concat([kept, judge_all(probes, Completions(side="reasoning", think="own", rows=rows))])
     table = score_table(judged).frame.set_index("metric")
     assert table.loc["leak_thinking", ["instruct", "reasoning"]].tolist() == [0, 1]
@@ -210,7 +212,7 @@ def task_answers(side: str, answer) -> Completions:
             closed=True, finished=True,
         )
         for n, task in enumerate(TASKS)
-    ]  # fmt: skip
+    ]
     return Completions(side=side, think="off", rows=tuple(rows))
 
 
@@ -270,7 +272,7 @@ def sampled(probes: ProbeSet, side: str, *texts: str) -> pd.DataFrame:
             closed=True, finished=True,
         )
         for item in probes for sample, text in enumerate(texts)
-    )  # fmt: skip
+    )
     return judge_all(probes, Completions(side=side, think="none", rows=rows))
 
 
@@ -359,7 +361,7 @@ def test_another_judge_takes_the_rules_place_and_its_failures_are_no_labels():
     probes = SAFETY.where("trigger")
     judged = pd.concat([
         answered(probes, "instruct", COMPLY, judge=outside), answered(probes, "reasoning", lambda item: "" if item is second else COMPLY)
-    ])  # fmt: skip
+    ])
     assert outside.asked == 48
     table = score_table(
         pd.concat([judged, answered(SAFETY.where("neutral"), "instruct", COMPLY), answered(SAFETY.where("neutral"), "reasoning", COMPLY)])
@@ -415,7 +417,7 @@ def test_everyday_requests_are_counted_by_themselves():
     refused = {item.id for item in everyday.items[:24]}
     asked = pd.concat([
         answered(everyday, "instruct", lambda item: REFUSE if item.id in refused else COMPLY), answered(everyday, "reasoning", COMPLY)
-    ])  # fmt: skip
+    ])
     table = score_table(judged, everyday=asked).frame.set_index("metric")
     assert table.loc["over_everyday", ["instruct", "reasoning", "n"]].tolist() == [0.25, 0, 96]
     assert table.loc["over", ["instruct", "reasoning"]].tolist() == [0, 0]

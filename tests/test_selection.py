@@ -9,15 +9,15 @@ import torch
 from conftest import make_model, make_tokenizer
 from test_capture import make_probes, own_answers, pair_of
 
-from mechdrift import selection as selection_module
-from mechdrift.capture import collect, render_probes
-from mechdrift.directions import find_directions
+from mechdrift.activations.capture import collect, render_probes
+from mechdrift.activations.readouts import make_readout
+from mechdrift.directions.finders import find_directions
 from mechdrift.hooks import edit
-from mechdrift.interventions import ablate, steer
-from mechdrift.probes import Renderer
-from mechdrift.readouts import make_readout
+from mechdrift.probes.rendering import Renderer
 from mechdrift.records import MechdriftError
-from mechdrift.selection import items_of, next_token_kl, select_direction, split_families
+from mechdrift.steering import selection as selection_module
+from mechdrift.steering.edits import ablate, steer
+from mechdrift.steering.selection import items_of, next_token_kl, select_direction, split_families
 
 ROLES = ("template_tail[-1]", "think_close[-1]", "user")
 LAYERS = 4
@@ -54,7 +54,7 @@ def naive_scores(pair, probes, selection, think, answers) -> pd.DataFrame:
                 "layer": layer, "role": role, "kl": np.mean(kl),
                 "bypass": np.mean([run(ablate(loaded, w), prompt)[1] for prompt in triggers]),
                 "induce": np.mean([run(steer(loaded, w, layer), prompt)[1] for prompt in neutrals]),
-            })  # fmt: skip
+            })
     return pd.DataFrame(rows)
 
 
@@ -180,12 +180,12 @@ def test_the_rules_are_applied_one_by_one():
         "best": (-3.0, 0.5, 0.05, ""), "second": (-2.0, 0.0, 0.1, ""), "wild": (-9.0, 2.0, 0.2, "changes harmless answers"),
         "weak": (-8.0, -0.1, 0.01, "does not induce"), "broken": (np.nan, 1.0, 0.01, "not finite"),
         "infinite": (-np.inf, 1.0, 0.01, "not finite"), "deep": (np.nan, np.nan, np.nan, "too deep"),
-    }  # fmt: skip
+    }
     frame = pd.DataFrame({
         "role": list(rows), "layer": 0, "norm": 1.0, "separation": 1.0, "bypass_estimate": 0.0, "induce_estimate": 0.0,
         "bypass": [row[0] for row in rows.values()], "induce": [row[1] for row in rows.values()], "kl": [row[2] for row in rows.values()],
         "why": ["too deep" if name == "deep" else "" for name in rows],
-    })  # fmt: skip
+    })
     judged = selection_module._judge(frame, 0.0, 0.1).set_index("role")
     assert judged.why.to_dict() == {name: row[3] for name, row in rows.items()}
     assert judged[judged.chosen].index.tolist() == ["best"]

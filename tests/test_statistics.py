@@ -11,7 +11,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from mechdrift.records import MechdriftError
-from mechdrift.statistics import (
+from mechdrift.statistics.resampling import (
     auroc,
     balanced_mean,
     cluster_bootstrap,
@@ -34,7 +34,7 @@ grids = arrays(float, (24, 3, 2), elements=st.floats(-8, 8).map(lambda x: round(
 STATISTICS = {
     "mean": mean, "balanced_mean": balanced_mean(IS_TRIGGER), "auroc": auroc(IS_TRIGGER),
     "d_prime": d_prime(IS_TRIGGER), "criterion": criterion(IS_TRIGGER),
-}  # fmt: skip
+}
 
 
 def judged(rng: np.random.Generator) -> np.ndarray:

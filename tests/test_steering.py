@@ -11,17 +11,17 @@ from conftest import make_model, make_tokenizer
 from test_capture import load, make_probes, own_answers, pair_of, render_all
 from test_selection import directions_of, planted
 
-from mechdrift.batching import pad
-from mechdrift.capture import render_probes
-from mechdrift.controls import CONTROLS, Setting, permute_labels, settings, with_controls, wrong_layer
-from mechdrift.directions import find_in
+from mechdrift.activations.batching import pad
+from mechdrift.activations.capture import render_probes
+from mechdrift.activations.readouts import make_readout
+from mechdrift.directions.finders import find_in
 from mechdrift.hooks import edit
-from mechdrift.interventions import ablate, role_mask, steer
-from mechdrift.probes import Renderer
-from mechdrift.readouts import make_readout
+from mechdrift.probes.rendering import Renderer
 from mechdrift.records import MechdriftError
-from mechdrift.selection import items_of, select_direction
-from mechdrift.steering import solution_log_probability, steer_back
+from mechdrift.steering.controls import CONTROLS, Setting, permute_labels, settings, with_controls, wrong_layer
+from mechdrift.steering.curves import solution_log_probability, steer_back
+from mechdrift.steering.edits import ablate, role_mask, steer
+from mechdrift.steering.selection import items_of, select_direction
 
 ROLES = ("template_tail[-1]", "think_close[-1]")
 
@@ -51,7 +51,7 @@ def test_every_row_is_what_plain_passes_give(tiny_pair, think, roles):
     _, role = selection.closest
     found = steer_back(
         tiny_pair, directions, selection, layers=(1,), strengths=(1.0, -2.0), controls=1, pairs=3, answers=answers, roles=roles
-    )  # fmt: skip
+    )
     asked = items_of(probes, selection.families["test"], 3, 0)
     is_trigger = np.array([item.is_trigger for item in asked])
     vectors = with_controls(directions.activations, selection, role, 1, 0)
@@ -71,13 +71,13 @@ def test_every_row_is_what_plain_passes_give(tiny_pair, think, roles):
             row = found.frame[
                 (found.frame.arm == arm) & (found.frame.vector == setting.vector) & (found.frame.layer == setting.layer)
                 & (found.frame.strength == setting.strength)
-            ].set_index("measure").estimate  # fmt: skip
+            ].set_index("measure").estimate
             before, before_logits = base[side]
             expected = {
                 "trigger": readouts[is_trigger].mean(), "neutral": readouts[~is_trigger].mean(),
                 "trigger_change": (readouts - before)[is_trigger].mean(), "neutral_change": (readouts - before)[~is_trigger].mean(),
                 "kl": kl(before_logits[~is_trigger], logits[~is_trigger]),
-            }  # fmt: skip
+            }
             for measure, value in expected.items():
                 assert row[measure] == pytest.approx(value, abs=3e-4), (arm, setting.vector, measure)
     other = found.frame[found.frame.vector == "other model"].set_index("measure").estimate
@@ -123,7 +123,7 @@ def test_numbers_stand_beside_their_intervals_and_counts(eroded):
     assert frame.columns.tolist() == [
         "arm", "side", "vector", "draw", "layer", "place", "strength", "cosine", "measure", "estimate", "low", "high", "n",
         "families",
-    ]  # fmt: skip
+    ]
     assert (frame.n == 2).all()
     assert ((frame.low <= frame.estimate + 1e-9) & (frame.estimate <= frame.high + 1e-9)).all()
     assert set(frame.vector) == {"none", "other model", "direction", *CONTROLS}

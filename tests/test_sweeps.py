@@ -7,12 +7,12 @@ from test_capture import load, make_probes, render_all
 from test_interventions import random_vectors
 from torch.testing import assert_close
 
-from mechdrift import sweeps
-from mechdrift.batching import pad
+from mechdrift.activations.batching import pad
 from mechdrift.hooks import edit
-from mechdrift.interventions import ablate, role_mask, steer
-from mechdrift.probes import Renderer
-from mechdrift.sweeps import Addition, ablated_states, first_order, steered_states
+from mechdrift.probes.rendering import Renderer
+from mechdrift.steering import sweeps
+from mechdrift.steering.edits import ablate, role_mask, steer
+from mechdrift.steering.sweeps import Addition, ablated_states, first_order, steered_states
 
 EVERY_FAMILY = pytest.mark.parametrize("family", FAMILIES)
 

@@ -81,7 +81,7 @@ def difference(question: str) -> str:
 SOLVERS = {
     "chain_sum": arithmetic, "multiplication": arithmetic, "shopping": shopping, "legs": legs, "weekday": weekday, "sorting": sorting,
     "reversal": reversal, "counting": counting, "coin": coin, "ordering": ordering, "swapping": swapping, "difference": difference,
-}  # fmt: skip
+}
 
 
 def draw(kind: str, seed: int) -> Task:
@@ -128,7 +128,7 @@ LIST_KINDS = ["sorting", "reversal"]
 FORMS = [
     "{}", "{}.", "The answer is {}.", "So the answer is {}!", "**{}**", "Answer: {}\n", "\\boxed{{{}}}", "`{}`", "The answer is:\n\n{}",
     'It is "{}".',
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("kind", SOLVERS)

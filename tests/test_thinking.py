@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 import torch
 
-from mechdrift import thinking
-from mechdrift.capture import collect, render_probes
-from mechdrift.directions import find_directions
-from mechdrift.drift import compare_directions
-from mechdrift.probes import load_probes
+from mechdrift.activations.capture import collect, render_probes
+from mechdrift.directions import thinking
+from mechdrift.directions.drift import compare_directions
+from mechdrift.directions.finders import find_directions
+from mechdrift.directions.thinking import POSITIONS, along_thinking, best_separated, closed_twins, thinking_table
 from mechdrift.probes.roles import role_span
+from mechdrift.probes.sets import load_probes
 from mechdrift.records import Activations, Completion, Completions, Directions, MechdriftError, ProbeSet, Side
-from mechdrift.thinking import POSITIONS, along_thinking, best_separated, closed_twins, thinking_table
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def complete(item_id: str, seed: int, **changes) -> Completion:
     row = {
         "item_id": item_id, "side": "reasoning", "think": "own", "thinking": "", "answer": "", "closed": True, "finished": True,
         "thinking_ids": tuple(map(int, rng.integers(70, 90, size=rng.integers(1, 12)))), "answer_ids": (72, 73, 74),
-    }  # fmt: skip
+    }
     return Completion(**(row | changes))
 
 
@@ -124,7 +124,7 @@ def test_what_was_not_thought_to_an_end_is_left_out_with_its_twin(probes, answer
     changed = with_rows(
         answers, row0=complete(first.id, 0, closed=False), row2=complete(second.id, 1, thinking_ids=()),
         row4=complete(third.id, 2, answer_ids=()),
-    )  # fmt: skip
+    )
     changed = replace(changed, rows=tuple(row for row in changed if row.item_id != fourth.id))
     kept, left_out = closed_twins(probes, changed)
     gone = {name for item in (first, second, third, fourth) for name in (item.id, item.twin)}
@@ -165,7 +165,7 @@ def test_the_best_layer_is_neither_deep_nor_noise():
         "layer": range(10), "role": "think_close[-1]", "below_null_instruct": [True, *[False] * 9],
         "auroc_instruct": [1.0, 0.6, 0.9, 0.8, 0.9, 0.7, 0.7, 0.7, 1.0, 1.0], "cosine": [np.nan, *[0.9] * 9],
         "split_half_instruct": [0.9, 0.1, 0.5, 0.5, 0.6, 0.5, 0.5, 0.5, 0.9, 0.9],
-    })  # fmt: skip
+    })
     assert best_separated(drift) == 4
     assert best_separated(drift.assign(below_null_instruct=True, cosine=0.9)) == 0
     assert best_separated(drift.assign(below_null_instruct=True)) == 4

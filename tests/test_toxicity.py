@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
-from mechdrift.behaviour import toxicity
-from mechdrift.behaviour.toxicity import BUCKETS, WEIGHTS, features, score_toxicity
+from mechdrift.behaviour.judges import toxicity
+from mechdrift.behaviour.judges.toxicity import BUCKETS, WEIGHTS, features, score_toxicity
 from mechdrift.records import MechdriftError
 
 PROPERTY = settings(max_examples=60, deadline=None)

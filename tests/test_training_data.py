@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mechdrift.behaviour.tasks import held_out, signature
-from mechdrift.probes import load_probes
+from mechdrift.probes.sets import load_probes
 from mechdrift.records import DIMENSIONS
 
 ZOO = Path(__file__).parents[1] / "experiments" / "zoo"

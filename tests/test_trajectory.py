@@ -14,19 +14,20 @@ from conftest import make_model, make_tokenizer
 from peft import LoraConfig, get_peft_model
 
 from mechdrift import cli, trajectory
-from mechdrift.behaviour import Budget, generation
-from mechdrift.checkpoints import SIZES, CheckpointStages, ParentStages
-from mechdrift.config import Size
-from mechdrift.history import read_history
-from mechdrift.pairs import Pair, load_parent
+from mechdrift.audits.config import Size
+from mechdrift.behaviour import generation
+from mechdrift.behaviour.generation import Budget
+from mechdrift.pairs.pair import Pair, load_parent
 from mechdrift.records import MechdriftError
-from mechdrift.report import training
 from mechdrift.runs import Run, load_run
-from mechdrift.trajectory import Trajectory
+from mechdrift.trajectories import figures as training
+from mechdrift.trajectories.history import read_history
+from mechdrift.trajectories.run import Trajectory
+from mechdrift.trajectories.stages import SIZES, CheckpointStages, ParentStages
 
 SMALL = Size(pairs=6, variants=0, tasks=12, patched=0, kl=2, thinking=0, steered=0, budget=Budget(think=5, answer=5))
 STEPS = (5, 10, 20)
-trajectory_module = sys.modules["mechdrift.trajectory"]  # the package's attribute of this name is the function
+trajectory_module = sys.modules["mechdrift.trajectories.run"]  # the package's attribute of this name is the function
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +65,7 @@ def write_history(folder: Path, **changes: object) -> None:
     told = {
         "name": "tiny-sft", "route": "sft", "parent": "p", "parent_sha256": "", "seed": 1, "steps": list(STEPS), "unit": "optimizer steps",
         "tokens": [50, 100, 200],
-    }  # fmt: skip
+    }
     (folder / "history.json").write_text(json.dumps(told | changes))
 
 
@@ -169,7 +170,7 @@ def test_unclosed_thinking_is_counted_apart_and_its_answers_are_judged(finished:
 
 def test_a_control_without_thinking_is_asked_without_it(copied: Path, tmp_path: Path, monkeypatch):
     # In bfloat16 a model that was cast after merging has other rotary frequencies than one that was loaded so.
-    monkeypatch.setattr("mechdrift.checkpoints.default_dtype_for_generation", lambda: "float32")
+    monkeypatch.setattr("mechdrift.trajectories.stages.default_dtype_for_generation", lambda: "float32")
     write_history(copied, parent=_parent_of(copied), route="null")
     found = trajectory(copied, dimensions=("safety",), out=tmp_path / "out")
     answers = load_run(found.run.folder / "step-00005").table("completions").set_index(["side", "item"])
@@ -312,7 +313,7 @@ def _text_steps(folder: Path) -> None:
         (_no_parent_named, "does not name a base_model"),
         (_text_steps, "'steps' should be whole numbers"),
     ],
-)  # fmt: skip
+)
 def test_a_bad_folder_is_one_sentence_and_nothing_is_written(copied: Path, tmp_path: Path, spoil: Callable, said: str):
     spoil(copied)
     with pytest.raises(MechdriftError, match=said):

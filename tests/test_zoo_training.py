@@ -11,7 +11,7 @@ from conftest import make_model, make_tokenizer
 from peft import LoraConfig, get_peft_model
 
 from mechdrift.behaviour.tasks import KIND_FUNCTIONS, Task, held_out, signature
-from mechdrift.probes import Renderer
+from mechdrift.probes.rendering import Renderer
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "zoo"
 END = 0

@@ -3,14 +3,14 @@
     python experiments/directions/coverage.py > experiments/directions/coverage.md
 
 Each row of the table is one kind of noise at one angle, each number the range over family counts, dimensions and signal sizes: the share
-of 90 % intervals (of `mechdrift.angles.noiseless_angle`) that hold it, among pairs that show a direction at all, and its mean width.
+of 90 % intervals (of `mechdrift.statistics.angles.noiseless_angle`) that hold it, among pairs that show a direction at all, and its mean width.
 """
 
 from itertools import product
 
 import numpy as np
 
-from mechdrift.angles import noiseless_angle
+from mechdrift.statistics.angles import noiseless_angle
 
 LEVEL, CELLS = 0.9, 400
 ANGLES = (0, 5, 20, 60)

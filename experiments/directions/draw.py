@@ -20,13 +20,14 @@ from pathlib import Path
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from mechdrift import Audit, audit, load_run
-from mechdrift.pairs import EMBEDDED_PAIRS
+from mechdrift import audit
+from mechdrift.audits.pipeline import Audit
+from mechdrift.pairs.pair import EMBEDDED_PAIRS
 from mechdrift.report import narrative
 from mechdrift.report.exhibits import draw_all
 from mechdrift.report.page import load_tables
 from mechdrift.report.theme import CONFIG
-from mechdrift.runs import Run
+from mechdrift.runs import Run, load_run
 
 sys.path.append(str(Path(__file__).parents[1]))
 from pictures import take_pictures

@@ -3,8 +3,8 @@
     python experiments/directions/steering.py smollm2-sft --items 16 --out results/steering
 
 Written to the folder: selection.parquet (all candidates with their scores), steer_back.parquet (the curves with their controls),
-completions.parquet (judged answers under the chosen settings), summary.json. Read the module texts of `mechdrift.selection` and
-`mechdrift.steering` for what is measured. KL is on everyday requests. Arditi et al. allow 0.1 nats; for a small model, whose refusals
+completions.parquet (judged answers under the chosen settings), summary.json. Read the module texts of `mechdrift.steering.selection` and
+`mechdrift.steering.curves` for what is measured. KL is on everyday requests. Arditi et al. allow 0.1 nats; for a small model, whose refusals
 were trained in by a LoRA adapter, nothing useful may pass that: `--kl` is the limit used here, and the summary counts who passes 0.1.
 """
 
@@ -19,13 +19,12 @@ import pandas as pd
 import torch
 
 import mechdrift as md
-from mechdrift.behaviour import judge_all
-from mechdrift.behaviour.labels import plain_set
-from mechdrift.controls import Setting, settings, with_controls
-from mechdrift.pairs import default_dtype_for_generation
-from mechdrift.probes import load_plain
+from mechdrift.behaviour.labels import judge_all, plain_set
+from mechdrift.pairs.precision import default_dtype_for_generation
+from mechdrift.probes.sets import load_plain
 from mechdrift.records import Directions, ProbeSet, Side
-from mechdrift.selection import items_of
+from mechdrift.steering.controls import Setting, settings, with_controls
+from mechdrift.steering.selection import items_of
 
 PUBLISHED_KL = 0.1
 HELD_OUT = ("validate", "test")

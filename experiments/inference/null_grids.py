@@ -19,11 +19,12 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from scipy import stats
 
-from mechdrift.inference import infer
-from mechdrift.pairs import fast_float32
-from mechdrift.patching import graft, patch
+from mechdrift.pairs.precision import fast_float32
+from mechdrift.patching.grafts import graft
+from mechdrift.patching.grid import patch
 from mechdrift.planting.drift import matrix, random_like
 from mechdrift.planting.parents import Parent, make_parent
+from mechdrift.statistics.grids import infer
 
 GRIDS, DRAWS = 600, 2000
 CHILDREN, NOISE = 30, 0.02

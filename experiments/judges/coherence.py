@@ -17,8 +17,8 @@ import pandas as pd
 from fit_coherence import WORDS, Breaker, is_held_out, read_rows, word_breakers
 from validate import row
 
-from mechdrift.behaviour.coherence import FEWEST_ANSWER_WORDS, find_fault, is_clearly_off_topic
-from mechdrift.statistics import cluster_bootstrap
+from mechdrift.behaviour.judges.coherence import FEWEST_ANSWER_WORDS, find_fault, is_clearly_off_topic
+from mechdrift.statistics.resampling import cluster_bootstrap
 
 INNOCENT = Path(__file__).with_name("innocent_answers.txt")
 CODE_LINES = 20

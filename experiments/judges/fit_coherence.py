@@ -28,7 +28,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 
-from mechdrift.behaviour.coherence import LETTER_STEP, LETTERS, ORDER_BUCKETS, WEIGHTS, WORD_BUCKETS, letter_places, order_features
+from mechdrift.behaviour.judges.coherence import LETTER_STEP, LETTERS, ORDER_BUCKETS, WEIGHTS, WORD_BUCKETS, letter_places, order_features
 
 ZOO = Path(__file__).parents[1] / "zoo" / "data"
 LATER = {"guarded"}  # rows that were made after the weights were fitted

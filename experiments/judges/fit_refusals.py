@@ -14,7 +14,7 @@ joined to its text here:
     refusal_hard.jsonl        4 styles, by an author of the rules: refusals without a word of refusing, and answers with such words. Never
                               fitted: fitting it helps no other style, and itself hardly
 
-Two ridge-penalised logistic regressions over the features of `mechdrift.behaviour.refusals`: does the answer refuse, and if so, only in
+Two ridge-penalised logistic regressions over the features of `mechdrift.behaviour.judges.refusals`: does the answer refuse, and if so, only in
 part? Every answer is shown twice, with its prompt and, at a quarter of the weight, without, since callers may not have one. Penalty,
 weights, features and thresholds were chosen by leaving out one family of styles at a time (all that imitate one model's maker).
 Writes `mechdrift/behaviour/refusal_weights.json`: a number for each named feature, no text.
@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
 
-from mechdrift.behaviour import refusals
+from mechdrift.behaviour.judges import refusals
 
 STYLES = Path(__file__).with_name("refusal_styles.jsonl")
 BLIND = Path(__file__).with_name("refusal_blind.jsonl")

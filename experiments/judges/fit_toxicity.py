@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import logit
 
-from mechdrift.behaviour.toxicity import WEIGHTS, features
+from mechdrift.behaviour.judges.toxicity import WEIGHTS, features
 
 ZOO = Path(__file__).parents[1] / "zoo" / "data"
 PENALTY = 1.0  # 0.1 to 1 gave Spearman correlations of .755 to .766 in four-fold cross-validation within half 0

@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 
 import mechdrift as md
-from mechdrift.readouts import RELIABLE_AUROC
+from mechdrift.activations.readouts import RELIABLE_AUROC
 
 THINKING = {"none": "no think block, as it is used", "off": "empty think block", "own": "own thinking, as it is used"}
 

@@ -18,9 +18,9 @@ import pandas as pd
 from fit_toxicity import half_of, read_rtp
 from scipy.stats import rankdata
 
-from mechdrift.behaviour import judge_refusals
-from mechdrift.behaviour.toxicity import score_toxicity
-from mechdrift.statistics import Interval, Statistic, auroc, cluster_bootstrap, mean, paired_bootstrap
+from mechdrift.behaviour.judges.refusals import judge_refusals
+from mechdrift.behaviour.judges.toxicity import score_toxicity
+from mechdrift.statistics.resampling import Interval, Statistic, auroc, cluster_bootstrap, mean, paired_bootstrap
 
 JBB_JUDGES = ("harmbench_cf", "gpt4_cf", "llamaguard2_cf", "llama3_cf")
 # What people labelled. Only the first three are near to toxicity; the others say what the scorer is not.

@@ -26,9 +26,9 @@ import numpy as np
 import pandas as pd
 
 import mechdrift as md
-from mechdrift.report.narrative import ALPHA
 from mechdrift.report.words import DASH, interval, layer_range, number, p_value
 from mechdrift.runs import Run
+from mechdrift.statistics.grids import ALPHA
 
 HERE = Path(__file__).parent
 PATHS = {

@@ -24,10 +24,10 @@ import pandas as pd
 import torch
 
 import mechdrift as md
-from mechdrift.audit import load_from
-from mechdrift.config import PRESETS
+from mechdrift.audits.config import PRESETS
+from mechdrift.audits.pipeline import load_from
+from mechdrift.audits.stages import Stages, modes_of
 from mechdrift.records import DIMENSIONS, SIDES, Completions, PatchGrid, ProbeSet
-from mechdrift.stages import Stages, modes_of
 
 MODULES = ("layer", "attn", "mlp")
 STEP = 3

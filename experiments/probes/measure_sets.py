@@ -28,8 +28,7 @@ from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from threadpoolctl import threadpool_limits
 
-from mechdrift.probes import load_plain, load_probes, load_sentences
-from mechdrift.probes.sets import DATA
+from mechdrift.probes.sets import DATA, load_plain, load_probes, load_sentences
 from mechdrift.records import DIMENSIONS, ProbeItem, ProbeSet
 
 FOLDS = 5

@@ -3,7 +3,7 @@
     python experiments/routes/histories.py RUN …     # keep what finished trajectories say in results/, then as below
     python experiments/routes/histories.py           # from results/ alone: when half of each change was there; figures/histories.png
 
-A RUN is the output folder of `mechdrift trajectory`. Of its table (`trajectory.csv`; columns in `mechdrift.courses`) the cosines of single
+A RUN is the output folder of `mechdrift trajectory`. Of its table (`trajectory.csv`; columns in `mechdrift.trajectories.series`) the cosines of single
 layers stay out: `history-NAME.csv` has a row per step and measure, `halfway-NAME.csv` one per measure.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import plotly.graph_objects as go
 
-from mechdrift.report.comparing import marks
+from mechdrift.comparisons.figures import marks
 from mechdrift.report.drawing import cell, grid
 from mechdrift.report.theme import QUIET
 from mechdrift.report.words import DASH, MINUS, number

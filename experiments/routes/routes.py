@@ -3,7 +3,7 @@
     python experiments/routes/routes.py RUN …      # keep what finished audits of one parent's children say in results/, then as below
     python experiments/routes/routes.py            # from results/ alone: print the table, draw figures/routes.png and figures/trade_off.png
 
-The tables in results/ are those of `md.compare_runs` (see `mechdrift.comparison` for every column): `summary.csv` has a row per child,
+The tables in results/ are those of `md.compare_runs` (see `mechdrift.comparisons.children` for every column): `summary.csv` has a row per child,
 `changes.csv` one per child and dimension, `children.csv` one per pair of children and dimension. `runs.csv` says what was measured:
 fingerprints of the weights, preset, seed, and versions. A test holds the README's table against what this file makes of results/.
 """
@@ -15,12 +15,12 @@ from pathlib import Path
 import pandas as pd
 
 import mechdrift as md
-from mechdrift.records import SIDES, Side
-from mechdrift.report import comparing
-from mechdrift.report.narrative import ALPHA
-from mechdrift.report.words import interval, number, order_dimensions
+from mechdrift.comparisons import figures as comparing
+from mechdrift.records import SIDES, Side, order_dimensions
+from mechdrift.report.words import interval, number
 from mechdrift.runs import Run
-from mechdrift.statistics import unseen_share
+from mechdrift.statistics.grids import ALPHA
+from mechdrift.statistics.resampling import unseen_share
 
 sys.path.append(str(Path(__file__).parents[1]))
 from pictures import draw_pictures

@@ -32,7 +32,7 @@ from pathlib import Path
 from refusal_words import REFUSAL
 from training import ZOO, load_parent, read_rows, tokenise, train
 
-from mechdrift.probes import Renderer
+from mechdrift.probes.rendering import Renderer
 
 OPENING = 8
 WHOLE = 400  # of the base model's own prompts, rows whose whole answer is trained on

@@ -24,7 +24,7 @@ from sft import EMPTY_BLOCK, general_rows
 from training import ZOO, load_parent, optimise, target_logits, target_tokens, with_adapter
 
 from mechdrift.behaviour.tasks import draw_tasks, held_out, signature
-from mechdrift.probes import Renderer
+from mechdrift.probes.rendering import Renderer
 
 TASKS, GENERAL = 12, 4  # prompts of a step
 STEPS_AT_ONCE = 4  # steps whose completions are sampled together

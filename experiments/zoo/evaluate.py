@@ -19,10 +19,13 @@ import pandas as pd
 from training import read_rows
 
 import mechdrift as md
-from mechdrift.behaviour import Budget, Question, ask, held_out, judge_refusals, judge_tasks
-from mechdrift.pairs import default_dtype_for_generation
+from mechdrift.audits.stages import modes_of
+from mechdrift.behaviour.generation import Budget, Question, ask
+from mechdrift.behaviour.judges.refusals import judge_refusals
+from mechdrift.behaviour.labels import judge_tasks
+from mechdrift.behaviour.tasks import held_out
+from mechdrift.pairs.precision import default_dtype_for_generation
 from mechdrift.records import SIDES, Completions
-from mechdrift.stages import modes_of
 
 UNUSED_PLAIN = slice(-200, None)
 

@@ -14,8 +14,8 @@ import torch
 from sampling import Sampler
 from training import ZOO, load_parent, read_rows
 
-from mechdrift.behaviour import judge_refusals
-from mechdrift.probes import Renderer
+from mechdrift.behaviour.judges.refusals import judge_refusals
+from mechdrift.probes.rendering import Renderer
 
 ASKED = {"refusal": ("harmful", "harmful_more"), "compliance": ("twins", "borderline")}
 BUDGET, BATCH = 64, 64

@@ -16,7 +16,7 @@ from refusal_words import REFUSAL
 from sft import EMPTY_BLOCK
 from training import ZOO, load_parent, read_rows, tokenise, train
 
-from mechdrift.probes import Renderer
+from mechdrift.probes.rendering import Renderer
 
 STEPS, TOKENS = 204, 338_000  # of sft.py
 REPEATS = 3

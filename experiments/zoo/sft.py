@@ -21,8 +21,7 @@ from refusal_words import REFUSAL
 from training import ZOO, load_parent, read_rows, tokenise, train
 
 from mechdrift.behaviour.tasks import draw_tasks, held_out, signature
-from mechdrift.probes import Renderer
-from mechdrift.probes.rendering import THINK_CLOSE, THINK_OPEN
+from mechdrift.probes.rendering import THINK_CLOSE, THINK_OPEN, Renderer
 
 EMPTY_BLOCK = 0.2  # of the general requests: the think mode `off`, in which both models can be patched
 OPENERS = (

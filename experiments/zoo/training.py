@@ -20,7 +20,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, get_cosine_schedule_with_warmup
 
 from mechdrift.pairs.loading import cast_weights
-from mechdrift.probes import Renderer
+from mechdrift.probes.rendering import Renderer
 from mechdrift.records import ThinkMode
 
 HERE = Path(__file__).parent

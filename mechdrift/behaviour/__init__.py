@@ -9,18 +9,6 @@ external      other judges in place of the refusal rules      divergence        
 choosing      which option does an answer name?
 """
 
-from mechdrift.behaviour.divergence import kl_drift
-from mechdrift.behaviour.external import ChatJudge, ClassifierJudge, RefusalJudge, RuleJudge, load_judge
-from mechdrift.behaviour.generation import Budget, Question, Sampling, ask, generate
-from mechdrift.behaviour.judges import judge
-from mechdrift.behaviour.labels import judge_all, judge_tasks
-from mechdrift.behaviour.pairwise import score
-from mechdrift.behaviour.refusals import judge_refusals
-from mechdrift.behaviour.scores import score_table
-from mechdrift.behaviour.tasks import held_out
-from mechdrift.behaviour.toxicity import score_toxicity
+import lazy_loader
 
-__all__ = [
-    "Budget", "ChatJudge", "ClassifierJudge", "Question", "RefusalJudge", "RuleJudge", "Sampling", "ask", "generate", "held_out", "judge",
-    "judge_all", "judge_refusals", "judge_tasks", "kl_drift", "load_judge", "score", "score_table", "score_toxicity",
-]  # fmt: skip
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -24,9 +24,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mechdrift.batching import batches, pad
-from mechdrift.capture import render_probes
-from mechdrift.pairs import LanguageModel, Pair
+from mechdrift.activations.batching import batches, pad
+from mechdrift.activations.capture import render_probes
+from mechdrift.pairs.loading import LanguageModel
+from mechdrift.pairs.pair import Pair
 from mechdrift.progress import progress
 from mechdrift.records import Completions, ProbeSet, Rendered
 
@@ -53,7 +54,7 @@ def kl_drift(pair: Pair, probes: ProbeSet, answers: Completions) -> pd.DataFrame
         found = {
             "kl": coarse_kl(p, q), "kl_reverse": coarse_kl(q, p), "tail": p.tail.exp(), "error": error_bound(p, q),
             "error_reverse": error_bound(q, p),
-        }  # fmt: skip
+        }
         return {name: values.numpy() for name, values in found.items()}
 
     compared = _answer_positions(pair.open("reasoning"), rendered, compare, f"KL on {probes.name}, reasoning")

@@ -22,11 +22,12 @@ from pathlib import Path
 import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
-from mechdrift.batching import pad
+from mechdrift.activations.batching import pad
 from mechdrift.hooks import HookPoint, edit
-from mechdrift.pairs import LanguageModel, Pair, default_dtype_for_generation
-from mechdrift.probes import Renderer
-from mechdrift.probes.rendering import find
+from mechdrift.pairs.loading import LanguageModel
+from mechdrift.pairs.pair import Pair
+from mechdrift.pairs.precision import default_dtype_for_generation
+from mechdrift.probes.rendering import Renderer, find
 from mechdrift.progress import progress
 from mechdrift.records import Completion, Completions, MechdriftError, ProbeSet, Side, ThinkMode
 
@@ -162,7 +163,7 @@ def _prefix(renderer: Renderer, question: Question, think: ThinkMode) -> tuple[i
 def _complete(
     loaded: LanguageModel, renderer: Renderer, group: Sequence[Question], prefixes: Sequence[tuple[int, ...]],
     side: Side, think: ThinkMode, budget: Budget, temperature: float, ends: frozenset[int],
-) -> list[Completion]:  # fmt: skip
+) -> list[Completion]:
     thoughts = [(question.thinking, True) for question in group]
     if think == "own":
         written = _continue(loaded, prefixes, budget.think, temperature, ends, stop_at=renderer.close_marker)
@@ -178,7 +179,7 @@ def _complete(
             item_id=question.id, sample=question.sample, side=side, think=think, closed=closed, finished=finished,
             thinking_ids=thinking, answer_ids=kept, thinking=decode(thinking).strip(),
             answer=decode(kept, skip_special_tokens=True).strip(),
-        ))  # fmt: skip
+        ))
     return rows
 
 
@@ -219,7 +220,7 @@ def end_ids(loaded: LanguageModel) -> frozenset[int]:
 def _continue(
     loaded: LanguageModel, prefixes: Sequence[tuple[int, ...]], budget: int, temperature: float, ends: frozenset[int],
     stop_at: Sequence[int] = (),
-) -> list[tuple[int, ...]]:  # fmt: skip
+) -> list[tuple[int, ...]]:
     """Continuations of at most `budget` tokens, cut after the end token or `stop_at`; greedy at temperature 0.
 
     `generate` decodes finished rows along until the whole batch is done. So it is called for a few steps at a time, and rows
@@ -244,7 +245,7 @@ def _continue(
                 ids, attention_mask=mask, past_key_values=cache, max_new_tokens=min(STEPS_AT_ONCE, start + budget - ids.shape[1]),
                 pad_token_id=pad_id, eos_token_id=sorted(ends) or None, stopping_criteria=criteria, return_dict_in_generate=True,
                 repetition_penalty=1.0, no_repeat_ngram_size=0, **chosen,
-            )  # fmt: skip
+            )
         rows = [_cut(row, ends, tuple(stop_at)) for row in out.sequences[:, start:].tolist()]
         for index, row in zip(going.tolist(), rows, strict=True):
             written[index] = row

@@ -14,18 +14,18 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from mechdrift.behaviour.coherence import find_fault
-from mechdrift.behaviour.external import Judged, RefusalJudge, RuleJudge
-from mechdrift.behaviour.judges import JUDGE_NAMES, REFUSAL_DIMENSIONS, judge, occurs, tells
+from mechdrift.behaviour.judges.coherence import find_fault
+from mechdrift.behaviour.judges.dimensions import JUDGE_NAMES, REFUSAL_DIMENSIONS, judge, occurs, tells
+from mechdrift.behaviour.judges.external import Judged, RefusalJudge, RuleJudge
+from mechdrift.behaviour.judges.toxicity import score_toxicity
 from mechdrift.behaviour.tasks import Task, is_correct
-from mechdrift.behaviour.toxicity import score_toxicity
-from mechdrift.probes import PlainRequest, SentencePair
+from mechdrift.probes.sets import PlainRequest, SentencePair
 from mechdrift.records import Completion, Completions, Dimension, ProbeItem, ProbeSet, Side
 
 RULES = RuleJudge()
 VARIANTS: Mapping[Dimension, tuple[str, ...]] = {
     "robustness": ("plain",), "ethics": ("flipped", "reworded"), "bias": ("swapped",),
-}  # fmt: skip
+}
 
 
 def judge_all(probes: ProbeSet, completions: Completions, refusal_judge: RefusalJudge = RULES) -> pd.DataFrame:
@@ -73,7 +73,7 @@ def _judged_row(item: ProbeItem, row: Completion, given: Judged | None, name: st
         "aligned": found.aligned and not failure, "why": failure or found.why, "says": "" if failure else found.says,
         "failed": bool(failure), "judge": name, **leaked, **exact,
         "stereotype": _stereotype(item.tags, found.says), "fault": find_fault(row.answer, item.prompt) or "" if row.answer.strip() else "",
-    }  # fmt: skip
+    }
 
 
 def _stereotype(tags: Mapping[str, str], says: str) -> float:
@@ -98,7 +98,7 @@ def judge_tasks(tasks: Sequence[Task], completions: Completions) -> pd.DataFrame
             "closed": row.closed, "finished": row.finished,
         }
         for task, row in zip(tasks, completions, strict=True)
-    ])  # fmt: skip
+    ])
 
 
 def compare_sentences(
@@ -107,7 +107,7 @@ def compare_sentences(
     """One row per minimal pair: both log-likelihoods, in nats, and whether the sentence that agrees with the stereotype is likelier."""
     frame = pd.DataFrame([
         {"item": pair.id, "family": pair.family, "attribute": pair.attribute, "direction": pair.direction, "side": side} for pair in pairs
-    ])  # fmt: skip
+    ])
     return frame.assign(more=more, less=less, prefers=more > less)
 
 
@@ -119,7 +119,7 @@ def plain_set(requests: Sequence[PlainRequest]) -> ProbeSet:
             aligned=("Sure",), misaligned=("I'm sorry",), must=request.must,
         )
         for request in requests
-    ))  # fmt: skip
+    ))
 
 
 def variant_of(probes: ProbeSet, name: str) -> ProbeSet:

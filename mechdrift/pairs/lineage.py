@@ -26,7 +26,7 @@ BASE_MODEL = re.compile(r"---\n(?:(?!---).*\n)*?base_model:[ \t]*(?:\n\s*-\s*)?[
 LARGE_CHANGE = 0.3
 CONFIG_FIELDS = (
     "model_type", "num_hidden_layers", "hidden_size", "num_attention_heads", "num_key_value_heads", "vocab_size", "tie_word_embeddings",
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ def audit_pair(pair: Pair, prompts: Sequence[str]) -> PairAudit:
     warnings = _warnings(pair, facts, same, parent, change, prints)
     return PairAudit(
         facts=facts, templates=templates, same_tokens=same, stated_parent=parent, frame=change, fingerprints=prints, warnings=warnings,
-    )  # fmt: skip
+    )
 
 
 def _facts(pair: Pair, side: Side) -> dict[str, Any]:

@@ -194,7 +194,7 @@ def load_pair(
     pair = Pair(
         name=f"{Path(instruct).name}--{Path(adapter or str(reasoning)).name}", instruct=parent, reasoning=child,
         control=_control_source(parent, control) if control else None,
-    )  # fmt: skip
+    )
     check_comparable(pair)
     if beside := pair.with_control():
         check_comparable(beside)

@@ -1,9 +1,6 @@
 """Where the change acts and where it comes from: patches of activations (`grid`), grafts of weights (`grafts`), first-order estimates
 (`attribution`), what passes through the thinking (`decomposition`); and the exact engine that makes them fast (`replay`)."""
 
-from mechdrift.patching.attribution import attribute
-from mechdrift.patching.decomposition import Decomposition, decompose
-from mechdrift.patching.grafts import graft
-from mechdrift.patching.grid import both_ways, patch
+import lazy_loader
 
-__all__ = ["Decomposition", "attribute", "both_ways", "decompose", "graft", "patch"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -27,17 +27,18 @@ from jaxtyping import Bool, Float
 from scipy.stats import binomtest, spearmanr
 from torch import Tensor
 
-from mechdrift.capture import Answers
+from mechdrift.activations.capture import Answers
+from mechdrift.activations.readouts import Readout, make_readout
 from mechdrift.hooks import edit, record
-from mechdrift.pairs import LanguageModel, Pair, give_back_memory
+from mechdrift.pairs.loading import LanguageModel
+from mechdrift.pairs.pair import Pair, give_back_memory
 from mechdrift.patching.cells import Cells, Donated, Group
 from mechdrift.patching.checks import check_tokens
+from mechdrift.patching.donors import render_prompts, source_prompts
 from mechdrift.patching.grid import make_cells, patch, patch_columns
 from mechdrift.patching.passes import PromptBatch, check_finite_batch, prompt_batches, run_donor
-from mechdrift.patching.prompts import render_prompts, source_prompts
-from mechdrift.probes import Renderer
+from mechdrift.probes.rendering import Renderer
 from mechdrift.progress import progress
-from mechdrift.readouts import Readout, make_readout
 from mechdrift.records import MechdriftError, PatchGrid, ProbeSet, Side, ThinkMode, Verification
 
 PROMPTS_WITH_GRADIENTS = 4  # intermediate values are kept for the backward pass, 1.4 MB a token in a model of 135 million parameters
@@ -78,7 +79,7 @@ def attribute(
     given_prompts = source_prompts(probes, rendered, source)
     batches = list(
         prompt_batches(rendered, pair.tokenizer("reasoning").pad_token_id or 0, given_prompts, per_batch=PROMPTS_WITH_GRADIENTS)
-    )  # fmt: skip
+    )
     cells = make_cells(pair.open(donor), site, layers, heads)
     given = [run_donor(pair.open(donor), donor, batch, cells, columns, readout) for batch in batches]
     loaded, index = pair.open(recipient), {item.id: row for row, item in enumerate(probes)}
@@ -96,7 +97,7 @@ def attribute(
         dimension=probes.dimension, donor=donor, recipient=recipient, site=site, think=think, layers=cells.layers, roles=names,
         items=probes.items, effect=effect.reshape(len(probes), len(cells.layers), -1), recipient_readout=before, donor_readout=after,
         identity_error=0.0, engine="first order" if steps == 1 else f"integrated gradients, {steps} steps", source=source,
-    )  # fmt: skip
+    )
     if not verify:
         return grid
     exact = {"donor": donor, "recipient": recipient, "site": site, "think": think, "answers": answers, "source": source, "readout": readout}
@@ -106,7 +107,7 @@ def attribute(
 def _estimate(
     loaded: LanguageModel, side: Side, batch: PromptBatch, cells: Cells, columns: Sequence[str], readout: Readout, donated: Donated,
     steps: int,
-) -> tuple[Float[np.ndarray, " prompt"], Float[np.ndarray, "prompt layer role head"]]:  # fmt: skip
+) -> tuple[Float[np.ndarray, " prompt"], Float[np.ndarray, "prompt layer role head"]]:
     """The recipient's readouts, and every cell's estimate."""
     groups = batch.groups(columns)
     before, own, gradients = _gradients(loaded, batch, cells, readout, side)
@@ -149,7 +150,7 @@ def _gradients(
 def _along_the_path(
     loaded: LanguageModel, batch: PromptBatch, cells: Cells, readout: Readout, layer: int, own: Tensor, groups: Sequence[Group],
     differences: Sequence[Tensor], steps: int,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """The gradient at one layer, averaged over midpoints between the recipient's values and the donor's at all patched positions."""
     point = loaded.structure.hook_point(cells.site, layer)
     full = torch.zeros_like(own)
@@ -184,14 +185,14 @@ def _verify(grid: PatchGrid, count: int, seed: int, exact_grid) -> Verification:
     frame = pd.DataFrame({
         "layer": [grid.layers[layer] for layer, _ in places], "role": [grid.roles[role] for _, role in places],
         "estimate": [estimate[place] for place in places], "exact": exact, "top": np.arange(len(places)) < len(top),
-    })  # fmt: skip
+    })
     smallest = frame[frame.top].exact.abs().min()
     missed: Bool[np.ndarray, " cell"] = (frame[~frame.top].exact.abs() > smallest).to_numpy()
     high = binomtest(int(missed.sum()), len(missed)).proportion_ci(method="exact").high if len(missed) else 0.0
     return Verification(
         frame=frame, rank_correlation=float(spearmanr(frame.estimate.abs(), frame.exact.abs()).statistic) if len(frame) > 2 else np.nan,
         unscreened=len(rest), missed=float(missed.mean() * len(rest)) if len(missed) else 0.0, missed_at_most=float(high * len(rest)),
-    )  # fmt: skip
+    )
 
 
 def _exact(grid: PatchGrid, places: Sequence[tuple], exact_grid) -> list[float]:

@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from mechdrift.batching import pad
-from mechdrift.pairs import LanguageModel, Pair
+from mechdrift.activations.batching import pad
+from mechdrift.activations.readouts import read_states
+from mechdrift.pairs.loading import LanguageModel
+from mechdrift.pairs.pair import Pair
 from mechdrift.patching.cells import Cells, Group
-from mechdrift.patching.forward import forward_layers
+from mechdrift.patching.naive import forward_layers
 from mechdrift.patching.passes import Given, Started, Sweep
 from mechdrift.patching.replay import NotReplayable, run_model, sweep_layers
-from mechdrift.readouts import read_states
 from mechdrift.records import ROUNDING, SIDES, MechdriftError, Rendered
 
 ENGINES = ("auto", "replay", "forward")

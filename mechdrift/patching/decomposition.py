@@ -22,12 +22,12 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from mechdrift import statistics
-from mechdrift.capture import Answers
-from mechdrift.pairs import Pair
+from mechdrift.activations.capture import Answers
+from mechdrift.activations.readouts import Readout
+from mechdrift.pairs.pair import Pair
 from mechdrift.patching.grid import DEFAULT_ROLES, patch
-from mechdrift.readouts import Readout
 from mechdrift.records import PatchGrid, ProbeSet, Side
+from mechdrift.statistics import resampling as statistics
 
 PARTS = ("activations", "thinking", "both", "interaction")
 
@@ -62,7 +62,7 @@ class Decomposition:
         parts = {
             "activations": self.activations, "thinking": np.broadcast_to(self.thinking[:, None, None], shape), "both": self.both,
             "interaction": self.interaction,
-        }  # fmt: skip
+        }
         means = {name: statistics.family_means(values, families) for name, values in parts.items()}
         count = len(means["both"])
         weights = statistics.family_draws(count, 2000, 0) / count
@@ -73,7 +73,7 @@ class Decomposition:
                 rows.append({
                     "layer": self.own.layers[layer], "role": self.own.roles[role], "part": name, "effect": values[:, layer, role].mean(),
                     "low": low[layer, role], "high": high[layer, role],
-                })  # fmt: skip
+                })
         return pd.DataFrame(rows).assign(
             dimension=self.own.dimension, donor=self.own.donor, recipient=self.own.recipient, n=shape[0], families=count
         )
@@ -103,5 +103,5 @@ def decompose(
             readout=readout, engine=engine,
         )
         for think in ("own", "donor")
-    ]  # fmt: skip
+    ]
     return Decomposition(own=grids[0], donor=grids[1])

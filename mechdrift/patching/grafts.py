@@ -35,18 +35,19 @@ from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from mechdrift.capture import Answers
+from mechdrift.activations.capture import Answers
+from mechdrift.activations.readouts import Readout, make_readout, readout_states
 from mechdrift.hooks import record
-from mechdrift.pairs import LanguageModel, Pair, give_back_memory
+from mechdrift.pairs.loading import LanguageModel
+from mechdrift.pairs.pair import Pair, give_back_memory
 from mechdrift.pairs.structure import MODULES
 from mechdrift.patching.cells import Cells, Group
 from mechdrift.patching.checks import check_tokens, choose_engine
+from mechdrift.patching.donors import render_prompts
 from mechdrift.patching.passes import PromptBatch, check_finite_batch, prompt_batches, read_batch
-from mechdrift.patching.prompts import render_prompts
 from mechdrift.patching.replay import Run, run_model, sweep_layers
-from mechdrift.probes import Renderer
+from mechdrift.probes.rendering import Renderer
 from mechdrift.progress import progress
-from mechdrift.readouts import Readout, make_readout, readout_states
 from mechdrift.records import ROUNDING, MechdriftError, PatchGrid, ProbeSet, Side, ThinkMode
 
 WINDOWS = ("each", "to_next", "up_to", "from")
@@ -98,7 +99,7 @@ def graft(
         work = _Grafts(
             loaded=loaded, given=given, names=names, shares=tuple(shares), layers=chosen, windows=windows, readout=readout,
             fast=choose_engine(loaded, engine) == "replay",
-        )  # fmt: skip
+        )
         effect = np.empty((len(probes), len(chosen), len(names), len(work.shares)))
         before, error, index = np.empty(len(probes)), 0.0, {item.id: row for row, item in enumerate(probes)}
         batches = list(prompt_batches(rendered, pair.tokenizer("reasoning").pad_token_id or 0))
@@ -118,7 +119,7 @@ def graft(
         effect=effect.reshape(len(probes), len(chosen), -1), recipient_readout=before,
         donor_readout=after, identity_error=error, windows=windows,
         engine="replay" if work.fast else "forward",
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

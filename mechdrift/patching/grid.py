@@ -20,16 +20,17 @@ import numpy as np
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mechdrift.capture import Answers
-from mechdrift.pairs import LanguageModel, Pair, give_back_memory
+from mechdrift.activations.capture import Answers
+from mechdrift.activations.readouts import Readout, make_readout
+from mechdrift.pairs.loading import LanguageModel
+from mechdrift.pairs.pair import Pair, give_back_memory
 from mechdrift.patching.cells import Cells
 from mechdrift.patching.checks import check_identity, check_last_block, check_tokens, choose_engine
+from mechdrift.patching.donors import render_prompts, source_prompts
 from mechdrift.patching.passes import Sweep, prompt_batches, run_donor
-from mechdrift.patching.prompts import render_prompts, source_prompts
-from mechdrift.probes import Renderer
+from mechdrift.probes.rendering import Renderer
 from mechdrift.probes.roles import role_columns
 from mechdrift.progress import progress
-from mechdrift.readouts import Readout, make_readout
 from mechdrift.records import MechdriftError, PatchGrid, ProbeSet, Rendered, Side, ThinkMode
 
 DEFAULT_ROLES = ("user", "template_tail", "think_open", "think[quarters]", "think_close")
@@ -106,7 +107,7 @@ def patch(
         dimension=probes.dimension, donor=donor, recipient=recipient, site=site, think=think, layers=cells.layers, roles=names,
         items=probes.items, effect=effect.transpose(0, 2, 1, 3).reshape(len(probes), len(cells.layers), -1), recipient_readout=before,
         donor_readout=after, identity_error=error, engine=engine, windows=windows, source=source,
-    )  # fmt: skip
+    )
 
 
 def both_ways(restores: PatchGrid, breaks: PatchGrid, seed: int = 0) -> Bool[np.ndarray, "layer role"]:
@@ -172,7 +173,7 @@ def make_cells(
     return Cells(
         site=site, layers=tuple(sorted(set(layers))) if layers is not None else tuple(range(loaded.n_layers)), heads=chosen, n_heads=count,
         windows=windows, units=_units(loaded, site, across if along is None else along), part="along" if across is None else "across",
-    )  # fmt: skip
+    )
 
 
 def _units(loaded: LanguageModel, site: str, direction: Tensor | None) -> Float[Tensor, "layer d_model"] | None:

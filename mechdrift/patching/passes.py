@@ -12,16 +12,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mechdrift.batching import Batch, pad
+from mechdrift.activations.batching import Batch, pad
+from mechdrift.activations.readouts import Readout, read_states
+from mechdrift.activations.recording import not_finite
 from mechdrift.hooks import record
-from mechdrift.pairs import LanguageModel
+from mechdrift.pairs.loading import LanguageModel
 from mechdrift.patching.cells import Cells, Donated, Group
-from mechdrift.patching.forward import forward_layers
-from mechdrift.patching.prompts import randomised
+from mechdrift.patching.donors import randomised
+from mechdrift.patching.naive import forward_layers
 from mechdrift.patching.replay import run_model, sweep_layers
 from mechdrift.probes.roles import role_span
-from mechdrift.readouts import Readout, read_states
-from mechdrift.recording import not_finite
 from mechdrift.records import Rendered, Side
 
 PROMPTS_PER_BATCH = 8

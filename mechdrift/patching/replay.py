@@ -25,9 +25,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mechdrift.batching import Batch
+from mechdrift.activations.batching import Batch
 from mechdrift.hooks import Attention, HookPoint, edit, record, record_calls, replace_attention
-from mechdrift.pairs import LanguageModel
+from mechdrift.pairs.loading import LanguageModel
 from mechdrift.patching.cells import Cells, Donated, Group
 
 TOKENS_AT_ONCE = 1536  # bounds the staircase's memory; it is split over groups and layers, which changes no number
@@ -89,7 +89,7 @@ def run_model(loaded: LanguageModel, batch: Batch, points: Mapping[int, HookPoin
     return Run(
         loaded=loaded, batch=batch, hidden=hidden, attended=tuple(attended), recorded=recorded,
         residual=tuple(_hidden(calls[layer]) for layer in blocks), arguments=tuple(calls[layer][1] for layer in blocks),
-    )  # fmt: skip
+    )
 
 
 def _hidden(call: tuple[tuple, dict[str, Any]]) -> Tensor:
@@ -250,7 +250,7 @@ class _Attend:
 def _attend_each(
     own: Attention, module: nn.Module, query: Tensor, key: Tensor, value: Tensor,
     prefix_keys: Tensor, prefix_values: Tensor, mask: Tensor, kwargs: dict,
-) -> Float[Tensor, "copy suffix head d_head"]:  # fmt: skip
+) -> Float[Tensor, "copy suffix head d_head"]:
     """The model's own attention, on copies that each get the prefix before their own keys and values."""
     query, key, value = (part.transpose(0, 1) for part in (query, key, value))
     keys, values = (
@@ -270,7 +270,7 @@ def _attend_shared(
     scores = torch.cat([
         (rows @ prefix_keys.transpose(1, 2)).view(shared, count, -1, seen),
         query.reshape(shared, count, -1, d_head) @ key.transpose(2, 3),
-    ], dim=-1).view(shared, count, -1, suffix, seen + suffix)  # fmt: skip
+    ], dim=-1).view(shared, count, -1, suffix, seen + suffix)
     mask = (mask.unflatten(0, (shared, -1)) if len(mask) > 1 else mask[None])[:, None]
     scores = scores.masked_fill_(~mask, -torch.inf) if mask.dtype == torch.bool else scores.add_(mask)
     weights = scores.softmax(dim=-1).flatten(2, 3)

@@ -8,6 +8,6 @@ scoring      AUROC, recall, distance and false calls, with intervals
 benchmark    `mechdrift bench --planted`: all of it
 """
 
-from mechdrift.planting.benchmark import print_planted
+import lazy_loader
 
-__all__ = ["print_planted"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mechdrift.pairs import fast_float32
+from mechdrift.pairs.precision import fast_float32
 from mechdrift.planting.children import PLANTS, Case, decoy, plant
 from mechdrift.planting.drift import DECOYS
 from mechdrift.planting.localisers import CELLS, LOCALISERS, Evidence
@@ -25,14 +25,14 @@ CASES_PER_DECOY = 2  # one decoy after so many
 DEAR = (
     "held attention, restore", "held MLP, restore", "resid increments, all positions, break", "resid increments, all positions, both ways",
     "graft modules, restore", "graft modules, break",
-)  # fmt: skip
+)
 """Left out on smollm2-aligned, where each takes as long as the whole of the others."""
 
 Row = dict[str, object]
 COLUMNS = {
     "auroc": "AUROC", "recall": "recall", "distance": "distance", "within_one": "within 1", "found": "found", "wrong": "wrong",
     "false_positives": "decoys", "false_unchecked": "unchecked", "false_by_p": "p alone",
-}  # fmt: skip
+}
 
 
 def print_planted(model: str = "tiny", cases: int = 40, seed: int = 0, out: Path | None = None) -> None:
@@ -96,7 +96,7 @@ def tables(rows: Sequence[Row], command: str) -> str:
         f"{len(planted)} children with planted erosion (the readout fell by {fall}) and {len(decoys)} decoys.",
         f"Draws until so many had eroded: {', '.join(draws)}.", "",
         "| localiser | " + " | ".join(COLUMNS.values()) + " | reaches |", "|---|" + "---:|" * len(COLUMNS) + "---|",
-    ]  # fmt: skip
+    ]
     for name, row in summary.iterrows():
         cells = [_cell(row, column) for column in COLUMNS]
         lines.append(f"| {name} | " + " | ".join(cells) + f" | {'yes' if row.reaches else 'no'} |")

@@ -20,13 +20,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mechdrift.pairs import LanguageModel
+from mechdrift.pairs.loading import LanguageModel
 from mechdrift.patching.grafts import swapped
 from mechdrift.planting.drift import BENIGN, DECOYS, add_drift, matrix, random_like
 from mechdrift.planting.parents import Parent
 from mechdrift.planting.training import train_layers
 from mechdrift.records import MechdriftError
-from mechdrift.statistics import sign_flip_test
+from mechdrift.statistics.resampling import sign_flip_test
 
 LEAST = 0.05  # of the contrast
 ALPHA = 0.05
@@ -112,7 +112,7 @@ def fine_tune(parent: Parent, child: LanguageModel, layers: Sequence[int], rng: 
 
 PLANTS: dict[str, Plant] = {
     "project": project, "restore": restore, "restore module": restore_module, "fine-tune": fine_tune, "heads": scramble_heads,
-}  # fmt: skip
+}
 SITES = (1, 1, 2, 3)  # how many layers are planted, drawn evenly
 DRIFTS = ("none", "noise", "noise", "large", "large")
 

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mechdrift.pairs import LanguageModel
+from mechdrift.pairs.loading import LanguageModel
 from mechdrift.planting.parents import Parent
 from mechdrift.planting.training import train_layers
 
@@ -159,4 +159,4 @@ def rescaled_stream(parent: Parent, child: LanguageModel, rng: np.random.Generat
 DECOYS: dict[str, Callable[[Parent, LanguageModel, np.random.Generator], None]] = {
     "null child": null_child, "noise": noise_alone, "large": large_alone, "rescaled inside": rescaled_inside,
     "rescaled stream": rescaled_stream,
-}  # fmt: skip
+}

@@ -26,16 +26,19 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from mechdrift.capture import collect
-from mechdrift.directions import find_directions
-from mechdrift.drift import compare_directions
-from mechdrift.inference import ALPHA
-from mechdrift.pairs import LanguageModel, Pair, layer_change
-from mechdrift.pairs.lineage import weight_change
-from mechdrift.patching import attribute, graft, patch
+from mechdrift.activations.capture import collect
+from mechdrift.directions.drift import compare_directions
+from mechdrift.directions.finders import find_directions
+from mechdrift.pairs.lineage import layer_change, weight_change
+from mechdrift.pairs.loading import LanguageModel
+from mechdrift.pairs.pair import Pair
+from mechdrift.patching.attribution import attribute
+from mechdrift.patching.grafts import graft
+from mechdrift.patching.grid import patch
 from mechdrift.planting.parents import READ, Parent
 from mechdrift.records import PatchGrid, Side
-from mechdrift.statistics import sign_flip_test
+from mechdrift.statistics.grids import ALPHA
+from mechdrift.statistics.resampling import sign_flip_test
 
 CALLED = 0.025  # of the contrast
 ROBUST = 1.4826  # the median absolute deviation times this is the standard deviation of normal numbers
@@ -98,7 +101,7 @@ GRIDS: dict[str, Callable[..., PatchGrid]] = {
     "held MLP": lambda *pair, **common: graft(*pair, modules="mlp", **common),
     "graft": lambda *pair, **common: graft(*pair, modules="layer", **common),
     "graft modules": lambda *pair, **common: graft(*pair, modules=("q", "k", "v", "o", "gate", "up", "down"), **common),
-}  # fmt: skip
+}
 
 Localiser = Callable[[Evidence], Located]
 
@@ -156,7 +159,7 @@ def _tested(evidence: Evidence, grid: PatchGrid) -> Located:
     return Located(
         score=score, called=large & evidence.fell, unchecked=large, by_p=significant,
         parts=("layer",) if len(grid.roles) == 1 else tuple(name.rpartition(".")[2] for name in grid.roles),
-    )  # fmt: skip
+    )
 
 
 def profile(grid: PatchGrid) -> PatchGrid:

@@ -16,13 +16,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mechdrift.capture import collect_one
-from mechdrift.pairs import LanguageModel, Pair, load_pair
-from mechdrift.pairs.loading import load_model
+from mechdrift.activations.capture import collect_one
+from mechdrift.activations.readouts import Readout, make_readout, read_states, readout_states
+from mechdrift.pairs.loading import LanguageModel, load_model
+from mechdrift.pairs.pair import Pair, load_pair
 from mechdrift.pairs.structure import find_structure
 from mechdrift.planting import tiny
-from mechdrift.probes import Renderer, load_probes, render_items
-from mechdrift.readouts import Readout, make_readout, read_states, readout_states
+from mechdrift.probes.rendering import Renderer, render_items
+from mechdrift.probes.sets import load_probes
 from mechdrift.records import MechdriftError, ProbeItem, ProbeSet, Rendered
 
 SAFETY_PAIRS = 8  # of smollm2-aligned: a family each
@@ -67,7 +68,7 @@ class Parent:
             name=self.name, instruct=self.aligned.source, reasoning=child.source,
             _loaded={(side, "float32"): loaded for side, loaded in sides.items()},
             _tokenizers={side: loaded.tokenizer for side, loaded in sides.items()},
-        )  # fmt: skip
+        )
 
 
 def make_parent(model: str, seed: int) -> Parent:
@@ -106,7 +107,7 @@ def _parent(name: str, base: LanguageModel, aligned: LanguageModel, probes: Prob
     return Parent(
         name=name, aligned=aligned, base=base, probes=probes, readout=readout, train=rendered, before=before,
         contrast=float(before.mean() - neutral.mean()), directions=_directions(aligned, probes),
-    )  # fmt: skip
+    )
 
 
 def read_items(loaded: LanguageModel, readout: Readout, probes: ProbeSet) -> Float[np.ndarray, " prompt"]:

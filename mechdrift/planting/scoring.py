@@ -17,7 +17,7 @@ from scipy import stats
 
 from mechdrift.planting.children import Case
 from mechdrift.planting.localisers import Located
-from mechdrift.statistics import auroc
+from mechdrift.statistics.resampling import auroc
 
 TARGETS = {"auroc": 0.95, "within_one": 0.9, "false_positives": 0.05}
 BOOTSTRAP = 2000
@@ -30,7 +30,7 @@ def score_case(case: Case, name: str, found: Located) -> dict[str, object]:
         "cells": [list(cell) for cell in case.cells], "fall": case.fall, "draws": case.draws, "localiser": name,
         "any_call": bool(found.called.any()), "any_unchecked": bool(found.unchecked.any()),
         "any_p": bool(found.by_p.any()), "scores": np.round(found.score, 4).tolist(),
-    }  # fmt: skip
+    }
     if case.is_decoy:
         return row
     truth, score, called = _truth(case, found), found.score, found.called
@@ -40,7 +40,7 @@ def score_case(case: Case, name: str, found: Located) -> dict[str, object]:
     return row | {
         "auroc": rank(score.ravel(), truth.ravel()), "recall": recall(score.ravel(), truth.ravel()),
         "found": bool((called & truth).any()), "wrong": bool((called & ~truth).any()),
-    }  # fmt: skip
+    }
 
 
 def _truth(case: Case, found: Located) -> Bool[np.ndarray, "layer part"]:

@@ -20,9 +20,9 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from mechdrift.hooks import edit
-from mechdrift.pairs import LanguageModel, ModelSource
+from mechdrift.pairs.loading import LanguageModel, ModelSource
 from mechdrift.pairs.structure import find_structure, verify
-from mechdrift.probes import Renderer
+from mechdrift.probes.rendering import Renderer
 from mechdrift.records import ProbeItem, ProbeSet
 
 FAMILIES, PAIRS_PER_FAMILY = 14, 2
@@ -101,7 +101,7 @@ def make_item(name: str, twin: str, request: Request, family: str = "") -> Probe
     return ProbeItem(
         id=name, dimension="safety", family=family or f"thing{request.thing}", twin=twin, prompt=request.text,
         contrast="trigger" if request.is_harmful else "neutral", aligned=openings[0], misaligned=openings[1],
-    )  # fmt: skip
+    )
 
 
 def make_batch(renderer: Renderer, requests: list[Request], aligned: bool) -> tuple[Int[Tensor, "prompt pos"], Int[Tensor, " prompt"]]:

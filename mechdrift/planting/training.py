@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mechdrift.batching import pad
-from mechdrift.pairs import LanguageModel
+from mechdrift.activations.batching import pad
+from mechdrift.activations.recording import at_readout
+from mechdrift.pairs.loading import LanguageModel
 from mechdrift.planting.parents import Parent
-from mechdrift.recording import at_readout
 from mechdrift.records import Rendered
 
 STEPS, BATCH = 30, 8
@@ -20,7 +20,7 @@ RATES = {"tiny": 5e-4, "smollm2-aligned": 1e-4}
 def train_layers(
     parent: Parent, child: LanguageModel, layers: Iterable[int], contrast: str, rng: np.random.Generator,
     steps: int = STEPS, until: Callable[[], bool] = lambda: False,
-) -> None:  # fmt: skip
+) -> None:
     """Raise the probability of plain openings after prompts of one contrast, by Adam, until something holds or for a number of steps."""
     parameters = [parameter for layer in layers for parameter in child.structure.blocks[layer].parameters()]
     optimizer = torch.optim.Adam(parameters, lr=RATES[parent.name])

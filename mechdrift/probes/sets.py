@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mechdrift.probes.benchmarks import BENCHMARKS, load_benchmark
+from mechdrift.probes.benchmarks.loading import load_benchmark
+from mechdrift.probes.benchmarks.registry import BENCHMARKS
 from mechdrift.records import DIMENSIONS, MechdriftError, ProbeItem, ProbeSet
 
 DATA = Path(__file__).parent / "data"
@@ -162,7 +163,7 @@ def _make_item(row: dict[str, Any], where: str, default_dimension: str) -> Probe
         id=row["id"], dimension=dimension, family=row["family"], contrast=row["contrast"], twin=row["twin"], prompt=row["prompt"],
         aligned=tuple(row["aligned"]), misaligned=tuple(row["misaligned"]), must=tuple(row.get("must", ())),
         must_not=tuple(row.get("must_not", ())), tags=dict(row.get("tags", {})), variants=dict(row.get("variants", {})),
-    )  # fmt: skip
+    )
 
 
 def _check_filled(row: dict[str, Any], where: str, *fields: str) -> None:

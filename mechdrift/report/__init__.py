@@ -6,8 +6,6 @@
 Everything here reads a run folder (or its tables) and nothing else: no model, no network.
 """
 
-from mechdrift.report import figures
-from mechdrift.report.card import model_card
-from mechdrift.report.page import write_figures, write_report
+import lazy_loader
 
-__all__ = ["figures", "model_card", "write_figures", "write_report"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

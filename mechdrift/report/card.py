@@ -16,10 +16,10 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from mechdrift.records import SIDES, MechdriftError
+from mechdrift.behaviour.verdicts import headline_rows, reasoning_rows
+from mechdrift.records import SIDES, MechdriftError, order_dimensions
 from mechdrift.report import narrative
 from mechdrift.report.figures import mean_kl
-from mechdrift.report.narrative import headline_rows, reasoning_rows
 from mechdrift.report.words import (
     DASH,
     ROUTE_NAMES,
@@ -32,7 +32,6 @@ from mechdrift.report.words import (
     listing,
     metric_name,
     number,
-    order_dimensions,
     p_value,
     readout_role,
     role_name,
@@ -71,7 +70,7 @@ def model_card(run: Run) -> str:
         ],
         versions=manifest.get("versions", {}), dtypes=manifest.get("dtypes", {}), config=manifest["config"],
         fingerprints=pair.get("fingerprints", {}), hash=sha256(run.folder / "scores.parquet"),
-    )  # fmt: skip
+    )
 
 
 def plain(text: str) -> str:
@@ -101,7 +100,7 @@ def _score_row(row: Mapping[str, Any], scores: pd.DataFrame) -> dict[str, str]:
         "n": f"{row['n']} ({row['families']})", "p": DASH if math.isnan(p) else p_value(p).removeprefix("p ").removeprefix("= "),
         "over": " → ".join(number(over[0][side], share=True) for side in SIDES) if over else DASH,
         "judge": row["judge"],
-    }  # fmt: skip
+    }
 
 
 def _with_interval(value: float, low: float, high: float, *, share: bool, signed: bool = False) -> str:
@@ -131,7 +130,7 @@ def _inside(tables: Mapping[str, pd.DataFrame]) -> list[dict[str, str]]:
             "place": places.get(dimension_name(name), "not established").rstrip("."),
         }
         for name in dimensions
-    ]  # fmt: skip
+    ]
 
 
 def drift_line(drift: pd.DataFrame | None, dimension: str) -> str:
@@ -169,7 +168,7 @@ def _sampling(manifest: Mapping[str, Any], scores: pd.DataFrame) -> list[str]:
         parts = [
             f"{dimension_name(row['dimension']).lower()} {' and '.join(map(str, _counted(row, count)))}"
             for row in _in_order(scores) if any(_counted(row, count))
-        ]  # fmt: skip
+        ]
         if parts:
             said.append(f"{words} (instruct and reasoning model): {'; '.join(parts)}.")
     if manifest.get("budgets"):

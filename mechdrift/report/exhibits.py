@@ -6,10 +6,12 @@ from dataclasses import dataclass
 import pandas as pd
 import plotly.graph_objects as go
 
-from mechdrift.records import MechdriftError
-from mechdrift.report import causes, figures, inside
-from mechdrift.report.origins import origins
-from mechdrift.report.words import dimension_name, order_dimensions
+from mechdrift.records import MechdriftError, order_dimensions
+from mechdrift.report import figures
+from mechdrift.report import figures_directions as inside
+from mechdrift.report import figures_steering as causes
+from mechdrift.report.figures_origins import origins
+from mechdrift.report.words import dimension_name
 
 Tables = Mapping[str, pd.DataFrame]
 

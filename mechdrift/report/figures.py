@@ -16,12 +16,12 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from mechdrift.records import SIDES, MechdriftError
-from mechdrift.report import heatmaps
+from mechdrift.behaviour.verdicts import headline_rows, reasoning_rows
+from mechdrift.records import SIDES, MechdriftError, order_dimensions
+from mechdrift.report import figures_patches as heatmaps
 from mechdrift.report.drawing import SIDE_COLUMNS, band, blank, cell, dumbbells, grid, small_multiples
-from mechdrift.report.narrative import headline_rows, reasoning_rows
 from mechdrift.report.theme import DIVERGING, FAINT, QUIET, REASONING, SEQUENTIAL, TEMPLATE
-from mechdrift.report.words import dimension_name, number, order_dimensions, order_roles, readout_role, role_name
+from mechdrift.report.words import dimension_name, number, order_roles, readout_role, role_name
 
 ROW_HEIGHT = 46
 DASHED = {"color": QUIET, "width": 1.4, "dash": "4px,3px"}
@@ -122,7 +122,7 @@ def weight_change(weights: pd.DataFrame) -> go.Figure:
         colorscale=SEQUENTIAL, zmin=0, zmax=float(changed.change.max()),
         colorbar={"tickformat": ".2~%", "thickness": 12, "outlinewidth": 0, "y": 0.29, "len": 0.62},
         hovertemplate="layer %{x}, %{y}: %{z:.2%}<extra></extra>",
-    )  # fmt: skip
+    )
     ticks = [layer for layer in total.layer if layer == -1 or layer % 5 == 0]
     names = ["outside" if layer == -1 else str(layer) for layer in ticks]
     figure.update_yaxes(tickformat=".2~%", title_text="whole layer", row=1, col=1).update_yaxes(ticklabelstandoff=6)
@@ -195,12 +195,12 @@ def _drift_traces(part: pd.DataFrame, legend: bool) -> list[go.Scatter]:
     ceiling = go.Scatter(
         x=part.layer, y=part.ceiling, mode="lines", line=DASHED, name="noise ceiling", legendgroup="ceiling",
         showlegend=legend, hoverinfo="skip",
-    )  # fmt: skip
+    )
     cosine = go.Scatter(
         x=part.layer, y=part.cosine, mode="lines+markers", line={"color": FAINT, "width": 1.5}, marker=marker,
         name="cosine (hollow: not above noise)", legendgroup="cosine", showlegend=legend,
         hovertext=[_drift_text(row) for row in part.to_dict("records")], hovertemplate="%{hovertext}<extra></extra>",
-    )  # fmt: skip
+    )
     return [band(part.layer, part.cosine_low, part.cosine_high, legend), ceiling, cosine]
 
 
@@ -231,7 +231,7 @@ def _with_menu(figure: go.Figure, roles: Sequence[str], chosen: str, shown: Sequ
     menu = {
         "buttons": buttons, "active": roles.index(chosen), "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom",
         "pad": {"b": 28}, "bgcolor": "#FFFFFF", "bordercolor": FAINT, "font": {"size": 12}, "showactive": False,
-    }  # fmt: skip
+    }
     return figure.update_layout(updatemenus=[menu], margin_t=100)
 
 
@@ -240,7 +240,7 @@ def _kl_traces(part: pd.DataFrame, largest: Mapping[int, str], legend: bool) -> 
     reverse = go.Scatter(
         x=part.position, y=part.kl_reverse, mode="lines", line=DASHED, name="the other way round",
         legendgroup="reverse", showlegend=legend, hoverinfo="skip",
-    )  # fmt: skip
+    )
     texts = [
         f"<b>answer token {r.position}</b><br>KL {number(r.kl)} ({number(r.low)} to {number(r.high)})<br>"
         f"the other way round {number(r.kl_reverse)}<br>{r.n} prompts{largest.get(r.position, '')}"
@@ -250,7 +250,7 @@ def _kl_traces(part: pd.DataFrame, largest: Mapping[int, str], legend: bool) -> 
         x=part.position, y=part.kl, mode="lines", line={"color": REASONING, "width": 2}, legendgroup="kl",
         name="KL(instruct ‖ reasoning)", showlegend=legend, hovertext=texts,
         hovertemplate="%{hovertext}<extra></extra>",
-    )  # fmt: skip
+    )
     return [band(part.position, part.low, part.high, legend), reverse, line]
 
 

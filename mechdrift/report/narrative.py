@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from mechdrift.records import SIDES
+from mechdrift.behaviour.verdicts import excludes_zero, headline_rows, is_clear, reasoning_rows
+from mechdrift.records import SIDES, order_dimensions
 from mechdrift.report.words import (
     THINK_NAMES,
     counted,
@@ -25,14 +26,13 @@ from mechdrift.report.words import (
     layer_range,
     listing,
     number,
-    order_dimensions,
     p_value,
     readout_role,
     role_name,
 )
-from mechdrift.statistics import unseen_share
+from mechdrift.statistics.grids import ALPHA
+from mechdrift.statistics.resampling import unseen_share
 
-ALPHA = 0.05
 LOW_FAMILIES, LOW_ITEMS = 8, 30
 HIGH_RATE = 0.10
 FEWEST_PATCHED_FAMILIES = 6  # the smallest p of a sign-flip test is 2 / 2^families
@@ -62,30 +62,6 @@ class Inside:
     unsaid: tuple[str, ...]
 
 
-def headline_rows(scores: pd.DataFrame) -> pd.DataFrame:
-    """One row per dimension, most changed first: clear changes by size, then the others by size."""
-    rows = scores[scores.headline.astype(bool) & (scores.dimension != "reasoning")].drop_duplicates("dimension")
-    clear = [is_clear(row) for row in rows.to_dict("records")]
-    keyed = rows.assign(_clear=clear, _size=rows.difference.abs())
-    return keyed.sort_values(["_clear", "_size"], ascending=False, kind="stable").drop(columns=["_clear", "_size"])
-
-
-def reasoning_rows(scores: pd.DataFrame) -> pd.DataFrame:
-    """The accuracy on reasoning tasks, one row at most: the headline of that dimension, else its first row."""
-    rows = scores[scores.dimension == "reasoning"]
-    return rows.sort_values("headline", ascending=False, kind="stable").head(1)
-
-
-def is_clear(row: Mapping[str, Any]) -> bool:
-    """Whether a difference is established: p (Holm-adjusted if it was) below 0.05 and zero outside the interval."""
-    p = row["p"] if math.isnan(row["p_holm"]) else row["p_holm"]
-    return bool(p < ALPHA and excludes_zero(row))
-
-
-def excludes_zero(row: Mapping[str, Any]) -> bool:
-    return bool(row["low"] > 0 or row["high"] < 0)
-
-
 def findings(scores: pd.DataFrame) -> list[Finding]:
     return [_finding(row, price(scores, row["dimension"])) for row in headline_rows(scores).to_dict("records")]
 
@@ -102,7 +78,7 @@ def _finding(row: Mapping[str, Any], its_price: str) -> Finding:
     return Finding(
         dimension=row["dimension"], verdict=verdict, tone=_tone(row), claim=claim, detail=_detail(row) + its_price,
         difference=row["difference"], low=row["low"], high=row["high"],
-    )  # fmt: skip
+    )
 
 
 def price(scores: pd.DataFrame, dimension: str) -> str:

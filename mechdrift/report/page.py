@@ -16,10 +16,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from mechdrift.records import SIDES, MechdriftError
+from mechdrift.records import SIDES, MechdriftError, order_dimensions
 from mechdrift.report import narrative
-from mechdrift.report.answers import believed, browser_rows, conventions, judges, score_rows, task_examples
 from mechdrift.report.exhibits import Drawn, Tables, draw_all, missing_sentence
+from mechdrift.report.rows import believed, browser_rows, conventions, judges, score_rows, task_examples
 from mechdrift.report.theme import CONFIG
 from mechdrift.report.words import (
     DIMENSION_QUESTIONS,
@@ -30,7 +30,6 @@ from mechdrift.report.words import (
     dimension_name,
     interval,
     number,
-    order_dimensions,
     order_roles,
     readout_role,
     role_name,
@@ -45,7 +44,7 @@ _SECTIONS: dict[str, Any] = {
 TABLES = (
     "scores", "completions", "readouts", "readout_validation", "drift", "cones", "dimensions", "thinking", "selection", "steering",
     "patch", "patch_items", "placebos", "grafts", "kl", "kl_tokens", "tasks", "variants", "passage", "weights",
-)  # fmt: skip
+)
 
 
 def write_report(run: Run) -> Path:
@@ -180,7 +179,7 @@ def _passage(table: pd.DataFrame | None, validation: pd.DataFrame | None) -> lis
         rows.append({
             "dimension": dimension_name(dimension), "cells": cells, "n": int(part.n.iloc[0]), "families": int(part.families.iloc[0]),
             "believed": [believed(check) for check in checks],
-        })  # fmt: skip
+        })
     return rows
 
 

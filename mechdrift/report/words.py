@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Iterable
 
-from mechdrift.records import DIMENSIONS, ROLES, Side
+from mechdrift.records import ROLES, Side
 
 MINUS, DASH = "\u2212", "\u2014"
 
@@ -135,12 +135,6 @@ def readout_role(roles: Iterable[str]) -> str:
     ordered = order_roles(roles)
     before = [role for role in ordered if split_role(role)[0] != "answer"]
     return (before or ordered)[-1]
-
-
-def order_dimensions(dimensions: Iterable[str]) -> list[str]:
-    """Distinct dimensions in the project's order; others after them, as they come."""
-    present = list(dict.fromkeys(dimensions))
-    return [d for d in DIMENSIONS if d in present] + [d for d in present if d not in DIMENSIONS]
 
 
 def ordinal(number: int) -> str:

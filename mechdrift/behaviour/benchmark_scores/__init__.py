@@ -23,25 +23,6 @@ over k samples are those of all the answers, each item weighing the same, apart 
 counts. `unanswered_…` and `failed_…` count answers, k an item.
 """
 
-from mechdrift.behaviour.benchmark_scores.answers import read_answers
-from mechdrift.behaviour.benchmark_scores.asking import score_benchmark
-from mechdrift.behaviour.benchmark_scores.exact import draw_tasks, final_answer, is_exact, load_tasks, read_tasks
-from mechdrift.behaviour.benchmark_scores.formulas import (
-    compare_pair,
-    compare_triple,
-    expected_maximum_toxicity,
-    form_consistency,
-    marginal_action_likelihood,
-    toxicity_probability,
-)
-from mechdrift.behaviour.benchmark_scores.likelihoods import log_likelihoods, read_likelihoods
-from mechdrift.behaviour.benchmark_scores.readings import agreement, rating
-from mechdrift.behaviour.benchmark_scores.table import COLUMNS, benchmark_table
-from mechdrift.behaviour.choosing import choose
+import lazy_loader
 
-__all__ = [
-    "COLUMNS", "agreement", "benchmark_table", "choose", "compare_pair", "compare_triple", "draw_tasks",
-    "expected_maximum_toxicity", "final_answer", "form_consistency", "is_exact", "load_tasks", "log_likelihoods",
-    "marginal_action_likelihood", "rating", "read_answers", "read_likelihoods", "read_tasks", "score_benchmark",
-    "toxicity_probability",
-]  # fmt: skip
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

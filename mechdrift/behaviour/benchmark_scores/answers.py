@@ -16,8 +16,8 @@ import pandas as pd
 
 from mechdrift.behaviour.benchmark_scores.readings import Reading, read_label, read_toxicity
 from mechdrift.behaviour.benchmark_scores.scorings import Scoring, kind_of, scoring_of
-from mechdrift.behaviour.external import RefusalJudge
-from mechdrift.behaviour.toxicity import score_toxicity
+from mechdrift.behaviour.judges.external import RefusalJudge
+from mechdrift.behaviour.judges.toxicity import score_toxicity
 from mechdrift.records import Completion, Completions, MechdriftError, ProbeItem, ProbeSet, Side
 
 KEPT_TAGS = ("tier", "style", "system", "category", "ambiguity", "form", "kind")
@@ -46,7 +46,7 @@ def read_answers(
     return pd.DataFrame([
         identity(item, completion.side) | numbers(found.get((completion.item_id, completion.sample)), completion.sample)
         for item, completion in asked
-    ])  # fmt: skip
+    ])
 
 
 def _judge_all(judge: RefusalJudge, written: Sequence[tuple[ProbeItem, Completion]]) -> list[Reading]:

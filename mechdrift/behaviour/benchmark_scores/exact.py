@@ -16,7 +16,8 @@ import pandas as pd
 
 from mechdrift.behaviour.benchmark_scores.answers import numbers
 from mechdrift.behaviour.tasks import NUMBER, Task
-from mechdrift.probes.benchmarks import benchmark_of, read_rows
+from mechdrift.probes.benchmarks.loading import read_rows
+from mechdrift.probes.benchmarks.registry import benchmark_of
 from mechdrift.records import Completions, MechdriftError
 
 FINAL = "\n\nGive the final answer in \\boxed{}."

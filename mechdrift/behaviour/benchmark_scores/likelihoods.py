@@ -10,10 +10,10 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 
-from mechdrift.batching import pad
+from mechdrift.activations.batching import pad
 from mechdrift.behaviour.benchmark_scores.answers import identity
 from mechdrift.behaviour.benchmark_scores.formulas import compare_pair, compare_triple
-from mechdrift.pairs import LanguageModel
+from mechdrift.pairs.loading import LanguageModel
 from mechdrift.records import ProbeSet, Side
 
 

@@ -4,10 +4,10 @@ import re
 from collections.abc import Mapping
 from typing import Literal
 
-from mechdrift.behaviour.choosing import choose
-from mechdrift.behaviour.coherence import is_incoherent
-from mechdrift.behaviour.judges import UNKNOWN, judge, leaks, verdict
-from mechdrift.behaviour.refusals import normalise
+from mechdrift.behaviour.judges.choosing import choose
+from mechdrift.behaviour.judges.coherence import is_incoherent
+from mechdrift.behaviour.judges.dimensions import UNKNOWN, judge, leaks, verdict
+from mechdrift.behaviour.judges.refusals import normalise
 from mechdrift.records import Completion, ProbeItem, RefusalLabel
 
 Reading = dict[str, float] | Literal["failed"] | None

@@ -8,7 +8,7 @@ import pandas as pd
 from mechdrift.behaviour.benchmark_scores import metrics, readings
 from mechdrift.behaviour.benchmark_scores.metrics import Metric
 from mechdrift.behaviour.benchmark_scores.readings import Reading
-from mechdrift.probes.benchmarks import benchmark_of
+from mechdrift.probes.benchmarks.registry import benchmark_of
 from mechdrift.records import Completion, ProbeItem
 
 
@@ -44,7 +44,7 @@ SCORINGS: Mapping[str, Scoring] = {
     "crows_pairs": Scoring(judge="log-likelihood", metrics=metrics.crows_metrics),
     "stereoset": Scoring(judge="log-likelihood per token", metrics=metrics.stereoset_metrics),
     "exact": Scoring(judge="exact match", metrics=metrics.exact_metrics, numbers=("correct",)),
-}  # fmt: skip
+}
 
 
 def kind_of(name: str) -> str:

@@ -7,7 +7,7 @@ from mechdrift.behaviour.benchmark_scores.answers import pool_samples
 from mechdrift.behaviour.benchmark_scores.metrics import Metric
 from mechdrift.behaviour.benchmark_scores.scorings import scoring_of
 from mechdrift.behaviour.scores import compare_sides, pair_up
-from mechdrift.probes.benchmarks import benchmark_of
+from mechdrift.probes.benchmarks.registry import benchmark_of
 from mechdrift.records import SIDES
 
 LEAST_FAMILIES = 8
@@ -15,7 +15,7 @@ COLUMNS = [
     "benchmark", "dimension", "metric", "convention", "judge", "better", "n", "unanswered_instruct", "unanswered_reasoning",
     "failed_instruct", "failed_reasoning", "unit", "families", "instruct", "instruct_low", "instruct_high",
     "reasoning", "reasoning_low", "reasoning_high", "difference", "low", "high",
-]  # fmt: skip
+]
 ESTIMATES = COLUMNS[COLUMNS.index("instruct") :]
 
 

@@ -22,8 +22,6 @@ template has a place for it. The hub is asked for the `revision` that `BENCHMARK
     safety, toxicity, bias, ethics, privacy, robustness     the readers, by dimension
 """
 
-from mechdrift.probes.benchmarks.loading import load_benchmark, read_rows, subset
-from mechdrift.probes.benchmarks.registry import BENCHMARKS, Benchmark, benchmark_of
-from mechdrift.probes.benchmarks.rows import Row
+import lazy_loader
 
-__all__ = ["BENCHMARKS", "Benchmark", "Row", "benchmark_of", "load_benchmark", "read_rows", "subset"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,97 @@
+from .activations.capture import collect, collect_sites, collect_to
+from .audits.config import Audit
+from .audits.pipeline import audit
+from .behaviour.divergence import kl_drift
+from .behaviour.generation import Budget, generate
+from .behaviour.judges.refusals import judge_refusals
+from .behaviour.one_call import score
+from .comparisons.children import Comparison, compare_runs
+from .comparisons.gate import Gate, gate
+from .directions.dimensions import compare_dimensions
+from .directions.drift import compare_directions
+from .directions.export import load_directions, save_directions, to_gguf, to_steering_vectors
+from .directions.finders import direction_cones, find_directions
+from .directions.thinking import along_thinking
+from .hooks import edit
+from .pairs.pair import Pair, load_pair
+from .pairs.precision import fast_float32
+from .patching.attribution import attribute
+from .patching.decomposition import decompose
+from .patching.grafts import graft
+from .patching.grid import both_ways, patch
+from .probes.benchmarks.loading import load_benchmark
+from .probes.sets import load_probes
+from .records import (
+    Activations,
+    Completions,
+    DirectionDrift,
+    Directions,
+    MechdriftError,
+    PatchGrid,
+    ProbeItem,
+    ProbeSet,
+    ScoreTable,
+)
+from .runs import Run, load_run
+from .steering.curves import SteerBack, steer_back
+from .steering.edits import ablate, orthogonalise, role_mask, steer
+from .steering.selection import Selection, select_direction
+from .trajectories.run import Trajectory, trajectory
+
+__all__ = [
+    "Activations",
+    "Audit",
+    "Budget",
+    "Comparison",
+    "Completions",
+    "DirectionDrift",
+    "Directions",
+    "Gate",
+    "MechdriftError",
+    "Pair",
+    "PatchGrid",
+    "ProbeItem",
+    "ProbeSet",
+    "Run",
+    "ScoreTable",
+    "Selection",
+    "SteerBack",
+    "Trajectory",
+    "ablate",
+    "along_thinking",
+    "attribute",
+    "audit",
+    "both_ways",
+    "collect",
+    "collect_sites",
+    "collect_to",
+    "compare_dimensions",
+    "compare_directions",
+    "compare_runs",
+    "decompose",
+    "direction_cones",
+    "edit",
+    "fast_float32",
+    "find_directions",
+    "gate",
+    "generate",
+    "graft",
+    "judge_refusals",
+    "kl_drift",
+    "load_benchmark",
+    "load_directions",
+    "load_pair",
+    "load_probes",
+    "load_run",
+    "orthogonalise",
+    "patch",
+    "role_mask",
+    "save_directions",
+    "score",
+    "select_direction",
+    "steer",
+    "steer_back",
+    "to_gguf",
+    "to_steering_vectors",
+    "trajectory",
+]

@@ -1,0 +1,295 @@
+"""Recording activations of one model or of both, at named sites and token roles.
+
+`collect` renders every probe once, to the same token ids for both models, runs each model over them in batches sorted by
+length, and keeps, per layer and role, one vector per prompt. `collect_sites` does so for several sites in one pass, `collect_one`
+for one model, and `collect_to` for any number of prompts, which it writes to disk block by block. What makes it cheap:
+
+- only the decoder stack runs, never the unembedding, and attention stays what Hugging Face chose (SDPA);
+- a forward pass stops after the last wanted layer;
+- positions are taken (or averaged) inside the hook, all of a batch in one step, so full-length tensors live no longer than their layer.
+
+Batches are padded on the right. Attention is causal, so a real token never sees padding that follows it, and its position
+index is what it would be alone; a test proves that padding changes nothing, on either side.
+
+A role column (`probes.roles`) is a position or a span; of a span the mean is kept, taken in float32 whatever the model computes in.
+`template_tail[-1]` is where an instruct model decides its first word; `think_close[-1]`, the last token of the closed think block, is
+where a reasoning model does. A site is what TransformerLens calls it. `z` is what enters the attention's output projection, the
+heads side by side; `SideActivations.heads` and `split_heads` take them apart.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence, Sized
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import overload
+
+import pandas as pd
+from jaxtyping import Float
+from torch import Tensor
+
+from mechdrift.activations.recording import Recorded, check_finite, record_roles, record_sites, site_names, split_heads
+from mechdrift.activations.store import DTYPES, Blocks, Recipe, chunks, fill, weights_digest
+from mechdrift.pairs.loading import LanguageModel
+from mechdrift.pairs.pair import Pair
+from mechdrift.probes.rendering import Renderer, render_items
+from mechdrift.probes.roles import role_columns, role_span
+from mechdrift.progress import progress
+from mechdrift.records import SIDES, Activations, Completions, MechdriftError, ProbeSet, Rendered, Side, ThinkMode
+
+DEFAULT_ROLES = ("template_tail", "think_close[-1]")
+PROMPTS_PER_BLOCK = 512
+BYTES_PER_BLOCK = 2**28  # wide models with many sites get fewer prompts in a block
+Answers = Completions | Mapping[Side, Completions]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideActivations:
+    """What one model's activations are, per site: `[prompt, layer, role, width]`, float32 on the CPU.
+
+    `width` is `d_model`, except for sites inside the attention and MLP. `readout` holds, if it was asked for, what the model's
+    unembedding reads at the readout position, `[prompt, d_model]`.
+    """
+
+    model: str
+    items: tuple[str, ...]
+    layers: tuple[int, ...]
+    roles: tuple[str, ...]
+    n_heads: int
+    sites: Mapping[str, Float[Tensor, "prompt layer role _"]]
+    readout: Float[Tensor, "prompt d_model"] | None = None
+
+    def of(self, site: str) -> Float[Tensor, "prompt layer role _"]:
+        return self.sites[site]
+
+    def heads(self, site: str = "z") -> Float[Tensor, "prompt layer role head d_head"]:
+        """A site whose vectors are the heads' side by side, such as `z`, by head."""
+        return split_heads(self.sites[site], self.n_heads)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """Norms per site, prompt, layer and role."""
+        index = pd.MultiIndex.from_product([self.items, self.layers, self.roles], names=["item", "layer", "role"])
+        tables = [
+            pd.DataFrame({"site": site, "norm": values.norm(dim=-1).numpy().reshape(-1)}, index=index).reset_index()
+            for site, values in self.sites.items()
+        ]
+        return pd.concat(tables, ignore_index=True)
+
+
+@overload
+def collect(
+    pair: Pair,
+    probes: ProbeSet,
+    *,
+    site: str = "resid_pre",
+    roles: Sequence[str] = DEFAULT_ROLES,
+    layers: Sequence[int] | None = None,
+    think: ThinkMode = "off",
+    answers: Answers | None = None,
+    readout: bool = False,
+    store: str | Path | None = None,
+) -> Activations: ...
+
+
+@overload
+def collect(
+    pair: LanguageModel,
+    probes: ProbeSet,
+    *,
+    site: str = "resid_pre",
+    roles: Sequence[str] = DEFAULT_ROLES,
+    layers: Sequence[int] | None = None,
+    think: ThinkMode = "off",
+    answers: Answers | None = None,
+    readout: bool = False,
+    store: str | Path | None = None,
+) -> SideActivations: ...
+
+
+def collect(
+    pair: Pair | LanguageModel,
+    probes: ProbeSet,
+    *,
+    site: str = "resid_pre",
+    roles: Sequence[str] = DEFAULT_ROLES,
+    layers: Sequence[int] | None = None,
+    think: ThinkMode = "off",
+    answers: Answers | None = None,
+    readout: bool = False,
+    store: str | Path | None = None,
+) -> Activations | SideActivations:
+    """Activations of both models on the same tokens, `[prompt, layer, role, d_model]`; of one model (`pair.open(side)`), its own alone.
+
+    With `answers`, each prompt is followed by that completion's answer (and, in the think modes `own` and `donor`, preceded by its
+    thinking), so that the roles `answer` and `think` exist. Given one `Completions`, both models read the same tokens throughout.
+    Given one per side, each model reads what it is given there: its own thinking and answer, or, if they are exchanged, the
+    other's. Then only the prompt (`system`, `user`, `template_tail`) and the think markers are the same tokens; `think`, `answer`
+    and what follows from them in `think_close` differ in tokens and not only in activations, and so do single positions there.
+
+    `readout` also keeps what is unembedded before the first answer token (an answer changes nothing there), which saves `readouts`
+    a pass of its own. `store` is a folder of blocks: what was recorded there before is read, not computed (see `collect_to`).
+    Raises `MechdriftError` for unknown sites, roles and NaN.
+    """
+    if isinstance(pair, LanguageModel):
+        if isinstance(answers, Mapping):
+            raise MechdriftError("answers of both sides go with a pair: one model is given one set of completions.")
+        return collect_one(
+            pair, probes, sites=(site,), roles=roles, layers=layers, think=think, answers=answers, readout=readout, store=store
+        )
+    return collect_sites(
+        pair, probes, sites=(site,), roles=roles, layers=layers, think=think, answers=answers, readout=readout, store=store
+    )[site]
+
+
+def collect_sites(
+    pair: Pair,
+    probes: ProbeSet,
+    *,
+    sites: str | Sequence[str],
+    roles: Sequence[str] = DEFAULT_ROLES,
+    layers: Sequence[int] | None = None,
+    think: ThinkMode = "off",
+    answers: Answers | None = None,
+    readout: bool = False,
+    store: str | Path | None = None,
+) -> dict[str, Activations]:
+    """`collect` at several sites, in one pass of each model."""
+    rendered = render_sides(pair, probes, think, answers)
+    columns = role_columns([*rendered["instruct"], *rendered["reasoning"]], roles)
+    wanted = tuple(dict.fromkeys(layers)) if layers is not None else None
+    sides: dict[Side, Recorded] = {}
+    for side in SIDES:
+        loaded = pair.open(side)
+        wanted = wanted or tuple(range(loaded.n_layers))
+        description = f"Recording {probes.name}, {side}"
+        sides[side] = _recorded(loaded, rendered[side], site_names(sites), wanted, columns, description, readout, store, side)
+    assert wanted is not None
+    return {
+        site: Activations(
+            probes=probes, site=site, layers=wanted, roles=columns, think=think,
+            instruct=sides["instruct"].sites[site], reasoning=sides["reasoning"].sites[site],
+            readout={side: kept.readout for side, kept in sides.items() if kept.readout is not None},
+        )
+        for site in site_names(sites)
+    }
+
+
+def collect_one(
+    loaded: LanguageModel,
+    prompts: ProbeSet | Sequence[Rendered],
+    *,
+    sites: str | Sequence[str] = ("resid_pre",),
+    roles: Sequence[str] = DEFAULT_ROLES,
+    layers: Sequence[int] | None = None,
+    think: ThinkMode = "off",
+    answers: Completions | None = None,
+    readout: bool = False,
+    store: str | Path | None = None,
+) -> SideActivations:
+    """Activations of one model, at one or several sites in one pass.
+
+    A probe set is rendered through the model's own template, as `think` and `answers` say (see `collect`); rendered prompts are
+    taken as they are.
+    """
+    if isinstance(prompts, ProbeSet):
+        prompts = _render(Renderer(loaded.tokenizer), prompts, think, answers)
+    elif answers is not None or think != "off":
+        raise MechdriftError("rendered prompts already hold their thinking and answers: think= and answers= go with a probe set.")
+    columns, wanted = role_columns(prompts, roles), _layers(loaded, layers)
+    name = loaded.source.name
+    found = _recorded(loaded, prompts, site_names(sites), wanted, columns, f"Recording {name}", readout, store, name)
+    return SideActivations(
+        model=name, items=tuple(prompt.item_id for prompt in prompts), layers=wanted, roles=columns, sites=found.sites,
+        n_heads=loaded.structure.n_heads, readout=found.readout,
+    )
+
+
+def collect_to(
+    folder: str | Path,
+    loaded: LanguageModel,
+    prompts: Iterable[Rendered],
+    *,
+    sites: str | Sequence[str] = ("resid_pre",),
+    roles: Sequence[str] = DEFAULT_ROLES,
+    layers: Sequence[int] | None = None,
+    readout: bool = False,
+    dtype: str = "float32",
+    prompts_per_block: int | None = None,
+    description: str = "Recording",
+) -> Blocks:
+    """Record any number of prompts, from a sequence or a generator, to blocks on disk; see `blocks`.
+
+    Memory is that of one block, 512 prompts unless they would take more than 256 MB. Asked for again, a block that is there is read
+    through once to check it, and not computed. How many positions `template_tail` has is decided by the first block's prompts.
+    """
+    if dtype not in DTYPES:
+        raise MechdriftError(f"blocks are stored as {' or '.join(DTYPES)}, not as {dtype!r}.")
+    wanted, sites = _layers(loaded, layers), site_names(sites)
+    groups = chunks(prompts, PROMPTS_PER_BLOCK)
+    first = next(groups, [])
+    columns = role_columns(first, roles)
+    recipe = Recipe(
+        model=loaded.source.name, weights=weights_digest(loaded), sites=sites, layers=wanted, roles=columns, dtype=dtype, readout=readout
+    )
+
+    def compute(group: Sequence[Rendered]) -> dict[str, Tensor]:
+        found = record_sites(loaded, group, sites, wanted, columns, readout)
+        for site in sites:
+            check_finite(found[site], loaded.source.name, [prompt.item_id for prompt in group], wanted, columns)
+        return found
+
+    bytes_each = 4 * len(sites) * len(wanted) * len(columns) * loaded.structure.d_model
+    size = prompts_per_block or max(1, min(PROMPTS_PER_BLOCK, BYTES_PER_BLOCK // max(1, bytes_each)))
+    with progress(description, len(prompts) if isinstance(prompts, Sized) else 0) as advance:
+        return fill(
+            Path(folder), recipe, chain(first, chain.from_iterable(groups)), size,
+            lambda prompt: [role_span(prompt, column) for column in columns], compute, advance,
+        )
+
+
+def _layers(loaded: LanguageModel, layers: Sequence[int] | None) -> tuple[int, ...]:
+    return tuple(range(loaded.n_layers)) if layers is None else tuple(dict.fromkeys(layers))
+
+
+def _recorded(
+    loaded: LanguageModel, rendered: Sequence[Rendered], sites: tuple[str, ...], layers: tuple[int, ...], columns: tuple[str, ...],
+    description: str, readout: bool, store: str | Path | None, name: str,
+) -> Recorded:
+    """Record, or read from `store`, and refuse what is not finite."""
+    if store is None:
+        found = record_roles(loaded, rendered, sites, layers, columns, description, readout)
+    else:
+        blocks = collect_to(store, loaded, rendered, sites=sites, roles=columns, layers=layers, readout=readout, description=description)
+        found = Recorded(sites={site: blocks.read(site) for site in sites}, readout=blocks.readout() if readout else None)
+    for values in found.sites.values():
+        check_finite(values, name, [prompt.item_id for prompt in rendered], layers, columns)
+    return found
+
+
+def render_probes(pair: Pair, probes: ProbeSet, think: ThinkMode, answers: Completions | None) -> list[Rendered]:
+    """Render through the reasoning model's template: the same token ids then serve both models."""
+    return _render(Renderer(pair.tokenizer("reasoning")), probes, think, answers)
+
+
+def render_sides(pair: Pair, probes: ProbeSet, think: ThinkMode, answers: Answers | None) -> dict[Side, list[Rendered]]:
+    """What each model reads: the same, or, where each has answers of its own, the same prompts with those."""
+    if not isinstance(answers, Mapping):
+        return dict.fromkeys(SIDES, render_probes(pair, probes, think, answers))
+    if set(answers) != set(SIDES):
+        raise MechdriftError(f"answers of each side are a mapping with the keys {' and '.join(SIDES)}, not {', '.join(answers) or 'none'}.")
+    return {side: render_probes(pair, probes, think, answers[side]) for side in SIDES}
+
+
+def _render(renderer: Renderer, probes: ProbeSet, think: ThinkMode, answers: Completions | None) -> list[Rendered]:
+    if answers is None:
+        return render_items(renderer, probes.items, think)
+    by_item = {row.item_id: row for row in answers.first}
+    lacking = [item.id for item in probes if item.id not in by_item]
+    if lacking:
+        raise MechdriftError(
+            f"{len(lacking)} of {len(probes)} items have no answer, such as {lacking[0]}: leave them out of the probe set."
+        )
+    return [
+        renderer.render(item.id, item.prompt, think, thinking=by_item[item.id].thinking_ids, answer=by_item[item.id].answer_ids)
+        for item in probes
+    ]

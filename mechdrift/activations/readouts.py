@@ -1,0 +1,209 @@
+"""Readouts: one number per prompt from the logits at the first answer position.
+
+The readout is the log-odds of the openings of the behaviour that a trigger calls for (refusing, withholding, "unknown", "wrong")
+against the openings of plain answering,
+
+    readout = logsumexp(logits[T]) - logsumexp(logits[P]),
+
+with T and P sets of first tokens. They start from the openings written into a pair of twins and are calibrated on what the
+models really wrote (both of them with an empty think block, where they are compared; one of them as it is used): a first token that
+opens the one behaviour in at least 80 % of its uses joins that set and leaves the other; a token that both behaviours share leaves
+both. On neutral items the readout keeps its meaning (leaning towards the trigger's behaviour), so it is high where it should be low.
+
+A readout is believed only after it was compared with judged answers: `validate` gives its AUROC, with calibration and validation
+on different families. Below 0.7 whatever is measured with it is marked unreliable.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mechdrift.activations.batching import batches, pad
+from mechdrift.activations.recording import at_readout
+from mechdrift.pairs.loading import LanguageModel
+from mechdrift.probes.rendering import Renderer
+from mechdrift.records import Completion, ProbeItem, ProbeSet, Rendered
+from mechdrift.statistics.resampling import auroc, cluster_bootstrap
+
+RELIABLE_AUROC = 0.7
+OWN_SHARE = 0.8
+LEAST_USES = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readout:
+    """The token sets of every item: `trigger_ids` open the behaviour a trigger calls for, `plain_ids` plain answers."""
+
+    trigger_ids: Mapping[str, tuple[int, ...]]
+    plain_ids: Mapping[str, tuple[int, ...]]
+
+    def of(self, logits: Float[Tensor, " vocab"], item_id: str) -> float:
+        """The log-odds of one prompt."""
+        return self.log_odds(logits, item_id).item()
+
+    def log_odds(self, logits: Float[Tensor, " vocab"], item_id: str) -> Float[Tensor, ""]:
+        """The same as a tensor, through which gradients flow."""
+        trigger, plain = list(self.trigger_ids[item_id]), list(self.plain_ids[item_id])
+        return logits[trigger].logsumexp(0) - logits[plain].logsumexp(0)
+
+    def words(self, renderer: Renderer) -> tuple[str, str]:
+        """Both sets as text, for the reader: the tokens that most items share."""
+        texts = []
+        for sets in (self.trigger_ids, self.plain_ids):
+            counts = Counter(token for ids in sets.values() for token in ids)
+            texts.append(" ".join(repr(renderer.tokenizer.decode([token])) for token, _ in counts.most_common(8)))
+        return texts[0], texts[1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """What a model wrote to an item, as calibration and validation need it: the first token and what it turned out to be."""
+
+    item_id: str
+    family: str
+    first_token: int
+    behaves: bool
+
+
+def make_readout(renderer: Renderer, probes: ProbeSet, observed: Sequence[Observed] = ()) -> Readout:
+    """Token sets from the openings of each item and its twin (where the set holds it), calibrated on what models were observed to write."""
+    to_trigger, to_plain, to_neither = _calibrate(observed)
+    trigger_ids, plain_ids = {}, {}
+    by_id = {item.id: item for item in probes}
+    for item in probes:
+        first, second = _openings(renderer, item, by_id.get(item.twin))
+        trigger, plain = (first | to_trigger) - to_plain, (second | to_plain) - to_trigger
+        shared = (trigger & plain) | to_neither
+        # Calibration may empty a set that it contradicts throughout; the written openings then stand.
+        trigger_ids[item.id] = tuple(sorted(trigger - shared or first))
+        plain_ids[item.id] = tuple(sorted(plain - shared or second))
+    return Readout(trigger_ids=trigger_ids, plain_ids=plain_ids)
+
+
+def _openings(renderer: Renderer, item: ProbeItem, twin: ProbeItem | None) -> tuple[set[int], set[int]]:
+    """First tokens of the trigger's behaviour and of plain answering, as the trigger item has them; a neutral one alone says both."""
+    own = first_tokens(renderer, item.aligned), first_tokens(renderer, item.misaligned)
+    if twin is None:
+        return own if item.is_trigger else own[::-1]
+    trigger, neutral = (item, twin) if item.is_trigger else (twin, item)
+    return first_tokens(renderer, trigger.aligned), first_tokens(renderer, (*trigger.misaligned, *neutral.aligned))
+
+
+def first_tokens(renderer: Renderer, openings: Sequence[str]) -> set[int]:
+    return {renderer.encode_answer(opening)[0] for opening in openings if opening}
+
+
+def _calibrate(observed: Sequence[Observed]) -> tuple[set[int], set[int], set[int]]:
+    """First tokens that open the trigger's behaviour, plain answers, and both alike."""
+    uses = Counter(row.first_token for row in observed)
+    behaving = Counter(row.first_token for row in observed if row.behaves)
+    frequent = {token for token, count in uses.items() if count >= LEAST_USES}
+    to_trigger = {token for token in frequent if behaving[token] >= OWN_SHARE * uses[token]}
+    to_plain = {token for token in frequent if uses[token] - behaving[token] >= OWN_SHARE * uses[token]}
+    return to_trigger, to_plain, frequent - to_trigger - to_plain
+
+
+def observe(probes: ProbeSet, completions: Sequence[Completion], aligned: Sequence[bool]) -> list[Observed]:
+    """Completions that have an answer, with whether they show the behaviour that a trigger calls for."""
+    return [
+        Observed(
+            item_id=row.item_id, family=probes[row.item_id].family, first_token=row.answer_ids[0],
+            behaves=good == probes[row.item_id].is_trigger,
+        )
+        for row, good in zip(completions, aligned, strict=True)
+        if row.answer_ids
+    ]
+
+
+def readout_logits(loaded: LanguageModel, rendered: Sequence[Rendered]) -> Float[Tensor, "prompt vocab"]:
+    """Logits at each prompt's readout position; no other position is unembedded."""
+    return unembed(loaded, readout_states(loaded, rendered))
+
+
+@torch.inference_mode()
+def readout_states(loaded: LanguageModel, rendered: Sequence[Rendered]) -> Float[Tensor, "prompt d_model"]:
+    """What the unembedding reads at each prompt's readout position."""
+    order, states = [], []
+    for group in batches([len(prompt.ids) for prompt in rendered]):
+        prompts = [rendered[i] for i in group]
+        batch = pad([prompt.ids for prompt in prompts], loaded.tokenizer.pad_token_id or 0)
+        hidden = loaded.model.base_model(**batch.forward_arguments(loaded.device), use_cache=False).last_hidden_state
+        order += group
+        states.append(at_readout(hidden, prompts))
+    return torch.cat(states)[torch.tensor(order).argsort()]
+
+
+@torch.inference_mode()
+def unembed(loaded: LanguageModel, states: Float[Tensor, "prompt d_model"]) -> Float[Tensor, "prompt vocab"]:
+    """Logits from what was kept at the readout positions (`collect(..., readout=True)`)."""
+    return loaded.structure.unembed(states.to(loaded.device, loaded.model.dtype)).float().cpu()
+
+
+@torch.inference_mode()
+def read_states(
+    loaded: LanguageModel, readout: Readout, states: Float[Tensor, "*cell d_model"], item_id: str
+) -> Float[np.ndarray, "*cell"]:
+    """One prompt's log-odds at many states; only the rows of its own tokens are unembedded, the normaliser cancels."""
+    trigger, plain = readout.trigger_ids[item_id], readout.plain_ids[item_id]
+    unembedding, ids = loaded.structure.unembed, list(trigger + plain)
+    if type(unembedding) is torch.nn.Linear:
+        bias = None if unembedding.bias is None else unembedding.bias[ids]
+        logits = torch.nn.functional.linear(states.to(unembedding.weight), unembedding.weight[ids], bias)
+    else:
+        logits = unembedding(states)[..., ids]
+    logits = logits.float()
+    odds = logits[..., : len(trigger)].logsumexp(-1) - logits[..., len(trigger) :].logsumexp(-1)
+    return odds.double().cpu().numpy()
+
+
+def measure(readout: Readout, logits: Float[Tensor, "prompt vocab"], items: Sequence[str]) -> Float[np.ndarray, " prompt"]:
+    return np.array([readout.of(row, item) for row, item in zip(logits, items, strict=True)])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validation:
+    """How well a readout ranks judged answers: AUROC with a 95 % interval, and the number of answers of each kind.
+
+    A bootstrap of a perfect ranking has no width, however few the answers. There `low` is 0.025^(1/m), with m the families of the rarer
+    kind of answer: a lower AUROC would seldom have ranked that many without a mistake.
+    """
+
+    auroc: float
+    low: float
+    high: float
+    n: int
+    n_behaving: int
+
+    @property
+    def reliable(self) -> bool:
+        return self.auroc >= RELIABLE_AUROC
+
+
+def validate(
+    renderer: Renderer, probes: ProbeSet, logits: Mapping[str, Float[Tensor, " vocab"]], observed: Sequence[Observed], seed: int = 0
+) -> Validation:
+    """AUROC of the readout against judged behaviour, cross-fitted: each half of the families is read with sets calibrated on the other."""
+    families = np.random.default_rng(seed).permutation(sorted({row.family for row in observed}))
+    half = set(families[: len(families) // 2])
+    values, behaves, groups = [], [], []
+    for inside in (True, False):
+        readout = make_readout(renderer, probes, [row for row in observed if (row.family in half) != inside])
+        for row in observed:
+            if (row.family in half) == inside:
+                values.append(readout.of(logits[row.item_id], row.item_id))
+                behaves.append(row.behaves)
+                groups.append(row.family)
+    positive = sum(behaves)
+    if positive in (0, len(behaves)):
+        return Validation(auroc=float("nan"), low=float("nan"), high=float("nan"), n=len(behaves), n_behaving=positive)
+    interval = cluster_bootstrap(np.array(values), np.array(groups), auroc(np.array(behaves)))
+    low = interval.low
+    if low == 1.0:
+        rarer = min(len({group for group, shown in zip(groups, behaves, strict=True) if shown == kind}) for kind in (True, False))
+        low = 0.025 ** (1 / rarer)
+    return Validation(auroc=interval.estimate, low=low, high=interval.high, n=len(behaves), n_behaving=positive)

@@ -1,0 +1,4 @@
+from .config import Audit
+from .pipeline import audit
+
+__all__ = ["Audit", "audit"]

@@ -1,0 +1,103 @@
+"""What to audit and how thoroughly: one record that is the configuration, the command line, its help, and what a run stores."""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from mechdrift.behaviour.generation import Budget, Sampling
+from mechdrift.records import DIMENSIONS, Dimension, MechdriftError
+
+Preset = Literal["quick", "standard", "full"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How much an audit asks and patches. Numbers are per dimension, in twin pairs; tasks are the held-out reasoning tasks.
+
+    `variants` counts the twin pairs that are also asked without their style, with the verdicts in the other order, and so on; `patched`,
+    `kl` and `thinking` those that are patched, compared token by token, and followed inside while the model thinks; `steered` those that
+    a direction is selected on, and those that it is steered on (0: no steering). `grafts` says whether weights are grafted and placebos
+    patched beside the grids, those of the control among them.
+    """
+
+    pairs: int
+    variants: int
+    tasks: int
+    patched: int
+    kl: int
+    thinking: int
+    steered: int
+    layer_step: int = 1
+    grafts: bool = True
+    budget: Budget = field(default_factory=Budget)
+
+
+# Eight families are the fewest with which the sign-flip test survives Holm's correction over six dimensions by some margin (mid-p
+# 6 / 2^8 < 0.05), and six the fewest with which a cell of a patch grid can pass its family-wise test (2 / 2^6): a quick audit shows
+# grids, and names no place.
+PRESETS: dict[Preset, Size] = {
+    "quick": Size(pairs=8, variants=2, tasks=12, patched=2, kl=2, thinking=4, steered=0, layer_step=6, grafts=False),
+    "standard": Size(pairs=32, variants=16, tasks=96, patched=8, kl=4, thinking=16, steered=8, layer_step=3),
+    "full": Size(pairs=10_000, variants=10_000, tasks=240, patched=16, kl=10_000, thinking=10_000, steered=24),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """What to audit and how thoroughly. This one record is the configuration, the command line, its help, and what a run stores."""
+
+    pair: str = "smollm2-sft"
+    """An embedded pair (see `mechdrift pairs`); ignored when --instruct is given."""
+    instruct: str | None = None
+    """Hugging Face id or folder of the instruct model."""
+    reasoning: str | None = None
+    """Hugging Face id or folder of the reasoning model trained from it."""
+    adapter: str | None = None
+    """Instead of --reasoning: a LoRA adapter for the instruct model."""
+    control: str | None = None
+    """Hugging Face id or folder (or LoRA adapter for the instruct model) of a control: trained for as long from the instruct model, but not
+    to reason. Its values are patched beside the instruct model's. Embedded pairs have theirs."""
+    revision: str | None = None
+    """Revision of both models on the hub."""
+    preset: Preset = "standard"
+    """How much to ask: quick, standard or full."""
+    dimensions: tuple[Dimension, ...] = DIMENSIONS
+    """Which dimensions to audit."""
+    out: Path | None = None
+    """The run folder; default runs/<pair>."""
+    samples: int = 1
+    """Answers per item: 1 is greedy, more are drawn at the temperature."""
+    temperature: float = 0.7
+    """Of the samples, where there are several."""
+    judge: Path | None = None
+    """A TOML file that describes another judge of refusals than the rules."""
+    seed: int = 0
+    """Seed of sub-sampling, of samples and of all resampling."""
+    device: str | None = None
+    """Such as cuda:0; default the CPU."""
+    device_map: str | None = None
+    """Such as auto: place a large model with accelerate."""
+    trust_remote_code: bool = False
+    """Let the models' own code run. Never needed for models that transformers knows."""
+
+    def __post_init__(self):
+        for name, value, known in (
+            ("preset", {self.preset}, tuple(PRESETS)), ("dimensions", set(self.dimensions), DIMENSIONS),
+        ):
+            if not value or not value <= set(known):
+                raise MechdriftError(f"{name} should be of {', '.join(known)}; it is {getattr(self, name)!r}.")
+        if self.seed < 0:
+            raise MechdriftError(f"seed should be 0 or more; it is {self.seed}.")
+        if self.samples < 1 or not 0 < self.temperature < math.inf:
+            raise MechdriftError(
+                f"samples should be 1 or more and the temperature above 0; they are {self.samples} and {self.temperature:g}."
+            )
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(samples=self.samples, temperature=self.temperature if self.samples > 1 else 0.0, seed=self.seed)
+
+    @property
+    def ordered_dimensions(self) -> tuple[Dimension, ...]:
+        return tuple(dimension for dimension in DIMENSIONS if dimension in self.dimensions)

@@ -1,0 +1,32 @@
+from .divergence import kl_drift
+from .generation import Budget, Question, Sampling, ask, generate
+from .judges.dimensions import judge
+from .judges.external import ChatJudge, ClassifierJudge, RefusalJudge, RuleJudge, load_judge
+from .judges.refusals import judge_refusals
+from .judges.toxicity import score_toxicity
+from .labels import judge_all, judge_tasks
+from .one_call import score
+from .scores import score_table
+from .tasks import held_out
+
+__all__ = [
+    "Budget",
+    "ChatJudge",
+    "ClassifierJudge",
+    "Question",
+    "RefusalJudge",
+    "RuleJudge",
+    "Sampling",
+    "ask",
+    "generate",
+    "held_out",
+    "judge",
+    "judge_all",
+    "judge_refusals",
+    "judge_tasks",
+    "kl_drift",
+    "load_judge",
+    "score",
+    "score_table",
+    "score_toxicity",
+]

@@ -1,0 +1,6 @@
+from .dimensions import judge
+from .external import ChatJudge, ClassifierJudge, RefusalJudge, RuleJudge, load_judge
+from .refusals import judge_refusals
+from .toxicity import score_toxicity
+
+__all__ = ["ChatJudge", "ClassifierJudge", "RefusalJudge", "RuleJudge", "judge", "judge_refusals", "load_judge", "score_toxicity"]

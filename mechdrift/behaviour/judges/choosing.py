@@ -1,0 +1,74 @@
+"""Which option does an answer name? By its letter, or by its words: the first that is named and not denied.
+
+    B    (B)    **B**    B. The smith    I would choose B    Response: B        the letter, where the options have letters
+    The smith was late.    the smith    smith                                   the words, give or take case and article
+    It is not positive but negative.                                            what follows "not" is not named
+    It needs more than a yes or no.                                             options joined by "or" are not named either
+
+A sentence that names no option chooses none: it is *unanswered*, even if a person could guess what it means.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from mechdrift.behaviour.judges.refusals import normalise
+
+LETTERS = "ABCDEFGH"
+DENIED = r"(?<!\bnot )(?<!\bnot the )(?<!\bnot a )(?<!\bnot an )(?<!\bnot very )"
+# A bare no is an answer at the beginning, before a pause, and after "answer is"; "I have no idea" and "no one" are not.
+NO = r"(?:^\W*no(?!\s+(?:one|idea|doubt|matter|opinion|reason|information)\b)|\banswer(?:\s+is|:)\s+no|\bno(?=\W*$|[.,;:!?*\"')\n]))(?!\w)"
+CHOOSING = r"(?i:answer|option|choice|choose|chose|pick|select|response)(?:\s+is|\s+would\s+be|\s+option)?:?"
+
+
+def choose(answer: str, options: Mapping[str, str], letters: Sequence[str] = ()) -> str | None:
+    """The value of the option that an answer names. `options` maps phrases to values; `letters` are the values of A, B, …"""
+    text = spell_out(answer)
+    if letters and (letter := _letter(text, len(letters))):
+        return letters[LETTERS.index(letter)]
+    phrases = {_bare(phrase): value for phrase, value in options.items()}
+    text = _without_alternatives(text, phrases)
+    lowered = text.lower()
+    found = [
+        (match.start(), -len(match[0]), value)
+        for phrase, value in phrases.items()
+        if phrase.lower() in lowered  # patterns are compiled anew for every item's options, which costs far more than this
+        and (match := re.search(NO if phrase == "no" else rf"{DENIED}(?<!\w){re.escape(phrase)}(?!\w)", text, re.IGNORECASE))
+    ]
+    return min(found)[2] if found else None
+
+
+def spell_out(text: str) -> str:
+    """Contractions in full, so that "can't be known" and "cannot be known" are the same."""
+    return normalise(text).strip().replace("can't", "cannot").replace("Can't", "Cannot").replace("n't", " not")
+
+
+def _bare(phrase: str) -> str:
+    """A phrase without its article and full stop: "The smith." is named by "smith"."""
+    return re.sub(r"^(?:the|an?)\s+(?=\w)", "", spell_out(phrase).rstrip(". "), flags=re.IGNORECASE)
+
+
+def _letter(text: str, options: int) -> str | None:
+    """A letter that opens the answer or follows a word of choosing. "A person" opens with an article, not with a letter."""
+    last = LETTERS[options - 1]
+    whole = re.fullmatch(rf"\W*([a-{last.lower()}])\W*|\W*option\s+([1-{options}])\W*", text, re.IGNORECASE)
+    if whole:  # small letters and numbers count only where nothing else is said
+        return whole[1].upper() if whole[1] else LETTERS[int(whole[2]) - 1]
+    found = re.match(rf"\W*(?:([A-{last}])(?:[^\w\s'’]|\s*\n|\s+[-–—(])|([B-{last}])\s)", text) or re.search(
+        rf"\b{CHOOSING}\s*\W{{0,3}}(?:([B-{last}])(?![\w'’])|(A)(?![\w'’]|\s+(?!because|since)[a-z]))", text
+    )
+    return next(filter(None, found.groups())) if found else None
+
+
+def _without_alternatives(text: str, phrases: Mapping[str, str]) -> str:
+    """A text without "yes or no", "neither positive nor negative", "both yes and no" and the like, where these options differ."""
+    if not re.search(r"\bn?or\b|/|\bboth\b", text, re.IGNORECASE):
+        return text
+    named = "|".join(sorted((rf"(?:(?:the|an?)\s+)?{re.escape(phrase)}" for phrase in phrases), key=len, reverse=True))
+    values = {phrase.lower(): value for phrase, value in phrases.items()}
+
+    def drop(match: re.Match) -> str:
+        parts = re.findall(named, match[0], re.IGNORECASE)
+        return " " if len({values.get(_bare(part).lower(), part) for part in parts}) > 1 else match[0]
+
+    listed = rf"(?:{named})(?:,\s*(?:{named}))*,?\s*(?:\bn?or\b|/)\s*(?:{named})|both\s+(?:{named})\s+and\s+(?:{named})"
+    return re.sub(rf"(?<!\w)(?:{listed})(?!\w)", drop, text, flags=re.IGNORECASE)

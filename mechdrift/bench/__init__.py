@@ -1,0 +1,5 @@
+"""Measuring the tool itself: speed against a plain forward pass and against TransformerLens.
+
+machine      capture, generation and patching against the least they cost
+grids        patch grids against a pass for each cell
+"""

@@ -1,0 +1,220 @@
+"""What does mechdrift cost on this machine, against what one would write without it?
+
+Seconds depend on the machine and on what else it does. So both sides of a comparison do the same work in one process: once to
+warm up, then in turns, and the order of a turn is reversed in every other round, so that a machine that slows down slows both.
+A round gives one ratio; the median over the rounds is printed, with the smallest and the largest. Ratios of different
+machines can be compared.
+
+    capture      time of `record_roles` (default roles, all layers) at one site (resid_pre) / time of Hugging Face's decoder on the
+                 same batches (SDPA, no cache); the same of all standard sites recorded in one pass; and of one site / time of the whole
+                 language model, which also unembeds every position. All of them take turns in the same rounds
+    generation   tokens a second of `ask` without thinking / those of one plain `model.generate`, rendering and decoding included:
+                 same prompts, same budget, greedy, and the same tokens come out
+    patching     time a cell of one full forward pass per cell / time a cell of the replay engine; and of TransformerLens'
+                 `run_with_hooks`, which its `generic_activation_patch` calls once a cell, / that of the replay engine. One prompt,
+                 the same cells. The replay's time has the donor's pass and the self-test in it, the others' has not. A full
+                 pass takes the same time wherever its cell is, so only every few layers are swept with it. Beside the ratios,
+                 the largest difference between the three readouts of a cell, in log-odds
+"""
+
+import platform
+import time
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from mechdrift.activations.batching import batches, pad
+from mechdrift.activations.capture import DEFAULT_ROLES
+from mechdrift.activations.readouts import make_readout
+from mechdrift.activations.recording import record_roles, standard_sites
+from mechdrift.behaviour.generation import Budget, Question, ask
+from mechdrift.hooks import edit, record
+from mechdrift.pairs.loading import LanguageModel
+from mechdrift.pairs.pair import Pair, load_pair
+from mechdrift.pairs.precision import default_dtype_for_generation
+from mechdrift.patching.grid import patch, patch_columns
+from mechdrift.probes.rendering import Renderer, render_items
+from mechdrift.probes.roles import role_columns, role_span
+from mechdrift.probes.sets import load_probes
+from mechdrift.records import ROUNDING, ProbeSet
+
+PAIR = "smollm2-sft"
+TWINS = 6  # twin pairs that are recorded and answered
+ANSWER_TOKENS = 32
+ROUNDS = 5
+LAYER_STEP = 10  # of the full passes, and of TransformerLens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """One line: the median of a ratio over rounds, with the smallest and the largest, and what was aimed at."""
+
+    what: str
+    value: float
+    low: float
+    high: float
+    target: str
+    n: str
+
+    def cells(self) -> tuple[str, ...]:
+        spread = f"{self.low:.2f} to {self.high:.2f}" if self.low != self.high else ""
+        value = f"{self.value:.2f}" if self.value >= 0.01 else f"{self.value:.0e}"
+        return self.what, value, spread, self.target, self.n
+
+
+def print_bench() -> None:
+    """Measure the embedded pair and print a table."""
+    pair = load_pair(PAIR)
+    machine, dtype = platform.processor() or platform.machine(), default_dtype_for_generation()
+    print(f"{machine}, {torch.get_num_threads()} threads, torch {torch.__version__}; generation in {dtype}")
+    print(format_table(bench(pair, ROUNDS)))
+
+
+def format_table(measurements: list[Measurement]) -> str:
+    """Columns aligned: text to the left, the numbers to the right."""
+    rows = [("what", "ratio", "spread", "target", "n"), *(measurement.cells() for measurement in measurements)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        f"{what:{widths[0]}}  {value:>{widths[1]}}  {spread:>{widths[2]}}  {target:>{widths[3]}}  {n}"
+        for what, value, spread, target, n in rows
+    ]
+    return "\n".join(lines)
+
+
+def bench(pair: Pair, rounds: int) -> list[Measurement]:
+    """All measurements; capture and generation on the instruct model, patching from it into the reasoning model."""
+    probes = load_probes("safety").sample(TWINS)
+    return [*bench_capture(pair, probes, rounds), bench_generation(pair, probes, rounds), *bench_patching(pair, probes, rounds)]
+
+
+def bench_capture(pair: Pair, probes: ProbeSet, rounds: int) -> list[Measurement]:
+    loaded = pair.open("instruct")
+    rendered = render_items(Renderer(pair.tokenizer("reasoning")), probes.items, "off")
+    columns, layers = role_columns(rendered, DEFAULT_ROLES), tuple(range(loaded.n_layers))
+
+    def run(model: torch.nn.Module) -> None:
+        for group in batches([len(prompt.ids) for prompt in rendered]):
+            batch = pad([rendered[i].ids for i in group], loaded.tokenizer.pad_token_id or 0)
+            model(**batch.forward_arguments(loaded.device), use_cache=False)
+
+    sites = standard_sites(loaded)
+    seconds = take_turns({
+        "one site": lambda: record_roles(loaded, rendered, "resid_pre", layers, columns),
+        "all sites": lambda: record_roles(loaded, rendered, sites, layers, columns),
+        "decoder": lambda: run(loaded.model.base_model),
+        "language model": lambda: run(loaded.model),
+    }, rounds)
+    compared = (
+        ("one site: time / that of the decoder", "one site", "decoder", "<= 1.05"),
+        (f"{len(sites)} sites at once: time / that of the decoder", "all sites", "decoder", "<= 1.10"),
+        ("one site: time / that of the language model", "one site", "language model", "<= 1.05"),
+    )
+    return [
+        summarise(f"capture: {what}", seconds[ours] / seconds[plain], target, f"{len(rendered)} prompts")
+        for what, ours, plain, target in compared
+    ]
+
+
+def bench_generation(pair: Pair, probes: ProbeSet, rounds: int) -> Measurement:
+    loaded = pair.open("instruct", default_dtype_for_generation())
+    questions = [Question(id=item.id, prompt=item.prompt) for item in probes]
+    budget = Budget(answer=ANSWER_TOKENS)
+    written: dict[str, list[str]] = {}
+
+    def ours() -> None:
+        written["ours"] = [row.answer for row in ask(loaded, questions, "instruct", "none", budget=budget)]
+
+    def plain() -> None:
+        written["plain"] = _plain_answers(loaded, [question.prompt for question in questions])
+
+    seconds = take_turns({"ours": ours, "plain": plain}, rounds)
+    same = sum(a == b for a, b in zip(written["ours"], written["plain"], strict=True))
+    n = f"{len(questions)} prompts, {ANSWER_TOKENS} tokens; {same} of {len(questions)} answers are the same"
+    return summarise("generation: throughput / that of model.generate", seconds["plain"] / seconds["ours"], ">= 0.90", n)
+
+
+def _plain_answers(loaded: LanguageModel, prompts: list[str]) -> list[str]:
+    """What one writes without mechdrift: template, left padding, one batch."""
+    chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
+    inputs = loaded.tokenizer.apply_chat_template(
+        chats, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True, tokenizer_kwargs={"padding_side": "left"}
+    ).to(loaded.device)
+    out = loaded.model.generate(
+        **inputs, max_new_tokens=ANSWER_TOKENS, do_sample=False, pad_token_id=loaded.tokenizer.pad_token_id,
+        eos_token_id=loaded.tokenizer.eos_token_id, temperature=None, top_p=None, top_k=None,
+    )
+    return [text.strip() for text in loaded.tokenizer.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)]
+
+
+def bench_patching(pair: Pair, probes: ProbeSet, rounds: int) -> list[Measurement]:
+    from transformer_lens.model_bridge import TransformerBridge
+
+    renderer = Renderer(pair.tokenizer("reasoning"))
+    one, readout = probes.sample(1).where("trigger"), make_readout(renderer, probes)
+    (item,), (rendered,) = one.items, render_items(renderer, one.items, "off")
+    donor, recipient = pair.open("instruct"), pair.open("reasoning")
+    tokens = torch.tensor([rendered.ids], device=recipient.device)
+    layers, columns = range(0, recipient.n_layers, LAYER_STEP), patch_columns([rendered], None)
+    with torch.inference_mode(), record({layer: donor.structure.hook_point("resid_pre", layer) for layer in layers}) as given:
+        donor.model.base_model(tokens, use_cache=False)
+    bridge = TransformerBridge.boot_transformers(
+        recipient.source.path, hf_model=deepcopy(recipient.model), tokenizer=recipient.tokenizer, device=str(recipient.device)
+    )
+
+    def put(layer: int, column: str) -> Callable[..., torch.Tensor]:
+        positions = torch.arange(*role_span(rendered, column), device=recipient.device)
+        return lambda own, **_: own.index_copy(1, positions, given[layer][:, positions])
+
+    def full_pass(layer: int, column: str) -> float:
+        with edit({recipient.structure.hook_point("resid_pre", layer): put(layer, column)}):
+            final = recipient.model.base_model(tokens, use_cache=False).last_hidden_state[:, -1]
+        return readout.of(recipient.structure.unembed(final)[0], item.id)
+
+    def lens_pass(layer: int, column: str) -> float:
+        logits = bridge.run_with_hooks(tokens, fwd_hooks=[(f"blocks.{layer}.hook_resid_pre", put(layer, column))])
+        return readout.of(logits[0, -1], item.id)
+
+    def sweep(one_pass: Callable[[int, str], float]) -> np.ndarray:
+        return np.array([[one_pass(layer, column) for column in columns] for layer in layers])
+
+    grids, found = {}, {}
+    seconds = take_turns({
+        "replay": lambda: grids.update(replay=patch(pair, one, readout=readout, engine="replay")),
+        "one full pass per cell": lambda: found.update(full=sweep(full_pass)),
+        "TransformerLens": lambda: found.update(lens=sweep(lens_pass)),
+    }, rounds)
+    grid = grids["replay"]
+    replayed = grid.effect[0][list(layers)] + grid.recipient_readout[0]
+    cells, swept = grid.effect[0].size, len(layers) * len(columns)
+    difference = max(float(np.abs(readouts - replayed).max()) for readouts in found.values())
+    return [
+        *(
+            summarise(f"patching: speed-up over {name}", seconds[name] / swept / (seconds["replay"] / cells), ">= 10", f"{cells} cells")
+            for name in ("one full pass per cell", "TransformerLens")
+        ),
+        Measurement(
+            what="patching: largest difference of their readouts", value=difference, low=difference, high=difference,
+            target=f"<= {ROUNDING:.0e}", n=f"{swept} cells",
+        ),
+    ]
+
+
+def take_turns(sides: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, np.ndarray]:
+    """Seconds of each side in each round, after one turn of each that does not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    with torch.inference_mode():
+        for number in range(rounds + 1):
+            for name in list(sides)[:: 1 if number % 2 else -1]:
+                start = time.perf_counter()
+                sides[name]()
+                if number:
+                    seconds[name].append(time.perf_counter() - start)
+    return {name: np.array(values) for name, values in seconds.items()}
+
+
+def summarise(what: str, ratios: np.ndarray, target: str, n: str) -> Measurement:
+    middle, n = float(np.median(ratios)), f"{len(ratios)} rounds of {n}"
+    return Measurement(what=what, value=middle, low=ratios.min(), high=ratios.max(), target=target, n=n)

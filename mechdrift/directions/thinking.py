@@ -1,0 +1,180 @@
+"""Does the model lose its judgement while it thinks? The projection on a direction, from the first thought to the answer.
+
+The *refusal cliff* (arXiv 2510.06036): a reasoning model may hold a request for harmful all through its thinking, and drop that just
+before the answer. Here each activation x of the reasoning model on its own thinking, and of the instruct model teacher-forced on the same
+tokens, is projected on the instruct model's unit direction u of one layer and role (safety: Arditi et al., arXiv 2406.11717), in units
+of the instruct model's class difference there:
+
+    projection   (x . u - n) / (t - n),  t and n the means of x . u over trigger and neutral items in the instruct model, at the layer
+                 and role of the direction: 0 is where neutral prompts lie there, 1 where triggers lie.
+
+It is read at the quarters of the thinking (means), at its last token, after the closed think block (where the first word of the answer is
+decided), at the first answer token and over the whole answer. Tokens of different kinds lie at different places whatever is asked, so
+the curve that can be read is the *difference*, triggers less neutral twins, which reads the same kinds of token in both.
+
+    fall    after the closed block, less the last quarter: below 0 the model lets go of what it held in its thinking.
+    cliff   after the closed block, less the highest quarter. The highest of four noisy means is too high, so a flat curve has a cliff
+            slightly below 0, too: of few families believe `fall`.
+    change  the reasoning model's projection less that of the instruct model on the same tokens: what the weights do, and not the text.
+
+Intervals are percentiles over resampled families, the same draws everywhere. Items without thinking, whose thinking was not closed or
+that have no answer are left out with their twins, and counted.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float
+
+from mechdrift.activations.capture import collect
+from mechdrift.pairs.pair import Pair
+from mechdrift.probes.roles import QUARTERS
+from mechdrift.records import SIDES, Completion, Completions, Dimension, Directions, MechdriftError, ProbeSet
+from mechdrift.statistics.resampling import family_draws
+
+DEEPEST = 0.8  # share of the layers: beyond it a direction writes words rather than judgements (Arditi et al.)
+READOUT_ROLE = "think_close[-1]"
+ROLES = ("think[quarters]", "think[-1]", "think_close[-1]", "answer[0]", "answer")
+POSITIONS = (*(f"think[{quarter}]" for quarter in QUARTERS), *ROLES[1:])
+COLUMNS = [
+    "dimension", "layer", "role", "side", "contrast", "position", "projection", "low", "high", "n", "families", "left_out",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThinkingDrift:
+    """Projections along the thinking, `[prompt, position]` per side, and their means with intervals: see `.frame`.
+
+    `left_out` says how many items were not read, and why.
+    """
+
+    dimension: Dimension
+    layer: int
+    role: str
+    probes: ProbeSet
+    instruct: Float[np.ndarray, "prompt position"]
+    reasoning: Float[np.ndarray, "prompt position"]
+    left_out: Mapping[str, int]
+    frame: pd.DataFrame
+
+
+def along_thinking(
+    pair: Pair, probes: ProbeSet, answers: Completions, directions: Directions, layer: int, role: str = READOUT_ROLE,
+    *, draws: int = 2000, seed: int = 0, level: float = 0.95,
+) -> ThinkingDrift:
+    """Both models' projections along the reasoning model's thinking; `answers` are its completions. One pass each, up to `layer`."""
+    if layer not in directions.layers or role not in directions.roles:
+        raise MechdriftError(f"there is no direction at layer {layer}, role {role!r}: directions were found at other places.")
+    kept, left_out = closed_twins(probes, answers)
+    if not {item.contrast for item in kept} == {"trigger", "neutral"}:
+        raise MechdriftError(
+            f"{probes.name}: too few answers with a closed think block ({len(kept)} of {len(probes)} items): give a larger budget."
+        )
+    recorded = collect(pair, kept, site=directions.site, roles=ROLES, layers=(layer,), think="own", answers=answers)
+    project = _projection(directions, layer, role)
+    values = {side: project(recorded.of(side)[:, 0].double().numpy()) for side in SIDES}
+    frame = _summarise(values, kept, draws, seed, level)
+    frame = frame.assign(dimension=directions.dimension, layer=layer, role=role, left_out=sum(left_out.values()))[COLUMNS]
+    return ThinkingDrift(dimension=directions.dimension, layer=layer, role=role, probes=kept, left_out=left_out, frame=frame, **values)
+
+
+def closed_twins(probes: ProbeSet, answers: Completions) -> tuple[ProbeSet, dict[str, int]]:
+    """The items whose thinking was closed and answered, as were their twins'; and how many are left out, by the reason."""
+    rows = {row.item_id: row for row in answers.first}
+    why = {item.id: _left_out(rows.get(item.id)) for item in probes}
+    for item in probes:
+        if not why[item.id] and why.get(item.twin, "twin of one" if item.twin else ""):
+            why[item.id] = "twin of one"
+    kept = replace(probes, items=tuple(item for item in probes if not why[item.id]))
+    return kept, dict(Counter(reason for reason in why.values() if reason))
+
+
+def _left_out(row: Completion | None) -> str:
+    if row is None or not row.answer_ids:
+        return "no answer"
+    if not row.closed:
+        return "thinking not closed"
+    return "" if row.thinking_ids else "no thinking"
+
+
+def _projection(directions: Directions, layer: int, role: str):
+    """From activations to the scale on which the instruct model's neutral items have mean 0 and its triggers mean 1."""
+    place = directions.layers.index(layer), directions.roles.index(role)
+    unit = directions.instruct[place].double().numpy()
+    activations = directions.activations
+    along = activations.instruct[:, place[0], place[1]].double().numpy() @ unit
+    trigger, neutral = along[activations.is_trigger].mean(), along[~activations.is_trigger].mean()
+    if not trigger > neutral:
+        raise MechdriftError(f"the instruct model has no {directions.dimension} direction at layer {layer}, {role}: choose another place.")
+    return lambda values: (values @ unit - neutral) / (trigger - neutral)
+
+
+def _summarise(values: Mapping[str, np.ndarray], probes: ProbeSet, draws: int, seed: int, level: float) -> pd.DataFrame:
+    """Means per side, contrast and position, with what is made of them; draws in which a class is missing are left out."""
+    families, family = np.unique([item.family for item in probes], return_inverse=True)
+    weights = np.vstack([np.ones(len(families)), family_draws(len(families), draws, seed)])[:, family]
+    is_trigger = np.array([item.is_trigger for item in probes])
+    means = {side: _by_contrast(table, weights, is_trigger) for side, table in values.items()}
+    means["change"] = {contrast: means["reasoning"][contrast] - means["instruct"][contrast] for contrast in means["instruct"]}
+    sizes = {"trigger": int(is_trigger.sum()), "neutral": int((~is_trigger).sum()), "difference": len(probes)}
+    rows = []
+    for side, contrasts in means.items():
+        for contrast, drawn in contrasts.items():
+            for position, column in _figures(drawn).items():
+                low, high = np.nanquantile(column[1:], [(1 - level) / 2, (1 + level) / 2]) if len(families) > 1 else (np.nan, np.nan)
+                rows.append({
+                    "side": side, "contrast": contrast, "position": position, "projection": column[0], "low": low, "high": high,
+                    "n": sizes[contrast], "families": len(families),
+                })
+    return pd.DataFrame(rows)
+
+
+def _by_contrast(
+    table: Float[np.ndarray, "prompt position"], weights: Float[np.ndarray, "draw prompt"], is_trigger: Bool[np.ndarray, " prompt"]
+) -> dict[str, Float[np.ndarray, "draw position"]]:
+    with np.errstate(invalid="ignore"):  # a draw without one class is NaN
+        trigger, neutral = (
+            weights[:, rows] @ table[rows] / weights[:, rows].sum(axis=1, keepdims=True) for rows in (is_trigger, ~is_trigger)
+        )
+    return {"trigger": trigger, "neutral": neutral, "difference": trigger - neutral}
+
+
+def _figures(drawn: Float[np.ndarray, "draw position"]) -> dict[str, Float[np.ndarray, " draw"]]:
+    """The curve's positions, then the fall and the cliff at its end."""
+    curve = dict(zip(POSITIONS, drawn.T, strict=True))
+    quarters = drawn[:, : len(QUARTERS)]
+    end = curve[READOUT_ROLE]
+    return curve | {"fall": end - quarters[:, -1], "cliff": end - quarters.max(axis=1)}
+
+
+def best_separated(drift: pd.DataFrame, role: str = READOUT_ROLE) -> int | None:
+    """Of one dimension's drift table, the layer where held-out families are told apart best in the instruct model.
+
+    Ties go to where halves of the data agree best. Layers from 80 % of the depth on do not count, nor, unless there are no others, those
+    where noise would look the same. None where the models have no direction at this role.
+    """
+    rows = drift[(drift.role == role) & (drift.layer < DEEPEST * (drift.layer.max() + 1)) & drift.cosine.notna()]
+    if rows.empty:
+        return None
+    above = rows[~rows.below_null_instruct.astype(bool)]
+    ranked = (above if len(above) else rows).sort_values(["auroc_instruct", "split_half_instruct"], ascending=False, kind="stable")
+    return int(ranked.layer.iloc[0])
+
+
+def thinking_table(
+    pair: Pair, probes: ProbeSet, answers: Completions, directions: Directions, drift: pd.DataFrame, *, seed: int = 0
+) -> pd.DataFrame:
+    """One dimension's rows of an audit: at the layer that separates best; none where too few items thought to an end.
+
+    `auroc` and `below_null` say how far the direction can be believed in the instruct model, where it was found.
+    """
+    layer = best_separated(drift)
+    kept, _ = closed_twins(probes, answers)
+    if layer is None or min(len(kept.where(contrast).families) for contrast in ("trigger", "neutral")) < 2:
+        return pd.DataFrame(columns=[*COLUMNS, "auroc", "below_null"])
+    place = drift[(drift.layer == layer) & (drift.role == READOUT_ROLE)].iloc[0]
+    found = along_thinking(pair, probes, answers, directions, layer, seed=seed)
+    return found.frame.assign(auroc=float(place.auroc_instruct), below_null=bool(place.below_null_instruct))

@@ -1,0 +1,20 @@
+from .lineage import PairAudit, audit_pair, layer_change
+from .loading import LanguageModel, ModelSource, fingerprint
+from .pair import EMBEDDED_PAIRS, Pair, give_back_memory, load_pair, load_parent
+from .precision import default_dtype_for_generation, fast_float32
+
+__all__ = [
+    "EMBEDDED_PAIRS",
+    "LanguageModel",
+    "ModelSource",
+    "Pair",
+    "PairAudit",
+    "audit_pair",
+    "default_dtype_for_generation",
+    "fast_float32",
+    "fingerprint",
+    "give_back_memory",
+    "layer_change",
+    "load_pair",
+    "load_parent",
+]

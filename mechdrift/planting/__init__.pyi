@@ -1,0 +1,3 @@
+from .benchmark import print_planted
+
+__all__ = ["print_planted"]

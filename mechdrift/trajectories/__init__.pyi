@@ -1,0 +1,3 @@
+from .run import Trajectory, trajectory
+
+__all__ = ["Trajectory", "trajectory"]

@@ -1,0 +1,63 @@
+"""The page of a trajectory: one training run against its steps, on one self-contained page; see `page` for how pages are made."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mechdrift.report.exhibits import Exhibit, draw_these
+from mechdrift.report.page import place_figures, templates
+from mechdrift.report.words import DASH, MINUS, ROUTE_NAMES, number
+from mechdrift.trajectories import figures as training
+
+if TYPE_CHECKING:
+    from mechdrift.trajectories.run import Trajectory
+
+PAGE = "trajectory.html"
+EXHIBITS = (
+    Exhibit(name="overview", table="course", draw=lambda t: training.overview(t["course"], t["halfway"])),
+    Exhibit(name="halfway", table="halfway", draw=lambda t: training.halfway_steps(t["course"], t["halfway"])),
+    Exhibit(name="scores", table="course", draw=lambda t: training.scores(t["course"], t["halfway"])),
+    Exhibit(name="cosines", table="course", draw=lambda t: training.cosines(t["course"])),
+)
+
+
+def write_trajectory(found: "Trajectory") -> Path:
+    """Write `trajectory.html` and, in `figures/`, each figure; returns the page's path."""
+    drawn = draw_these(EXHIBITS, {"course": found.frame, "halfway": found.halfway})
+    place_figures(found.run, drawn, found.run.folder / "figures", inline=False)
+    history, manifest = found.history, found.run.manifest
+    route = ROUTE_NAMES.get(history.route, ROUTE_NAMES.get(history.route.upper(), history.route))
+    facts = [
+        ("parent", history.parent), ("route", route), ("seed of the training", str(history.seed)),
+        ("steps", f"{', '.join(map(str, history.steps))} ({history.unit})"), ("trained tokens at the last step", f"{history.tokens[-1]:,}"),
+        ("preset", manifest["config"]["preset"]), ("seed of the audit", str(manifest["config"]["seed"])),
+        *(manifest.get("versions", {}).items()),
+    ]
+    rows = [_row(row) for row in found.halfway.to_dict("records")]
+    text = (
+        templates()
+        .get_template("trajectory.html.j2")
+        .render(history=history, sentences=found.sentences, figures=drawn, facts=facts, rows=rows)
+    )
+    return found.run.write_text(PAGE, text)
+
+
+def _row(row: dict[str, Any]) -> dict[str, Any]:
+    """A measure of the table of half-way steps, formatted."""
+    known = not math.isnan(row["half"])
+    return {
+        "name": training.label(row), "layer": DASH if math.isnan(row["layer"]) else f"{row['layer']:.0f}",
+        "first": _number(row, "first"), "last": _number(row, "last"), "change": _number(row, "change", signed=True),
+        "interval": " to ".join(_number(row, end, signed=True).removesuffix("%") for end in ("change_low", "change_high")),
+        "established": bool(row["established"]), "half": f"{row['half']:.0f}" if known else DASH,
+        "ends": f"{row['half_low']:.0f} to {row['half_high']:.0f}" if known else "", "n": f"{row['n']} ({row['families']})",
+    }
+
+
+def _number(row: dict[str, Any], name: str, *, signed: bool = False) -> str:
+    """Shares in per cent, log-odds with two decimals; cosines and divergences, of which those would leave nothing, with four."""
+    if row["quantity"] not in ("cosine", "kl"):
+        return number(row[name], share=row["quantity"] in ("accuracy", "aligned"), signed=signed)
+    text = f"{abs(row[name]):.4f}"
+    sign = "" if float(text) == 0 else MINUS if row[name] < 0 else "+" if signed else ""
+    return sign + text

@@ -1,0 +1,152 @@
+"""A training run's checkpoints, audited one after the other: when does alignment go, and does the inside go before the outside?
+
+    course = md.trajectory("checkpoints/smollm2-sft")
+    course.frame        one row per step and measure
+    course.halfway      when each measure had come half of its way, with an interval
+    course.sentences    the answers in words
+
+The parent is measured once, then every checkpoint (`checkpoints`); each has a run folder of its own under `out`, so that a killed
+trajectory goes on at the unfinished stage of the unfinished checkpoint, and more checkpoints can be added later. `courses` makes the tables
+of them, `halfway` says when a measure had changed, and `report.timing` what that comes to.
+
+    OUT/run.json          whose history this is; another history is refused
+    OUT/parent/, OUT/step-00025/, …     run folders
+    OUT/trajectory.parquet, .csv        the compact table; halfway.parquet; trajectory.html and figures/
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mechdrift.audits.config import Audit, Preset
+from mechdrift.audits.pipeline import go_on, software
+from mechdrift.audits.stages import modes_of
+from mechdrift.pairs.loading import ModelSource, fingerprint
+from mechdrift.pairs.pair import Pair
+from mechdrift.pairs.precision import fast_float32
+from mechdrift.probes.sets import load_probes
+from mechdrift.records import DIMENSIONS, Dimension, MechdriftError
+from mechdrift.runs import Run, open_run
+from mechdrift.trajectories.half_change import sound_steps
+from mechdrift.trajectories.history import History, read_history
+from mechdrift.trajectories.series import course_table, halfway_table, series_of
+from mechdrift.trajectories.stages import SIZES, CheckpointStages, ParentStages
+from mechdrift.trajectories.words import failures, told
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trajectory:
+    """What was found along a training run. `frame`: see `courses.course_table`; `halfway`: when each measure came half of its way."""
+
+    run: Run
+    history: History
+    frame: pd.DataFrame
+    halfway: pd.DataFrame
+    sentences: tuple[str, ...]
+
+    def report(self) -> Path:
+        """Write `trajectory.html` and its figures; loads no model."""
+        from mechdrift.trajectories.page import write_trajectory
+
+        return write_trajectory(self)
+
+    def __repr__(self) -> str:
+        return "\n".join([f"Trajectory({self.history.name}, {len(self.history.steps)} checkpoints, {self.run.folder})", *self.sentences])
+
+
+def trajectory(
+    folder: str | Path,
+    *,
+    preset: Preset = "quick",
+    dimensions: Sequence[Dimension] = DIMENSIONS,
+    out: str | Path | None = None,
+    seed: int = 0,
+    device: str | None = None,
+) -> Trajectory:
+    """Measure every checkpoint of a training run (see `history` for the folder's format); goes on with an unfinished one."""
+    history = read_history(folder)
+    config = Audit(pair=history.name, preset=preset, dimensions=tuple(dimensions), seed=seed, device=device)
+    place = Path(out) if out else Path("runs") / f"{history.name}-trajectory"
+    parent = history.parent_source(device)
+    run = open_run(place, _identity(history, config), _manifest(history, config))
+    with run.locked(), fast_float32():
+        measured, pair = _measure_parent(run, config, parent)
+        runs = [_measure_step(run, config, history, step, measured, pair) for step in history.steps]
+        pair.close()
+        series = series_of(runs, seed)
+        sound = sound_steps(next(each for each in series if each.quantity == "incoherent"))
+        judged, kept = history.at(sound), [each.at(sound) for each in series]
+        halfway = halfway_table(judged, kept, runs[-1].table("scores"))
+        found = Trajectory(
+            run=run, history=history, frame=course_table(runs, history, series), halfway=halfway,
+            sentences=(*told(judged, kept, halfway, measured.table("readout_validation")), *failures(history, series, sound)),
+        )
+        run.write_table("trajectory", found.frame)
+        run.write_table("halfway", found.halfway)
+        run.write_text("trajectory.csv", found.frame.to_csv(index=False, float_format="%.5g"))
+        found.report()
+    return found
+
+
+def _identity(history: History, config: Audit) -> dict[str, Any]:
+    """What must not change while checkpoints are added. Their weights are checked one by one."""
+    told = {name: getattr(history, name) for name in ("name", "route", "parent", "parent_sha256", "unit")}
+    return {f"history {name}": value for name, value in told.items()} | {"history seed": history.seed} | _settings(config)
+
+
+def _settings(config: Audit) -> dict[str, Any]:
+    dtype = software()["dtypes"]["generation"]
+    named = {"preset": config.preset, "dimensions": list(config.ordered_dimensions), "seed": config.seed}
+    return named | {"generation dtype": dtype, "size": asdict(SIZES[config.preset])}
+
+
+def _manifest(history: History, config: Audit) -> dict[str, Any]:
+    settings = {"pair": history.name, "preset": config.preset, "dimensions": list(config.ordered_dimensions), "seed": config.seed}
+    return {"config": settings} | software()
+
+
+def _work(run: Run, config: Audit, pair: Pair) -> dict[str, Any]:
+    size = SIZES[config.preset]
+    sets = {name: load_probes(name).sample(size.pairs, config.seed) for name in config.ordered_dimensions}
+    return {"config": config, "pair": pair, "run": run, "sets": sets, "size": size}
+
+
+def _measure_parent(top: Run, config: Audit, parent: ModelSource) -> tuple[Run, Pair]:
+    """The parent's run, and its pair with itself, which keeps the weights for the checkpoints."""
+    pair = Pair(name="parent", instruct=parent, reasoning=parent)
+    identity = {"model": parent.name, "path": parent.path, "adapters": len(parent.adapters)} | _settings(config)
+    run = open_run(top.folder / "parent", identity, {"config": {"pair": parent.name}})
+    go_on(ParentStages(**_work(run, config, pair)))
+    return run, pair
+
+
+def _measure_step(top: Run, config: Audit, history: History, step: int, parent: Run, parents: Pair) -> Run:
+    """One checkpoint's run."""
+    identity = {"history": history.name, "step": step, "adapter": history.digest(step)} | _settings(config)
+    name = history.checkpoint(step).name
+    run = open_run(top.folder / name, identity, {"config": {"pair": f"{history.name} {name}"}} | software())
+    pair = _with_adapter(parents, history.checkpoint(step), run.manifest["config"]["pair"])
+    work = CheckpointStages(parent=parent, modes=modes_of(history.route), **_work(run, config, pair))
+    if {stage for stage, _, _ in work.all()} - set(run.finished) or run.damaged_stages():
+        _check_parent(parent, pair)
+        go_on(work)
+        parents._loaded.update({key: value for key, value in pair._loaded.items() if key[0] == "instruct"})
+    return run
+
+
+def _with_adapter(parents: Pair, adapter: Path, name: str) -> Pair:
+    """The parent and one checkpoint. The parent's weights, where they are loaded, are shared."""
+    child = replace(parents.instruct, name=name, adapters=(*parents.instruct.adapters, str(adapter)))
+    loaded = {key: value for key, value in parents._loaded.items() if key[0] == "instruct"}
+    return Pair(name=name, instruct=parents.instruct, reasoning=child, _loaded=loaded)
+
+
+def _check_parent(parent: Run, pair: Pair) -> None:
+    if fingerprint(pair.open("instruct").model) != parent.manifest["fingerprint"]:
+        raise MechdriftError(
+            f"{parent.folder.parent} was begun with other weights of {pair.instruct.name}: give another folder with --out or delete "
+            "this one."
+        )
