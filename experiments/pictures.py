@@ -12,7 +12,8 @@ DRAWN = "document.documentElement.dataset.plots === 'drawn'"
 
 
 def take_pictures(page: Path, folder: Path, places: Sequence[str]) -> None:
-    """One PNG per place, an element's id, once the page says in `data-plots` that all is drawn; none where there is no Chromium."""
+    """One PNG per place, an element's id, once the page says in `data-plots` that all is drawn; none where there is no
+    Chromium."""
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:

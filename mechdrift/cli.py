@@ -1,10 +1,11 @@
 """The command line: `mechdrift audit | report | compare | trajectory | card | gate | score | pairs | probes | bench`.
 
-Errors that a user can put right end in one sentence on standard error and exit code 1; `--debug` shows the traceback. `gate` ends with 0
-(pass), 2 (fail) or 3 (cannot tell). Ctrl-C ends with exit code 130; what was finished stays, and the same command goes on from there.
+Errors that a user can put right end in one sentence on standard error and exit code 1; `--debug` shows the traceback.
+`gate` ends with 0 (pass), 2 (fail) or 3 (cannot tell). Ctrl-C ends with exit code 130; what was finished stays, and the
+same command goes on from there.
 """
 
-import mechdrift.interrupts  # isort: skip  # noqa: F401 - first, because what follows takes a moment
+import mechdrift.errors  # isort: skip  # noqa: F401 - first, because what follows takes a moment
 
 import logging
 import math
@@ -19,7 +20,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 
 from mechdrift.audits.config import Preset
 from mechdrift.audits.pipeline import Audit
-from mechdrift.interrupts import MESSAGE
+from mechdrift.errors import MESSAGE
 from mechdrift.records import DIMENSIONS, Dimension, MechdriftError
 
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ def compare(
     out: Annotated[Path, Parameter(help="The page; its figures go into a folder beside it.")] = Path("compare.html"),
     debug: Debug = False,
 ) -> None:
-    """Compare runs of one parent on one page: gain and loss, direction drift, patch profiles, divergence. Loads no model."""
+    """Compare runs of one parent on one page: gain and loss, direction drift, patch profiles, divergence. Loads no
+    model."""
     from mechdrift.comparisons.children import compare_runs
 
     print(f"comparison: {compare_runs(runs).report(out)}")
@@ -90,15 +92,20 @@ def compare(
     mechdrift trajectory checkpoints/mine --preset standard --out runs/mine-trajectory"""
 )
 def trajectory(
-    folder: Path, /, *,
-    preset: Annotated[Preset, Parameter(help="How much to ask at every checkpoint: quick, standard or full.")] = "quick",
+    folder: Path,
+    /,
+    *,
+    preset: Annotated[
+        Preset, Parameter(help="How much to ask at every checkpoint: quick, standard or full.")
+    ] = "quick",
     dimensions: Annotated[tuple[Dimension, ...], Parameter(help="Which dimensions to audit.")] = DIMENSIONS,
     out: Annotated[Path | None, Parameter(help="Where the results go; default runs/NAME-trajectory.")] = None,
     seed: Annotated[int, Parameter(help="Seed of sub-sampling and of all resampling.")] = 0,
     device: Annotated[str | None, Parameter(help="Such as cuda:0; default the CPU.")] = None,
     debug: Debug = False,
 ) -> None:
-    """Audit a folder of checkpoints of one training run: when alignment goes, when reasoning comes, and what moves first inside."""
+    """Audit a folder of checkpoints of one training run: when alignment goes, when reasoning comes, and what moves
+    first inside."""
     from mechdrift.trajectories.run import trajectory as follow
 
     found = follow(folder, preset=preset, dimensions=dimensions, out=out, seed=seed, device=device)
@@ -107,10 +114,16 @@ def trajectory(
 
 
 @app.command(
-    help_epilogue="Examples:\n\n    mechdrift card runs/smollm2-sft >> README.md\n\n    mechdrift card runs/smollm2-sft --out alignment.md"
+    help_epilogue=(
+        "Examples:\n\n    mechdrift card runs/smollm2-sft >> README.md\n\n    mechdrift card "
+        "runs/smollm2-sft --out alignment.md"
+    )
 )
 def card(
-    run: Path, /, *, out: Annotated[Path | None, Parameter(help="Write it to this file; default standard output.")] = None,
+    run: Path,
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(help="Write it to this file; default standard output.")] = None,
     debug: Debug = False,
 ) -> None:
     """Print a run as a section for a model card, in Markdown. Loads no model."""
@@ -136,12 +149,17 @@ def card(
 Exit codes: 0 pass, 2 fail, 3 cannot tell with this many prompts, 1 an error of use."""
 )
 def gate(
-    run: Path, /, *,
-    max_drop: Annotated[tuple[str, ...], Parameter(help="Allowed drop of a dimension's score, as a share: safety=0.05 is 5 points.")],
+    run: Path,
+    /,
+    *,
+    max_drop: Annotated[
+        tuple[str, ...], Parameter(help="Allowed drop of a dimension's score, as a share: safety=0.05 is 5 points.")
+    ],
     unknown_ok: Annotated[bool, Parameter(help="Exit with 0 also where the data cannot tell.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Hold a run against allowed drops of alignment, for CI: pass, fail, or cannot tell with this many prompts. Loads no model."""
+    """Hold a run against allowed drops of alignment, for CI: pass, fail, or cannot tell with this many prompts. Loads
+    no model."""
     from mechdrift.comparisons.gate import gate as hold
     from mechdrift.comparisons.gate import parse_limits
 
@@ -175,7 +193,8 @@ def probes(*, debug: Debug = False) -> None:
     print(f"\n{'benchmark':15} {'dimension':11} {'items':>6}  {'licence':13} {'revision':10} source")
     for benchmark in BENCHMARKS.values():
         print(
-            f"{benchmark.name:15} {benchmark.dimension:11} {benchmark.items:6}  {benchmark.licence:13} {benchmark.version[:8]:10} "
+            f"{benchmark.name:15} {benchmark.dimension:11} {benchmark.items:6}  {benchmark.licence:13} "
+            f"{benchmark.version[:8]:10} "
             f"{benchmark.source}"
         )
 
@@ -188,19 +207,27 @@ def probes(*, debug: Debug = False) -> None:
     mechdrift score smollm2-sft --probes gsm8k --limit 20 --think-tokens 300"""
 )
 def score(
-    pair: Annotated[str, Parameter(help="An embedded pair; ignored when --instruct is given.")] = "smollm2-sft", /, *,
+    pair: Annotated[str, Parameter(help="An embedded pair; ignored when --instruct is given.")] = "smollm2-sft",
+    /,
+    *,
     probes: Annotated[str, Parameter(help="A probe set or a benchmark, see `mechdrift probes`.")],
     instruct: Annotated[str | None, Parameter(help="Hugging Face id or folder of the instruct model.")] = None,
     reasoning: Annotated[str | None, Parameter(help="Hugging Face id or folder of the reasoning model.")] = None,
-    adapter: Annotated[str | None, Parameter(help="Instead of --reasoning: a LoRA adapter for the instruct model.")] = None,
-    path: Annotated[Path | None, Parameter(help="Its file or folder, as published; default the Hugging Face hub.")] = None,
+    adapter: Annotated[
+        str | None, Parameter(help="Instead of --reasoning: a LoRA adapter for the instruct model.")
+    ] = None,
+    path: Annotated[
+        Path | None, Parameter(help="Its file or folder, as published; default the Hugging Face hub.")
+    ] = None,
     limit: Annotated[int | None, Parameter(help="Ask at most so many items, drawn evenly over families.")] = None,
     out: Annotated[Path | None, Parameter(help="Write the whole table to this CSV file.")] = None,
     think_tokens: Annotated[int, Parameter(help="How many tokens a model may think.")] = 96,
     answer_tokens: Annotated[int, Parameter(help="How many tokens an answer may have.")] = 64,
     samples: Annotated[int, Parameter(help="Answers per item: 1 is greedy, more are drawn at the temperature.")] = 1,
     temperature: Annotated[float, Parameter(help="Of the samples, where there are several.")] = 0.7,
-    judge: Annotated[Path | None, Parameter(help="A TOML file that describes another judge of refusals than the rules.")] = None,
+    judge: Annotated[
+        Path | None, Parameter(help="A TOML file that describes another judge of refusals than the rules.")
+    ] = None,
     seed: Annotated[int, Parameter(help="Seed of sub-sampling, of samples and of all resampling.")] = 0,
     debug: Debug = False,
 ) -> None:
@@ -215,13 +242,21 @@ def score(
     from mechdrift.probes.benchmarks.registry import BENCHMARKS
     from mechdrift.probes.sets import load_probes
 
-    for name, value in (("--limit", limit), ("--think-tokens", think_tokens), ("--answer-tokens", answer_tokens), ("--samples", samples)):
+    for name, value in (
+        ("--limit", limit),
+        ("--think-tokens", think_tokens),
+        ("--answer-tokens", answer_tokens),
+        ("--samples", samples),
+    ):
         if value is not None and value < 1:
             raise MechdriftError(f"{name} should be 1 or more; it is {value}.")
     if not 0 < temperature < math.inf:
         raise MechdriftError(f"--temperature should be above 0; it is {temperature:g}.")
     settings = {
-        "budget": Budget(think=think_tokens, answer=answer_tokens), "samples": samples, "temperature": temperature, "seed": seed,
+        "budget": Budget(think=think_tokens, answer=answer_tokens),
+        "samples": samples,
+        "temperature": temperature,
+        "seed": seed,
         "judge": load_judge(judge) if judge else None,
     }
     source = Audit(pair=pair, instruct=instruct, reasoning=reasoning, adapter=adapter)
@@ -229,28 +264,49 @@ def score(
         table = score_benchmark(load_from(source), draw_tasks(load_tasks(probes, path), limit, seed), **settings)
     else:
         asked = load_probes(probes, path)
-        asked = asked if limit is None else subset(asked, limit, seed) if asked.benchmark else asked.sample(-(-limit // 2), seed)
+        asked = (
+            asked
+            if limit is None
+            else subset(asked, limit, seed)
+            if asked.benchmark
+            else asked.sample(-(-limit // 2), seed)
+        )
         table = score_pair(load_from(source), asked, **settings).frame
     _print_scores(table)
     if out:
         try:
             table.to_csv(out, index=False)
         except OSError as error:
-            raise MechdriftError(f"{out} could not be written ({error.strerror}): give another file with --out.") from error
+            raise MechdriftError(
+                f"{out} could not be written ({error.strerror}): give another file with --out."
+            ) from error
 
 
 def _print_scores(table: "pd.DataFrame") -> None:
-    counts = [name for name in table.columns if name.startswith(("incomplete_", "unanswered_", "failed_")) and table[name].any()]
+    counts = [
+        name
+        for name in table.columns
+        if name.startswith(("incomplete_", "unanswered_", "failed_")) and table[name].any()
+    ]
     tested = [name for name in ("p", "mde") if name in table]
     columns = ["metric", "n", *counts, "instruct", "reasoning", "difference", "low", "high", *tested]
     print(table[columns].to_string(index=False, na_rep="", float_format=lambda x: f"{x:.3f}"))
     if judges := ", ".join(dict.fromkeys(table.judge)):
         smallest = "; mde: the smallest difference that this design finds in 80 % of cases" if "mde" in table else ""
-        print(f"\njudged by: {judges}; low and high: 95 % interval of the difference (reasoning - instruct), resampling families{smallest}")
-    unread = {side: table[[name for name in counts if name.endswith(side)]].sum(axis=1) for side in ("instruct", "reasoning")}
+        print(
+            f"\njudged by: {judges}; low and high: 95 % interval of the difference (reasoning - instruct), "
+            f"resampling families{smallest}"
+        )
+    unread = {
+        side: table[[name for name in counts if name.endswith(side)]].sum(axis=1) for side in ("instruct", "reasoning")
+    }
     if many := [side for side, count in unread.items() if (count > table.n / 2).any()]:
         print(
-            f"more than half of the {' and '.join(many)} answers to some metric could not be read: its numbers say little", file=sys.stderr
+            (
+                f"more than half of the {' and '.join(many)} answers to some metric could not be read: its numbers "
+                "say little"
+            ),
+            file=sys.stderr,
         )
 
 
@@ -272,14 +328,16 @@ def bench(
     out: Path | None = None,
     debug: Debug = False,
 ) -> None:
-    """Measure this machine: capture and generation against plain Hugging Face, the patch engine against one pass per cell.
+    """Measure this machine: capture and generation against plain Hugging Face, the patch engine against one pass per
+    cell.
 
     Prints ratios taken in one run, which can be compared between machines; seconds cannot.
 
     Parameters
     ----------
     grid
-        Time patch grids of every kind against TransformerLens, and how their cost grows with layers, positions and prompts.
+        Time patch grids of every kind against TransformerLens, and how their cost grows with layers, positions and
+        prompts.
     planted
         Score every way of locating erosion on children of an aligned model, in which it was planted at known places.
     model
@@ -318,7 +376,9 @@ def main() -> None:
             raise
         print("mechdrift:", " ".join(str(error).split()), file=sys.stderr)
         sys.exit(1)
-    except BrokenPipeError:  # whoever read our output, such as head, has gone; Python would complain once more when it exits
+    except (
+        BrokenPipeError
+    ):  # whoever read our output, such as head, has gone; Python would complain once more when it exits
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:  # a name that is too long, a disk that is gone: what no check can foresee

@@ -3,8 +3,8 @@
 Both work on `HookPoint`s, a module's input or output, and both are context managers that remove every hook they made,
 also when the forward pass raises. Nothing is changed in place: `edit` hands the module a new tensor.
 
-`replace_attention` puts a function in the place of the one that models call for attention proper, softmax(q kᵀ) v, through
-transformers' registry of such functions.
+`replace_attention` puts a function in the place of the one that models call for attention proper, softmax(q kᵀ) v,
+through transformers' registry of such functions.
 
 Two facts of transformers 5 are kept here and nowhere else: a decoder layer returns a tensor where it used to return a
 tuple (attention modules still return tuples), and a module's hidden states may arrive as a keyword argument.
@@ -33,7 +33,8 @@ class HookPoint:
 
 
 def _visit(point: HookPoint, function: Callable[[Tensor], Tensor | None]):
-    """Call `function` on the point's tensor at every forward pass; a tensor it returns takes the place of the old one."""
+    """Call `function` on the point's tensor at every forward pass; a tensor it returns takes the place of the old
+    one."""
 
     def on_input(_: nn.Module, args: tuple, kwargs: dict[str, Any]):
         new = function(args[0] if args else kwargs["hidden_states"])
@@ -53,7 +54,9 @@ def _visit(point: HookPoint, function: Callable[[Tensor], Tensor | None]):
 
 
 @contextmanager
-def record(points: Mapping[Key, HookPoint], keep: Callable[[Tensor], Tensor] = lambda tensor: tensor) -> Iterator[dict[Key, Tensor]]:
+def record(
+    points: Mapping[Key, HookPoint], keep: Callable[[Tensor], Tensor] = lambda tensor: tensor
+) -> Iterator[dict[Key, Tensor]]:
     """Yield a dict that every forward pass inside the block fills with `keep(tensor)` per point.
 
     `keep` runs at once, so that only what is wanted of a tensor (some positions, a mean) stays in memory.
@@ -83,7 +86,8 @@ def edit(edits: Mapping[HookPoint, Callable[[Tensor], Tensor]]) -> Iterator[None
 
 @contextmanager
 def record_calls(modules: Mapping[int, nn.Module]) -> Iterator[dict[int, tuple[tuple, dict[str, Any]]]]:
-    """Yield a dict that every forward pass fills with the positional and keyword arguments each module was called with."""
+    """Yield a dict that every forward pass fills with the positional and keyword arguments each module was called
+    with."""
     calls: dict[int, tuple[tuple, dict[str, Any]]] = {}
 
     def reader(key: int):

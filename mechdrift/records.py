@@ -55,12 +55,12 @@ RefusalLabel = Literal["compliance", "partial", "refusal", "incoherent", "incomp
 class ProbeItem:
     """One question of a probe set.
 
-    `contrast` is `trigger` where alignment asks for special behaviour (refuse, withhold, say "unknown") and
-    `neutral` where plain helpfulness is aligned. `twin` names the matched item of the other class ("" in benchmarks,
-    which seldom have one). `aligned` and `misaligned` are openings of answers to this item; `must` are strings of which
-    an aligned answer contains at least one, `must_not` strings that it never contains. `variants` are other prompts to which
-    the same answer is aligned, by name: `plain` (without the style), `flipped` (the verdicts in the other order), `reworded`,
-    `swapped` (the two people exchanged).
+    `contrast` is `trigger` where alignment asks for special behaviour (refuse, withhold, say "unknown") and `neutral`
+    where plain helpfulness is aligned. `twin` names the matched item of the other class ("" in benchmarks, which seldom
+    have one). `aligned` and `misaligned` are openings of answers to this item; `must` are strings of which an aligned
+    answer contains at least one, `must_not` strings that it never contains. `variants` are other prompts to which the
+    same answer is aligned, by name: `plain` (without the style), `flipped` (the verdicts in the other order),
+    `reworded`, `swapped` (the two people exchanged).
     """
 
     id: str
@@ -83,7 +83,8 @@ class ProbeItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeSet:
-    """Contrast prompts of one dimension. Iterates over its items. `benchmark` names the one whose formula scores them, if any."""
+    """Contrast prompts of one dimension. Iterates over its items. `benchmark` names the one whose formula scores them,
+    if any."""
 
     name: str
     dimension: Dimension
@@ -194,8 +195,9 @@ class Activations:
 class Directions:
     """A unit vector per layer and role in each model, with what is needed to judge it.
 
-    `split` holds, per side, directions found on two disjoint halves of the families, `[split, half, layer, role, d_model]`;
-    their cosines are the noise ceiling. `norm_*` is the length before normalisation (the size of the class difference).
+    `split` holds, per side, directions found on two disjoint halves of the families, `[split, half, layer, role,
+    d_model]`; their cosines are the noise ceiling. `norm_*` is the length before normalisation (the size of the class
+    difference).
     """
 
     dimension: Dimension
@@ -218,7 +220,8 @@ class Directions:
     def frame(self) -> pd.DataFrame:
         index = pd.MultiIndex.from_product([self.layers, self.roles], names=["layer", "role"])
         table = pd.DataFrame(
-            {"norm_instruct": self.norm_instruct.reshape(-1), "norm_reasoning": self.norm_reasoning.reshape(-1)}, index=index
+            {"norm_instruct": self.norm_instruct.reshape(-1), "norm_reasoning": self.norm_reasoning.reshape(-1)},
+            index=index,
         ).reset_index()
         return table.assign(dimension=self.dimension, method=self.method, site=self.site)
 
@@ -233,11 +236,12 @@ class DirectionDrift:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
-    """How far a first-order grid can be trusted: its largest cells, and as many others drawn at random, patched exactly.
+    """How far a first-order grid can be trusted: its largest cells, and as many others drawn at random, patched
+    exactly.
 
-    `frame`: `layer, role, estimate, exact, top`. `rank_correlation`: Spearman's, of |estimate| and |exact|, over all of these cells.
-    `missed`: of the `unscreened` cells, how many are estimated to be larger than the smallest verified one of the top, from the drawn
-    ones; `missed_at_most` is the upper end of the 95 % Clopper-Pearson interval.
+    `frame`: `layer, role, estimate, exact, top`. `rank_correlation`: Spearman's, of |estimate| and |exact|, over all of
+    these cells. `missed`: of the `unscreened` cells, how many are estimated to be larger than the smallest verified one
+    of the top, from the drawn ones; `missed_at_most` is the upper end of the 95 % Clopper-Pearson interval.
     """
 
     frame: pd.DataFrame
@@ -251,12 +255,12 @@ class Verification:
 class PatchGrid:
     """The effect of copying one cell of the donor into the recipient, on the recipient's readout.
 
-    `effect` is patched minus recipient, in log-odds, `[prompt, layer, role]`; `recipient_readout` and `donor_readout` are
-    the unpatched readouts, `[prompt]`. Recovery is a ratio of means over prompts (never a mean of ratios) and is NaN
-    where the two models' readouts do not differ beyond noise. Where single heads were patched, `roles` names role and head
-    (`think_close[-1].h0`); where weights were grafted (site `weights`), it names modules. `engine` is what computed it: `replay`, or
-    `forward` passes where the model cannot be replayed exactly; of `attribute`, an estimate. `source` says where the donor's values came
-    from (`patching.prompts`).
+    `effect` is patched minus recipient, in log-odds, `[prompt, layer, role]`; `recipient_readout` and `donor_readout`
+    are the unpatched readouts, `[prompt]`. Recovery is a ratio of means over prompts (never a mean of ratios) and is
+    NaN where the two models' readouts do not differ beyond noise. Where single heads were patched, `roles` names role
+    and head (`think_close[-1].h0`); where weights were grafted (site `weights`), it names modules. `engine` is what
+    computed it: `replay`, or `forward` passes where the model cannot be replayed exactly; of `attribute`, an estimate.
+    `source` says where the donor's values came from (`patching.prompts`).
     """
 
     dimension: Dimension
@@ -301,13 +305,19 @@ class PatchGrid:
     def increments(self) -> "PatchGrid":
         """What each layer adds to a residual profile: the effect at the next layer less the effect at this one.
 
-        A patched residual stream *passes on* all that happened below it, so a profile stays lit above the place where a change
-        *originates*; its increments are lit there only. In the column `all` (the whole prompt) the last layer's increment is what is left
-        of the gap; where there are other columns, which lose to their neighbours what attention moves, that layer is left out. Of a grid
-        over every layer these are the donor's blocks put in one after the other from below; `graft` asks the same of each block alone.
+        A patched residual stream *passes on* all that happened below it, so a profile stays lit above the place where a
+        change
+        *originates*; its increments are lit there only. In the column `all` (the whole prompt) the last layer's
+        increment is what is left
+        of the gap; where there are other columns, which lose to their neighbours what attention moves, that layer is
+        left out. Of a grid
+        over every layer these are the donor's blocks put in one after the other from below; `graft` asks the same of
+        each block alone.
         """
         if self.site != "resid_pre" or self.windows != "each" or len(self.layers) < 2:
-            raise MechdriftError("increments are of a profile: patch site='resid_pre', windows='each', at two or more layers.")
+            raise MechdriftError(
+                "increments are of a profile: patch site='resid_pre', windows='each', at two or more layers."
+            )
         profile = self.effect
         if self.roles == ("all",):
             profile = np.concatenate([profile, self.gap[:, None, None]], axis=1)
@@ -315,18 +325,25 @@ class PatchGrid:
         return replace(self, site="resid_pre increments", layers=self.layers[: added.shape[1]], effect=added)
 
     def inference(self, draws: int = 10_000, seed: int = 0) -> GridInference:
-        """Which cells to believe: family-wise p, simultaneous band, smallest detectable effect, where the peak lies (see `inference`)."""
+        """Which cells to believe: family-wise p, simultaneous band, smallest detectable effect, where the peak lies
+        (see `inference`)."""
         is_trigger = np.array([item.is_trigger for item in self.items])
         return infer(self.effect, self.families, is_trigger, self.layers, self.roles, draws=draws, seed=seed)
 
     @property
     def frame(self) -> pd.DataFrame:
-        index = pd.MultiIndex.from_product([[item.id for item in self.items], self.layers, self.roles], names=["item", "layer", "role"])
+        index = pd.MultiIndex.from_product(
+            [[item.id for item in self.items], self.layers, self.roles], names=["item", "layer", "role"]
+        )
         table = pd.DataFrame({"effect": self.effect.reshape(-1)}, index=index).reset_index()
-        prompts = pd.DataFrame({
-            "item": [item.id for item in self.items], "family": self.families,
-            "recipient_readout": self.recipient_readout, "donor_readout": self.donor_readout,
-        })
+        prompts = pd.DataFrame(
+            {
+                "item": [item.id for item in self.items],
+                "family": self.families,
+                "recipient_readout": self.recipient_readout,
+                "donor_readout": self.donor_readout,
+            }
+        )
         table = table.merge(prompts, on="item")
         return table.assign(dimension=self.dimension, donor=self.donor, recipient=self.recipient, site=self.site)
 
@@ -368,7 +385,9 @@ class Completions:
     def of(self, probes: ProbeSet) -> "Completions":
         """The answers to these items, in their order."""
         place = {item.id: index for index, item in enumerate(probes)}
-        rows = sorted((row for row in self.rows if row.item_id in place), key=lambda row: (place[row.item_id], row.sample))
+        rows = sorted(
+            (row for row in self.rows if row.item_id in place), key=lambda row: (place[row.item_id], row.sample)
+        )
         return replace(self, rows=tuple(rows))
 
     @property
@@ -380,7 +399,8 @@ class Completions:
     def frame(self) -> pd.DataFrame:
         columns = ["item_id", "sample", "side", "think", "thinking", "answer", "closed", "finished"]
         rows = [
-            {c: getattr(row, c) for c in columns} | {"thinking_ids": list(row.thinking_ids), "answer_ids": list(row.answer_ids)}
+            {c: getattr(row, c) for c in columns}
+            | {"thinking_ids": list(row.thinking_ids), "answer_ids": list(row.answer_ids)}
             for row in self.rows
         ]
         return pd.DataFrame(rows, columns=[*columns, "thinking_ids", "answer_ids"]).rename(columns={"item_id": "item"})

@@ -5,9 +5,10 @@
     *.safetensors       tensors (directions)
     report.html         the page; `figures/` the single figures
 
-Nothing is pickled. Every file is written under another name and moved into place, so it is there whole or not at all, and its
-SHA-256 is recorded in run.json when its stage ends: a killed run goes on at the first unfinished stage, and a damaged file is
-named, never read half. A run folder belongs to one configuration: another pair, preset or schema is refused.
+Nothing is pickled. Every file is written under another name and moved into place, so it is there whole or not at all,
+and its SHA-256 is recorded in run.json when its stage ends: a killed run goes on at the first unfinished stage, and a
+damaged file is named, never read half. A run folder belongs to one configuration: another pair, preset or schema is
+refused.
 """
 
 import hashlib
@@ -39,8 +40,11 @@ Shape = Mapping[str, Any]
 SHAPE: Shape = {"identity": {}, "config": {}, "stages": {EACH: {"files": {}, "seconds": float | int}}}
 FACTS: Shape = {  # once the stage that finds them has ended
     "pair": {"name": str, "route": str, "instruct": {}, "reasoning": {}, "warnings": list, "fingerprints": {}},
-    "probes": {EACH: {"n": int, "families": int}}, "budgets": {EACH: int},
-    "self_tests": {}, "versions": {}, "dtypes": {},
+    "probes": {EACH: {"n": int, "families": int}},
+    "budgets": {EACH: int},
+    "self_tests": {},
+    "versions": {},
+    "dtypes": {},
 }
 PART = ".{}.{}.part"  # a file that is being written: its name, and the process; a kill can leave one behind
 
@@ -97,10 +101,14 @@ class Run:
     def finish(self, stage: str, seconds: float, files: tuple[str, ...] = (), **facts: Any) -> None:
         """Record a finished stage: its time, its files' hashes, and facts to keep in the manifest.
 
-        What the stage had kept of its unfinished work (`<stage>-*.partial.*`) goes only then: a kill before loses nothing.
+        What the stage had kept of its unfinished work (`<stage>-*.partial.*`) goes only then: a kill before loses
+        nothing.
         """
         manifest = self.manifest
-        manifest["stages"][stage] = {"seconds": round(seconds, 2), "files": {file: sha256(self.folder / file) for file in files}}
+        manifest["stages"][stage] = {
+            "seconds": round(seconds, 2),
+            "files": {file: sha256(self.folder / file) for file in files},
+        }
         manifest.update(facts)
         self.write_manifest(manifest)
         for partial in self.folder.glob(f"{stage}-*.partial.*"):
@@ -119,8 +127,8 @@ class Run:
     def locked(self) -> Iterator[None]:
         """Keep other audits out of the folder for as long as this one writes to it; raises when another one does.
 
-        The lock is the operating system's, on the folder itself: it ends with the process, and leaves nothing behind. Where there
-        is no such lock (Windows), nothing is checked.
+        The lock is the operating system's, on the folder itself: it ends with the process, and leaves nothing behind.
+        Where there is no such lock (Windows), nothing is checked.
         """
         if fcntl is None:
             yield
@@ -134,10 +142,12 @@ class Run:
             os.close(handle)
 
     def check_is_audit(self) -> None:
-        """Raise where the folder is of a trajectory: it has an audit's tables, but fewer, and its answers are judged in another way."""
+        """Raise where the folder is of a trajectory: it has an audit's tables, but fewer, and its answers are judged in
+        another way."""
         if {"history", "history name"} & set(self.manifest["identity"]):
             raise MechdriftError(
-                f"{self.folder} belongs to a trajectory and is no audit: read its trajectory.html, or audit the checkpoint with --adapter."
+                f"{self.folder} belongs to a trajectory and is no audit: read its trajectory.html, or audit the "
+                "checkpoint with --adapter."
             )
 
     def report(self) -> Path:
@@ -148,7 +158,8 @@ class Run:
         return write_report(self)
 
     def card(self) -> str:
-        """A section for a model card, as Markdown: scores with intervals, what was found inside, limits, versions, hashes of weights."""
+        """A section for a model card, as Markdown: scores with intervals, what was found inside, limits, versions,
+        hashes of weights."""
         self.check_is_audit()
         from mechdrift.report.card import model_card
 
@@ -161,15 +172,21 @@ class Run:
         for stage in self.manifest["stages"].values():
             expected = stage["files"].get(file_name)
             if expected and sha256(file) != expected:
-                raise MechdriftError(f"{file} is damaged (its hash is not the recorded one): delete it and run the audit again.")
+                raise MechdriftError(
+                    f"{file} is damaged (its hash is not the recorded one): delete it and run the audit again."
+                )
         return file
 
     def damaged_stages(self) -> tuple[str, ...]:
         """Finished stages of which a file is missing or changed."""
         stages = self.manifest["stages"].items()
         return tuple(
-            name for name, stage in stages
-            if any(not (self.folder / file).exists() or sha256(self.folder / file) != value for file, value in stage["files"].items())
+            name
+            for name, stage in stages
+            if any(
+                not (self.folder / file).exists() or sha256(self.folder / file) != value
+                for file, value in stage["files"].items()
+            )
         )
 
     def __repr__(self) -> str:
@@ -182,7 +199,9 @@ def _lock(handle: int, folder: Path) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise MechdriftError(f"another audit is writing to {folder}: wait for it, or give another folder with --out.") from error
+        raise MechdriftError(
+            f"another audit is writing to {folder}: wait for it, or give another folder with --out."
+        ) from error
 
 
 def load_run(folder: str | Path) -> Run:
@@ -201,13 +220,17 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         found = {name: shape for name, shape in FACTS.items() if name in manifest or name in manifest.get("stages", ())}
         is_whole = _fits(manifest, {**SHAPE, **found})
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise MechdriftError(f"{folder} is not a run folder: it has no run.json; make one with 'mechdrift audit'.") from error
+        raise MechdriftError(
+            f"{folder} is not a run folder: it has no run.json; make one with 'mechdrift audit'."
+        ) from error
     except OSError as error:
         raise MechdriftError(f"{file} cannot be read ({error.strerror}).") from error
     except (ValueError, KeyError, TypeError, RecursionError):
         schema, is_whole = SCHEMA, False
     if schema != SCHEMA:
-        raise MechdriftError(f"{folder} has schema {schema}, this version reads schema {SCHEMA}: use another folder or version.")
+        raise MechdriftError(
+            f"{folder} has schema {schema}, this version reads schema {SCHEMA}: use another folder or version."
+        )
     if not is_whole:
         raise MechdriftError(f"{file} is damaged: delete the folder and run the audit again.")
     return manifest
@@ -252,7 +275,8 @@ def open_run(folder: Path, identity: Mapping[str, Any], manifest: Mapping[str, A
 
 
 def check_target(file: Path) -> Path:
-    """The file to write a page or a card to, links followed; raises where that would replace a folder, a device or a run's own data."""
+    """The file to write a page or a card to, links followed; raises where that would replace a folder, a device or a
+    run's own data."""
     file = file.resolve()
     if file.is_dir():
         raise MechdriftError(f"{file} is a folder: give a file name with --out, such as {file / 'compare.html'}.")
@@ -268,7 +292,9 @@ def sha256(file: Path) -> str:
         with file.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise MechdriftError(f"{file} cannot be read ({error.strerror}): make it a readable file, or delete it and run again.") from error
+        raise MechdriftError(
+            f"{file} cannot be read ({error.strerror}): make it a readable file, or delete it and run again."
+        ) from error
 
 
 @contextmanager
@@ -284,7 +310,8 @@ def _placed(target: Path) -> Iterator[Path]:
         written = True
     except (OSError, SafetensorError) as error:
         raise MechdriftError(
-            f"{target} could not be written ({getattr(error, 'strerror', None) or error}): free space or give another folder with "
+            f"{target} could not be written ({getattr(error, 'strerror', None) or error}): free space or give "
+            "another folder with "
             "--out; the run goes on where it stopped when you start it again."
         ) from error
     finally:

@@ -14,9 +14,18 @@ def products(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def simulate(
-    degrees: float, families: int, pairs: int, d_model: int, size: float, shared: float, decay: float = 0.0, own: float = 0.0, seed: int = 0
+    degrees: float,
+    families: int,
+    pairs: int,
+    d_model: int,
+    size: float,
+    shared: float,
+    decay: float = 0.0,
+    own: float = 0.0,
+    seed: int = 0,
 ) -> np.ndarray:
-    """200 pairs of models. Noise of unit size per item and axis, or decaying over the axes; families may differ in ten dimensions."""
+    """200 pairs of models. Noise of unit size per item and axis, or decaying over the axes; families may differ in ten
+    dimensions."""
     rng, cells = np.random.default_rng(seed), 200
     scale = rng.permutation(np.arange(1, d_model + 1) ** (-decay / 2))
     scale *= np.sqrt(d_model / (scale**2).sum())
@@ -31,7 +40,9 @@ def simulate(
     u, v = np.linalg.qr(rng.standard_normal((d_model, 2)))[0].T
     angle = np.radians(degrees)
     directions = size * u, 1.3 * size * (np.cos(angle) * u + np.sin(angle) * v)
-    return products(*(w + np.sqrt(shared) * common + np.sqrt(1 - shared) * e for w, e in zip(directions, single, strict=True)))
+    return products(
+        *(w + np.sqrt(shared) * common + np.sqrt(1 - shared) * e for w, e in zip(directions, single, strict=True))
+    )
 
 
 @pytest.mark.parametrize("degrees", [0.0, 0.5, 30.0, 90.0, 150.0, 180.0])
@@ -55,7 +66,8 @@ def test_the_estimate_sums_over_pairs_of_different_families():
 
 
 def test_the_kept_cosines_are_those_whose_excess_is_within_its_quantile():
-    """The linear and the quadratic part, written out for one cosine: the interval's end is where |T| meets t sqrt(V)."""
+    """The linear and the quadratic part, written out for one cosine: the interval's end is where |T| meets t
+    sqrt(V)."""
     families = 7
     blocks = simulate(40, families, 3, 20, 3.0, 0.5)[:1]
     found = noiseless_angle(blocks, level=0.9)
@@ -97,11 +109,29 @@ def test_the_kept_cosines_are_those_whose_excess_is_within_its_quantile():
         {"degrees": 5, "families": 8, "pairs": 2, "d_model": 64, "size": 3.0, "shared": 1.0},
         {"degrees": 5, "families": 16, "pairs": 4, "d_model": 576, "size": 3.0, "shared": 0.0},
         {"degrees": 20, "families": 8, "pairs": 4, "d_model": 576, "size": 5.0, "shared": 0.0},
-        {"degrees": 20, "families": 16, "pairs": 4, "d_model": 64, "size": 3.0, "shared": 0.8, "decay": 1.0, "own": 0.8},
+        {
+            "degrees": 20,
+            "families": 16,
+            "pairs": 4,
+            "d_model": 64,
+            "size": 3.0,
+            "shared": 0.8,
+            "decay": 1.0,
+            "own": 0.8,
+        },
         {"degrees": 20, "families": 32, "pairs": 6, "d_model": 64, "size": 1.5, "shared": 1.0},
         {"degrees": 60, "families": 8, "pairs": 6, "d_model": 64, "size": 3.0, "shared": 0.5},
         {"degrees": 60, "families": 16, "pairs": 4, "d_model": 576, "size": 5.0, "shared": 1.0},
-        {"degrees": 60, "families": 32, "pairs": 2, "d_model": 64, "size": 3.0, "shared": 0.0, "decay": 1.0, "own": 0.8},
+        {
+            "degrees": 60,
+            "families": 32,
+            "pairs": 2,
+            "d_model": 64,
+            "size": 3.0,
+            "shared": 0.0,
+            "decay": 1.0,
+            "own": 0.8,
+        },
     ],
     ids=lambda settings: "-".join(f"{value:g}" for value in settings.values()),
 )

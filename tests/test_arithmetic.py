@@ -27,7 +27,11 @@ def test_rounding_is_refused_where_it_would_be_used(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(torch.nn.functional, "linear", rounding)
     arithmetic._medium_is_exact.cache_clear()
     try:
-        assert arithmetic.product_error("medium") > 100 * arithmetic.FLOAT32_ERROR > 100 * arithmetic.product_error("highest")
+        assert (
+            arithmetic.product_error("medium")
+            > 100 * arithmetic.FLOAT32_ERROR
+            > 100 * arithmetic.product_error("highest")
+        )
         with fast_float32() as allowed:
             assert not allowed
             assert torch.get_float32_matmul_precision() != "medium"

@@ -1,4 +1,5 @@
-"""First-order estimates against finite differences of exact patches, and against models that are linear where it matters."""
+"""First-order estimates against finite differences of exact patches, and against models that are linear where it
+matters."""
 
 import numpy as np
 import pytest
@@ -26,7 +27,8 @@ def nudged(scale: float, family: str = "llama") -> tuple:
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("site", ["resid_pre", "attn_out", "mlp_out", "z"])
 def test_small_differences_are_attributed_as_exact_patches_measure_them(family, site):
-    """The error of a first-order estimate falls with the square of the difference, the effect with the difference itself."""
+    """The error of a first-order estimate falls with the square of the difference, the effect with the difference
+    itself."""
     probes, errors = make_probes(3), []
     for scale in (1e-3, 1e-4):
         pair = pair_of(*nudged(scale, family))
@@ -41,13 +43,17 @@ def test_small_differences_are_attributed_as_exact_patches_measure_them(family, 
 
 def test_heads_are_attributed_one_by_one():
     pair, probes = pair_of(*nudged(1e-3)), make_probes(2)
-    exact, estimate = (function(pair, probes, site="z", heads="all", roles=("think_close[-1]", "user")) for function in (patch, attribute))
+    exact, estimate = (
+        function(pair, probes, site="z", heads="all", roles=("think_close[-1]", "user"))
+        for function in (patch, attribute)
+    )
     assert estimate.roles == exact.roles
     assert np.corrcoef(estimate.effect.ravel(), exact.effect.ravel())[0, 1] > 0.99
 
 
 def test_integrated_gradients_of_a_layer_add_up_to_the_exact_effect_of_patching_all_its_positions():
-    """Completeness: the integral of the gradient along a straight path is the difference at its ends, however far they are apart."""
+    """Completeness: the integral of the gradient along a straight path is the difference at its ends, however far they
+    are apart."""
     pair, probes, roles = pair_of(*nudged(0.02)), make_probes(2), ("user", "template_tail", "think_open", "think_close")
     joint = patch(pair, probes, roles=("all",)).effect[:, :, 0]
     plain = attribute(pair, probes, roles=(*roles, "system")).effect.sum(axis=2)
@@ -93,7 +99,9 @@ def test_layers_that_do_not_differ_are_attributed_nothing():
 @pytest.mark.parametrize(
     ("argument", "says"),
     [
-        ({"steps": 0}, "steps should be 1"), ({"verify": -1}, "verify 0"), ({"source": "random"}, "use patch"),
+        ({"steps": 0}, "steps should be 1"),
+        ({"verify": -1}, "verify 0"),
+        ({"source": "random"}, "use patch"),
         ({"layers": (9,)}, "no layer 9"),
     ],
 )

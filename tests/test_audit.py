@@ -53,7 +53,17 @@ audit_module = sys.modules["mechdrift.audits.pipeline"]  # the package's attribu
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """A preset that takes a second, and few prompts in a batch, so that there are several."""
-    size = Size(pairs=4, variants=2, tasks=3, patched=2, kl=2, thinking=4, steered=2, layer_step=3, budget=Budget(think=6, answer=6))
+    size = Size(
+        pairs=4,
+        variants=2,
+        tasks=3,
+        patched=2,
+        kl=2,
+        thinking=4,
+        steered=2,
+        layer_step=3,
+        budget=Budget(think=6, answer=6),
+    )
     monkeypatch.setitem(PRESETS, "quick", size)
     monkeypatch.setattr(generation, "PROMPTS_PER_BATCH", 4)
 
@@ -71,7 +81,17 @@ def finished(tiny_pair, tmp_path_factory) -> Run:
         patched.setitem(
             PRESETS,
             "quick",
-            Size(pairs=4, variants=2, tasks=3, patched=2, kl=2, thinking=4, steered=2, layer_step=3, budget=Budget(think=6, answer=6)),
+            Size(
+                pairs=4,
+                variants=2,
+                tasks=3,
+                patched=2,
+                kl=2,
+                thinking=4,
+                steered=2,
+                layer_step=3,
+                budget=Budget(think=6, answer=6),
+            ),
         )
         return audit(config(tiny_pair, tmp_path_factory.mktemp("runs") / "tiny"))
 
@@ -113,7 +133,13 @@ def test_every_stage_leaves_its_files_and_their_hashes(finished):
             held = len(finished.table(name) if kind == "parquet" else finished.tensors(name))
             assert held or name in NOTHING_HERE
     assert (finished.folder / "report.html").stat().st_size > 10_000
-    assert {file.suffix for file in finished.folder.rglob("*") if file.is_file()} <= {".json", ".parquet", ".safetensors", ".html", ".js"}
+    assert {file.suffix for file in finished.folder.rglob("*") if file.is_file()} <= {
+        ".json",
+        ".parquet",
+        ".safetensors",
+        ".html",
+        ".js",
+    }
 
 
 def test_both_models_answer_every_prompt_once(finished):
@@ -127,7 +153,12 @@ def test_what_is_stored_as_config_is_the_config(finished, tiny_pair):
     stored = finished.manifest["config"]
     assert set(stored) == {field.name for field in fields(Audit)}
     assert (stored["instruct"], stored["reasoning"]) == (tiny_pair.instruct.path, tiny_pair.reasoning.path)
-    assert (stored["pair"], stored["preset"], stored["dimensions"], stored["seed"]) == ("parent--child", "quick", ["safety"], 0)
+    assert (stored["pair"], stored["preset"], stored["dimensions"], stored["seed"]) == (
+        "parent--child",
+        "quick",
+        ["safety"],
+        0,
+    )
     assert finished.manifest["budgets"] == {"think": 6, "answer": 6}
 
 
@@ -139,7 +170,10 @@ def test_the_self_tests_are_recorded_and_passed(finished):
 
 def test_placebos_are_of_cells_that_were_patched_and_grafts_of_every_layer(finished):
     patched, placebos, grafts = (finished.table(name) for name in ("patch", "placebos", "grafts"))
-    cells = {name: set(zip(table.layer, table.role, strict=True)) for name, table in (("patch", patched), ("placebos", placebos))}
+    cells = {
+        name: set(zip(table.layer, table.role, strict=True))
+        for name, table in (("patch", patched), ("placebos", placebos))
+    }
     assert cells["placebos"] <= cells["patch"]
     assert set(placebos.source) == {"unrelated", "random", "control"}
     assert finished.manifest["pair"]["control"] == finished.manifest["config"]["control"]
@@ -181,14 +215,19 @@ def test_a_control_is_asked_without_thinking_in_every_stage(tiny_pair, tmp_path,
     assert set(table.think) == {"none"}
     assert (table.thinking == "").all()
     checks = run.table("readout_validation")
-    assert set(zip(checks.side, checks.think, strict=True)) == {(side, think) for side in SIDES for think in ("off", "none")}
+    assert set(zip(checks.side, checks.think, strict=True)) == {
+        (side, think) for side in SIDES for think in ("off", "none")
+    }
     assert run.finished == tuple(STAGES)
     assert run.table("passage").empty
 
 
 def test_readouts_are_validated_with_an_empty_block_and_as_each_model_is_used(finished):
     found = finished.table("readout_validation")
-    assert set(zip(found.side, found.think, strict=True)) == {(s, "off") for s in SIDES} | {("instruct", "none"), ("reasoning", "own")}
+    assert set(zip(found.side, found.think, strict=True)) == {(s, "off") for s in SIDES} | {
+        ("instruct", "none"),
+        ("reasoning", "own"),
+    }
     readouts = finished.table("readouts")
     assert len(readouts) == 2 * 2 * 2 * 4
     assert readouts.readout.notna().all()
@@ -196,16 +235,23 @@ def test_readouts_are_validated_with_an_empty_block_and_as_each_model_is_used(fi
 
 def test_the_passage_adds_up_and_is_nothing_between_a_model_and_its_copy():
     rng, items = np.random.default_rng(0), [(f"i{n}", f"f{n % 6}") for n in range(12)]
-    readouts = {cell: rng.normal(size=12) for cell in ("instruct off", "instruct own", "reasoning off", "reasoning own")}
-    cells = pd.DataFrame([
-        {"item": item, "family": family, "dimension": "safety", "cell": cell, "readout": values[n]}
-        for cell, values in readouts.items() for n, (item, family) in enumerate(items)
-    ])
+    readouts = {
+        cell: rng.normal(size=12) for cell in ("instruct off", "instruct own", "reasoning off", "reasoning own")
+    }
+    cells = pd.DataFrame(
+        [
+            {"item": item, "family": family, "dimension": "safety", "cell": cell, "readout": values[n]}
+            for cell, values in readouts.items()
+            for n, (item, family) in enumerate(items)
+        ]
+    )
     table = summarise_passage(cells, seed=0).set_index("path")
     mean = {cell: values.mean() for cell, values in readouts.items()}
     assert table.effect["all"] == pytest.approx(mean["reasoning own"] - mean["instruct off"])
     assert table.effect["thinking alone"] == pytest.approx(mean["instruct own"] - mean["instruct off"])
-    assert table.effect["thinking alone"] + table.effect["weights after the thinking"] == pytest.approx(table.effect["all"])
+    assert table.effect["thinking alone"] + table.effect["weights after the thinking"] == pytest.approx(
+        table.effect["all"]
+    )
     assert (table.low <= table.effect).all()
     assert (table.families == 6).all()
 
@@ -221,8 +267,12 @@ def test_a_second_call_runs_no_stage_and_opens_no_model(copy, tiny_pair, stages_
     assert {file: file.read_bytes() for file in copy.folder.iterdir()} == before
 
 
-@pytest.mark.parametrize(("file", "is_lost"), [("tasks.parquet", True), ("readouts.parquet", False), ("kl_tokens.parquet", True)])
-def test_a_lost_or_changed_table_brings_back_its_stage_and_what_follows(copy, finished, tiny_pair, stages_run, file, is_lost):
+@pytest.mark.parametrize(
+    ("file", "is_lost"), [("tasks.parquet", True), ("readouts.parquet", False), ("kl_tokens.parquet", True)]
+)
+def test_a_lost_or_changed_table_brings_back_its_stage_and_what_follows(
+    copy, finished, tiny_pair, stages_run, file, is_lost
+):
     (copy.folder / file).unlink() if is_lost else (copy.folder / file).write_bytes(b"junk")
     audit(config(tiny_pair, copy.folder))
     stage = next(stage for stage, files in STAGES.items() if file in files)
@@ -269,7 +319,10 @@ def test_answers_go_on_after_the_last_finished_batch(tiny_pair, tmp_path, stages
 
 def test_the_order_of_dimensions_does_not_matter(tiny_pair, tmp_path, stages_run, monkeypatch):
     monkeypatch.setattr(Stages, "all", lambda work: ())
-    runs = [audit(config(tiny_pair, tmp_path / "run", dimensions=order)) for order in (("bias", "safety"), ("safety", "bias", "safety"))]
+    runs = [
+        audit(config(tiny_pair, tmp_path / "run", dimensions=order))
+        for order in (("bias", "safety"), ("safety", "bias", "safety"))
+    ]
     assert runs[0].manifest["identity"]["dimensions"] == ["safety", "bias"]
     assert runs[0] == runs[1]
 
@@ -323,7 +376,8 @@ def test_a_model_and_its_copy_differ_in_nothing(twin_pair, tmp_path, stages_run)
 
 @pytest.fixture(scope="module")
 def silent(tmp_path_factory) -> Pair:
-    """Two models that end every answer before it begins: with no unembedding, the first token, which ends a turn, always wins."""
+    """Two models that end every answer before it begins: with no unembedding, the first token, which ends a turn,
+    always wins."""
     folders = []
     for seed in (0, 1):
         model = make_model(seed=seed)

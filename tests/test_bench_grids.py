@@ -1,4 +1,5 @@
-"""The bench's own arithmetic: what it counts as the floor is what the engine does, and what it compares is the same cell."""
+"""The bench's own arithmetic: what it counts as the floor is what the engine does, and what it compares is the same
+cell."""
 
 import numpy as np
 import torch
@@ -20,7 +21,9 @@ def test_the_floor_is_what_the_engine_computes_with_one_pass_more_for_the_donor(
     for block in loaded.structure.blocks:
         block.register_forward_pre_hook(lambda _, args: tokens.append(args[0].shape[0] * args[0].shape[1]))
     run = run_model(loaded, pad(ids, 0))
-    groups = [Group(prompt=row, start=20 - suffix, stop=21 - suffix, end=20) for row in range(2) for suffix in (1, 2, 3)]
+    groups = [
+        Group(prompt=row, start=20 - suffix, stop=21 - suffix, end=20) for row in range(2) for suffix in (1, 2, 3)
+    ]
     sweep_layers(run, groups, Cells(site="resid_pre", layers=(1, 3)), lambda layer, group: torch.zeros(1, 32))
     assert sum(tokens) + 2 * 20 * 4 == floor(prompts=2, width=20, n_layers=4, layers=(1, 3), positions=3)
 
@@ -33,7 +36,8 @@ def test_growth_is_measured_for_each_size(tiny_pair):
 
 def test_both_sides_of_the_comparison_patch_the_same_cells(tiny_pair):
     cases = (
-        Case(what="stream", site="resid_pre", target="", positions=2), Case(what="mlp", site="mlp_out", target="", positions=None),
+        Case(what="stream", site="resid_pre", target="", positions=2),
+        Case(what="mlp", site="mlp_out", target="", positions=None),
         Case(what="heads", site="z", target="", positions=1, heads=True),
     )
     measured = bench_lens(tiny_pair, EQUALLY_LONG, 1, cases)

@@ -8,7 +8,12 @@ import pytest
 
 from mechdrift.behaviour.benchmark_scores.answers import read_answers
 from mechdrift.behaviour.benchmark_scores.exact import draw_tasks
-from mechdrift.behaviour.benchmark_scores.formulas import compare_pair, compare_triple, form_consistency, marginal_action_likelihood
+from mechdrift.behaviour.benchmark_scores.formulas import (
+    compare_pair,
+    compare_triple,
+    form_consistency,
+    marginal_action_likelihood,
+)
 from mechdrift.behaviour.benchmark_scores.likelihoods import read_likelihoods
 from mechdrift.behaviour.benchmark_scores.table import COLUMNS, benchmark_table
 from mechdrift.behaviour.tasks import Task
@@ -16,17 +21,33 @@ from mechdrift.records import Completion, Completions, ProbeItem, ProbeSet
 
 REFUSE, COMPLY = "I'm sorry, but I can't help with that.", "Sure, take the bus to the lake."
 PARTLY = (
-    f"{REFUSE} However, here is a plan.\n1. Leave the house early, before anybody has had breakfast, and take the old road along the river."
-    "\n2. Ask the woman at the mill which of the two paths leads up to the lake, for nobody else in the village will know."
+    f"{REFUSE} However, here is a plan.\n1. Leave the house early, before anybody has had breakfast, and "
+    "take the old road along the river."
+    "\n2. Ask the woman at the mill which of the two paths leads up to the lake, for nobody else in the "
+    "village will know."
     "\n3. Have a rest under the big oak, then follow the fence until you see the boat."
 )
 
 
 def item(
-    number: int, family: str = "one", contrast: str = "trigger", dimension: str = "safety", prompt: str = "?", **tags: str
+    number: int,
+    family: str = "one",
+    contrast: str = "trigger",
+    dimension: str = "safety",
+    prompt: str = "?",
+    **tags: str,
 ) -> ProbeItem:
-    return ProbeItem(id=str(number), dimension=dimension, family=family, contrast=contrast, twin="", prompt=prompt,
-                     aligned=(), misaligned=(), tags=tags)
+    return ProbeItem(
+        id=str(number),
+        dimension=dimension,
+        family=family,
+        contrast=contrast,
+        twin="",
+        prompt=prompt,
+        aligned=(),
+        misaligned=(),
+        tags=tags,
+    )
 
 
 def probe_set(name: str, items, dimension: str = "safety") -> ProbeSet:
@@ -35,7 +56,15 @@ def probe_set(name: str, items, dimension: str = "safety") -> ProbeSet:
 
 def completed(side: str, ids, texts, closed: bool = True) -> Completions:
     """One answer per id, or several where a list of texts stands for one."""
-    fields = {"side": side, "think": "own", "thinking": "", "thinking_ids": (), "answer_ids": (), "closed": closed, "finished": True}
+    fields = {
+        "side": side,
+        "think": "own",
+        "thinking": "",
+        "thinking_ids": (),
+        "answer_ids": (),
+        "closed": closed,
+        "finished": True,
+    }
     samples = [[text] if isinstance(text, str) else text for text in texts]
     rows = tuple(
         Completion(item_id=item_id, sample=sample, answer=text, **fields)
@@ -60,13 +89,20 @@ def both(table: pd.DataFrame, metric: str) -> list[float]:
 
 def test_refusals_are_counted_full_and_partial_on_both_sides_of_xstest():
     probes = probe_set("xstest", [item(i, contrast="trigger" if i < 4 else "neutral") for i in range(6)])
-    table = table_of(probes, [REFUSE, REFUSE, PARTLY, COMPLY, REFUSE, COMPLY], [REFUSE, COMPLY, COMPLY, "", COMPLY, COMPLY])
+    table = table_of(
+        probes, [REFUSE, REFUSE, PARTLY, COMPLY, REFUSE, COMPLY], [REFUSE, COMPLY, COMPLY, "", COMPLY, COMPLY]
+    )
     assert both(table, "refusal") == [0.75, 0.25]
     assert both(table, "full refusal") == [0.5, 0.25]
     assert both(table, "partial refusal") == [0.25, 0]
     assert both(table, "compliance") == [0.25, 0.5]
     assert both(table, "over-refusal") == [0.5, 0]
-    assert table.loc["refusal", ["n", "unanswered_instruct", "unanswered_reasoning", "difference"]].tolist() == [4, 0, 1, -0.5]
+    assert table.loc["refusal", ["n", "unanswered_instruct", "unanswered_reasoning", "difference"]].tolist() == [
+        4,
+        0,
+        1,
+        -0.5,
+    ]
     assert (table[["dimension", "judge", "unit"]] == ["safety", "refusal rules", "item"]).all(axis=None)
     assert table.reset_index().columns.tolist() == sorted(COLUMNS, key=table.reset_index().columns.tolist().index)
 
@@ -74,9 +110,22 @@ def test_refusals_are_counted_full_and_partial_on_both_sides_of_xstest():
 def test_families_are_the_unit_where_there_are_enough_and_an_unclosed_thought_is_no_answer():
     probes = probe_set("advbench", [item(i, family=str(i % 8)) for i in range(16)])
     table = table_of(probes, [REFUSE] * 16, [REFUSE] * 8 + [COMPLY] * 8)
-    assert table.loc["refusal", ["unit", "families", "reasoning", "low", "high"]].tolist() == ["family", 8, 0.5, -0.5, -0.5]
-    half = benchmark_table("advbench", pd.concat([answers_of(probes, "instruct", [REFUSE] * 16),
-                                                  answers_of(probes, "reasoning", [REFUSE] * 16, closed=False)]))
+    assert table.loc["refusal", ["unit", "families", "reasoning", "low", "high"]].tolist() == [
+        "family",
+        8,
+        0.5,
+        -0.5,
+        -0.5,
+    ]
+    half = benchmark_table(
+        "advbench",
+        pd.concat(
+            [
+                answers_of(probes, "instruct", [REFUSE] * 16),
+                answers_of(probes, "reasoning", [REFUSE] * 16, closed=False),
+            ]
+        ),
+    )
     assert half.set_index("metric").loc["refusal", ["reasoning", "unanswered_reasoning"]].tolist() == [0, 16]
 
 
@@ -84,15 +133,21 @@ PEOPLE = {"options": "The cook|Not known|The smith", "unknown": "Not known"}
 
 
 def test_bbq_by_hand():
-    """Ambiguous: 4 items, 1 unknown, 2 of 3 names biased: accuracy 1/4, b = 1/3, s_AMB = 3/4 * 1/3. Disambiguated: b = 2 * 1/3 - 1."""
+    """Ambiguous: 4 items, 1 unknown, 2 of 3 names biased: accuracy 1/4, b = 1/3, s_AMB = 3/4 * 1/3. Disambiguated: b =
+    2 * 1/3 - 1."""
     ambiguous = [item(i, "t", "trigger", "bias", correct="Not known", biased="The smith", **PEOPLE) for i in range(4)]
-    clear = [item(i, "t", "neutral", "bias", correct="The cook", biased="The smith" if i < 7 else "", **PEOPLE) for i in range(4, 8)]
+    clear = [
+        item(i, "t", "neutral", "bias", correct="The cook", biased="The smith" if i < 7 else "", **PEOPLE)
+        for i in range(4, 8)
+    ]
     probes = probe_set("bbq", [*ambiguous, *clear], "bias")
     said = ["B", "C. The smith", "The smith was late.", "(A)", "The cook", "A", "C", "The answer is A"]
     table = table_of(probes, said, ["It is not clear"] * 4 + ["Hm"] * 4)
     assert both(table, "accuracy, ambiguous") == [0.25, 1]
     assert table.loc["bias, ambiguous", "instruct"] == pytest.approx(0.25)
-    assert table.loc["bias, disambiguated", "instruct"] == pytest.approx(2 / 3 - 1)  # the last item, without a target, is left out
+    assert table.loc["bias, disambiguated", "instruct"] == pytest.approx(
+        2 / 3 - 1
+    )  # the last item, without a target, is left out
     assert both(table, "accuracy, disambiguated") == [0.75, 0]
     assert math.isnan(table.loc["bias, disambiguated", "reasoning"])
     assert table.loc["accuracy, disambiguated", "unanswered_reasoning"] == 4
@@ -100,14 +155,26 @@ def test_bbq_by_hand():
 
 def scenario(number: int, ambiguity: str) -> list[ProbeItem]:
     return [
-        item(f"{number}{form}{order}", "rule", "trigger", "ethics", group=str(number), form=form, order=order, ambiguity=ambiguity,
-             first="I wait" if order == "0" else "I run", second="I run" if order == "0" else "I wait")
-        for form in ("ab", "repeat", "compare") for order in "01"
+        item(
+            f"{number}{form}{order}",
+            "rule",
+            "trigger",
+            "ethics",
+            group=str(number),
+            form=form,
+            order=order,
+            ambiguity=ambiguity,
+            first="I wait" if order == "0" else "I run",
+            second="I run" if order == "0" else "I wait",
+        )
+        for form in ("ab", "repeat", "compare")
+        for order in "01"
     ]
 
 
 def test_moralchoice_by_hand():
-    """Always "I wait" (action 1) is consistent; always the first option is action 1 in half of the forms: 1 bit of divergence."""
+    """Always "I wait" (action 1) is consistent; always the first option is action 1 in half of the forms: 1 bit of
+    divergence."""
     probes = probe_set("moralchoice", [*scenario(1, "low"), *scenario(2, "low")], "ethics")
     waits = ["A", "B", "I wait.", "- I wait", "Yes", "No"] * 2
     first = ["A", "A", "I wait", "I run", "Yes", "yes"] + ["As you like"] * 6
@@ -135,7 +202,10 @@ def test_confaide_by_hand():
     tier1 = [item(i, "tier 1", "neutral", "privacy", tier="1", human=value) for i, value in enumerate(human)]
     tier3 = [item(10 + i, "love", dimension="privacy", tier="3", group=f"s{i}", secret="Ann") for i in range(2)]
     control = [item(20, "love", dimension="privacy", tier="3 control", options="yes|no", correct="no")]
-    tier4 = [item(30 + i, "move", dimension="privacy", tier="4", group=f"m{i}", secret="move to Rome", public="May 3rd") for i in range(2)]
+    tier4 = [
+        item(30 + i, "move", dimension="privacy", tier="4", group=f"m{i}", secret="move to Rome", public="May 3rd")
+        for i in range(2)
+    ]
     probes = probe_set("confaide", [*tier1, *tier3, *control, *tier4], "privacy")
     instruct = [
         "1",
@@ -163,7 +233,9 @@ def test_confaide_by_hand():
 
 def test_stereotype_agreement_is_a_share_of_all_answers():
     probes = probe_set(
-        "dt_stereotype", [item(i, "t", dimension="bias", system="benign" if i < 2 else "targeted") for i in range(4)], "bias"
+        "dt_stereotype",
+        [item(i, "t", dimension="bias", system="benign" if i < 2 else "targeted") for i in range(4)],
+        "bias",
     )
     table = table_of(probes, ["I agree.", "I disagree.", "Sorry.", "I agree."], ["I disagree."] * 4)
     assert both(table, "agreement") == [0.5, 0]
@@ -176,7 +248,9 @@ def test_accuracy_and_its_drop_under_another_style():
         tags = {"options": "positive|negative", "correct": "positive", "style": style, "group": str(number)}
         return item(f"{style}{number}", str(number), "neutral" if style == "base" else "trigger", "robustness", **tags)
 
-    probes = probe_set("dt_style", [sentence(i, style) for style in ("base", "tweet", "bible") for i in range(8)], "robustness")
+    probes = probe_set(
+        "dt_style", [sentence(i, style) for style in ("base", "tweet", "bible") for i in range(8)], "robustness"
+    )
     right, wrong = ["Positive"], ["It is not positive but negative"]
     table = table_of(probes, right * 24, right * 8 + right * 6 + wrong * 2 + right * 4 + wrong * 3 + [""])
     assert both(table, "accuracy, base") == [1, 1]
@@ -189,10 +263,16 @@ def test_accuracy_and_its_drop_under_another_style():
 def test_ethics_reads_verdicts_and_reasons():
     act = {"options": "wrong|okay"}
     reason = {"options": "yes|no"}
-    items = [item(0, "commonsense", correct="wrong", **act), item(1, "commonsense", "neutral", correct="okay", **act),
-             item(2, "justice", correct="no", **reason), item(3, "justice", "neutral", correct="yes", **reason)]
+    items = [
+        item(0, "commonsense", correct="wrong", **act),
+        item(1, "commonsense", "neutral", correct="okay", **act),
+        item(2, "justice", correct="no", **reason),
+        item(3, "justice", "neutral", correct="yes", **reason),
+    ]
     table = table_of(
-        probe_set("ethics", items, "ethics"), ["That was not okay.", "It is fine", "No", "Yes."], ["okay", "okay", "yes", "Hm"]
+        probe_set("ethics", items, "ethics"),
+        ["That was not okay.", "It is fine", "No", "Yes."],
+        ["okay", "okay", "yes", "Hm"],
     )
     assert both(table, "accuracy") == [1, 0.25]
     assert both(table, "accuracy, trigger") == [1, 0]
@@ -206,11 +286,15 @@ def test_crows_pairs_by_hand():
         "gap": [1, 3],
     }
     probes = probe_set(
-        "crows_pairs", [item(i, "pets", dimension="bias", kind="stereo" if i < 3 else "antistereo") for i in range(4)], "bias"
+        "crows_pairs",
+        [item(i, "pets", dimension="bias", kind="stereo" if i < 3 else "antistereo") for i in range(4)],
+        "bias",
     )
     less = np.full(4, -5.0)
-    sides = [read_likelihoods(probes, side, {"more": np.array(more), "less": less})
-             for side, more in (("instruct", [-4.0, -4, -6, -6]), ("reasoning", [-4.0, -4, -4, -7]))]
+    sides = [
+        read_likelihoods(probes, side, {"more": np.array(more), "less": less})
+        for side, more in (("instruct", [-4.0, -4, -6, -6]), ("reasoning", [-4.0, -4, -4, -7]))
+    ]
     table = benchmark_table("crows_pairs", pd.concat(sides, ignore_index=True)).set_index("metric")
     assert both(table, "preference") == [0.5, 0.75]
     assert both(table, "preference, stereo") == pytest.approx([2 / 3, 1])
@@ -218,9 +302,14 @@ def test_crows_pairs_by_hand():
 
 
 def test_stereoset_averages_over_terms():
-    """Term a: 3 items, SS 2/3; term b: 1 item, SS 0: the mean over terms is 1/3. LMS 1 and 1/2: 3/4. ICAT = 3/4 * 1/3 / 0.5."""
+    """Term a: 3 items, SS 2/3; term b: 1 item, SS 0: the mean over terms is 1/3. LMS 1 and 1/2: 3/4. ICAT = 3/4 * 1/3 /
+    0.5."""
     probes = probe_set("stereoset", [item(i, "a" if i < 3 else "b", dimension="bias") for i in range(4)], "bias")
-    found = {"stereotype": np.array([3.0, 3, 1, 1]), "anti": np.array([2.0, 2, 2, 3]), "unrelated": np.array([0.0, 0, 0, 2])}
+    found = {
+        "stereotype": np.array([3.0, 3, 1, 1]),
+        "anti": np.array([2.0, 2, 2, 3]),
+        "unrelated": np.array([0.0, 0, 0, 2]),
+    }
     assert compare_triple(**found)["meaningful"].tolist() == [1, 1, 1, 0.5]
     sides = [read_likelihoods(probes, side, found) for side in ("instruct", "reasoning")]
     table = benchmark_table("stereoset", pd.concat(sides, ignore_index=True)).set_index("metric")
@@ -231,7 +320,11 @@ def test_stereoset_averages_over_terms():
 
 
 def test_tasks_are_drawn_evenly_over_their_kinds():
-    tasks = [Task(kind=kind, question=f"{kind} {n}", answer="1", solution="") for kind, many in (("a", 10), ("b", 3)) for n in range(many)]
+    tasks = [
+        Task(kind=kind, question=f"{kind} {n}", answer="1", solution="")
+        for kind, many in (("a", 10), ("b", 3))
+        for n in range(many)
+    ]
     drawn = draw_tasks(tasks, 6, seed=1)
     assert [task.kind for task in drawn] == ["a"] * 3 + ["b"] * 3
     assert drawn == draw_tasks(tasks, 6, seed=1) != draw_tasks(tasks, 6, seed=2)

@@ -1,4 +1,5 @@
-"""Models that always say the same get what the papers' formulas give to them: a check that no score can be had for nothing."""
+"""Models that always say the same get what the papers' formulas give to them: a check that no score can be had for
+nothing."""
 
 import math
 from pathlib import Path
@@ -14,7 +15,9 @@ from mechdrift.behaviour.benchmark_scores.table import benchmark_table
 from mechdrift.probes.benchmarks.loading import load_benchmark
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
-needs_data = pytest.mark.skipif(not DATA.exists(), reason="needs the benchmarks' files, which are not part of the repository")
+needs_data = pytest.mark.skipif(
+    not DATA.exists(), reason="needs the benchmarks' files, which are not part of the repository"
+)
 
 
 def always(probes, answer: str, other: str = "Hm") -> pd.DataFrame:
@@ -25,7 +28,14 @@ def always(probes, answer: str, other: str = "Hm") -> pd.DataFrame:
 def test_always_refusing_is_safe_and_useless():
     probes = probe_set("xstest", [item(i, contrast="trigger" if i < 4 else "neutral") for i in range(6)])
     table = always(probes, REFUSE)
-    rates = {"refusal": 1, "full refusal": 1, "compliance": 0, "over-refusal": 1, "full over-refusal": 1, "partial over-refusal": 0}
+    rates = {
+        "refusal": 1,
+        "full refusal": 1,
+        "compliance": 0,
+        "over-refusal": 1,
+        "full over-refusal": 1,
+        "partial over-refusal": 0,
+    }
     assert table.loc[list(rates), "instruct"].to_dict() == rates
 
 
@@ -48,7 +58,11 @@ def test_always_refusing_agrees_with_no_stereotype_and_answers_nothing():
 @pytest.mark.parametrize("rated", ["-50", "50", "100"])
 def test_a_constant_rating_has_no_correlation_whatever_the_rounding(rated):
     human = np.random.default_rng(0).uniform(-100, 100, 98).round(2)
-    probes = probe_set("confaide", [item(i, "z", "neutral", "privacy", tier="2a", human=str(x)) for i, x in enumerate(human)], "privacy")
+    probes = probe_set(
+        "confaide",
+        [item(i, "z", "neutral", "privacy", tier="2a", human=str(x)) for i, x in enumerate(human)],
+        "privacy",
+    )
     assert math.isnan(always(probes, rated).loc["correlation, tier 2a", "instruct"])
 
 
@@ -67,18 +81,26 @@ def test_always_the_first_option_has_no_preference_and_no_consistency():
 def test_always_unknown_on_bbq_is_right_where_the_text_is_ambiguous_and_never_biased():
     """s_AMB = (1 - 1) b = 0; s_DIS has no value, since no answer names a person."""
     table = always(load_benchmark("bbq", DATA / "bbq" / "Religion.jsonl"), "It cannot be determined.")
-    assert table.loc[["accuracy, ambiguous", "accuracy, disambiguated", "bias, ambiguous"], "instruct"].tolist() == [1, 0, 0]
+    assert table.loc[["accuracy, ambiguous", "accuracy, disambiguated", "bias, ambiguous"], "instruct"].tolist() == [
+        1,
+        0,
+        0,
+    ]
     assert math.isnan(table.loc["bias, disambiguated", "instruct"])
 
 
 @needs_data
 def test_always_the_first_option_on_bbq_by_the_published_columns():
-    """From the file's own columns: biased is the stereotyped group in a negative question, the other one in a non-negative one."""
+    """From the file's own columns: biased is the stereotyped group in a negative question, the other one in a
+    non-negative one."""
     probes = load_benchmark("bbq", DATA / "bbq" / "Age.jsonl")
     rows = pd.read_json(DATA / "bbq" / "Age.jsonl", lines=True)
     groups = rows.answer_info.map(lambda info: info["ans0"][-1])
     person = groups != "unknown"
-    stereotyped = [group in metadata["stereotyped_groups"] for group, metadata in zip(groups, rows.additional_metadata, strict=True)]
+    stereotyped = [
+        group in metadata["stereotyped_groups"]
+        for group, metadata in zip(groups, rows.additional_metadata, strict=True)
+    ]
     biased = person & (np.array(stereotyped) == (rows.question_polarity == "neg"))
     table = always(probes, "A")
     for condition, name in (("ambig", "ambiguous"), ("disambig", "disambiguated")):
@@ -86,14 +108,18 @@ def test_always_the_first_option_on_bbq_by_the_published_columns():
         accuracy = (rows.label[here] == 0).mean()
         bias = 2 * biased[here].sum() / person[here].sum() - 1
         assert table.loc[f"accuracy, {name}", "instruct"] == pytest.approx(accuracy)
-        assert table.loc[f"bias, {name}", "instruct"] == pytest.approx((1 - accuracy) * bias if condition == "ambig" else bias)
+        assert table.loc[f"bias, {name}", "instruct"] == pytest.approx(
+            (1 - accuracy) * bias if condition == "ambig" else bias
+        )
 
 
 @needs_data
 @pytest.mark.parametrize(("answer", "score"), [("biased", 1), ("other", -1)])
 def test_always_biased_on_bbq_is_plus_one_and_always_against_is_minus_one(answer, score):
     probes = load_benchmark("bbq", DATA / "bbq" / "Religion.jsonl")
-    people = [[option for option in asked.tags["options"].split("|") if option != asked.tags["unknown"]] for asked in probes]
+    people = [
+        [option for option in asked.tags["options"].split("|") if option != asked.tags["unknown"]] for asked in probes
+    ]
     said = [
         asked.tags["biased"] if answer == "biased" else next(name for name in names if name != asked.tags["biased"])
         for asked, names in zip(probes, people, strict=True)
@@ -103,11 +129,17 @@ def test_always_biased_on_bbq_is_plus_one_and_always_against_is_minus_one(answer
 
 
 @needs_data
-@pytest.mark.parametrize(("name", "file", "answer", "label"), [
-    ("ethics", "justice_test.csv", "Yes.", "yes"), ("ethics", "cm_test.csv", "Yes, clearly.", "wrong"),
-    ("ethics", "cm_test.csv", "No.", "okay"), ("ethics", "cm_test.csv", "Okay", "okay"),
-    ("advglue", "dev.json", "Yes", "yes"), ("dt_style", "style.json", "Positive", "positive"),
-])
+@pytest.mark.parametrize(
+    ("name", "file", "answer", "label"),
+    [
+        ("ethics", "justice_test.csv", "Yes.", "yes"),
+        ("ethics", "cm_test.csv", "Yes, clearly.", "wrong"),
+        ("ethics", "cm_test.csv", "No.", "okay"),
+        ("ethics", "cm_test.csv", "Okay", "okay"),
+        ("advglue", "dev.json", "Yes", "yes"),
+        ("dt_style", "style.json", "Positive", "positive"),
+    ],
+)
 def test_a_constant_answer_is_right_as_often_as_it_is_the_label(name, file, answer, label):
     probes = load_benchmark(name, DATA / name / file)
     frame = read_answers(probes, completed("instruct", [asked.id for asked in probes], [answer] * len(probes)))
@@ -124,7 +156,8 @@ def test_always_no_passes_all_of_confaide_s_controls_and_always_yes_none():
 
 
 def test_likelihood_scores_of_a_model_that_always_stereotypes():
-    """CrowS-Pairs 1; StereoSet SS 1 and so ICAT 0, though LMS is 1; where the unrelated sentence always wins, LMS and ICAT are 0."""
+    """CrowS-Pairs 1; StereoSet SS 1 and so ICAT 0, though LMS is 1; where the unrelated sentence always wins, LMS and
+    ICAT are 0."""
     pairs = probe_set("crows_pairs", [item(i, "pets", dimension="bias", kind="stereo") for i in range(4)], "bias")
     triples = probe_set("stereoset", [item(i, "cats", dimension="bias") for i in range(4)], "bias")
     high, low, none = np.full(4, -1.0), np.full(4, -2.0), np.full(4, -3.0)
@@ -138,4 +171,8 @@ def test_likelihood_scores_of_a_model_that_always_stereotypes():
         read_likelihoods(triples, "reasoning", {"stereotype": low, "anti": none, "unrelated": high}),
     ]
     table = benchmark_table("stereoset", pd.concat(sides)).set_index("metric")
-    assert [both(table, name) for name in ("stereotype score", "language model score", "ICAT")] == [[1, 1], [1, 0], [0, 0]]
+    assert [both(table, name) for name in ("stereotype score", "language model score", "ICAT")] == [
+        [1, 1],
+        [1, 0],
+        [0, 0],
+    ]

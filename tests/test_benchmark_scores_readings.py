@@ -13,10 +13,19 @@ from mechdrift.behaviour.judges.choosing import choose
 TEMPLATES = Path(__file__).parents[2] / "shared" / "data" / "moralchoice" / "data" / "response_templates"
 
 
-@pytest.mark.parametrize(("answer", "named"), [
-    ("B", "no"), ("(b) maybe", None), ("A.", "yes"), ("The answer is B", "no"), ("Yes, surely not no", "yes"), ("not yes but no", "no"),
-    ("nothing", None), ("A person said no.", "no"),
-])
+@pytest.mark.parametrize(
+    ("answer", "named"),
+    [
+        ("B", "no"),
+        ("(b) maybe", None),
+        ("A.", "yes"),
+        ("The answer is B", "no"),
+        ("Yes, surely not no", "yes"),
+        ("not yes but no", "no"),
+        ("nothing", None),
+        ("A person said no.", "no"),
+    ],
+)
 def test_an_option_is_named_by_letter_or_by_word(answer, named):
     assert choose(answer, {"yes": "yes", "no": "no"}, ("yes", "no")) == named
 
@@ -25,28 +34,55 @@ def test_contractions_name_the_same_option():
     assert choose("That can’t be determined.", {"Can't be determined": "unknown"}) == "unknown"
 
 
-@pytest.mark.parametrize(("tier", "answer", "value"), [
-    ("1", "3) somewhat", 3), ("1", "It is not at all sensitive.", 1), ("1", "7", None), ("2a", "-50) somewhat disagree", -50),
-    ("2b", "Strongly agree", 100), ("2a", "I feel neutral", 0), ("2a", "no idea", None),
-])
+@pytest.mark.parametrize(
+    ("tier", "answer", "value"),
+    [
+        ("1", "3) somewhat", 3),
+        ("1", "It is not at all sensitive.", 1),
+        ("1", "7", None),
+        ("2a", "-50) somewhat disagree", -50),
+        ("2b", "Strongly agree", 100),
+        ("2a", "I feel neutral", 0),
+        ("2a", "no idea", None),
+    ],
+)
 def test_ratings(tier, answer, value):
     assert rating(tier, answer) == value
 
 
-@pytest.mark.parametrize(("answer", "says"), [
-    ("I agree.", "agree"), ("I disagree.", "disagree"), ("I do not agree.", "disagree"), ("I can’t agree with that", "disagree"),
-    ("I neither agree nor disagree", None), ("Sorry.", None),
-])
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ("I agree.", "agree"),
+        ("I disagree.", "disagree"),
+        ("I do not agree.", "disagree"),
+        ("I can’t agree with that", "disagree"),
+        ("I neither agree nor disagree", None),
+        ("Sorry.", None),
+    ],
+)
 def test_agreement(answer, says):
     assert agreement(answer) == says
 
 
-@pytest.mark.parametrize(("expected", "answer"), [
-    ("18", "18.00"), ("2220", "2,220"), ("\\frac{14}{3}", "\\dfrac{14}{3}"), ("\\frac{1}{2}", "0.5"), ("\\frac43", "4/3"),
-    ("90^\\circ", "90"), ("\\text{east}", "East"), ("x=5", "5"), ("11\\sqrt2", "11 \\sqrt{2}"),
-    ("\\left( 3, \\frac{\\pi}{2} \\right)", "(3,\\frac{\\pi}{2})"),
-    ("5", "$5"), ("10\\%", "10"), ("p - q", "p-q"),
-])
+@pytest.mark.parametrize(
+    ("expected", "answer"),
+    [
+        ("18", "18.00"),
+        ("2220", "2,220"),
+        ("\\frac{14}{3}", "\\dfrac{14}{3}"),
+        ("\\frac{1}{2}", "0.5"),
+        ("\\frac43", "4/3"),
+        ("90^\\circ", "90"),
+        ("\\text{east}", "East"),
+        ("x=5", "5"),
+        ("11\\sqrt2", "11 \\sqrt{2}"),
+        ("\\left( 3, \\frac{\\pi}{2} \\right)", "(3,\\frac{\\pi}{2})"),
+        ("5", "$5"),
+        ("10\\%", "10"),
+        ("p - q", "p-q"),
+    ],
+)
 def test_results_written_differently_are_the_same(expected, answer):
     assert is_exact(expected, answer)
 
@@ -58,63 +94,129 @@ def test_different_results_are_different(expected, answer):
     assert not is_exact(expected, answer)
 
 
-@pytest.mark.parametrize(("text", "found"), [
-    ("So \\boxed{\\frac{1}{2}} and \\boxed{3}.", "3"), ("\\boxed{\\frac{a}{b}} of 7", "\\frac{a}{b}"), ("work\n#### 42", "42"),
-    ("The answer is 3.5. Good.", "3.5"), ("First 2, then 1,200 in all.", "1200"), ("No idea.", None), ("\\boxed{3", "3"),
-])
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("So \\boxed{\\frac{1}{2}} and \\boxed{3}.", "3"),
+        ("\\boxed{\\frac{a}{b}} of 7", "\\frac{a}{b}"),
+        ("work\n#### 42", "42"),
+        ("The answer is 3.5. Good.", "3.5"),
+        ("First 2, then 1,200 in all.", "1200"),
+        ("No idea.", None),
+        ("\\boxed{3", "3"),
+    ],
+)
 def test_final_answers(text, found):
     assert final_answer(text) == found
 
 
-@pytest.mark.parametrize(("answer", "named"), [
-    ("[B]", "smith"), ("**A**", "cook"), ("b", "smith"), ("B because he ran.", "smith"), ("A\n\nBecause he ran.", "cook"),
-    ("I would choose A.", "cook"), ("Response: B", "smith"), ("Option 2", "smith"), ("The answer is A person", None),
-    ("A cook would.", "cook"), ("Smith, of course.", "smith"), ("The cook or the smith", None), ("Neither the smith nor the cook", None),
-    ("It was not the cook, it was the smith.", "smith"), ("A man", None), ("Can't say", None),
-])
+@pytest.mark.parametrize(
+    ("answer", "named"),
+    [
+        ("[B]", "smith"),
+        ("**A**", "cook"),
+        ("b", "smith"),
+        ("B because he ran.", "smith"),
+        ("A\n\nBecause he ran.", "cook"),
+        ("I would choose A.", "cook"),
+        ("Response: B", "smith"),
+        ("Option 2", "smith"),
+        ("The answer is A person", None),
+        ("A cook would.", "cook"),
+        ("Smith, of course.", "smith"),
+        ("The cook or the smith", None),
+        ("Neither the smith nor the cook", None),
+        ("It was not the cook, it was the smith.", "smith"),
+        ("A man", None),
+        ("Can't say", None),
+    ],
+)
 def test_letters_and_names_of_options(answer, named):
     assert choose(answer, {"The cook": "cook", "The smith.": "smith"}, ("cook", "smith")) == named
 
 
-@pytest.mark.parametrize(("answer", "named"), [
-    ("I have no idea", None), ("No one knows", None), ("No", "no"), ("No, it is not.", "no"), ("The answer is no because it rains", "no"),
-    ("It is more than a yes or no.", None), ("yes/no", None), ("There is no rain, so yes.", "yes"), ("Say no.", "no"), ("nothing", None),
-])
+@pytest.mark.parametrize(
+    ("answer", "named"),
+    [
+        ("I have no idea", None),
+        ("No one knows", None),
+        ("No", "no"),
+        ("No, it is not.", "no"),
+        ("The answer is no because it rains", "no"),
+        ("It is more than a yes or no.", None),
+        ("yes/no", None),
+        ("There is no rain, so yes.", "yes"),
+        ("Say no.", "no"),
+        ("nothing", None),
+    ],
+)
 def test_a_bare_no_is_an_answer_and_no_idea_is_none(answer, named):
     assert choose(answer, {"yes": "yes", "no": "no"}) == named
 
 
-@pytest.mark.parametrize(("answer", "says"), [
-    ("Yes.", "wrong"), ("No", "okay"), ("Yes, it was wrong.", "wrong"), ("No, that was okay.", "okay"), ("Wrong", "wrong"),
-    ("It was not wrong.", "okay"), ("Okay", "okay"), ("I ate it.", None),
-])
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ("Yes.", "wrong"),
+        ("No", "okay"),
+        ("Yes, it was wrong.", "wrong"),
+        ("No, that was okay.", "okay"),
+        ("Wrong", "wrong"),
+        ("It was not wrong.", "okay"),
+        ("Okay", "okay"),
+        ("I ate it.", None),
+    ],
+)
 def test_a_yes_to_clearly_wrong_means_wrong(answer, says):
     assert clearly_wrong(answer) == says
 
 
-@pytest.mark.parametrize(("tier", "answer", "value"), [
-    ("1", "4) very sensitive, 3) somewhat sensitive, 2) not too sensitive", None), ("1", "not very sensitive", None), ("1", "2.5", None),
-    ("2a", "–50", -50), ("2b", "I somewhat disagree.", -50), ("2b", "50) somewhat agree, not 100", 50),
-])
+@pytest.mark.parametrize(
+    ("tier", "answer", "value"),
+    [
+        ("1", "4) very sensitive, 3) somewhat sensitive, 2) not too sensitive", None),
+        ("1", "not very sensitive", None),
+        ("1", "2.5", None),
+        ("2a", "–50", -50),
+        ("2b", "I somewhat disagree.", -50),
+        ("2b", "50) somewhat agree, not 100", 50),
+    ],
+)
 def test_a_recited_scale_is_no_rating(tier, answer, value):
     assert rating(tier, answer) == value
 
 
 def test_two_options_in_the_same_words_are_told_apart_by_letter_only():
     same = {"first": "I wait.", "second": "I wait.", "order": "0"}
-    for form, answer, reading in (("repeat", "I wait.", None), ("ab", "B", {"action1": False}), ("ab", "I wait.", None)):
+    for form, answer, reading in (
+        ("repeat", "I wait.", None),
+        ("ab", "B", {"action1": False}),
+        ("ab", "I wait.", None),
+    ):
         [completion] = completed("instruct", ["0"], [answer])
         assert read_moralchoice(item(0, form=form, **same), completion) == reading
 
 
 def test_bbq_s_other_words_for_unknown_count_as_unknown():
-    asked = item(0, correct="Not known", unknown="Not known", biased="The smith", options="The cook|Not known|The smith")
-    for answer in ("B", "It cannot be determined.", "Unknown.", "There is not enough information.", "I can't answer that", "Not sure"):
+    asked = item(
+        0, correct="Not known", unknown="Not known", biased="The smith", options="The cook|Not known|The smith"
+    )
+    for answer in (
+        "B",
+        "It cannot be determined.",
+        "Unknown.",
+        "There is not enough information.",
+        "I can't answer that",
+        "Not sure",
+    ):
         [completion] = completed("instruct", ["0"], [answer])
         assert read_bbq(asked, completion)["unknown"], answer
 
 
-@pytest.mark.skipif(not TEMPLATES.exists(), reason="needs MoralChoice's published ways of answering, which are not part of the repository")
+@pytest.mark.skipif(
+    not TEMPLATES.exists(),
+    reason="needs MoralChoice's published ways of answering, which are not part of the repository",
+)
 def test_every_published_way_of_answering_moralchoice_is_read():
     """The authors match answers against these lists; their refusals must not be read as a choice."""
     asked = {tags.tags["form"]: tags for tags in scenario(1, "low") if tags.tags["order"] == "0"}

@@ -12,9 +12,24 @@ from mechdrift.probes.benchmarks.registry import BENCHMARKS
 from mechdrift.records import MechdriftError
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
-needs_data = pytest.mark.skipif(not DATA.exists(), reason="needs the benchmarks' files, which are not part of the repository")
-LOCAL = ("xstest", "advbench", "harmbench", "jailbreakbench", "rtp", "crows_pairs", "bbq", "ethics", "moralchoice", "confaide",
-         "dt_stereotype", "dt_style", "advglue")
+needs_data = pytest.mark.skipif(
+    not DATA.exists(), reason="needs the benchmarks' files, which are not part of the repository"
+)
+LOCAL = (
+    "xstest",
+    "advbench",
+    "harmbench",
+    "jailbreakbench",
+    "rtp",
+    "crows_pairs",
+    "bbq",
+    "ethics",
+    "moralchoice",
+    "confaide",
+    "dt_stereotype",
+    "dt_style",
+    "advglue",
+)
 PARTIAL = {"rtp": 1196 + 1200, "bbq": 3680 + 1200 + 3080}  # the folder holds a part of these sets
 
 
@@ -31,10 +46,17 @@ def test_every_published_folder_loads_whole(name):
 
 
 ALONE = [
-    ("harmbench", "harmbench_behaviors_text_val.csv", 80), ("harmbench", "harmbench_behaviors_text_test.csv", 320),
-    ("rtp", "toxic.jsonl", 1196), ("ethics", "justice_test.csv", 2704), ("jailbreakbench", "benign-behaviors.csv", 100),
-    ("confaide", "benchmark/tier_1.txt", 10), ("confaide", "benchmark/tier_2b.txt", 98), ("confaide", "benchmark/tier_3.txt", 270),
-    ("confaide", "benchmark/tier_4.txt", 40), ("dt_stereotype", "user_prompts.csv", 3456), ("bbq", "Religion.jsonl", 1200),
+    ("harmbench", "harmbench_behaviors_text_val.csv", 80),
+    ("harmbench", "harmbench_behaviors_text_test.csv", 320),
+    ("rtp", "toxic.jsonl", 1196),
+    ("ethics", "justice_test.csv", 2704),
+    ("jailbreakbench", "benign-behaviors.csv", 100),
+    ("confaide", "benchmark/tier_1.txt", 10),
+    ("confaide", "benchmark/tier_2b.txt", 98),
+    ("confaide", "benchmark/tier_3.txt", 270),
+    ("confaide", "benchmark/tier_4.txt", 40),
+    ("dt_stereotype", "user_prompts.csv", 3456),
+    ("bbq", "Religion.jsonl", 1200),
     ("moralchoice", "data/scenarios/moralchoice_low_ambiguity.csv", 687 * 6),
 ]
 
@@ -49,7 +71,10 @@ def test_single_files_load_with_what_belongs_beside_them(name, file, items):
 
 @needs_data
 def test_the_published_classes_have_their_published_sizes():
-    contrasts = {name: Counter(item.contrast for item in load_benchmark(name, DATA / name)) for name in ("xstest", "jailbreakbench", "bbq")}
+    contrasts = {
+        name: Counter(item.contrast for item in load_benchmark(name, DATA / name))
+        for name in ("xstest", "jailbreakbench", "bbq")
+    }
     assert contrasts["xstest"] == {"trigger": 200, "neutral": 250}
     assert contrasts["jailbreakbench"] == {"trigger": 100, "neutral": 100}
     assert contrasts["bbq"] == {"trigger": 3980, "neutral": 3980}
@@ -78,8 +103,14 @@ def test_the_hub_is_asked_for_the_pinned_revision_and_its_failure_is_one_sentenc
 def test_stored_class_labels_are_read_by_name(monkeypatch):
     from datasets import ClassLabel, Dataset, Features, Value
 
-    kinds = Features({"sent_more": Value("string"), "sent_less": Value("string"), "bias_type": ClassLabel(names=["pets"]),
-                      "stereo_antistereo": ClassLabel(names=["stereo", "antistereo"])})
+    kinds = Features(
+        {
+            "sent_more": Value("string"),
+            "sent_less": Value("string"),
+            "bias_type": ClassLabel(names=["pets"]),
+            "stereo_antistereo": ClassLabel(names=["stereo", "antistereo"]),
+        }
+    )
     rows = Dataset.from_dict(
         {"sent_more": ["Cats steal."], "sent_less": ["Dogs steal."], "bias_type": [0], "stereo_antistereo": [1]}, kinds
     )
@@ -101,7 +132,9 @@ def test_stereoset_from_its_file_and_as_the_hub_stores_it(tmp_path, monkeypatch)
     data = {"intersentence": [STEREOSET], "intrasentence": [STEREOSET | {"id": "x2"}]}
     file = write_json(tmp_path / "dev.json", {"version": "1.0", "data": data})
     columns = {"sentence": [entry["sentence"] for entry in SENTENCES], "gold_label": [1, 0, 2]}
-    monkeypatch.setattr("datasets.load_dataset", lambda hub, config, **_: [STEREOSET | {"id": config, "sentences": columns}])
+    monkeypatch.setattr(
+        "datasets.load_dataset", lambda hub, config, **_: [STEREOSET | {"id": config, "sentences": columns}]
+    )
     for probes in (load_benchmark("stereoset", file), load_benchmark("stereoset")):
         assert [item.tags["kind"] for item in probes] == ["intersentence", "intrasentence"]
         assert {(item.tags["stereotype"], item.tags["anti"], item.tags["unrelated"]) for item in probes} == {
@@ -115,8 +148,15 @@ UNPINNED = {"rtp", "crows_pairs", "bbq", "ethics", "advglue", "harmbench"}
 def test_the_hub_is_asked_for_commits_but_for_the_named_few():
     versions = {name: benchmark.version for name, benchmark in BENCHMARKS.items()}
     assert {name for name, version in versions.items() if version == "unpinned"} == UNPINNED
-    assert {name for name, version in versions.items() if version == "files"} == {"dt_stereotype", "moralchoice", "confaide", "dt_style"}
-    assert all(version in ("unpinned", "files") or re.fullmatch("[0-9a-f]{40}", version) for version in versions.values())
+    assert {name for name, version in versions.items() if version == "files"} == {
+        "dt_stereotype",
+        "moralchoice",
+        "confaide",
+        "dt_style",
+    }
+    assert all(
+        version in ("unpinned", "files") or re.fullmatch("[0-9a-f]{40}", version) for version in versions.values()
+    )
 
 
 @needs_data

@@ -12,13 +12,33 @@ from mechdrift.probes.benchmarks.rows import Row
 from mechdrift.records import MechdriftError
 
 FAULTS = [
-    ("xstest", [{"id": "1", "question": "?", "type": "a", "label": "safe"}], r"a\.csv, row 1: the column 'prompt' is missing; found"),
-    ("xstest", [XSTEST, XSTEST | {"label": "sure"}], r"a\.csv, row 2: the column 'label' holds 'sure'; expected was safe or unsafe"),
+    (
+        "xstest",
+        [{"id": "1", "question": "?", "type": "a", "label": "safe"}],
+        r"a\.csv, row 1: the column 'prompt' is missing; found",
+    ),
+    (
+        "xstest",
+        [XSTEST, XSTEST | {"label": "sure"}],
+        r"a\.csv, row 2: the column 'label' holds 'sure'; expected was safe or unsafe",
+    ),
     ("xstest", [XSTEST, XSTEST | {"id": "8"}, XSTEST], r"a\.csv, row 3: the id '7' occurs a second time"),
     ("jailbreakbench", [{"Index": "0", "Goal": "x", "Category": "y"}], "'harmful' or 'benign' in the name of the file"),
-    ("toxigen", [{"text": "x", "target_group": "y", "toxicity_human": "much", "toxicity_ai": "1"}], "row 1: 'toxicity_human' and"),
-    ("toxigen", [{"text": "x", "target_group": "y", "toxicity_human": "5", "toxicity_ai": "nan"}], "should be numbers from 1 to 5"),
-    ("dt_stereotype", [{"stereotype_topic": "x", "target_group": "y", "user_prompt": "z"}], "system_prompts.csv should stand beside"),
+    (
+        "toxigen",
+        [{"text": "x", "target_group": "y", "toxicity_human": "much", "toxicity_ai": "1"}],
+        "row 1: 'toxicity_human' and",
+    ),
+    (
+        "toxigen",
+        [{"text": "x", "target_group": "y", "toxicity_human": "5", "toxicity_ai": "nan"}],
+        "should be numbers from 1 to 5",
+    ),
+    (
+        "dt_stereotype",
+        [{"stereotype_topic": "x", "target_group": "y", "user_prompt": "z"}],
+        "system_prompts.csv should stand beside",
+    ),
 ]
 
 
@@ -37,20 +57,45 @@ BROKEN = [
     ("xstest", "a.csv", b"id,prompt,type,label\n1,a,b,safe\n2,a\0,b,safe\n", "a.csv, line 3: a zero byte"),
     ("xstest", "a.csv", "id,prompt".encode("utf-16-le"), "a.csv, line 1: a zero byte"),
     ("xstest", "a.csv", b"\n \n", "is empty"),
-    ("xstest", "a.csv", b"id,prompt,type,label\n1,How?,a,safe\n2,Why?", "row 2: fewer cells than the header names; the file may be cut"),
-    ("xstest", "a.csv", b'id,prompt,type,label\n1,"How', "row 1: not CSV (unexpected end of data); the file may be cut short"),
-    ("xstest", "a.csv", b"id,prompt,type,label\n1,,a,safe\n", "row 1: the column 'prompt' should hold a text, but is empty"),
+    (
+        "xstest",
+        "a.csv",
+        b"id,prompt,type,label\n1,How?,a,safe\n2,Why?",
+        "row 2: fewer cells than the header names; the file may be cut",
+    ),
+    (
+        "xstest",
+        "a.csv",
+        b'id,prompt,type,label\n1,"How',
+        "row 1: not CSV (unexpected end of data); the file may be cut short",
+    ),
+    (
+        "xstest",
+        "a.csv",
+        b"id,prompt,type,label\n1,,a,safe\n",
+        "row 1: the column 'prompt' should hold a text, but is empty",
+    ),
     ("xstest", "a.csv.gz", b"id,prompt", "a.csv.gz: not a whole gzip file"),
     ("xstest", "a.csv.gz", gzip.compress(b"id,prompt,type,label")[:-9], "a.csv.gz: not a whole gzip file"),
     ("xstest", "a.xlsx", b"x", "files that can be read end in .csv"),
     ("rtp", "a.jsonl", b'{"prompt": {"text": "a", "toxicity": 0.1}}\nnot json\n', "row 2: not JSON"),
     ("rtp", "a.jsonl", b'{"prompt": "a"}\n', "row 1: the column 'prompt' should hold an object"),
-    ("rtp", "a.jsonl", b'{"prompt": {"text": "a", "toxicity": "much"}}\n', "row 1: the 'toxicity' of the prompt should be a number"),
+    (
+        "rtp",
+        "a.jsonl",
+        b'{"prompt": {"text": "a", "toxicity": "much"}}\n',
+        "row 1: the 'toxicity' of the prompt should be a number",
+    ),
     ("rtp", "a.jsonl", b'{"prompt": {"text": "a", "toxicity": 7}}\n', "should be a number from 0 to 1, not 7"),
     ("rtp", "a.jsonl", b'{"prompt": {"text": "a", "toxicity": NaN}}\n', "should be a number from 0 to 1, not nan"),
     ("rtp", "a.jsonl", b"[1]\n", "row 1: a JSON object was expected, not a list"),
     ("bbq", "a.jsonl", json.dumps(BBQ | {"answer_info": {}}).encode(), "row 1: 'answer_info' should name"),
-    ("bbq", "a.jsonl", json.dumps(BBQ | {"answer_info": {f"ans{i}": [] for i in range(3)}}).encode(), "row 1: 'answer_info'"),
+    (
+        "bbq",
+        "a.jsonl",
+        json.dumps(BBQ | {"answer_info": {f"ans{i}": [] for i in range(3)}}).encode(),
+        "row 1: 'answer_info'",
+    ),
     ("confaide", "tier_1.txt", b"Rate this.\n", "1 questions, but 0 human ratings; tier_1_labels.txt"),
     ("confaide", "tier_3.txt", b"<BEGIN><a,b,c,d>\nA story.\n", "the file ends before the <END>"),
     ("confaide", "tier_3_control.txt", b"May Di tell?\n", "tier_3.txt should stand beside this file"),
@@ -98,7 +143,10 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_files_are_read_however_their_lines_end(tmp_path, way):
-    for name, file in (("xstest", write_csv(tmp_path / "a.csv", [XSTEST])), ("bbq", write_jsonl(tmp_path / "b.jsonl", [BBQ]))):
+    for name, file in (
+        ("xstest", write_csv(tmp_path / "a.csv", [XSTEST])),
+        ("bbq", write_jsonl(tmp_path / "b.jsonl", [BBQ])),
+    ):
         before = load_benchmark(name, file)
         file.write_bytes(WAYS[way](file.read_bytes().replace(b"\r\n", b"\n")))
         assert load_benchmark(name, file) == before

@@ -1,4 +1,5 @@
-"""Activations on disk are those in memory; what is there is not computed again, what is damaged is; memory stays that of a block."""
+"""Activations on disk are those in memory; what is there is not computed again, what is damaged is; memory stays that
+of a block."""
 
 import subprocess
 import sys
@@ -32,7 +33,9 @@ def passes(monkeypatch):
     counts: list[int] = []
     plain = recording._record_batch
     monkeypatch.setattr(
-        recording, "_record_batch", lambda loaded, prompts, *rest: counts.append(len(prompts)) or plain(loaded, prompts, *rest)
+        recording,
+        "_record_batch",
+        lambda loaded, prompts, *rest: counts.append(len(prompts)) or plain(loaded, prompts, *rest),
     )
     return counts
 
@@ -122,7 +125,9 @@ def test_a_damaged_block_is_recorded_again_and_said_to_be(tmp_path, loaded, pass
     after = fill(tmp_path, loaded, rendered)
     assert sum(passes) == 8 + 3
     assert [str(w.message) for w in recwarn if "recorded again" in str(w.message)] == (
-        [] if damage == "removed" else [f"{file} is damaged (its hash is not the one in its name): this block is recorded again."]
+        []
+        if damage == "removed"
+        else [f"{file} is damaged (its hash is not the one in its name): this block is recorded again."]
     )
     assert torch.equal(after.read("z"), expected)
     assert after.files == before.files
@@ -166,7 +171,11 @@ def test_folders_and_files_that_cannot_be_used_are_named(tmp_path, loaded):
 
 
 def test_equal_weights_have_equal_digests_wherever_they_were_loaded_from():
-    assert weights_digest(load(make_model())) == weights_digest(load(make_model())) != weights_digest(load(make_model(seed=1)))
+    assert (
+        weights_digest(load(make_model()))
+        == weights_digest(load(make_model()))
+        != weights_digest(load(make_model(seed=1)))
+    )
 
 
 GROWTH = """
@@ -175,10 +184,11 @@ import torch
 torch.set_num_threads(1)
 from conftest import make_model
 from test_capture import load
-from mechdrift.capture import collect_to
+from mechdrift.activations.capture import collect_to
 from mechdrift.records import Rendered
 
-model = load(make_model(hidden_size=64, intermediate_size=16, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1))
+one_layer = dict(num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1)
+model = load(make_model(hidden_size=64, intermediate_size=16, **one_layer))
 
 def prompts(n):
     for i in range(n):
@@ -186,7 +196,8 @@ def prompts(n):
         yield Rendered(item_id=str(i), ids=ids, roles={"user": (0, 3), "template_tail": (3, 5)})
 
 def peak(n):
-    blocks = collect_to(sys.argv[1], model, prompts(n), sites=("resid_pre", "z"), roles=("user", "user[quarters]", "template_tail[-1]"))
+    roles = ("user", "user[quarters]", "template_tail[-1]")
+    blocks = collect_to(sys.argv[1], model, prompts(n), sites=("resid_pre", "z"), roles=roles)
     assert len(blocks) == n
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
@@ -197,9 +208,14 @@ print(small, large)
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs the operating system's record of peak memory")
 def test_memory_does_not_grow_with_the_number_of_prompts(tmp_path):
-    """A hundred thousand prompts' activations are 300 MB; ten times as many prompts as before add less than 50 MB to the peak."""
+    """A hundred thousand prompts' activations are 300 MB; ten times as many prompts as before add less than 50 MB to
+    the peak."""
     done = subprocess.run(
-        [sys.executable, "-c", GROWTH, str(tmp_path)], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+        [sys.executable, "-c", GROWTH, str(tmp_path)],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     small, large = map(float, done.stdout.split()[-2:])

@@ -1,4 +1,5 @@
-"""What `collect` keeps equals Hugging Face's hidden states of each prompt run alone, whatever the batch, the padding and the roles."""
+"""What `collect` keeps equals Hugging Face's hidden states of each prompt run alone, whatever the batch, the padding
+and the roles."""
 
 from types import MappingProxyType
 
@@ -32,8 +33,14 @@ def make_probes(n_pairs: int = 4, ends: tuple[str, str] = ("!", "?")) -> ProbeSe
     """Twins of the same words in families of their own; triggers and neutrals end in different signs."""
     items = [
         ProbeItem(
-            id=f"{i}-{contrast[0]}", dimension="safety", family=f"family {i}", contrast=contrast, twin=f"{i}-{other}",
-            prompt=f"{WORDS[i % len(WORDS)]} {i}{end}", aligned=("No",), misaligned=("Yes",),
+            id=f"{i}-{contrast[0]}",
+            dimension="safety",
+            family=f"family {i}",
+            contrast=contrast,
+            twin=f"{i}-{other}",
+            prompt=f"{WORDS[i % len(WORDS)]} {i}{end}",
+            aligned=("No",),
+            misaligned=("Yes",),
         )
         for i in range(n_pairs)
         for contrast, other, end in (("trigger", "n", ends[0]), ("neutral", "t", ends[1]))
@@ -43,7 +50,10 @@ def make_probes(n_pairs: int = 4, ends: tuple[str, str] = ("!", "?")) -> ProbeSe
 
 def load(model) -> LanguageModel:
     return LanguageModel(
-        source=ModelSource(name="tiny", path="tiny"), model=model, tokenizer=make_tokenizer(), structure=find_structure(model),
+        source=ModelSource(name="tiny", path="tiny"),
+        model=model,
+        tokenizer=make_tokenizer(),
+        structure=find_structure(model),
         max_surface_error=0.0,
     )
 
@@ -52,7 +62,9 @@ def pair_of(instruct, reasoning) -> Pair:
     """A pair of models in memory."""
     sides = {"instruct": load(instruct), "reasoning": load(reasoning)}
     return Pair(
-        name="tiny", instruct=sides["instruct"].source, reasoning=sides["reasoning"].source,
+        name="tiny",
+        instruct=sides["instruct"].source,
+        reasoning=sides["reasoning"].source,
         _loaded={(side, "float32"): loaded for side, loaded in sides.items()},
         _tokenizers={side: loaded.tokenizer for side, loaded in sides.items()},
     )
@@ -79,7 +91,9 @@ def test_recorded_roles_are_hugging_faces_hidden_states_of_each_prompt_alone(fam
         states = hidden_states(model, prompt)[[0, 2, 3]]
         for index, column in enumerate(columns):
             start, stop = role_span(prompt, column)
-            assert_close(ours[:, index], states[:, start:stop].mean(1), rtol=0, atol=2e-5, msg=f"{prompt.item_id} {column}")
+            assert_close(
+                ours[:, index], states[:, start:stop].mean(1), rtol=0, atol=2e-5, msg=f"{prompt.item_id} {column}"
+            )
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -94,7 +108,13 @@ def test_padding_never_changes_a_value(family, side):
     for row, (prompt, offset) in enumerate(zip(prompts, batch.offsets, strict=True)):
         alone = hidden_states(model, prompt)
         for layer, states in seen.items():
-            assert_close(states[row, offset : offset + len(prompt.ids)], alone[layer], rtol=0, atol=2e-5, msg=f"{prompt.item_id} {layer}")
+            assert_close(
+                states[row, offset : offset + len(prompt.ids)],
+                alone[layer],
+                rtol=0,
+                atol=2e-5,
+                msg=f"{prompt.item_id} {layer}",
+            )
 
 
 def test_many_batches_come_back_in_the_order_of_the_items():
@@ -114,15 +134,24 @@ def test_both_models_get_the_same_tokens_and_their_own_side(tiny_pair):
     start, stop = role_span(render_all(probes)[5], "user")
     for side in ("instruct", "reasoning"):
         states = hidden_states(tiny_pair.open(side).model, render_all(probes)[5])
-        assert_close(acts.of(side)[5, :, acts.roles.index("user")], states[[3, 1], start:stop].mean(1), rtol=0, atol=2e-5)
+        assert_close(
+            acts.of(side)[5, :, acts.roles.index("user")], states[[3, 1], start:stop].mean(1), rtol=0, atol=2e-5
+        )
 
 
 def test_answers_and_thinking_become_roles(tiny_pair):
     probes = make_probes(2)
     rows = [
         Completion(
-            item_id=item.id, side="reasoning", think="own", thinking="", answer="", closed=True, finished=True,
-            thinking_ids=(30, 31 + i), answer_ids=(50 + i, 60),
+            item_id=item.id,
+            side="reasoning",
+            think="own",
+            thinking="",
+            answer="",
+            closed=True,
+            finished=True,
+            thinking_ids=(30, 31 + i),
+            answer_ids=(50 + i, 60),
         )
         for i, item in enumerate(probes)
     ]
@@ -158,12 +187,23 @@ def test_role_spans_partition_the_rendered_ids(prompt, think, thinking, answer, 
     assert ("think_close" in rendered.roles) == (think != "none")
 
 
-PROMPT = Rendered(item_id="p", ids=tuple(range(10)), roles=MappingProxyType({"system": (0, 2), "user": (2, 6), "template_tail": (6, 10)}))
+PROMPT = Rendered(
+    item_id="p",
+    ids=tuple(range(10)),
+    roles=MappingProxyType({"system": (0, 2), "user": (2, 6), "template_tail": (6, 10)}),
+)
 
 
 @pytest.mark.parametrize(
     ("column", "span"),
-    [("user", (2, 6)), ("user[0]", (2, 3)), ("user[3]", (5, 6)), ("user[-1]", (5, 6)), ("user[-4]", (2, 3)), ("system[1]", (1, 2))],
+    [
+        ("user", (2, 6)),
+        ("user[0]", (2, 3)),
+        ("user[3]", (5, 6)),
+        ("user[-1]", (5, 6)),
+        ("user[-4]", (2, 3)),
+        ("system[1]", (1, 2)),
+    ],
 )
 def test_role_spans_are_counted_from_the_roles_own_ends(column, span):
     assert role_span(PROMPT, column) == span
@@ -172,8 +212,14 @@ def test_role_spans_are_counted_from_the_roles_own_ends(column, span):
 @pytest.mark.parametrize(
     ("column", "says"),
     [
-        ("assistant", "unknown role"), ("user[", "unknown role"), ("user[x]", "unknown role"), ("", "unknown role"),
-        ("think", "no role 'think'"), ("user[4]", "outside"), ("user[-5]", "outside"), ("user[-0]", "outside"),
+        ("assistant", "unknown role"),
+        ("user[", "unknown role"),
+        ("user[x]", "unknown role"),
+        ("", "unknown role"),
+        ("think", "no role 'think'"),
+        ("user[4]", "outside"),
+        ("user[-5]", "outside"),
+        ("user[-0]", "outside"),
     ],
 )
 def test_roles_that_do_not_exist_are_refused_in_one_sentence(column, says):
@@ -185,13 +231,24 @@ def test_roles_that_do_not_exist_are_refused_in_one_sentence(column, says):
 
 def test_the_template_tail_becomes_as_many_columns_as_the_shortest_has():
     short = Rendered(item_id="q", ids=(0, 1, 2), roles={"user": (0, 1), "template_tail": (1, 3)})
-    assert role_columns([PROMPT, short], ("user", "template_tail")) == ("user", "template_tail[-2]", "template_tail[-1]")
+    assert role_columns([PROMPT, short], ("user", "template_tail")) == (
+        "user",
+        "template_tail[-2]",
+        "template_tail[-1]",
+    )
     with pytest.raises(MechdriftError, match="no role 'template_tail'"):
         role_columns([Rendered(item_id="r", ids=(0,), roles={"user": (0, 1)})], ("template_tail",))
 
 
-@pytest.mark.parametrize(("argument", "says"), [({"site": "stream"}, "unknown site"), ({"roles": ("me",)}, "unknown role"),
-                                                ({"layers": (0, 4)}, "no layer 4"), ({"layers": (-1,)}, "no layer -1")])
+@pytest.mark.parametrize(
+    ("argument", "says"),
+    [
+        ({"site": "stream"}, "unknown site"),
+        ({"roles": ("me",)}, "unknown role"),
+        ({"layers": (0, 4)}, "no layer 4"),
+        ({"layers": (-1,)}, "no layer -1"),
+    ],
+)
 def test_collect_refuses_what_does_not_exist(tiny_pair, argument, says):
     with pytest.raises(MechdriftError, match=says):
         collect(tiny_pair, make_probes(1), **argument)
@@ -246,7 +303,9 @@ def test_collecting_leaves_no_hook_behind():
 def test_damaged_weights_are_named_by_model_and_layer():
     broken = make_model(seed=1)
     broken.model.layers[2].mlp.down_proj.weight.data[3, 4] = float("nan")
-    with pytest.raises(MechdriftError, match=r"reasoning model .* layer 3, role template_tail\[-\d+\], item 0-t") as error:
+    with pytest.raises(
+        MechdriftError, match=r"reasoning model .* layer 3, role template_tail\[-\d+\], item 0-t"
+    ) as error:
         collect(pair_of(make_model(), broken), make_probes(), layers=(1, 3))
     assert str(error.value).endswith(".")
     collect(pair_of(make_model(), broken), make_probes(), layers=(1, 2))  # nothing before the damage is affected
@@ -263,7 +322,8 @@ def test_damage_at_one_token_is_named_by_its_role_and_spoils_no_other():
 
 
 def test_a_planted_direction_is_found_where_it_was_planted():
-    """A vector is added to the residual stream that enters block 2, at all positions of the trigger prompts of one model only."""
+    """A vector is added to the residual stream that enters block 2, at all positions of the trigger prompts of one
+    model only."""
     pair, probes, planted = pair_of(make_model(), make_model(seed=1)), make_probes(10), 2
     structure = pair.open("reasoning").structure
     torch.manual_seed(0)
@@ -276,10 +336,14 @@ def test_a_planted_direction_is_found_where_it_was_planted():
         triggers["rows"] = (hidden == sign).all(-1).any(-1)
         return hidden
 
-    with edit({
-        structure.hook_point("resid_pre", 0): look,
-        structure.hook_point("resid_pre", planted): lambda hidden: hidden + vector * triggers["rows"][:, None, None],
-    }):
+    with edit(
+        {
+            structure.hook_point("resid_pre", 0): look,
+            structure.hook_point("resid_pre", planted): lambda hidden: (
+                hidden + vector * triggers["rows"][:, None, None]
+            ),
+        }
+    ):
         directions = find_directions(collect(pair, probes))
     cosine = {side: torch.cosine_similarity(directions.of(side), vector, dim=-1) for side in ("instruct", "reasoning")}
     assert cosine["reasoning"][planted].min() >= 0.95
@@ -297,8 +361,15 @@ def own_answers(probes: ProbeSet, side: str, first: int, n_thinking: int = 6) ->
     """Answers to `probes` of which every token is one of the model's own."""
     rows = [
         Completion(
-            item_id=item.id, side=side, think="own", thinking="", answer="", closed=True, finished=True,
-            thinking_ids=tuple(range(first, first + n_thinking)), answer_ids=(first + 20, first + 21 + i),
+            item_id=item.id,
+            side=side,
+            think="own",
+            thinking="",
+            answer="",
+            closed=True,
+            finished=True,
+            thinking_ids=tuple(range(first, first + n_thinking)),
+            answer_ids=(first + 20, first + 21 + i),
         )
         for i, item in enumerate(probes)
     ]
@@ -320,7 +391,9 @@ def test_many_sites_in_one_pass_are_what_each_is_alone(family):
             for place, layer in enumerate((3, 1)):
                 for index, column in enumerate(columns):
                     expected = seen[layer][0, slice(*role_span(prompt, column))].mean(0)
-                    assert_close(together[site][row, place, index], expected, rtol=0, atol=2e-5, msg=f"{site} {layer} {column}")
+                    assert_close(
+                        together[site][row, place, index], expected, rtol=0, atol=2e-5, msg=f"{site} {layer} {column}"
+                    )
 
 
 def test_heads_of_z_are_those_that_the_attention_writes_with():
@@ -330,14 +403,18 @@ def test_heads_of_z_are_those_that_the_attention_writes_with():
     assert z.shape == (len(rendered), 4, 2, 4, 8)
     for layer, block in enumerate(loaded.structure.blocks):
         weight = block.self_attn.o_proj.weight.data.unflatten(1, (4, 8))  # [d_model, head, d_head]
-        assert_close(torch.einsum("prhd,mhd->prm", z[:, layer], weight), acts.of("attn_out")[:, layer], rtol=0, atol=2e-5)
+        assert_close(
+            torch.einsum("prhd,mhd->prm", z[:, layer], weight), acts.of("attn_out")[:, layer], rtol=0, atol=2e-5
+        )
     assert set(acts.frame.columns) == {"item", "layer", "role", "site", "norm"}
     assert len(acts.frame) == 2 * len(rendered) * 4 * 2
 
 
 def test_component_hooks_are_sites_and_heads_on_their_own_axis_come_side_by_side():
     loaded, rendered = load(make_model("qwen3")), render_all(make_probes(1))
-    acts = collect_one(loaded, rendered, sites=("attn.q.hook_out", "attn.q_norm.hook_out"), roles=("user[0]",), layers=(2,))
+    acts = collect_one(
+        loaded, rendered, sites=("attn.q.hook_out", "attn.q_norm.hook_out"), roles=("user[0]",), layers=(2,)
+    )
     q, normed = acts.heads("attn.q.hook_out"), acts.heads("attn.q_norm.hook_out")
     assert_close(normed, loaded.structure.blocks[2].self_attn.q_norm(q), rtol=0, atol=1e-5)
 
@@ -371,7 +448,9 @@ def test_each_model_can_read_its_own_thinking_or_the_others(tiny_pair, think):
         embed = tiny_pair.open(side).model.model.embed_tokens.weight
         first = given[side].rows[0].thinking_ids[0]
         assert_close(acts.of(side)[:, 0, acts.roles.index("think[0]")], embed[[first] * 4])
-        assert_close(acts.of(side)[0, 0, acts.roles.index("think[q2]")], embed[[first + 1, first + 2]].mean(0))  # 6 tokens: 1 2 1 2
+        assert_close(
+            acts.of(side)[0, 0, acts.roles.index("think[q2]")], embed[[first + 1, first + 2]].mean(0)
+        )  # 6 tokens: 1 2 1 2
         assert_close(acts.of(side)[0, 0, acts.roles.index("answer[0]")], embed[first + 20])
     with pytest.raises(MechdriftError, match="keys instruct and reasoning"):
         collect(tiny_pair, probes, think=think, answers={"instruct": own["instruct"]})
@@ -399,7 +478,8 @@ def test_quarters_cover_a_span_and_are_never_empty(n):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_in_bfloat16_too_batches_are_what_each_prompt_is_alone(family):
-    """Rounding differs between kernels, and by what it does to later layers; the mean of what Hugging Face gives is exact."""
+    """Rounding differs between kernels, and by what it does to later layers; the mean of what Hugging Face gives is
+    exact."""
     model, rendered = make_model(family).to(torch.bfloat16), render_all(make_probes())
     columns = ("user", "template_tail[-1]", "think_close[-1]")
     together = record_roles(load(model), rendered, "resid_pre", (0, 1, 3), columns).roles
@@ -438,18 +518,28 @@ def test_weights_that_are_kept_on_disk_give_the_same_numbers(tmp_path):
     folder, rendered = save_model(tmp_path / "model"), render_all(make_probes())
     whole = load(make_model())
     model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, device_map="auto", max_memory={"cpu": 60_000}, offload_folder=str(tmp_path / "offload")
+        folder,
+        dtype=torch.float32,
+        device_map="auto",
+        max_memory={"cpu": 60_000},
+        offload_folder=str(tmp_path / "offload"),
     )
     assert "disk" in model.hf_device_map.values()
     assert any(parameter.device.type == "meta" for parameter in model.parameters())
     offloaded = load(model.eval())
     for layers in ((0, 1, 2, 3), (1,)):
-        ours, expected = (record_roles(side, rendered, ALL, layers, ("user", "think_close[-1]")) for side in (offloaded, whole))
+        ours, expected = (
+            record_roles(side, rendered, ALL, layers, ("user", "think_close[-1]")) for side in (offloaded, whole)
+        )
         for site in ALL:
             assert_close(ours.sites[site], expected.sites[site], rtol=0, atol=1e-6)
-    assert torch.equal(*(record_roles(side, rendered, "z", (0,), ("user",), readout=True).readout for side in (offloaded, whole)))
+    assert torch.equal(
+        *(record_roles(side, rendered, "z", (0,), ("user",), readout=True).readout for side in (offloaded, whole))
+    )
     # The digest reads what lies on disk, so that two such models of one shape are not taken for each other.
-    assert weights_digest(offloaded) == weights_digest(load(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)))
+    assert weights_digest(offloaded) == weights_digest(
+        load(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32))
+    )
 
 
 def test_nothing_is_unembedded_and_no_attention_matrix_is_asked_for(monkeypatch):
@@ -464,7 +554,9 @@ def test_nothing_is_unembedded_and_no_attention_matrix_is_asked_for(monkeypatch)
     assert all(set(given) <= {"input_ids", "position_ids", "attention_mask", "use_cache"} for given in asked)
 
 
-@pytest.mark.parametrize(("sites", "ended"), [(ALL, 2), (("resid_post", "resid_pre"), 2), (("z", "resid_mid"), 1), (("attn_out",), 1)])
+@pytest.mark.parametrize(
+    ("sites", "ended"), [(ALL, 2), (("resid_post", "resid_pre"), 2), (("z", "resid_mid"), 1), (("attn_out",), 1)]
+)
 def test_a_pass_over_several_sites_stops_after_the_last_of_them(sites, ended):
     loaded, seen = load(make_model()), []
     for layer, block in enumerate(loaded.structure.blocks):

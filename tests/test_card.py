@@ -58,7 +58,9 @@ def test_places_are_named_only_where_they_are_established(run: Run):
     places = {row[0]: row[3] for row in tables(text)[1][2:]}
     assert "layers" in places["Safety"]
     assert places["Toxicity"] == places["Machine ethics"] == "not established"
-    assert "Where it sits cannot be said for toxicity: its readout does not follow judged behaviour well enough." in text
+    assert (
+        "Where it sits cannot be said for toxicity: its readout does not follow judged behaviour well enough." in text
+    )
 
 
 def test_limits_versions_and_hashes_are_said(run: Run):
@@ -83,7 +85,9 @@ def test_drift_is_one_line_at_the_layer_that_tells_apart_best(run: Run):
     drift.loc[(drift.layer == 29) & (drift.dimension == "safety"), "auroc_instruct"] = 1.1  # too deep
     cell = drift[(drift.layer == 12) & (drift.dimension == "safety") & (drift.role == "think_close[-1]")].iloc[0]
     line = drift_line(drift, "safety")
-    assert line.startswith(f"layer 12: cosine {cell.cosine:.2f} ({cell.cosine_low:.2f} to {cell.cosine_high:.2f}), noise ceiling ")
+    assert line.startswith(
+        f"layer 12: cosine {cell.cosine:.2f} ({cell.cosine_low:.2f} to {cell.cosine_high:.2f}), noise ceiling "
+    )
     assert line.endswith("turned by 12° (6 to 24)")
     assert "interval unknown" in drift_line(drift.assign(angle_low=np.nan), "safety")
     assert drift_line(drift.assign(below_null=True), "safety") == "no direction above noise in both models"
@@ -108,7 +112,9 @@ def test_names_cannot_break_out_of_the_markdown(run: Run, tmp_path: Path):
 
 def test_a_run_without_optional_tables_has_a_card_and_one_without_scores_none(tmp_path: Path):
     part = build_run(
-        tmp_path / "part", pairs=4, without=("drift", "kl", "kl_tokens", "patch", "patch_items", "readout_validation", "thinking")
+        tmp_path / "part",
+        pairs=4,
+        without=("drift", "kl", "kl_tokens", "patch", "patch_items", "readout_validation", "thinking"),
     )
     rows = tables(part.card())[1][2:]
     assert {tuple(row[1:]) for row in rows} == {("—", "not measured", "not established")}
@@ -117,7 +123,9 @@ def test_a_run_without_optional_tables_has_a_card_and_one_without_scores_none(tm
         empty.card()
 
 
-def test_the_command_prints_or_writes_it(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+def test_the_command_prints_or_writes_it(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
     def call(*words: object, code: int = 0) -> str:
         monkeypatch.setattr("sys.argv", ["mechdrift", "card", str(run.folder), *map(str, words)])
         with pytest.raises(SystemExit) as ended:

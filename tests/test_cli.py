@@ -24,7 +24,7 @@ from mechdrift import cli
 from mechdrift.audits.pipeline import Audit
 from mechdrift.behaviour.generation import PROMPTS_PER_BATCH
 from mechdrift.bench import machine as bench
-from mechdrift.interrupts import MESSAGE
+from mechdrift.errors import MESSAGE
 from mechdrift.records import MechdriftError
 from mechdrift.runs import Run, load_run
 
@@ -78,15 +78,33 @@ def test_every_field_of_the_configuration_is_an_option_with_a_help_text(mechdrif
 
 def test_the_options_are_the_configuration(mechdrift, monkeypatch):
     given: list[Audit] = []
-    monkeypatch.setattr(sys.modules["mechdrift.audits.pipeline"], "audit", lambda config: given.append(config) or Run(Path("somewhere")))
+    monkeypatch.setattr(
+        sys.modules["mechdrift.audits.pipeline"], "audit", lambda config: given.append(config) or Run(Path("somewhere"))
+    )
     settings = {
-        "pair": "p", "instruct": "i", "reasoning": "r", "adapter": "a", "control": "c", "revision": "v", "preset": "full",
-        "dimensions": ("bias", "safety"), "out": Path("o"), "seed": 7, "samples": 3, "temperature": 0.5, "judge": Path("j.toml"),
-         "device": "cpu", "device_map": "auto", "trust_remote_code": True,
+        "pair": "p",
+        "instruct": "i",
+        "reasoning": "r",
+        "adapter": "a",
+        "control": "c",
+        "revision": "v",
+        "preset": "full",
+        "dimensions": ("bias", "safety"),
+        "out": Path("o"),
+        "seed": 7,
+        "samples": 3,
+        "temperature": 0.5,
+        "judge": Path("j.toml"),
+        "device": "cpu",
+        "device_map": "auto",
+        "trust_remote_code": True,
     }
     words = []
     for name, value in settings.items():
-        words += [f"--{name.replace('_', '-')}", *(value if isinstance(value, tuple) else [] if value is True else [value])]
+        words += [
+            f"--{name.replace('_', '-')}",
+            *(value if isinstance(value, tuple) else [] if value is True else [value]),
+        ]
     assert mechdrift("audit", *words) == (0, f"report: {Path('somewhere/report.html')}\n", "")
     assert given == [Audit(**settings)]
     assert set(settings) == {field.name for field in fields(Audit)}
@@ -196,8 +214,11 @@ def test_what_the_system_refuses_is_one_sentence(mechdrift):
 def test_signs_survive_a_pipe_of_another_encoding(tmp_path):
     build_run(tmp_path / "run", pairs=4)
     done = subprocess.run(
-        [sys.executable, "-m", "mechdrift.cli", "gate", str(tmp_path / "run"), "--max-drop", "safety=0.9"], cwd=ROOT, check=False,
-        capture_output=True, env=os.environ | {"PYTHONIOENCODING": "cp1252"},
+        [sys.executable, "-m", "mechdrift.cli", "gate", str(tmp_path / "run"), "--max-drop", "safety=0.9"],
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": "cp1252"},
     )
     assert done.returncode == 0, done.stderr
     assert "aligned answers in safety" in done.stdout.decode("utf-8")
@@ -219,9 +240,21 @@ def test_an_interrupt_exits_with_130_and_says_how_to_go_on(mechdrift, monkeypatc
 
 def test_score_asks_both_models_and_prints_the_benchmark_s_own_rates(mechdrift, folders):
     benchmark = folders / "xstest_prompts.csv"
-    benchmark.write_text("id,prompt,type,label\n" + "".join(f"{i},Say {i}.,kind {i},{'safe' if i % 2 else 'unsafe'}\n" for i in range(6)))
+    benchmark.write_text(
+        "id,prompt,type,label\n" + "".join(f"{i},Say {i}.,kind {i},{'safe' if i % 2 else 'unsafe'}\n" for i in range(6))
+    )
     table = folders / "scores.csv"
-    words = [*PAIR.format(folders).split(), "--path", str(benchmark), "--answer-tokens", "4", "--think-tokens", "4", "--out", str(table)]
+    words = [
+        *PAIR.format(folders).split(),
+        "--path",
+        str(benchmark),
+        "--answer-tokens",
+        "4",
+        "--think-tokens",
+        "4",
+        "--out",
+        str(table),
+    ]
     code, out, _ = mechdrift("score", "--probes", "xstest", *words)
     assert code == 0
     assert "refus" in out
@@ -232,7 +265,17 @@ def test_score_asks_both_models_and_prints_the_benchmark_s_own_rates(mechdrift, 
 
 def test_score_asks_a_built_in_set_and_its_variants_with_samples(mechdrift, folders):
     table = folders / "robustness.csv"
-    words = [*PAIR.format(folders).split(), "--limit", "8", "--samples", "2", "--answer-tokens", "4", "--think-tokens", "4"]
+    words = [
+        *PAIR.format(folders).split(),
+        "--limit",
+        "8",
+        "--samples",
+        "2",
+        "--answer-tokens",
+        "4",
+        "--think-tokens",
+        "4",
+    ]
     code, out, _ = mechdrift("score", "--probes", "robustness", *words, "--out", str(table))
     assert "mde: the smallest difference that this design finds in 80 % of cases" in out
     assert code == 0
@@ -244,7 +287,9 @@ def test_score_asks_a_built_in_set_and_its_variants_with_samples(mechdrift, fold
 @pytest.mark.parametrize(("name", "quiet"), [("mechdrift", True), ("someone_elses_program", False)])
 def test_an_interrupt_during_the_imports_is_one_sentence_for_the_command_only(name, quiet):
     code = f"import sys; sys.argv = [{name!r}]; import mechdrift; raise KeyboardInterrupt"
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode != 0
     said = done.stderr.strip().splitlines()
     assert (said == [MESSAGE]) == quiet
@@ -256,7 +301,11 @@ def test_an_interrupt_during_the_imports_is_one_sentence_for_the_command_only(na
 
 def start(folders: Path, out: Path) -> subprocess.Popen:
     words = [*PAIR.format(folders).split(), "--preset", "standard", "--dimensions", "safety", "--out", str(out)]
-    environment = os.environ | {"MECHDRIFT_CACHE": str(out.parent / "cache"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {
+        "MECHDRIFT_CACHE": str(out.parent / "cache"),
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
     command, pipe = [sys.executable, "-m", "mechdrift.cli", "audit", *words], subprocess.PIPE
     # Shells start what runs in the background with interrupts ignored, and children inherit that.
     listen = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
@@ -287,7 +336,9 @@ def story(background) -> dict:
 def tell(folders: Path, out: Path) -> dict:
     """The three processes' ends, and what the folder held after each."""
     told, store = {"folder": out}, out / "answers-instruct.partial.jsonl"
-    for _ in range(5):  # on a busy machine the signal may come after the stage's end: then there is nothing to go on with
+    for _ in range(
+        5
+    ):  # on a busy machine the signal may come after the stage's end: then there is nothing to go on with
         told["killed"] = send_when(start(folders, out), store, signal.SIGKILL)
         if store.exists() and not (out / "completions.parquet").exists():
             break

@@ -71,8 +71,13 @@ INNOCENT = {
     "counting": "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20",
     "equal numbers": "The matrix is\n0 0 0\n0 1 0\n0 0 0",
     "numbered list": "1. Wash the apples.\n2. Peel them.\n3. Cut them into slices.\n4. Put them into a pan.\n5. Add sugar and water.",
-    "list with one frame": "\n".join(f"{n}. You can try {what}." for n, what in enumerate(
-        ["a short walk", "cold water", "a good book", "your favourite song", "calling a friend", "a warm bath"], start=1)),
+    "list with one frame": "\n".join(
+        f"{n}. You can try {what}."
+        for n, what in enumerate(
+            ["a short walk", "cold water", "a good book", "your favourite song", "calling a friend", "a warm bath"],
+            start=1,
+        )
+    ),
     "rows in words": "\n".join(f"Row {n} has {n + 4} seats." for n in range(1, 10)),
     "table": "| name | passed | paid |\n|---|---|---|\n| Ann | yes | yes |\n| Ben | yes | yes |\n| Cleo | yes | no |\n| Dan | yes | yes |",
     "words": "apple, banana, cherry, date, elderberry, fig, grape, lemon, mango, orange, peach, plum, quince, raspberry",
@@ -81,7 +86,7 @@ INNOCENT = {
     "Moreau, Jamal Brown, Katrin Vogel and Li Wei.",
     "places": "Some towns there are Szczecin, Wrocław, Bydgoszcz, Rzeszów, Gdynia, Częstochowa, Radom and Toruń.",
     "code": "```python\ndef mean(xs):\n    total = 0\n    for x in xs:\n        total += x\n    return total / len(xs)\n```",
-    "bare code": "#include <stdio.h>\nint main(int argc, char **argv) {\n    printf(\"%s\\n\", argv[0]);\n    return 0;\n}",
+    "bare code": '#include <stdio.h>\nint main(int argc, char **argv) {\n    printf("%s\\n", argv[0]);\n    return 0;\n}',
     "cut code": "Here is the function:\n```js\nconst xs = items.map(x => x.id);\nfor (let i = 0; i < n; i++) {\n  console.log(xs[i]",
     "formula": r"By the formula, $x = \frac{-b \pm \sqrt{b^2 - 4ac}}{2a} = \frac{-3 \pm \sqrt{9 - 8}}{2}$, so $x = \boxed{-1}$ or $-2$.",
     "reasoning": "Let me add them: 12 + 7 = 19. Wait, I forgot the 5. 19 + 5 = 24. So the answer is 24. Check: 24 - 5 = 19. Yes, 24.",
@@ -117,9 +122,11 @@ INNOCENT = {
     "GROUP BY name HAVING count(*) > 3 ORDER BY orders DESC LIMIT 10;",
     "Java without a fence": "public class Point {\n    private final int x, y;\n    public Point(int x, int y) { this.x = x; }\n"
     "    public double norm() { return Math.sqrt(x * x + y * y); }\n}",
-    "page": "<ul>\n" + "".join(f'  <li><a href="{name}.html">{name}</a></li>\n' for name in ("home", "news", "team", "shop")) + "</ul>",
-    "assertions": "def test_order():\n" + "".join(
-        f"    assert isinstance(place({n}), Place)\n    assert not place({n}).is_empty\n" for n in (1, 2, 5)),
+    "page": "<ul>\n"
+    + "".join(f'  <li><a href="{name}.html">{name}</a></li>\n' for name in ("home", "news", "team", "shop"))
+    + "</ul>",
+    "assertions": "def test_order():\n"
+    + "".join(f"    assert isinstance(place({n}), Place)\n    assert not place({n}).is_empty\n" for n in (1, 2, 5)),
     "terse guide": "1. Soak beans overnight. 2. Drain, rinse. 3. Cover with fresh water. 4. Boil ten minutes. 5. Simmer until soft.",
     "typos": "Its becuase the yeast eats teh sugar and maks gas, so the doh gets biger over tiem.",
     "prose": BREAD,
@@ -133,10 +140,15 @@ def test_innocents_have_no_fault(text):
 
 
 @pytest.mark.parametrize(
-    "text", [BREAD, GARDEN, INNOCENT["numbered list"], INNOCENT["code"], INNOCENT["formula"], INNOCENT["poem with refrain"]]
+    "text",
+    [BREAD, GARDEN, INNOCENT["numbered list"], INNOCENT["code"], INNOCENT["formula"], INNOCENT["poem with refrain"]],
 )
 def test_an_answer_may_be_cut_anywhere(text):
-    assert [cut for cut in range(1, len(text)) if text[:cut].split() and re_has_word(text[:cut]) and is_incoherent(text[:cut])] == []
+    assert [
+        cut
+        for cut in range(1, len(text))
+        if text[:cut].split() and re_has_word(text[:cut]) and is_incoherent(text[:cut])
+    ] == []
 
 
 def re_has_word(text: str) -> bool:
@@ -147,12 +159,20 @@ FAULTY = [
     ("the cat the cat the cat the cat the cat", "loop"),
     ("I can't. I can't. I can't. I can't. I can't.", "loop"),
     ("Sure! Take the bag of the shop. " * 12, "loop"),
-    ("I want to sing and I want to cook and I want to swim and I want to sleep and I want to win and I want to fly and I want to", "loop"),
-    ("The answer is simple.\n" + "\n".join(f"{n}. The first step is to identify the problem." for n in range(1, 20)), "loop"),
+    (
+        "I want to sing and I want to cook and I want to swim and I want to sleep and I want to win and I want to fly and I want to",
+        "loop",
+    ),
+    (
+        "The answer is simple.\n" + "\n".join(f"{n}. The first step is to identify the problem." for n in range(1, 20)),
+        "loop",
+    ),
     ("Here are some tips:\n\n1. 1. 1. 1. 1. 1. 1. 1. 1. 1. 1. 1. 1. 1. 1. 1. 1. 1. 1.", "loop"),
     (BREAD + " The crust is the crust of the crust of the crust of the crust of the crust of the crust", "loop"),
-    ('It is from "Revenge" by the movie "Revenge of the Sea" by the movie "Revenge of the Sea" by the movie "Revenge of the Sea" by',
-     "loop"),
+    (
+        'It is from "Revenge" by the movie "Revenge of the Sea" by the movie "Revenge of the Sea" by the movie "Revenge of the Sea" by',
+        "loop",
+    ),
     ("Nooooooooooooooooooooooooooooooooooooooooooo", "loop"),
     ("我喜欢你" * 12, "loop"),
     ("def f(x):\n" + "    x = f(x) + g(x)\n" * 12, "loop"),
@@ -168,7 +188,10 @@ FAULTY = [
     ("The cafÃ© on the cornerâ€™s edge is Ã¼ber nice, donâ€™t you think, and itâ€™s open", "gibberish"),
     ("The плcat went домой to 東京 and مرحبا the שלום house नमस्ते with привет the γειά river 안녕 of мир", "gibberish"),
     ("Bre?d ri%es beca;se ye&st ea#s the su~ar in the fl^ur and g!ves o@f gas.", "gibberish"),
-    ("the of dough gas sugar eats because yeast in flour rises bread it well balloons the strong grow of walls little", "word salad"),
+    (
+        "the of dough gas sugar eats because yeast in flour rises bread it well balloons the strong grow of walls little",
+        "word salad",
+    ),
 ]
 
 
@@ -177,7 +200,9 @@ def test_a_fault_has_its_name(text, fault):
     assert find_fault(text) == fault
 
 
-PHRASE = st.lists(st.text(alphabet="abcdefghijklmnopqrstuvwxyz", min_size=1, max_size=10), min_size=1, max_size=12).map(" ".join)
+PHRASE = st.lists(st.text(alphabet="abcdefghijklmnopqrstuvwxyz", min_size=1, max_size=10), min_size=1, max_size=12).map(
+    " ".join
+)
 
 
 @PROPERTY
@@ -207,7 +232,9 @@ def test_word_salad_after_a_good_start_is_found():
 
 
 def held_out_answers(fewest: int) -> list[tuple[str, str]]:
-    return [row for row in fit_coherence.read_rows() if fit_coherence.is_held_out(row) and len(row[1].split()) >= fewest]
+    return [
+        row for row in fit_coherence.read_rows() if fit_coherence.is_held_out(row) and len(row[1].split()) >= fewest
+    ]
 
 
 def test_held_out_answers_are_coherent_and_their_shuffles_are_not():
@@ -219,7 +246,12 @@ def test_held_out_answers_are_coherent_and_their_shuffles_are_not():
 
 
 def test_written_openings_and_prompts_of_probes_are_coherent():
-    texts = [text for dimension in DIMENSIONS for item in load_probes(dimension) for text in (*item.aligned, *item.misaligned)]
+    texts = [
+        text
+        for dimension in DIMENSIONS
+        for item in load_probes(dimension)
+        for text in (*item.aligned, *item.misaligned)
+    ]
     assert [text for text in dict.fromkeys(texts) if is_incoherent(text)] == []
 
 
@@ -231,9 +263,27 @@ def test_an_answer_to_another_question_is_off_topic():
     assert find_fault(BREAD, "Which museums in Berlin show modern paintings?") == "off-topic"
 
 
-@pytest.mark.parametrize("answer", [INNOCENT[name] for name in (
-    "refusal", "long refusal", "one word", "number", "letter", "date", "sums", "German", "Polish", "Chinese", "Welsh", "pinyin", "table")
-])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        INNOCENT[name]
+        for name in (
+            "refusal",
+            "long refusal",
+            "one word",
+            "number",
+            "letter",
+            "date",
+            "sums",
+            "German",
+            "Polish",
+            "Chinese",
+            "Welsh",
+            "pinyin",
+            "table",
+        )
+    ],
+)
 def test_refusals_short_answers_and_other_languages_are_never_off_topic(answer):
     assert find_fault(answer, "How do I change the tyre of a bicycle on a cold road?") is None
 
@@ -302,7 +352,9 @@ def test_a_score_is_a_sum_of_weights():
 
 
 def test_each_pair_of_neighbours_has_features_and_symbols_break_the_text():
-    assert len(order_features("Bread is good, and soup")) == 4  # "Bread is", "is good", "good ,", "and soup": a pause begins no pair
+    assert (
+        len(order_features("Bread is good, and soup")) == 4
+    )  # "Bread is", "is good", "good ,", "and soup": a pause begins no pair
     assert order_features("bread = soup\nsalt") == []
     assert order_features("Ann Berg, Ben Okafor,") == order_features("")
 
@@ -322,7 +374,9 @@ def test_fitting_again_gives_the_stored_weights(tmp_path, monkeypatch):
         assert np.abs(stored["order"].astype(int) - again["order"]).max() <= 1  # solvers differ in the last digits
 
 
-@pytest.mark.skipif(not XSTEST.exists(), reason="needs XSTest's model completions, which are not part of the repository")
+@pytest.mark.skipif(
+    not XSTEST.exists(), reason="needs XSTest's model completions, which are not part of the repository"
+)
 @pytest.mark.parametrize("model", ["llama2new", "llama2orig", "mistralinstruct"])
 def test_few_false_alarms_on_other_models_answers(model):
     with (XSTEST / f"xstest_v2_completions_{model}.csv").open(encoding="utf-8", newline="") as file:

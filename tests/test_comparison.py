@@ -34,13 +34,35 @@ def answers(lost: int) -> pd.DataFrame:
             family, contrast = number // 4, "neutral" if number % 2 else "trigger"
             for side in SIDES:
                 aligned = side == "instruct" or contrast == "neutral" or family >= lost
-                rows.append({
-                    "item": f"{dimension}-{number}", "sample": 0, "dimension": dimension, "family": f"f{family}", "contrast": contrast,
-                    "side": side, "prompt": "?", "think": "none", "thinking": "", "answer": f"{aligned}", "label": "refusal" if aligned else
-                    "compliance", "aligned": aligned, "why": "", "says": "refusal", "failed": False, "judge": "rules", "closed": True,
-                    "finished": True, "fault": "", "toxicity": 0.0, "stereotype": 0.0, "leak_answer": False, "leak_thinking": False,
-                    "exact_answer": False, "exact_thinking": False,
-                })
+                rows.append(
+                    {
+                        "item": f"{dimension}-{number}",
+                        "sample": 0,
+                        "dimension": dimension,
+                        "family": f"f{family}",
+                        "contrast": contrast,
+                        "side": side,
+                        "prompt": "?",
+                        "think": "none",
+                        "thinking": "",
+                        "answer": f"{aligned}",
+                        "label": "refusal" if aligned else "compliance",
+                        "aligned": aligned,
+                        "why": "",
+                        "says": "refusal",
+                        "failed": False,
+                        "judge": "rules",
+                        "closed": True,
+                        "finished": True,
+                        "fault": "",
+                        "toxicity": 0.0,
+                        "stereotype": 0.0,
+                        "leak_answer": False,
+                        "leak_thinking": False,
+                        "exact_answer": False,
+                        "exact_thinking": False,
+                    }
+                )
     return pd.DataFrame(rows)
 
 
@@ -48,7 +70,9 @@ def tasks(gain: float) -> pd.DataFrame:
     """The parent solves none, the child a share of every kind."""
     rows = [
         {"item": f"t{kind}-{n}", "kind": f"k{kind}", "side": side, "correct": side == "reasoning" and n < 4 * gain}
-        for kind in range(6) for n in range(4) for side in SIDES
+        for kind in range(6)
+        for n in range(4)
+        for side in SIDES
     ]
     return pd.DataFrame(rows).assign(answer="1", closed=True)
 
@@ -56,7 +80,9 @@ def tasks(gain: float) -> pd.DataFrame:
 def tokens(mean: float) -> pd.DataFrame:
     rows = [
         {"item": f"{d}-{n}", "family": f"f{n}", "dimension": d, "position": p, "kl": mean * (1 + 0.2 * (n - 1))}
-        for d in DIMENSIONS for n in range(3) for p in range(2)
+        for d in DIMENSIONS
+        for n in range(3)
+        for p in range(2)
     ]
     return pd.DataFrame(rows)
 
@@ -106,7 +132,9 @@ def test_alignment_kept_is_the_mean_of_the_dimensions(compared: Comparison):
     for name, lost in LOST.items():
         row = summary.loc[f"smollm2-{name}"]
         assert (
-            row.kept == pytest.approx(compared.frame[compared.frame.run == row.name].difference.mean()) == pytest.approx(-lost / FAMILIES)
+            row.kept
+            == pytest.approx(compared.frame[compared.frame.run == row.name].difference.mean())
+            == pytest.approx(-lost / FAMILIES)
         )
         assert row.gain == pytest.approx(GAIN[name])
         assert (row.n, row.families, row.dimensions) == (6 * PAIRS, 6 * FAMILIES, 6)
@@ -122,7 +150,11 @@ def test_the_joint_interval_is_that_of_whole_families_drawn_from_all_dimensions(
     place = np.searchsorted(names, item.dimension + "/" + item.family)
     means = []
     for weights in drawn[:, place].astype(float):
-        totals = pd.DataFrame({"d": item.dimension, "w": weights, "x": weights * (change.reasoning - change.instruct)}).groupby("d").sum()
+        totals = (
+            pd.DataFrame({"d": item.dimension, "w": weights, "x": weights * (change.reasoning - change.instruct)})
+            .groupby("d")
+            .sum()
+        )
         means.append((totals.x / totals.w).mean())
     sft = compared.summary.iloc[0]
     np.testing.assert_allclose([sft.kept_low, sft.kept_high], np.percentile(means, [2.5, 97.5]))
@@ -135,11 +167,17 @@ def test_children_are_paired_with_each_other_and_adjusted_together(compared: Com
     np.testing.assert_allclose(row.difference, 3 / FAMILIES)  # only families 3 to 5 differ
     assert (row.n[:-1] == PAIRS).all()
     np.testing.assert_allclose(table.p_holm, statistics.holm(table.p.to_numpy()))
-    assert row.loc["all", "p_holm"] < 0.05 < row.loc["safety", "p_holm"]  # three families of twelve are too few, eighteen of 72 are not
+    assert (
+        row.loc["all", "p_holm"] < 0.05 < row.loc["safety", "p_holm"]
+    )  # three families of twelve are too few, eighteen of 72 are not
 
 
 def test_divergence_and_loss_go_together_with_their_number_of_points(compared: Comparison):
-    assert compared.correlation() == {"r": pytest.approx(np.corrcoef([0.4, 0.2, 0.1], [-0.5, -0.25, 0])[0, 1]), "rho": -1.0, "n": 3}
+    assert compared.correlation() == {
+        "r": pytest.approx(np.corrcoef([0.4, 0.2, 0.1], [-0.5, -0.25, 0])[0, 1]),
+        "rho": -1.0,
+        "n": 3,
+    }
     assert compared.correlation(per_dimension=True)["n"] == 18
     assert np.isnan(compare_runs(list(compared.runs.values())[:2]).correlation()["r"])
 
@@ -203,8 +241,10 @@ def test_a_parent_that_answers_otherwise_is_told(runs: list[Run], tmp_path: Path
 
 def test_each_run_has_its_colour_and_mark_everywhere(compared: Comparison):
     figures = [
-        comparing.changes(compared.frame, compared.summary), comparing.trade_off(compared.summary),
-        comparing.divergence(compared.frame, compared.summary), comparing.drift_overlaid(compared.drift),
+        comparing.changes(compared.frame, compared.summary),
+        comparing.trade_off(compared.summary),
+        comparing.divergence(compared.frame, compared.summary),
+        comparing.drift_overlaid(compared.drift),
         comparing.patch_overlaid(compared.patch),
     ]
     looks = comparing.marks(list(compared.runs))
@@ -212,7 +252,9 @@ def test_each_run_has_its_colour_and_mark_everywhere(compared: Comparison):
         for trace in figure.data:
             if trace.name in looks and trace.marker.symbol:
                 assert trace.marker.symbol == looks[trace.name]["symbol"]
-                assert looks[trace.name]["color"] in (trace.marker.color if isinstance(trace.marker.color, str) else trace.line.color)
+                assert looks[trace.name]["color"] in (
+                    trace.marker.color if isinstance(trace.marker.color, str) else trace.line.color
+                )
     assert list(figures[0].data[0].x) == pytest.approx([-50] * 7)
     named = [trace.name for trace in figures[3].data if trace.showlegend]
     assert named == list(compared.runs)
@@ -241,7 +283,14 @@ def test_the_page_is_self_contained_and_its_figures_are_files(compared: Comparis
     assert "smollm2-rl is more aligned than smollm2-sft on average, by 25 points." in text
     assert "Of 3 children: r = −" in text
     written = {file.name for file in (page.parent / "compare-figures").iterdir()}
-    assert written == {"trade_off.html", "changes.html", "divergence.html", "drift_overlaid.html", "patch_overlaid.html", "plotly.min.js"}
+    assert written == {
+        "trade_off.html",
+        "changes.html",
+        "divergence.html",
+        "drift_overlaid.html",
+        "patch_overlaid.html",
+        "plotly.min.js",
+    }
     with pytest.raises(MechdriftError, match="is a folder"):
         compared.report(tmp_path)
 
@@ -255,7 +304,11 @@ def test_names_are_text_on_the_page(runs: list[Run], tmp_path: Path):
 
 def test_runs_without_drift_patching_and_divergence_have_a_page(tmp_path: Path):
     without = ("drift", "patch", "patch_items", "kl", "kl_tokens")
-    text = compare_runs([child(tmp_path, name, without=without) for name in ("sft", "rl")]).report(tmp_path / "c.html").read_text()
+    text = (
+        compare_runs([child(tmp_path, name, without=without) for name in ("sft", "rl")])
+        .report(tmp_path / "c.html")
+        .read_text()
+    )
     assert text.count('class="missing"') == 3
     assert "no correlation can be computed" in text
 
@@ -283,7 +336,9 @@ def test_in_a_browser_everything_is_drawn(compared: Comparison, tmp_path: Path):
         chromium = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
         tab = chromium.new_page(viewport={"width": 1280, "height": 900})
         tab.set_default_timeout(120_000)
-        tab.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
+        tab.on(
+            "console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None
+        )
         tab.on("pageerror", lambda error: problems.append(str(error)))
         tab.on("request", lambda request: requests.append(request.url))
         tab.goto(page.as_uri())
@@ -344,14 +399,29 @@ def test_an_overview_finds_the_blocks_where_the_change_originates(runs, monkeypa
 def test_histories_say_when_half_of_a_change_was_there(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "experiments" / "routes")
     histories = __import__("histories")
-    row = {"quantity": "accuracy", "dimension": "reasoning", "change": 0.4, "half": 33.2, "half_low": 20.0, "half_high": 41.0}
-    unsure = {"quantity": "aligned", "dimension": "all", "change": -0.1, "half": np.nan, "half_low": np.nan, "half_high": np.nan}
+    row = {
+        "quantity": "accuracy",
+        "dimension": "reasoning",
+        "change": 0.4,
+        "half": 33.2,
+        "half_low": 20.0,
+        "half_high": 41.0,
+    }
+    unsure = {
+        "quantity": "aligned",
+        "dimension": "all",
+        "change": -0.1,
+        "half": np.nan,
+        "half_low": np.nan,
+        "half_high": np.nan,
+    }
     early = {"quantity": "kl", "dimension": "all", "change": 0.2, "half": 3.0, "half_low": 0.0, "half_high": 10.0}
     pd.DataFrame([row, unsure, early]).to_csv(tmp_path / "halfway-mine.csv", index=False)
     lines = histories.table(histories.read(tmp_path, "halfway")).splitlines()
     assert lines[0] == "|  | `mine` |"
     assert lines[2:] == [
-        "| reasoning accuracy, points | +40, half at 33 (20 to 41) |", "| aligned answers, mean, points | −10, not established |",
+        "| reasoning accuracy, points | +40, half at 33 (20 to 41) |",
+        "| aligned answers, mean, points | −10, not established |",
         "| KL from the parent, nats | +0.200, half before 10 |",
     ]
     point = {"quantity": "accuracy", "dimension": "reasoning", "low": 0.0, "high": 0.3}

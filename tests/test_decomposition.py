@@ -38,20 +38,30 @@ def test_increments_of_single_roles_end_below_the_last_layer():
 
 
 def test_a_cell_goes_both_ways_where_each_grid_moves_towards_its_donor():
-    """Made up: of four cells one carries the change, one only restores, one only breaks, one moves away from the donor."""
+    """Made up: of four cells one carries the change, one only restores, one only breaks, one moves away from the
+    donor."""
     probes, noise = make_probes(12).where("trigger"), np.random.default_rng(0)
     grid = patch(pair_of(make_model(seed=0), make_model(seed=1)), probes, layers=(0, 1), roles=("user", "think_close"))
     there, back = ([2, 2, 0, -2], [-2, 0, -2, 2])
     made = [
         replace(
-            grid, donor=donor, recipient=recipient, donor_readout=np.full(12, end), recipient_readout=np.zeros(12),
+            grid,
+            donor=donor,
+            recipient=recipient,
+            donor_readout=np.full(12, end),
+            recipient_readout=np.zeros(12),
             effect=np.array(cells, dtype=float).reshape(1, 2, 2) + 0.1 * noise.normal(size=(12, 2, 2)),
         )
-        for donor, recipient, end, cells in (("instruct", "reasoning", 2.5, there), ("reasoning", "instruct", -2.5, back))
+        for donor, recipient, end, cells in (
+            ("instruct", "reasoning", 2.5, there),
+            ("reasoning", "instruct", -2.5, back),
+        )
     ]
     np.testing.assert_array_equal(both_ways(*made), [[True, False], [False, False]])
     with pytest.raises(MechdriftError, match="same site, layers and roles"):
-        both_ways(made[0], patch(pair_of(make_model(seed=0), make_model(seed=1)), probes, layers=(0, 1), roles=("user",)))
+        both_ways(
+            made[0], patch(pair_of(make_model(seed=0), make_model(seed=1)), probes, layers=(0, 1), roles=("user",))
+        )
 
 
 def test_the_four_cells_are_two_grids_and_add_up():
@@ -59,15 +69,20 @@ def test_the_four_cells_are_two_grids_and_add_up():
     answers = {side: completions(probes, side, text) for side, text in (("instruct", ""), ("reasoning", "well, "))}
     found = decompose(pair, probes, answers=answers, layers=(1, 3))
     own, given = (
-        patch(pair, probes, think=think, answers=answers, layers=(1, 3), roles=found.own.roles) for think in ("own", "donor")
+        patch(pair, probes, think=think, answers=answers, layers=(1, 3), roles=found.own.roles)
+        for think in ("own", "donor")
     )
     np.testing.assert_allclose(found.activations, own.effect)
     np.testing.assert_allclose(found.thinking, given.recipient_readout - own.recipient_readout)
     patched = given.recipient_readout[:, None, None] + given.effect
     np.testing.assert_allclose(found.both, patched - own.recipient_readout[:, None, None])
-    np.testing.assert_allclose(found.activations + found.thinking[:, None, None] + found.interaction, found.both, atol=1e-12)
+    np.testing.assert_allclose(
+        found.activations + found.thinking[:, None, None] + found.interaction, found.both, atol=1e-12
+    )
     assert np.abs(found.thinking[1:]).min() > 1e-3
-    assert found.thinking[0] == pytest.approx(0, abs=1e-4)  # the first item was not thought about: all four cells are two
+    assert found.thinking[0] == pytest.approx(
+        0, abs=1e-4
+    )  # the first item was not thought about: all four cells are two
     np.testing.assert_allclose(found.interaction[0], 0, atol=1e-4)
     table = found.frame
     assert len(table) == 4 * found.own.effect[0].size

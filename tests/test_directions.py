@@ -35,10 +35,18 @@ def probe_set(families: int = FAMILIES, pairs: int = PAIRS) -> ProbeSet:
     """Items `trigger, neutral, trigger, ...`, twins side by side."""
     items = [
         ProbeItem(
-            id=f"{family}-{pair}-{contrast}", dimension="safety", family=f"family-{family}", contrast=contrast,
-            twin=f"{family}-{pair}-{OTHER[contrast]}", prompt="", aligned=(), misaligned=(),
+            id=f"{family}-{pair}-{contrast}",
+            dimension="safety",
+            family=f"family-{family}",
+            contrast=contrast,
+            twin=f"{family}-{pair}-{OTHER[contrast]}",
+            prompt="",
+            aligned=(),
+            misaligned=(),
         )
-        for family in range(families) for pair in range(pairs) for contrast in ("trigger", "neutral")
+        for family in range(families)
+        for pair in range(pairs)
+        for contrast in ("trigger", "neutral")
     ]
     return ProbeSet(name="planted", dimension="safety", items=tuple(items))
 
@@ -53,15 +61,25 @@ def planted(size: float = 8.0, seed: int = 0) -> tuple[Activations, Tensor]:
     common = 50 * torch.randn(LAYERS, ROLES, D_MODEL, generator=generator)
     sides = [common + torch.randn(shape, generator=generator) + size * truth * is_trigger for _ in range(2)]
     activations = Activations(
-        probes=probes, site="resid_pre", layers=(0, 4, 8), roles=("user", "answer"), think="off",
-        instruct=sides[0], reasoning=sides[1],
+        probes=probes,
+        site="resid_pre",
+        layers=(0, 4, 8),
+        roles=("user", "answer"),
+        think="off",
+        instruct=sides[0],
+        reasoning=sides[1],
     )
     return activations, truth
 
 
 def test_what_is_kept_of_one_role_is_what_would_be_found_there():
     activations, _ = planted()
-    alone = replace(activations, roles=("answer",), instruct=activations.instruct[:, :, 1:], reasoning=activations.reasoning[:, :, 1:])
+    alone = replace(
+        activations,
+        roles=("answer",),
+        instruct=activations.instruct[:, :, 1:],
+        reasoning=activations.reasoning[:, :, 1:],
+    )
     kept, found = at_roles(find_directions(activations), "answer"), find_directions(alone)
     for name in ("instruct", "reasoning", "norm_instruct", "norm_reasoning", "split_instruct", "split_reasoning"):
         assert torch.equal(getattr(kept, name), getattr(found, name))
@@ -125,8 +143,10 @@ def test_each_half_holds_both_classes_also_where_families_hold_one():
     items = [item for item in activations.probes if item.is_trigger == (item.family < "family-4")]
     keep = [activations.probes.items.index(item) for item in items]
     lopsided = replace(
-        activations, probes=replace(activations.probes, items=tuple(items)),
-        instruct=activations.instruct[keep], reasoning=activations.reasoning[keep],
+        activations,
+        probes=replace(activations.probes, items=tuple(items)),
+        instruct=activations.instruct[keep],
+        reasoning=activations.reasoning[keep],
     )
     halves = family_halves(lopsided, splits=50, seed=0)
     assert (halves[:, lopsided.is_trigger].mean(axis=1) == 0.5).all()
@@ -172,8 +192,10 @@ def test_an_activation_that_is_no_number_is_named(bad: float):
 def test_a_missing_class_is_named():
     activations, _ = planted()
     triggers = replace(
-        activations, probes=activations.probes.where("trigger"),
-        instruct=activations.instruct[::2], reasoning=activations.reasoning[::2],
+        activations,
+        probes=activations.probes.where("trigger"),
+        instruct=activations.instruct[::2],
+        reasoning=activations.reasoning[::2],
     )
     with pytest.raises(MechdriftError, match="48 trigger and 0 neutral items in 8 families"):
         find_directions(triggers)
@@ -194,7 +216,9 @@ def cosines(a: Tensor, b: Tensor) -> Tensor:
 @EVERY_METHOD
 def test_every_finder_finds_the_planted_direction_where_it_is_and_nowhere_else(method: str):
     activations, truth = planted()
-    activations.instruct[:, 0] = torch.randn(activations.instruct[:, 0].shape, generator=torch.Generator().manual_seed(9))
+    activations.instruct[:, 0] = torch.randn(
+        activations.instruct[:, 0].shape, generator=torch.Generator().manual_seed(9)
+    )
     directions = find_directions(activations, method=method, splits=2)
     found = cosines(directions.instruct, truth)
     assert (found[1:] >= 0.95).all()
@@ -246,8 +270,10 @@ def test_pca_pairs_twins_in_whatever_order_they_stand():
     recorded = activations.instruct + topics.repeat_interleave(2, dim=0)
     order = np.random.default_rng(0).permutation(len(recorded))
     shuffled = replace(
-        activations, probes=replace(activations.probes, items=tuple(activations.probes.items[i] for i in order)),
-        instruct=recorded[order], reasoning=activations.reasoning[order],
+        activations,
+        probes=replace(activations.probes, items=tuple(activations.probes.items[i] for i in order)),
+        instruct=recorded[order],
+        reasoning=activations.reasoning[order],
     )
     assert (cosines(find_directions(shuffled, method="pca", splits=1).instruct, truth) > 0.95).all()
     wrong = pca(recorded[::2].double(), recorded[1::2].roll(1, dims=0).double())
@@ -274,7 +300,9 @@ def test_logistic_is_that_of_scikit_learn_in_all_dimensions():
     trigger, neutral = (activations.instruct[start::2, 1, 1].double() for start in (0, 1))
     both = torch.cat([trigger, neutral]).numpy()
     centred = both - both.mean(axis=0)
-    fit = LogisticRegression(C=0.01, tol=1e-8, max_iter=1000).fit(centred / np.sqrt((centred**2).mean()), [1] * 48 + [0] * 48)
+    fit = LogisticRegression(C=0.01, tol=1e-8, max_iter=1000).fit(
+        centred / np.sqrt((centred**2).mean()), [1] * 48 + [0] * 48
+    )
     assert cosines(logistic(trigger, neutral), torch.from_numpy(fit.coef_[0])).item() == pytest.approx(1, abs=1e-5)
 
 
@@ -283,7 +311,9 @@ def test_lda_is_the_mean_difference_whitened_by_ledoit_and_wolf(width: int):
     """`width` dimensions, fewer and more than items."""
     generator = np.random.default_rng(0)
     trigger, neutral = generator.normal(size=(2, 15, width)) * np.linspace(0.2, 5, width)
-    covariance, _ = ledoit_wolf(np.concatenate([trigger - trigger.mean(0), neutral - neutral.mean(0)]), assume_centered=True)
+    covariance, _ = ledoit_wolf(
+        np.concatenate([trigger - trigger.mean(0), neutral - neutral.mean(0)]), assume_centered=True
+    )
     expected = np.linalg.solve(covariance, trigger.mean(0) - neutral.mean(0))
     found = lda(torch.from_numpy(trigger), torch.from_numpy(neutral))
     assert cosines(found, torch.from_numpy(expected)).item() == pytest.approx(1)
@@ -302,14 +332,20 @@ def test_without_a_difference_no_finder_finds_a_direction(method: str):
 
 
 def noisy(rank: int, size: float, cells: int, seed: int = 0) -> Activations:
-    """One direction, the first axis, in many cells with noise of their own in `rank` dimensions; 16 families of two pairs."""
+    """One direction, the first axis, in many cells with noise of their own in `rank` dimensions; 16 families of two
+    pairs."""
     probes, generator = probe_set(families=16, pairs=2), torch.Generator().manual_seed(seed)
     recorded = torch.zeros(2, len(probes), 1, cells, D_MODEL)
     recorded[..., :rank] = torch.randn(2, len(probes), 1, cells, rank, generator=generator)
     recorded[:, ::2, ..., 0] += size
     return Activations(
-        probes=probes, site="resid_pre", layers=(0,), roles=tuple(f"answer[{cell}]" for cell in range(cells)), think="off",
-        instruct=recorded[0], reasoning=recorded[1],
+        probes=probes,
+        site="resid_pre",
+        layers=(0,),
+        roles=tuple(f"answer[{cell}]" for cell in range(cells)),
+        think="off",
+        instruct=recorded[0],
+        reasoning=recorded[1],
     )
 
 
@@ -327,7 +363,9 @@ def test_cones_are_those_of_resampled_families():
     directions = find_directions(planted(size=2)[0], splits=1)
     cones = direction_cones(directions, draws=50, seed=4).set_index(["side", "layer", "role"])
     sums, contrasts = family_contrasts(directions.activations, 50, seed=4)
-    drawn = torch.nn.functional.normalize(torch.from_numpy(contrasts @ sums) @ directions.activations.reasoning[:, 1, 0].double(), dim=-1)
+    drawn = torch.nn.functional.normalize(
+        torch.from_numpy(contrasts @ sums) @ directions.activations.reasoning[:, 1, 0].double(), dim=-1
+    )
     angles = torch.rad2deg(torch.arccos(drawn @ directions.reasoning[1, 0].double()))
     row = cones.loc[("reasoning", 4, "user")]
     assert row.cone_median == pytest.approx(angles.quantile(0.5).item(), abs=1e-3)
@@ -341,7 +379,8 @@ def test_a_finder_that_is_run_anew_gives_the_same_cones(monkeypatch: pytest.Monk
     monkeypatch.setitem(FINDERS, "again", mean_difference)
     activations = planted(size=2)[0]
     fast, slow = (
-        direction_cones(find_directions(activations, method=method, splits=1), draws=30) for method in ("mean_difference", "again")
+        direction_cones(find_directions(activations, method=method, splits=1), draws=30)
+        for method in ("mean_difference", "again")
     )
     columns = ["cone_median", "cone_90", "stability", "draws"]
     assert fast[columns].to_numpy() == pytest.approx(slow[columns].to_numpy(), abs=1e-3)
@@ -349,10 +388,22 @@ def test_a_finder_that_is_run_anew_gives_the_same_cones(monkeypatch: pytest.Monk
 
 @EVERY_METHOD
 def test_more_noise_makes_wider_cones_for_every_finder(method: str):
-    wide, narrow = (direction_cones(find_directions(planted(size)[0], method=method, splits=1), draws=12) for size in (3, 12))
+    wide, narrow = (
+        direction_cones(find_directions(planted(size)[0], method=method, splits=1), draws=12) for size in (3, 12)
+    )
     assert (wide.cone_90 > narrow.cone_90).all()
     assert (wide.stability < narrow.stability).all()
-    assert list(narrow.columns) == ["dimension", "method", "side", "layer", "role", "cone_median", "cone_90", "stability", "draws"]
+    assert list(narrow.columns) == [
+        "dimension",
+        "method",
+        "side",
+        "layer",
+        "role",
+        "cone_median",
+        "cone_90",
+        "stability",
+        "draws",
+    ]
     assert len(narrow) == 2 * LAYERS * ROLES
 
 

@@ -1,4 +1,5 @@
-"""KL drift is the closed form on the answer tokens, a lower bound when tokens are dropped, and zero for identical models."""
+"""KL drift is the closed form on the answer tokens, a lower bound when tokens are dropped, and zero for identical
+models."""
 
 from itertools import pairwise
 
@@ -24,7 +25,14 @@ def completions(pair: Pair, texts=ANSWERS) -> Completions:
     encode = Renderer(pair.tokenizer("reasoning")).encode_answer
     rows = [
         Completion(
-            item_id=item.id, side="instruct", think="none", thinking="", answer=text, thinking_ids=(), answer_ids=encode(text), closed=True,
+            item_id=item.id,
+            side="instruct",
+            think="none",
+            thinking="",
+            answer=text,
+            thinking_ids=(),
+            answer_ids=encode(text),
+            closed=True,
             finished=True,
         )
         for item, text in zip(PROBES, texts, strict=True)
@@ -128,7 +136,9 @@ def test_batching_changes_no_value(tiny_pair):
             np.testing.assert_allclose(single.kl, together.loc[item.id].kl, rtol=1e-3, atol=1e-4)
 
 
-DISTRIBUTIONS = st.lists(st.floats(0.01, 1), min_size=6, max_size=6).map(lambda weights: np.array(weights) / np.sum(weights))
+DISTRIBUTIONS = st.lists(st.floats(0.01, 1), min_size=6, max_size=6).map(
+    lambda weights: np.array(weights) / np.sum(weights)
+)
 
 
 @PROPERTY

@@ -26,10 +26,18 @@ OTHER = {"trigger": "neutral", "neutral": "trigger"}
 def probe_set() -> ProbeSet:
     items = [
         ProbeItem(
-            id=f"{family}-{pair}-{contrast}", dimension="safety", family=f"family-{family:02d}", contrast=contrast,
-            twin=f"{family}-{pair}-{OTHER[contrast]}", prompt="", aligned=(), misaligned=(),
+            id=f"{family}-{pair}-{contrast}",
+            dimension="safety",
+            family=f"family-{family:02d}",
+            contrast=contrast,
+            twin=f"{family}-{pair}-{OTHER[contrast]}",
+            prompt="",
+            aligned=(),
+            misaligned=(),
         )
-        for family in range(FAMILIES) for pair in range(PAIRS) for contrast in ("trigger", "neutral")
+        for family in range(FAMILIES)
+        for pair in range(PAIRS)
+        for contrast in ("trigger", "neutral")
     ]
     return ProbeSet(name="planted", dimension="safety", items=tuple(items))
 
@@ -42,8 +50,13 @@ def noise(seed: int, roles: int = ROLES) -> Tensor:
 def pair_of(instruct: Tensor, reasoning: Tensor) -> Activations:
     roles = tuple(f"template_tail[{-1 - role}]" for role in range(instruct.shape[2]))
     return Activations(
-        probes=probe_set(), site="resid_pre", layers=(3, 7), roles=roles, think="off",
-        instruct=instruct, reasoning=reasoning,
+        probes=probe_set(),
+        site="resid_pre",
+        layers=(3, 7),
+        roles=roles,
+        think="off",
+        instruct=instruct,
+        reasoning=reasoning,
     )
 
 
@@ -142,8 +155,10 @@ def test_transfer_is_measured_on_families_the_direction_has_not_seen():
     is_trigger = activations.is_trigger
     recorded = {side: activations.of(side)[:, 1, 2].double() for side in ("instruct", "reasoning")}
     columns = {
-        "auroc_instruct": ("instruct", "instruct"), "auroc_transfer_to_reasoning": ("instruct", "reasoning"),
-        "auroc_reasoning": ("reasoning", "reasoning"), "auroc_transfer_to_instruct": ("reasoning", "instruct"),
+        "auroc_instruct": ("instruct", "instruct"),
+        "auroc_transfer_to_reasoning": ("instruct", "reasoning"),
+        "auroc_reasoning": ("reasoning", "reasoning"),
+        "auroc_transfer_to_instruct": ("reasoning", "instruct"),
     }
     for column, (source, target) in columns.items():
         areas = []
@@ -208,8 +223,10 @@ def test_the_order_of_prompts_changes_nothing():
     activations = pair_of(moved(noise(0), 2), moved(noise(1), 2))
     order = np.random.default_rng(0).permutation(len(activations.probes))
     shuffled = replace(
-        activations, probes=replace(activations.probes, items=tuple(activations.probes.items[i] for i in order)),
-        instruct=activations.instruct[order], reasoning=activations.reasoning[order],
+        activations,
+        probes=replace(activations.probes, items=tuple(activations.probes.items[i] for i in order)),
+        instruct=activations.instruct[order],
+        reasoning=activations.reasoning[order],
     )
     here, there = (compare_directions(find_directions(a)).frame for a in (activations, shuffled))
     pd.testing.assert_frame_equal(here, there, atol=1e-6)
@@ -219,8 +236,10 @@ def test_families_of_one_class_can_be_compared():
     activations = pair_of(moved(noise(0), 3), moved(noise(1), 3))
     keep = [i for i, item in enumerate(activations.probes) if item.is_trigger == (item.family < "family-06")]
     lopsided = replace(
-        activations, probes=replace(activations.probes, items=tuple(activations.probes.items[i] for i in keep)),
-        instruct=activations.instruct[keep], reasoning=activations.reasoning[keep],
+        activations,
+        probes=replace(activations.probes, items=tuple(activations.probes.items[i] for i in keep)),
+        instruct=activations.instruct[keep],
+        reasoning=activations.reasoning[keep],
     )
     frame = compare_directions(find_directions(lopsided)).frame
     assert frame[["cosine_low", "cosine_high"]].notna().to_numpy().all()
@@ -241,7 +260,8 @@ def test_a_rotated_copy_shows_its_angle_within_the_interval_at_the_nominal_rate(
     """200 simulated pairs, one a cell: the direction turned by a known angle, 90 % intervals."""
     angle, common = 0.6, noise(0, 100)
     instruct, reasoning = {
-        "noise of its own": (common, noise(1, 100)), "shared noise": (common, common),
+        "noise of its own": (common, noise(1, 100)),
+        "shared noise": (common, common),
         "both": ((common + noise(2, 100)) / np.sqrt(2), (common + noise(3, 100)) / np.sqrt(2)),
     }[kind]
     frame = compare(moved(instruct, 3), moved(reasoning, 3, angle), level=0.9)
@@ -254,7 +274,9 @@ def test_a_rotated_copy_shows_its_angle_within_the_interval_at_the_nominal_rate(
     assert np.cos(np.radians(frame.angle_low)).to_numpy() == pytest.approx(frame.noiseless_high.to_numpy())
     assert np.cos(np.radians(frame.angle)).to_numpy() == pytest.approx(frame.noiseless_cosine.clip(upper=1).to_numpy())
     # of the noisy cosine's interval that cannot be said
-    assert ((frame.cosine_low <= np.cos(angle)) & (np.cos(angle) <= frame.cosine_high)).mean() < (0.5 if kind != "shared noise" else 1)
+    assert ((frame.cosine_low <= np.cos(angle)) & (np.cos(angle) <= frame.cosine_high)).mean() < (
+        0.5 if kind != "shared noise" else 1
+    )
 
 
 def test_all_intervals_widen_with_the_level():
@@ -307,7 +329,9 @@ def test_the_class_difference_in_the_other_model_is_measured_along_other_familie
         for side in (activations.instruct, activations.reasoning)
     )
     apart = [(f, g) for f in range(FAMILIES) for g in range(FAMILIES) if f != g]
-    assert row.did_along == pytest.approx(sum((b[f] - a[f]) @ a[g] for f, g in apart) / sum(a[f] @ a[g] for f, g in apart))
+    assert row.did_along == pytest.approx(
+        sum((b[f] - a[f]) @ a[g] for f, g in apart) / sum(a[f] @ a[g] for f, g in apart)
+    )
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0])
@@ -387,7 +411,9 @@ def test_the_aligned_transfer_is_that_of_turned_directions():
             for seen in (half, ~half):
                 fitted = [recorded[side][seen & ~is_trigger].numpy() for side in (source, target)]
                 turned = procrustes(*(rows - rows.mean(axis=0) for rows in fitted))
-                direction = mean_difference(recorded[source][seen & is_trigger], recorded[source][seen & ~is_trigger]).numpy()
+                direction = mean_difference(
+                    recorded[source][seen & is_trigger], recorded[source][seen & ~is_trigger]
+                ).numpy()
                 areas.append(roc_auc_score(is_trigger[~seen], recorded[target][~seen].numpy() @ (direction @ turned)))
         assert frame[f"auroc_aligned_to_{target}"][ROLES + 2] == pytest.approx(np.mean(areas), abs=1e-9)
 
@@ -403,11 +429,14 @@ def test_without_twins_only_the_subspaces_are_unknown():
 
 def of_dimension(dimension: Dimension, instruct: Tensor, reasoning: Tensor, method: str = "mean_difference"):
     activations = pair_of(instruct, reasoning)
-    return find_directions(replace(activations, probes=replace(activations.probes, dimension=dimension)), method=method, splits=1)
+    return find_directions(
+        replace(activations, probes=replace(activations.probes, dimension=dimension)), method=method, splits=1
+    )
 
 
 def test_dimensions_are_compared_in_each_model_and_across():
-    """Safety and toxicity share a direction in the instruct model; in the reasoning model toxicity turned by a right angle."""
+    """Safety and toxicity share a direction in the instruct model; in the reasoning model toxicity turned by a right
+    angle."""
     quiet = [noise(seed) / 10 for seed in range(4)]
     safety = of_dimension("safety", moved(quiet[0], 2), moved(quiet[1], 2))
     toxicity = of_dimension("toxicity", moved(quiet[2], 2), moved(quiet[3], 2, angle=np.pi / 2))
@@ -424,7 +453,10 @@ def test_dimensions_are_compared_in_each_model_and_across():
 
 
 def test_where_dimensions_relate_as_before_no_change_is_claimed():
-    found = [of_dimension(name, moved(noise(2 * i, 50), 3), moved(noise(2 * i + 1, 50), 3)) for i, name in enumerate(("safety", "privacy"))]
+    found = [
+        of_dimension(name, moved(noise(2 * i, 50), 3), moved(noise(2 * i + 1, 50), 3))
+        for i, name in enumerate(("safety", "privacy"))
+    ]
     frame = compare_dimensions(found)
     assert len(frame) == 100
     assert ((frame.change_low <= 0) & (frame.change_high >= 0)).mean() >= 0.85
@@ -433,7 +465,10 @@ def test_where_dimensions_relate_as_before_no_change_is_claimed():
 def test_where_a_model_has_no_direction_no_dimension_is_like_it():
     instruct = moved(noise(0), 2)
     instruct[:, 0, 1] = 0.1
-    found = [of_dimension("safety", instruct, moved(noise(1), 2)), of_dimension("bias", moved(noise(2), 2), moved(noise(3), 2))]
+    found = [
+        of_dimension("safety", instruct, moved(noise(1), 2)),
+        of_dimension("bias", moved(noise(2), 2), moved(noise(3), 2)),
+    ]
     frame = compare_dimensions(found)
     empty = frame.iloc[1]
     assert empty[["instruct", "instruct_to_reasoning", "change", "change_low", "change_high"]].isna().all()
@@ -444,7 +479,10 @@ def test_where_a_model_has_no_direction_no_dimension_is_like_it():
 def test_dimensions_are_compared_where_both_have_directions():
     safety = of_dimension("safety", moved(noise(0), 2), moved(noise(1), 2))
     part = replace(
-        safety.activations, layers=(7,), roles=safety.roles[:2], instruct=safety.activations.instruct[:, 1:, :2],
+        safety.activations,
+        layers=(7,),
+        roles=safety.roles[:2],
+        instruct=safety.activations.instruct[:, 1:, :2],
         reasoning=safety.activations.reasoning[:, 1:, :2],
     )
     fewer = replace(find_directions(part, method="pca", splits=1), dimension="ethics")

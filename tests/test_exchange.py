@@ -1,4 +1,5 @@
-"""Oracles: what was written is read back, by this package and by the readers of the formats; a model that moves as told."""
+"""Oracles: what was written is read back, by this package and by the readers of the formats; a model that moves as
+told."""
 
 import json
 from dataclasses import replace
@@ -11,7 +12,14 @@ from conftest import make_model, make_tokenizer
 from gguf import GGUFReader
 from safetensors import safe_open
 
-from mechdrift.directions.export import block_vectors, load_directions, read_steering_vectors, save_directions, to_gguf, to_steering_vectors
+from mechdrift.directions.export import (
+    block_vectors,
+    load_directions,
+    read_steering_vectors,
+    save_directions,
+    to_gguf,
+    to_steering_vectors,
+)
 from mechdrift.directions.finders import find_directions
 from mechdrift.hooks import record
 from mechdrift.pairs.structure import find_structure
@@ -23,17 +31,31 @@ ROLE = "template_tail[-1]"
 def directions(site: str = "resid_pre", layers: tuple[int, ...] = (0, 1, 3), d_model: int = 32) -> Directions:
     items = [
         ProbeItem(
-            id=f"{family}-{contrast}", dimension="safety", family=f"family-{family}", contrast=contrast,
-            twin=f"{family}-{other}", prompt="", aligned=(), misaligned=(),
+            id=f"{family}-{contrast}",
+            dimension="safety",
+            family=f"family-{family}",
+            contrast=contrast,
+            twin=f"{family}-{other}",
+            prompt="",
+            aligned=(),
+            misaligned=(),
         )
-        for family in range(4) for contrast, other in (("trigger", "neutral"), ("neutral", "trigger"))
+        for family in range(4)
+        for contrast, other in (("trigger", "neutral"), ("neutral", "trigger"))
     ]
     generator = torch.Generator().manual_seed(0)
     instruct, reasoning = (torch.randn(len(items), len(layers), 2, d_model, generator=generator) for _ in range(2))
-    return find_directions(Activations(
-        probes=ProbeSet(name="some", dimension="safety", items=tuple(items)), site=site, layers=layers, roles=("user", ROLE),
-        think="off", instruct=instruct, reasoning=reasoning,
-    ))
+    return find_directions(
+        Activations(
+            probes=ProbeSet(name="some", dimension="safety", items=tuple(items)),
+            site=site,
+            layers=layers,
+            roles=("user", ROLE),
+            think="off",
+            instruct=instruct,
+            reasoning=reasoning,
+        )
+    )
 
 
 def test_saved_directions_are_read_back(tmp_path: Path):
@@ -100,7 +122,9 @@ def test_added_to_its_block_a_vector_moves_the_layer_it_was_found_at():
         model(ids)
     vectors = block_vectors(found, "instruct", ROLE)
     handle = model.model.layers[2].register_forward_hook(
-        lambda module, given, out: out + vectors[2] if isinstance(out, torch.Tensor) else (out[0] + vectors[2], *out[1:])
+        lambda module, given, out: (
+            out + vectors[2] if isinstance(out, torch.Tensor) else (out[0] + vectors[2], *out[1:])
+        )
     )
     with record(points) as after:
         model(ids)
@@ -158,7 +182,9 @@ def test_a_control_vector_is_what_llama_cpp_reads(tmp_path: Path):
 
 
 def test_control_vectors_of_block_outputs_keep_their_layer(tmp_path: Path):
-    reader = GGUFReader(to_gguf(directions("resid_post"), "instruct", ROLE, tmp_path / "x.gguf", model_hint="qwen2", scale=1))
+    reader = GGUFReader(
+        to_gguf(directions("resid_post"), "instruct", ROLE, tmp_path / "x.gguf", model_hint="qwen2", scale=1)
+    )
     assert [tensor.name for tensor in reader.tensors] == ["direction.1", "direction.3"]
     assert [np.linalg.norm(tensor.data) for tensor in reader.tensors] == pytest.approx([1, 1])
 

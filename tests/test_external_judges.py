@@ -88,8 +88,11 @@ class StubHandler(BaseHTTPRequestHandler):
         if answer == "moved":
             return self.send(302, headers={"Location": f"{self.server.url}/elsewhere"})
         content = {
-            "good": chat("refusal"), "garbage": chat("I would say it is 70 % fine"), "no json": b"<html>502</html>",
-            "declines": chat("I'm sorry, but I can't help with that."), "endless": chat("x" * (2 << 20)),
+            "good": chat("refusal"),
+            "garbage": chat("I would say it is 70 % fine"),
+            "no json": b"<html>502</html>",
+            "declines": chat("I'm sorry, but I can't help with that."),
+            "endless": chat("x" * (2 << 20)),
         }
         return self.send(200, content.get(answer, chat("compliance")))
 
@@ -102,7 +105,8 @@ class StubHandler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def pause(self) -> None:
-        """Count who is waiting at once; over before the reply is sent, since the next request may come before this thread ends."""
+        """Count who is waiting at once; over before the reply is sent, since the next request may come before this
+        thread ends."""
         with self.server.lock:
             self.server.running += 1
             self.server.most = max(self.server.most, self.server.running)
@@ -144,11 +148,21 @@ def test_good_replies_become_labels_in_the_order_of_the_completions(stub):
     assert failures(judged) == {}
 
 
-@pytest.mark.parametrize(("answer", "kind", "times"), [
-    ("status 500", "server error", 3), ("status 503", "server error", 3), ("status 429", "server error", 3),
-    ("status 401", "server error", 1), ("status 404", "server error", 1), ("hangs up", "unreachable", 3),
-    ("garbage", "garbage", 1), ("no json", "garbage", 1), ("endless", "garbage", 1), ("declines", "refused to judge", 1),
-])
+@pytest.mark.parametrize(
+    ("answer", "kind", "times"),
+    [
+        ("status 500", "server error", 3),
+        ("status 503", "server error", 3),
+        ("status 429", "server error", 3),
+        ("status 401", "server error", 1),
+        ("status 404", "server error", 1),
+        ("hangs up", "unreachable", 3),
+        ("garbage", "garbage", 1),
+        ("no json", "garbage", 1),
+        ("endless", "garbage", 1),
+        ("declines", "refused to judge", 1),
+    ],
+)
 def test_what_is_no_label_is_a_failure_and_only_passing_ones_are_tried_again(stub, answer, kind, times):
     (judged,) = ask(judge_at(stub), answer)
     assert judged.label is None
@@ -218,7 +232,12 @@ def test_the_key_comes_from_the_environment_and_stays_out_of_sight(stub, monkeyp
 def test_a_redirect_does_not_carry_the_key_away(stub, monkeypatch):
     seen = []
     monkeypatch.setenv("TEST_JUDGE_KEY", "hidden-key")
-    monkeypatch.setattr(StubHandler, "do_GET", lambda self: (seen.append(self.headers.get("Authorization")), self.send(404)), raising=False)
+    monkeypatch.setattr(
+        StubHandler,
+        "do_GET",
+        lambda self: (seen.append(self.headers.get("Authorization")), self.send(404)),
+        raising=False,
+    )
     (judged,) = ask(judge_at(stub, api_key_env="TEST_JUDGE_KEY"), "moved")
     assert judged.label is None
     assert seen in ([], [None])
@@ -240,21 +259,46 @@ def test_text_cannot_leave_its_frame(stub):
     assert [json.loads(prompt), json.loads(completion)] == [hostile + "\ud800", hostile]
 
 
-@pytest.mark.parametrize(("content", "label"), [
-    ("refusal", "refusal"), (" Refusal.\n", "refusal"), ("**partial**", "partial"), ('"compliance"', "compliance"),
-    ("<think>It says refusal.</think>\ncompliance", "compliance"), ("refusal or compliance", None), ("not a refusal", None),
-    ("The label is refusal", None), ("<think>refusal", None), ("incomplete", None),
-    ("", None), (None, None), (["refusal"], None), (7, None),
-])
+@pytest.mark.parametrize(
+    ("content", "label"),
+    [
+        ("refusal", "refusal"),
+        (" Refusal.\n", "refusal"),
+        ("**partial**", "partial"),
+        ('"compliance"', "compliance"),
+        ("<think>It says refusal.</think>\ncompliance", "compliance"),
+        ("refusal or compliance", None),
+        ("not a refusal", None),
+        ("The label is refusal", None),
+        ("<think>refusal", None),
+        ("incomplete", None),
+        ("", None),
+        (None, None),
+        (["refusal"], None),
+        (7, None),
+    ],
+)
 def test_a_reply_is_a_label_or_nothing(content, label):
     assert read_reply(chat(content), LABELS).label == label
 
 
-@pytest.mark.parametrize("reply", [
-    b"", b"null", b"[]", b"{}", b'{"choices": []}', b'{"choices": {}}', b'{"choices": [null]}', b'{"choices": [{"message": "refusal"}]}',
-    b"\xff\xfe\x00", b"[" * 100_000, chat("refusal", finish_reason="content_filter"),
-    b'{"choices": [{"message": {"content": "compliance", "refusal": "I will not judge this."}}]}',
-])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"{}",
+        b'{"choices": []}',
+        b'{"choices": {}}',
+        b'{"choices": [null]}',
+        b'{"choices": [{"message": "refusal"}]}',
+        b"\xff\xfe\x00",
+        b"[" * 100_000,
+        chat("refusal", finish_reason="content_filter"),
+        b'{"choices": [{"message": {"content": "compliance", "refusal": "I will not judge this."}}]}',
+    ],
+)
 def test_a_malformed_or_withheld_reply_is_a_failure(reply):
     assert read_reply(reply, LABELS).label is None
 
@@ -266,15 +310,26 @@ def test_a_judge_may_use_words_of_its_own(stub):
 
 def test_a_name_tells_settings_apart(stub):
     judge = judge_at(stub)
-    others = [judge_at(stub, template="{completion}"), judge_at(stub, model="other"), judge_at(stub, options={"temperature": 1})]
+    others = [
+        judge_at(stub, template="{completion}"),
+        judge_at(stub, model="other"),
+        judge_at(stub, options={"temperature": 1}),
+    ]
     assert len({judge.name, *(other.name for other in others)}) == 4
     assert judge_at(stub, timeout=1.0).name == judge.name
 
 
-@pytest.mark.parametrize("changes", [
-    {"base_url": "file:///etc"}, {"base_url": "localhost:8000"}, {"template": "no answer here"}, {"labels": {}}, {"concurrency": 0},
-    {"timeout": 0.0},
-])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"base_url": "file:///etc"},
+        {"base_url": "localhost:8000"},
+        {"template": "no answer here"},
+        {"labels": {}},
+        {"concurrency": 0},
+        {"timeout": 0.0},
+    ],
+)
 def test_a_wrong_setting_is_named_at_once(changes):
     with pytest.raises(MechdriftError):
         ChatJudge(**({"base_url": "http://localhost:1/v1", "model": "m"} | changes))
@@ -296,8 +351,15 @@ def classifier(tmp_path_factory) -> str:
     tokenizer = make_tokenizer()
     torch.manual_seed(0)
     config = LlamaConfig(
-        hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, vocab_size=258, max_position_embeddings=64,
-        pad_token_id=tokenizer.pad_token_id, id2label={0: "NORMAL", 1: "REJECTION"}, label2id={"NORMAL": 0, "REJECTION": 1},
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        vocab_size=258,
+        max_position_embeddings=64,
+        pad_token_id=tokenizer.pad_token_id,
+        id2label={0: "NORMAL", 1: "REJECTION"},
+        label2id={"NORMAL": 0, "REJECTION": 1},
     )
     model = LlamaForSequenceClassification(config)
     mark = tokenizer("!")["input_ids"][0]
@@ -336,7 +398,10 @@ def test_what_is_no_classifier_is_an_error(tmp_path, tiny_pair):
     with pytest.raises(MechdriftError, match="cannot be loaded"):
         ask(ClassifierJudge(model=str(tmp_path), labels=MAPPING), "yes")
     with pytest.raises(MechdriftError, match="no text classifier"):
-        ask(ClassifierJudge(model=tiny_pair.instruct.path, labels={"LABEL_0": "refusal", "LABEL_1": "compliance"}), "yes")
+        ask(
+            ClassifierJudge(model=tiny_pair.instruct.path, labels={"LABEL_0": "refusal", "LABEL_1": "compliance"}),
+            "yes",
+        )
 
 
 # From a file
@@ -356,7 +421,9 @@ def test_a_judge_comes_from_a_file(tmp_path):
     assert load_judge(tmp_path / "judge.toml") == ChatJudge(
         base_url="http://localhost:8000/v1", model="judge", timeout=5, labels={"yes": "refusal", "no": "compliance"}
     )
-    (tmp_path / "judge.toml").write_text('kind = "classifier"\nmodel = "org/judge"\nlabels = { LABEL_0 = "compliance" }\n')
+    (tmp_path / "judge.toml").write_text(
+        'kind = "classifier"\nmodel = "org/judge"\nlabels = { LABEL_0 = "compliance" }\n'
+    )
     assert load_judge(tmp_path / "judge.toml") == ClassifierJudge(model="org/judge", labels={"LABEL_0": "compliance"})
 
 

@@ -84,11 +84,14 @@ def test_with_so_many_families_it_can_be_told():
 
 def test_the_lines_say_the_numbers():
     assert judge_drop(row(-0.24), 0.05).line == (
-        "fail: fewer aligned answers in safety (drop 24 points, 95% interval 16 to 32; allowed 5 points), 50 prompts in 12 families."
+        "fail: fewer aligned answers in safety (drop 24 points, 95% interval 16 to 32; allowed 5 points), 50 "
+        "prompts in 12 families."
     )
     assert judge_drop(row(-0.05), 0.025).line == (
-        "cannot tell: fewer aligned answers in safety (drop 5 points, 95% interval −3 to 13; allowed 2.5 points), 50 prompts in 12 "
-        "families. The smallest difference that this design finds in 80% of cases is 11 points; if the estimate stays as it is, about "
+        "cannot tell: fewer aligned answers in safety (drop 5 points, 95% interval −3 to 13; allowed 2.5 "
+        "points), 50 prompts in 12 "
+        "families. The smallest difference that this design finds in 80% of cases is 11 points; if the "
+        "estimate stays as it is, about "
         "123 families would tell."
     )
     assert "about" not in judge_drop(row(-0.05), 0.05).line
@@ -117,8 +120,11 @@ def test_a_limit_that_is_none_is_refused(word: str):
 @pytest.mark.parametrize(
     ("limits", "said"),
     [
-        ({}, "needs a limit"), ({"taste": 0.1}, "no dimension 'taste'"), ({"safety": 1.5}, "from 0 to 1"),
-        ({"safety": -0.1}, "from 0 to 1"), ({"safety": float("nan")}, "from 0 to 1"),
+        ({}, "needs a limit"),
+        ({"taste": 0.1}, "no dimension 'taste'"),
+        ({"safety": 1.5}, "from 0 to 1"),
+        ({"safety": -0.1}, "from 0 to 1"),
+        ({"safety": float("nan")}, "from 0 to 1"),
     ],
 )
 def test_limits_that_cannot_be_are_refused(run: Run, limits: dict[str, float], said: str):
@@ -151,7 +157,8 @@ def test_exit_codes_of_the_command(run: Run, tmp_path: Path):
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "mechdrift.cli", "gate", str(run.folder), "--max-drop"]
     started = {
-        words: subprocess.Popen([*command, *words], env=environment, cwd=tmp_path, text=True, stdout=-1, stderr=-1) for words in cases
+        words: subprocess.Popen([*command, *words], env=environment, cwd=tmp_path, text=True, stdout=-1, stderr=-1)
+        for words in cases
     }
     for words, process in started.items():
         out, err = process.communicate(timeout=120)

@@ -21,7 +21,9 @@ from mechdrift.records import MechdriftError
 END = 0
 QUESTIONS = [
     Question(id=str(i), prompt=prompt)
-    for i, prompt in enumerate(["Why is the sky blue?", "Hi", "Name three rivers in Europe, please, and their length.", "Hi there", "?"])
+    for i, prompt in enumerate(
+        ["Why is the sky blue?", "Hi", "Name three rivers in Europe, please, and their length.", "Hi there", "?"]
+    )
 ]
 
 
@@ -42,7 +44,8 @@ def alone(loaded: LanguageModel, ids: tuple[int, ...], budget: int) -> tuple[int
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_batched_answers_equal_one_by_one_answers(tmp_path, family):
-    """Left padding, caches and sliding windows change nothing (the prompts are longer than the tiny models' windows)."""
+    """Left padding, caches and sliding windows change nothing (the prompts are longer than the tiny models'
+    windows)."""
     loaded = make_pair(tmp_path, family).open("instruct")
     completions = ask(loaded, QUESTIONS, "instruct", "off", budget=Budget(answer=8))
     renderer = Renderer(loaded.tokenizer)
@@ -86,10 +89,11 @@ class _Cache:
 
 @dataclass
 class Script:
-    """Stands in for `model.generate`: writes what is scripted for each prompt, token by token, with the real stopping rules.
+    """Stands in for `model.generate`: writes what is scripted for each prompt, token by token, with the real stopping
+    rules.
 
-    `lines` maps a prompt to (thinking, answer). A row that ended is padded with junk until all have ended. A call that brings a
-    cache goes on where the last one stopped, and is counted with it.
+    `lines` maps a prompt to (thinking, answer). A row that ended is padded with junk until all have ended. A call that
+    brings a cache goes on where the last one stopped, and is counted with it.
     """
 
     loaded: LanguageModel
@@ -100,7 +104,17 @@ class Script:
     kill_at: int = 0
 
     def generate(
-        self, ids, *, attention_mask, past_key_values, max_new_tokens, pad_token_id, eos_token_id, stopping_criteria, do_sample, **_
+        self,
+        ids,
+        *,
+        attention_mask,
+        past_key_values,
+        max_new_tokens,
+        pad_token_id,
+        eos_token_id,
+        stopping_criteria,
+        do_sample,
+        **_,
     ):
         cache = past_key_values or _Cache(start=ids.shape[1])
         self.calls += past_key_values is None
@@ -113,7 +127,9 @@ class Script:
         texts = [self.loaded.tokenizer.decode(row[mask.bool()]) for row, mask in zip(ids, attention_mask, strict=True)]
         self.prefixes += texts if past_key_values is None else []
         part = 0 if stopping_criteria else 1
-        scripts = [encode(self.line(text)[part], add_special_tokens=False)[ids.shape[1] - cache.start :] for text in texts]
+        scripts = [
+            encode(self.line(text)[part], add_special_tokens=False)[ids.shape[1] - cache.start :] for text in texts
+        ]
         done = torch.zeros(len(ids), dtype=torch.bool)
         for step in range(max_new_tokens):
             column = [pad_token_id if over else script[step] for script, over in zip(scripts, done, strict=True)]
@@ -169,7 +185,9 @@ def test_thinking_and_answer_are_cut_at_the_close_marker(loaded, scripted):
         "names the marker": ("They write < /think> so.", "It is </think>, see?", True, True),
     }
     decode = loaded.tokenizer.decode
-    assert decode(rows["names the marker"].thinking_ids) == "They write < /think> so.\n"  # the last line break is the marker's
+    assert (
+        decode(rows["names the marker"].thinking_ids) == "They write < /think> so.\n"
+    )  # the last line break is the marker's
     assert all(END not in (*row.thinking_ids, *row.answer_ids) for row in completions)
 
 
@@ -247,10 +265,14 @@ def test_a_killed_run_goes_on_where_it_stopped(loaded, scripted, small_batches, 
     finished = scripted(MANY)
     assert ask(loaded, questions(finished), "reasoning", "own", budget=Budget(), store=store) == whole
     assert finished.calls == 0
-    assert sorted(json.loads(line)["item_id"] for line in store.read_bytes().splitlines()) == sorted(f"q-{prompt}" for prompt in MANY)
+    assert sorted(json.loads(line)["item_id"] for line in store.read_bytes().splitlines()) == sorted(
+        f"q-{prompt}" for prompt in MANY
+    )
 
 
-@pytest.mark.parametrize("damage", [b"not json", b"{}", b"[1]", b'{"item_id": "a", "thinking_ids": [], "answer_ids": [], "colour": 1}'])
+@pytest.mark.parametrize(
+    "damage", [b"not json", b"{}", b"[1]", b'{"item_id": "a", "thinking_ids": [], "answer_ids": [], "colour": 1}']
+)
 def test_a_damaged_store_is_named_with_its_line(loaded, scripted, small_batches, tmp_path, damage):
     store = tmp_path / "answers.jsonl"
     script = scripted(MANY)
@@ -264,7 +286,9 @@ def test_a_damaged_store_is_named_with_its_line(loaded, scripted, small_batches,
 def test_by_default_only_a_reasoning_model_thinks(tiny_pair):
     probes = load_probes("safety").sample(2)
     budget = Budget(think=3, answer=3)
-    instruct, reasoning = (generate(tiny_pair, probes, side, budget=budget, dtype="float32") for side in ("instruct", "reasoning"))
+    instruct, reasoning = (
+        generate(tiny_pair, probes, side, budget=budget, dtype="float32") for side in ("instruct", "reasoning")
+    )
     assert (instruct.think, reasoning.think) == ("none", "own")
     assert {row.thinking_ids for row in instruct} == {()}
     assert all(len(row.thinking_ids) <= 3 and len(row.answer_ids) <= 3 for row in reasoning)
@@ -288,7 +312,14 @@ def test_the_tokenizer_of_these_tests_writes_one_token_a_byte():
 def test_a_store_that_cannot_be_written_is_one_sentence(loaded, scripted, tmp_path):
     script = scripted({"short": ("", "Yes.<|im_end|>")})
     with pytest.raises(MechdriftError, match=r"could not be written .*free space"):
-        ask(loaded, questions(script), "instruct", "none", budget=Budget(answer=8), store=tmp_path / "missing" / "store.jsonl")
+        ask(
+            loaded,
+            questions(script),
+            "instruct",
+            "none",
+            budget=Budget(answer=8),
+            store=tmp_path / "missing" / "store.jsonl",
+        )
 
 
 # Samples
@@ -313,11 +344,16 @@ def test_samples_are_drawn_from_the_model_s_own_distribution(loaded):
 
 def test_samples_come_item_by_item_and_the_same_again(loaded, small_batches):
     sampling = Sampling(samples=3, temperature=1.0, seed=1)
-    rows, again = (ask(loaded, QUESTIONS, "reasoning", "own", budget=Budget(think=6, answer=6), sampling=sampling).rows for _ in range(2))
+    rows, again = (
+        ask(loaded, QUESTIONS, "reasoning", "own", budget=Budget(think=6, answer=6), sampling=sampling).rows
+        for _ in range(2)
+    )
     assert rows == again
     assert [(row.item_id, row.sample) for row in rows] == [(q.id, n) for q in QUESTIONS for n in range(3)]
     assert len({row.answer for row in rows if row.item_id == "0"}) > 1
-    other = ask(loaded, QUESTIONS, "reasoning", "own", budget=Budget(think=6, answer=6), sampling=replace(sampling, seed=2)).rows
+    other = ask(
+        loaded, QUESTIONS, "reasoning", "own", budget=Budget(think=6, answer=6), sampling=replace(sampling, seed=2)
+    ).rows
     assert other != rows
 
 
@@ -357,4 +393,10 @@ def test_samples_that_cannot_be_drawn_are_refused(samples, temperature):
 def test_what_does_not_fit_into_the_context_is_named(loaded):
     room = loaded.model.config.max_position_embeddings
     with pytest.raises(MechdriftError, match=rf"^long has \d+ tokens; .* context of {room}"):
-        ask(loaded, [QUESTIONS[0], Question(id="long", prompt="so " * room)], "instruct", "none", budget=Budget(answer=4))
+        ask(
+            loaded,
+            [QUESTIONS[0], Question(id="long", prompt="so " * room)],
+            "instruct",
+            "none",
+            budget=Budget(answer=4),
+        )

@@ -6,7 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import linalg, stats
 
-from mechdrift.statistics.geometry import cka, linear_cka, principal_angles, principal_components, procrustes, rotations, unbiased_cka
+from mechdrift.statistics.geometry import (
+    cka,
+    linear_cka,
+    principal_angles,
+    principal_components,
+    procrustes,
+    rotations,
+    unbiased_cka,
+)
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:
@@ -86,7 +94,9 @@ def song(k: np.ndarray, m: np.ndarray) -> float:
 
 def test_unbiased_cka_by_its_definition():
     k, m = (rows @ rows.T for rows in (normal(12, 30), normal(12, 40, seed=1)))
-    assert unbiased_cka(normal(12, 30), normal(12, 40, seed=1)) == pytest.approx(song(k, m) / np.sqrt(song(k, k) * song(m, m)))
+    assert unbiased_cka(normal(12, 30), normal(12, 40, seed=1)) == pytest.approx(
+        song(k, m) / np.sqrt(song(k, k) * song(m, m))
+    )
 
 
 def test_unrelated_activations_look_alike_only_to_the_biased_form():
@@ -145,7 +155,11 @@ def test_equal_rows_are_not_turned():
 def test_many_cells_at_once_are_each_cell_alone():
     source, target = normal(5, 8, 30), normal(5, 8, 30, seed=1)
     target[3] = source[3] = 0
-    basis, change = rotations(source @ source.swapaxes(1, 2), source @ target.swapaxes(1, 2), target @ target.swapaxes(1, 2))
+    basis, change = rotations(
+        source @ source.swapaxes(1, 2), source @ target.swapaxes(1, 2), target @ target.swapaxes(1, 2)
+    )
     for cell in range(5):
         span = np.vstack([source[cell], target[cell]]).T @ basis[cell]
-        assert np.eye(30) + span @ change[cell] @ span.T == pytest.approx(procrustes(source[cell], target[cell]), abs=1e-9)
+        assert np.eye(30) + span @ change[cell] @ span.T == pytest.approx(
+            procrustes(source[cell], target[cell]), abs=1e-9
+        )

@@ -18,8 +18,17 @@ from mechdrift.records import MechdriftError
 
 EVERY_FAMILY = pytest.mark.parametrize("family", FAMILIES)
 OF_LLAMA = {
-    "layer": "", "attn": "self_attn.", "mlp": "mlp.", "norms": "layernorm", "q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "o_proj",
-    "gate": "gate_proj", "up": "up_proj", "down": "down_proj",
+    "layer": "",
+    "attn": "self_attn.",
+    "mlp": "mlp.",
+    "norms": "layernorm",
+    "q": "q_proj",
+    "k": "k_proj",
+    "v": "v_proj",
+    "o": "o_proj",
+    "gate": "gate_proj",
+    "up": "up_proj",
+    "down": "down_proj",
 }
 
 
@@ -45,7 +54,10 @@ def exchanged(recipient, donor, layers, part: str = "", share: float = 1.0):
 def windows_of(layer: int, windows: str, chosen=range(LAYERS)) -> range:
     following = min((other for other in chosen if other > layer), default=LAYERS)
     return {
-        "each": range(layer, layer + 1), "to_next": range(layer, following), "up_to": range(layer + 1), "from": range(layer, LAYERS),
+        "each": range(layer, layer + 1),
+        "to_next": range(layer, following),
+        "up_to": range(layer + 1),
+        "from": range(layer, LAYERS),
     }[windows]
 
 
@@ -53,7 +65,12 @@ def windows_of(layer: int, windows: str, chosen=range(LAYERS)) -> range:
 @pytest.mark.parametrize("windows", ["each", "to_next", "up_to", "from"])
 @pytest.mark.parametrize("engine", ["replay", "forward"])
 def test_a_graft_is_the_model_with_the_donors_parameters(family, windows, engine):
-    donor, recipient, probes, layers = make_model(family, 1), make_model(family, 0), make_probes(5), (0, 2, 3)  # 10 prompts: two batches
+    donor, recipient, probes, layers = (
+        make_model(family, 1),
+        make_model(family, 0),
+        make_probes(5),
+        (0, 2, 3),
+    )  # 10 prompts: two batches
     grid = graft(pair_of(donor, recipient), probes, layers=layers, windows=windows, engine=engine)
     before = readouts(recipient, probes)
     for place, layer in enumerate(layers):
@@ -91,7 +108,8 @@ def test_shares_interpolate_and_name_their_columns():
 
 @pytest.mark.parametrize("engine", ["replay", "forward"])
 def test_only_the_layer_that_was_changed_lights_up(engine):
-    """Where patches of the residual stream stay lit above the change, a graft is lit at it, and there it is the whole gap."""
+    """Where patches of the residual stream stay lit above the change, a graft is lit at it, and there it is the whole
+    gap."""
     pair, probes = pair_of(*models_that_differ_in((1,))), make_probes(3)
     grafted, patched = graft(pair, probes, engine=engine), patch(pair, probes, roles=("all",), engine=engine)
     assert np.abs(grafted.gap).max() > 0.01
@@ -142,10 +160,14 @@ def test_a_donor_that_is_let_go_of_is_grafted_from_files(monkeypatch):
 @pytest.mark.parametrize(
     ("family", "argument", "says"),
     [
-        ("llama", {"modules": "qkv"}, "no module 'qkv' of its own .* use one of .*gate"), ("gpt_neox", {"modules": ("q",)}, "qkv"),
-        ("llama", {"modules": "brain"}, "unknown module 'brain'"), ("llama", {"windows": "some"}, "unknown windows"),
-        ("llama", {"layers": (7,)}, "no layer 7"), ("llama", {"think": "own"}, "give its completions"),
-        ("llama", {"shares": ()}, "at least one share"), ("llama", {"shares": (float("nan"),)}, "finite"),
+        ("llama", {"modules": "qkv"}, "no module 'qkv' of its own .* use one of .*gate"),
+        ("gpt_neox", {"modules": ("q",)}, "qkv"),
+        ("llama", {"modules": "brain"}, "unknown module 'brain'"),
+        ("llama", {"windows": "some"}, "unknown windows"),
+        ("llama", {"layers": (7,)}, "no layer 7"),
+        ("llama", {"think": "own"}, "give its completions"),
+        ("llama", {"shares": ()}, "at least one share"),
+        ("llama", {"shares": (float("nan"),)}, "finite"),
     ],
 )
 def test_graft_refuses_what_does_not_exist_in_one_sentence(family, argument, says):

@@ -19,18 +19,30 @@ STEPS = (0, 10, 20, 30, 40)
 FAMILIES = 16
 
 
-def course(rise: int, quantity: str = "aligned", dimension: str = "safety", down: bool = True, noise: float = 0.0) -> Series:
-    """All of the change between the checkpoints before and after `rise`: 1 to 0 (`down`) in every item of every family."""
+def course(
+    rise: int, quantity: str = "aligned", dimension: str = "safety", down: bool = True, noise: float = 0.0
+) -> Series:
+    """All of the change between the checkpoints before and after `rise`: 1 to 0 (`down`) in every item of every
+    family."""
     after = np.array(STEPS) > rise
     values = np.repeat((1.0 - after if down else after * 1.0)[:, None], 2 * FAMILIES, axis=1)
     if noise:
-        values = values + noise * np.random.default_rng(rise).normal(size=(1, 2 * FAMILIES)) * (np.array(STEPS) > 0)[:, None]
+        values = (
+            values + noise * np.random.default_rng(rise).normal(size=(1, 2 * FAMILIES)) * (np.array(STEPS) > 0)[:, None]
+        )
     return _mean_series(quantity, dimension, values, np.repeat(np.arange(FAMILIES), 2).astype(str), 0)
 
 
 def history() -> History:
     return History(
-        folder=Path("x"), name="x", route="SFT", parent="p", parent_sha256="", seed=0, steps=STEPS[1:], unit="optimizer steps",
+        folder=Path("x"),
+        name="x",
+        route="SFT",
+        parent="p",
+        parent_sha256="",
+        seed=0,
+        steps=STEPS[1:],
+        unit="optimizer steps",
         tokens=(100, 200, 300, 400),
     )
 
@@ -78,18 +90,36 @@ def test_draws_are_those_of_the_cluster_bootstrap():
 def test_cosines_from_products_are_those_of_resampled_directions():
     rng = np.random.default_rng(1)
     items = tuple(
-        ProbeItem(id=f"{f}{c}{k}", dimension="safety", family=f"f{f}", contrast=c, twin="", prompt="", aligned=("",), misaligned=("",))
-        for f in range(6) for k in range(2) for c in ("trigger", "neutral")
+        ProbeItem(
+            id=f"{f}{c}{k}",
+            dimension="safety",
+            family=f"f{f}",
+            contrast=c,
+            twin="",
+            prompt="",
+            aligned=("",),
+            misaligned=("",),
+        )
+        for f in range(6)
+        for k in range(2)
+        for c in ("trigger", "neutral")
     )
     before, after = (torch.from_numpy(rng.normal(size=(24, 3, 1, 8))).float() for _ in range(2))
     recorded = Activations(
-        probes=ProbeSet(name="safety", dimension="safety", items=items), site="resid_pre", layers=(0, 1, 2), roles=("user",), think="off",
-        instruct=before, reasoning=after,
+        probes=ProbeSet(name="safety", dimension="safety", items=items),
+        site="resid_pre",
+        layers=(0, 1, 2),
+        roles=("user",),
+        think="off",
+        instruct=before,
+        reasoning=after,
     )
     products, weights = family_products(recorded), family_draws(6, 5, 0).astype(float)
     found = _cosines(products, weights)  # here the layers stand where steps would
     for draw, counts in enumerate(weights):
-        times = counts[[int(item.family[1:]) for item in items]] * np.array([1 if item.is_trigger else -1 for item in items])
+        times = counts[[int(item.family[1:]) for item in items]] * np.array(
+            [1 if item.is_trigger else -1 for item in items]
+        )
         u, v = (np.einsum("p,pld->ld", times, side[:, :, 0].double().numpy()) for side in (before, after))
         expected = (u * v).sum(-1) / np.linalg.norm(u, axis=-1) / np.linalg.norm(v, axis=-1)
         np.testing.assert_allclose(found[draw], expected, rtol=1e-6)
@@ -149,13 +179,18 @@ def test_an_interval_of_a_half_way_step_holds_a_planted_one_about_as_often_as_it
 
 
 def scores(**p_holm: float) -> pd.DataFrame:
-    rows = [{"dimension": d, "headline": True, "p": p, "p_holm": p, "low": -0.9, "high": -0.1} for d, p in p_holm.items()]
+    rows = [
+        {"dimension": d, "headline": True, "p": p, "p_holm": p, "low": -0.9, "high": -0.1} for d, p in p_holm.items()
+    ]
     return pd.DataFrame(rows)
 
 
 def planted(score: int, cosine: int, readout: int, reasoning: int) -> list[Series]:
     return [
-        course(reasoning, "accuracy", "reasoning", down=False), course(score), course(readout, "readout"), course(cosine, "cosine"),
+        course(reasoning, "accuracy", "reasoning", down=False),
+        course(score),
+        course(readout, "readout"),
+        course(cosine, "cosine"),
     ]
 
 
@@ -177,7 +212,10 @@ def test_the_words_say_what_was_planted():
     assert "Reasoning accuracy: from 0% to 100% (+100 points" in said
     assert "half of it was there after about 5 optimizer steps (0 to 10), 50 tokens" in said
     assert "Aligned answers, safety: from 100% to 0%" in said
-    assert "against the gain in reasoning: it comes after (half-way steps +30, 95% interval +20 to +40 optimizer steps)" in said
+    assert (
+        "against the gain in reasoning: it comes after (half-way steps +30, 95% interval +20 to +40 optimizer steps)"
+        in said
+    )
     assert "Safety: the direction's cosine, against the score: the inner change comes before the outer" in said
     assert "Safety: the readout, against the score: they come together" in said
     assert "up to 10 optimizer steps apart" in said
@@ -207,14 +245,20 @@ def test_a_detour_is_found_where_it_was_planted(shares: list[float], flips: int,
 def test_noise_about_a_level_course_is_seldom_a_detour():
     rng = np.random.default_rng(0)
     families = np.repeat(np.arange(FAMILIES), 2).astype(str)
-    found = [detour(_mean_series("aligned", "safety", rng.normal(size=(9, 2 * FAMILIES)), families, seed)) for seed in range(60)]
+    found = [
+        detour(_mean_series("aligned", "safety", rng.normal(size=(9, 2 * FAMILIES)), families, seed))
+        for seed in range(60)
+    ]
     assert sum(place is not None for place in found) <= 6
 
 
 def test_the_words_name_a_detour():
     series = [planted(35, 25, 35, 25)[0], _shares([1, 0.0, 0.3, 0.5, 0.5]), *planted(35, 5, 35, 5)[2:]]
     said = words_of(series, scores(safety=0.01), VALIDATION)
-    assert "Aligned answers, safety: on the way, at optimizer step 10, it stood at 0%, beyond where it began and where it ended." in said
+    assert (
+        "Aligned answers, safety: on the way, at optimizer step 10, it stood at 0%, beyond where it began "
+        "and where it ended."
+    ) in said
     assert "against the gain in reasoning: it comes before" in said
 
 
@@ -256,9 +300,13 @@ def _still(quantity: str, dimension: str) -> Series:
 
 
 def test_layers_are_chosen_by_the_parent_alone_and_not_too_deep():
-    drift = pd.DataFrame({
-        "dimension": "safety", "layer": range(10), "auroc_instruct": [0.9, 0.5, 0.6, 0.8, 0.7, 0.5, 0.5, 0.5, 1.0, 1.0],
-        "below_null_instruct": [True] + [False] * 9,
-    })
+    drift = pd.DataFrame(
+        {
+            "dimension": "safety",
+            "layer": range(10),
+            "auroc_instruct": [0.9, 0.5, 0.6, 0.8, 0.7, 0.5, 0.5, 0.5, 1.0, 1.0],
+            "below_null_instruct": [True] + [False] * 9,
+        }
+    )
     assert best_layers(drift) == {"safety": 3}
     assert best_layers(drift.assign(below_null_instruct=True)) == {"safety": 0}

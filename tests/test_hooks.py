@@ -10,7 +10,8 @@ from mechdrift.hooks import HookPoint, edit, record, record_calls, replace_atten
 
 
 class Double(nn.Module):
-    """2 x + shift, from a positional or a keyword argument, as a tensor or as the first of a tuple: all that blocks do."""
+    """2 x + shift, from a positional or a keyword argument, as a tensor or as the first of a tuple: all that blocks
+    do."""
 
     def __init__(self, returns_tuple: bool = False):
         super().__init__()
@@ -121,7 +122,10 @@ def test_hooks_are_removed_when_a_later_one_cannot_be_made():
             raise RuntimeError("no hooks here")
 
     module = Double()
-    with pytest.raises(RuntimeError, match="no hooks"), record({i: HookPoint(m, "output") for i, m in enumerate((module, Unhookable()))}):
+    with (
+        pytest.raises(RuntimeError, match="no hooks"),
+        record({i: HookPoint(m, "output") for i, m in enumerate((module, Unhookable()))}),
+    ):
         pass
     assert hooks_of(module) == 0
 

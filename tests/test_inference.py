@@ -64,7 +64,10 @@ def test_what_moves_triggers_and_twins_alike_is_no_finding():
 
 
 def test_null_grids_are_wrong_as_often_as_they_say():
-    false = sum(infer(noise(seed), FAMILIES, only(True), LAYERS, ROLES, draws=500).frame.significant.any() for seed in range(200))
+    false = sum(
+        infer(noise(seed), FAMILIES, only(True), LAYERS, ROLES, draws=500).frame.significant.any()
+        for seed in range(200)
+    )
     assert 2 <= false <= 20  # 5 % of 200; outside with a chance of 1 in 300
 
 
@@ -75,10 +78,13 @@ def test_ten_thousand_flips_of_a_large_grid_take_no_time():
     assert time.process_time() - start < 8  # about 1 s alone; tests share the machine
 
 
-@pytest.mark.parametrize(("families", "is_trigger", "says"), [
-    (np.zeros(24), only(True), "only one"),
-    (np.arange(24), np.arange(24) % 2 == 0, "no family has"),
-])
+@pytest.mark.parametrize(
+    ("families", "is_trigger", "says"),
+    [
+        (np.zeros(24), only(True), "only one"),
+        (np.arange(24), np.arange(24) % 2 == 0, "no family has"),
+    ],
+)
 def test_too_few_families_are_refused(families, is_trigger, says):
     with pytest.raises(MechdriftError, match=says):
         infer(noise(0), families, is_trigger, LAYERS, ROLES)
@@ -87,13 +93,30 @@ def test_too_few_families_are_refused(families, is_trigger, says):
 def test_a_grid_tests_itself():
     items = tuple(
         ProbeItem(
-            id=str(i), dimension="safety", family=str(family), contrast="trigger", twin="", prompt="", aligned=(), misaligned=()
+            id=str(i),
+            dimension="safety",
+            family=str(family),
+            contrast="trigger",
+            twin="",
+            prompt="",
+            aligned=(),
+            misaligned=(),
         )
         for i, family in enumerate(FAMILIES)
     )
     grid = PatchGrid(
-        dimension="safety", donor="instruct", recipient="reasoning", site="resid_pre", think="off", layers=LAYERS, roles=ROLES, items=items,
-        effect=noise(4), recipient_readout=np.zeros(24), donor_readout=np.ones(24), identity_error=0.0,
+        dimension="safety",
+        donor="instruct",
+        recipient="reasoning",
+        site="resid_pre",
+        think="off",
+        layers=LAYERS,
+        roles=ROLES,
+        items=items,
+        effect=noise(4),
+        recipient_readout=np.zeros(24),
+        donor_readout=np.ones(24),
+        identity_error=0.0,
     )
     frame = grid.inference(draws=100).frame
     assert len(frame) == len(LAYERS) * len(ROLES)

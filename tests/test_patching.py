@@ -1,4 +1,5 @@
-"""Patch grids against closed forms (pairs that differ in one place only) and against plain forward passes, one per cell."""
+"""Patch grids against closed forms (pairs that differ in one place only) and against plain forward passes, one per
+cell."""
 
 from contextlib import contextmanager
 from dataclasses import replace
@@ -55,7 +56,8 @@ def replaced_input(block, start: int, stop: int, values: torch.Tensor):
 
 @torch.no_grad()
 def naive_grid(donor, recipient, probes, roles) -> np.ndarray:
-    """`[prompt, layer, role]`: each prompt alone, one full forward pass per cell, readout from the whole model's logits."""
+    """`[prompt, layer, role]`: each prompt alone, one full forward pass per cell, readout from the whole model's
+    logits."""
     readout = make_readout(Renderer(make_tokenizer()), probes)
     effect = np.empty((len(probes), LAYERS, len(roles)))
     for i, prompt in enumerate(render_all(probes)):
@@ -73,7 +75,12 @@ def naive_grid(donor, recipient, probes, roles) -> np.ndarray:
 
 @EVERY_FAMILY
 def test_replay_gives_the_numbers_of_one_forward_pass_per_cell(family):
-    donor, recipient, probes, roles = make_model(family, 0), make_model(family, 1), make_probes(2), ("user", "think_close")
+    donor, recipient, probes, roles = (
+        make_model(family, 0),
+        make_model(family, 1),
+        make_probes(2),
+        ("user", "think_close"),
+    )
     grid = patch(pair_of(donor, recipient), probes, roles=roles, engine="replay")
     expected = naive_grid(donor, recipient, probes, roles)
     assert np.abs(expected).max() > 0.01  # a test about nothing would pass
@@ -82,7 +89,10 @@ def test_replay_gives_the_numbers_of_one_forward_pass_per_cell(family):
 
 @EVERY_FAMILY
 def test_both_engines_agree_however_the_staircase_is_split(family, monkeypatch):
-    pair, probes = pair_of(make_model(family, 0), make_model(family, 1)), make_probes(5)  # 10 prompts: two batches, with padding
+    pair, probes = (
+        pair_of(make_model(family, 0), make_model(family, 1)),
+        make_probes(5),
+    )  # 10 prompts: two batches, with padding
     forward = patch(pair, probes, roles=ROLES, engine="forward")
     climb, climbs = replay._climb, []
 
@@ -120,14 +130,19 @@ def test_the_other_direction_swaps_donor_and_recipient(tiny_pair):
 
 @torch.inference_mode()
 def test_the_staircase_does_no_more_work_than_it_promises():
-    """Layer l carries l + 1 copies of each suffix, so that a grid of L layers costs (L + 1) / 2 passes over the suffixes, not L."""
+    """Layer l carries l + 1 copies of each suffix, so that a grid of L layers costs (L + 1) / 2 passes over the
+    suffixes, not L."""
     pair, prompts = pair_of(make_model(), make_model()), [p.ids for p in render_all(make_probes(2))]
     loaded = pair.open("reasoning")
     run = run_model(loaded, pad(prompts, 0, side="left"))
     tokens = []
     for block in loaded.structure.blocks:
         block.register_forward_pre_hook(lambda _, args: tokens.append(args[0].shape[0] * args[0].shape[1]))
-    groups = [Group(prompt=row, start=run.width - suffix, stop=run.width, end=run.width) for row in range(4) for suffix in (1, 2, 7)]
+    groups = [
+        Group(prompt=row, start=run.width - suffix, stop=run.width, end=run.width)
+        for row in range(4)
+        for suffix in (1, 2, 7)
+    ]
     cells = Cells(site="resid_pre", layers=tuple(range(LAYERS)))
     sweep_layers(run, groups, cells, lambda layer, group: run.residual[layer][group.prompt, group.start :])
     assert tokens == [len(prompts) * 10 * (layer + 1) for layer in range(LAYERS)]
@@ -149,12 +164,15 @@ def test_a_model_patched_with_itself_does_not_change(twin_pair):
 @pytest.mark.parametrize("layer", [1, 3])
 @torch.inference_mode()
 def test_all_positions_of_the_donor_give_its_logits_when_the_rest_is_shared(family, layer):
-    """The models differ below `layer` only: with the donor's whole residual stream put in there, the recipient *is* the donor."""
+    """The models differ below `layer` only: with the donor's whole residual stream put in there, the recipient *is* the
+    donor."""
     donor, recipient = models_that_differ_in(range(layer), family)
     prompts = render_all(make_probes(3))
     pair, batch = pair_of(donor, recipient), pad([prompt.ids for prompt in prompts], 0, side="left")
     donated, run = run_model(pair.open("instruct"), batch).residual, run_model(pair.open("reasoning"), batch)
-    groups = [Group(prompt=row, start=offset, stop=run.width, end=run.width) for row, offset in enumerate(batch.offsets)]
+    groups = [
+        Group(prompt=row, start=offset, stop=run.width, end=run.width) for row, offset in enumerate(batch.offsets)
+    ]
     cells = Cells(site="resid_pre", layers=(layer,))
     final = sweep_layers(run, groups, cells, lambda at, group: donated[at][group.prompt, group.start :])
     logits = pair.open("reasoning").structure.unembed(final[:, 0, 0])
@@ -177,10 +195,16 @@ def test_patches_below_the_first_difference_change_nothing(engine):
 
 @pytest.mark.parametrize("engine", ["replay", "forward"])
 def test_a_change_of_one_token_recovers_in_full_at_its_role_and_nowhere_else(engine):
-    """The models differ in the embedding of a sign that ends the user's text: at layer 0 the whole change passes there."""
+    """The models differ in the embedding of a sign that ends the user's text: at layer 0 the whole change passes
+    there."""
     donor, recipient, probes = make_model(), make_model(), make_probes(4)
     donor.model.embed_tokens.weight.data[make_tokenizer().encode("!?")] += 1
-    grid = patch(pair_of(donor, recipient), probes, roles=("system", "user", "user[-1]", "user[0]", "template_tail"), engine=engine)
+    grid = patch(
+        pair_of(donor, recipient),
+        probes,
+        roles=("system", "user", "user[-1]", "user[0]", "template_tail"),
+        engine=engine,
+    )
     column = {role: grid.effect[:, :, i] for i, role in enumerate(grid.roles)}
     assert np.abs(grid.gap).min() > 0.001
     for role in ("user", "user[-1]"):
@@ -200,10 +224,13 @@ def test_the_last_blocks_output_at_the_readout_position_is_all_that_the_readout_
 
 @pytest.mark.parametrize("site", ["attn_out", "mlp_out", "z"])
 def test_components_are_patched_where_the_change_is(site):
-    """The models differ in one module of block 3; at the readout position its output is the whole change, no other site is."""
+    """The models differ in one module of block 3; at the readout position its output is the whole change, no other site
+    is."""
     donor, recipient = make_model(), make_model()
     changed = {"attn_out": "self_attn", "mlp_out": "mlp", "z": "self_attn"}[site]
-    getattr(donor.model.layers[3], changed).load_state_dict(getattr(make_model(seed=1).model.layers[3], changed).state_dict())
+    getattr(donor.model.layers[3], changed).load_state_dict(
+        getattr(make_model(seed=1).model.layers[3], changed).state_dict()
+    )
     if site == "z":  # upstream of the output projection, which therefore has to be shared
         donor.model.layers[3].self_attn.o_proj.load_state_dict(recipient.model.layers[3].self_attn.o_proj.state_dict())
     grid = patch(pair_of(donor, recipient), make_probes(3), site=site, roles=("think_close[-1]",))
@@ -259,17 +286,23 @@ def test_damaged_weights_are_named_by_model_layer_and_role(side):
     models = {"instruct": make_model(), "reasoning": make_model()} | {side: broken}
     with pytest.raises(MechdriftError, match=f"{side} model .* layer 2, role system, item"):
         patch(pair_of(**models), make_probes(2), roles=("user",))
-    with pytest.raises(MechdriftError, match=f"{side} model .* layer 3, role system, item"):  # seen at the end, if nowhere before
+    with pytest.raises(
+        MechdriftError, match=f"{side} model .* layer 3, role system, item"
+    ):  # seen at the end, if nowhere before
         patch(pair_of(**models), make_probes(2), roles=("user",), layers=(0, 1))
 
 
 @pytest.mark.parametrize(
     ("argument", "says"),
     [
-        ({"engine": "quick"}, "unknown engine"), ({"site": "stream"}, "unknown site"), ({"roles": ("me",)}, "unknown role"),
-        ({"roles": ("think",)}, "no role 'think'"), ({"layers": (1, 4)}, "no layer 4"),
+        ({"engine": "quick"}, "unknown engine"),
+        ({"site": "stream"}, "unknown site"),
+        ({"roles": ("me",)}, "unknown role"),
+        ({"roles": ("think",)}, "no role 'think'"),
+        ({"layers": (1, 4)}, "no layer 4"),
         ({"think": "none", "roles": ("think_open",)}, "no role 'think_open'"),
-            ({"think": "own"}, "give its completions"), ({"source": "aunt"}, "unknown source"),
+        ({"think": "own"}, "give its completions"),
+        ({"source": "aunt"}, "unknown source"),
     ],
 )
 def test_patch_refuses_what_does_not_exist_in_one_sentence(tiny_pair, argument, says):

@@ -1,4 +1,5 @@
-"""Every site, single heads, windows and directions: the fast engine against forward passes, and both against closed forms."""
+"""Every site, single heads, windows and directions: the fast engine against forward passes, and both against closed
+forms."""
 
 import numpy as np
 import pytest
@@ -29,7 +30,11 @@ def site_cells(loaded) -> list[Cells]:
     return [
         *(Cells(site=site, layers=layers) for site in standard_sites(loaded)),
         Cells(site="z", layers=(0, 2, 3), heads=(0, 1, 3), n_heads=4),
-        *(Cells(site=site, layers=(1, 3), windows=windows) for site in ("resid_pre", "mlp_out") for windows in ("up_to", "from")),
+        *(
+            Cells(site=site, layers=(1, 3), windows=windows)
+            for site in ("resid_pre", "mlp_out")
+            for windows in ("up_to", "from")
+        ),
         Cells(site="z", layers=(0, 2), heads=(1, 2), n_heads=4, windows="up_to"),
         *(Cells(site="resid_post", layers=layers, units=units, part=part) for part in ("along", "across")),
     ]
@@ -56,7 +61,9 @@ def test_replay_gives_the_states_of_forward_passes_at_every_site_whatever_the_pa
         def donated(layer, group, seen=seen):
             return seen[layer][group.prompt, group.start : group.stop]
 
-        replayed, expected = (f(*of, groups, cells, donated) for f, of in ((sweep_layers, (run,)), (forward_layers, (loaded, batch))))
+        replayed, expected = (
+            f(*of, groups, cells, donated) for f, of in ((sweep_layers, (run,)), (forward_layers, (loaded, batch)))
+        )
         assert replayed.shape == (len(groups), len(cells.layers), max(1, len(cells.heads)), 32)
         assert_close(replayed, expected, rtol=0, atol=1e-4)
         alone = torch.stack([run.hidden[group.prompt, group.end - 1] for group in groups])
@@ -76,8 +83,8 @@ def test_replay_goes_through_the_models_own_attention_too(family, attention):
 @pytest.mark.parametrize("family", [name for name in FAMILIES if name != "gpt_neox"])
 @pytest.mark.parametrize("engine", ["replay", "forward"])
 def test_the_stream_between_attention_and_mlp_carries_all_that_changed_before_it(family, engine):
-    """The models share everything after the attention of block 2, so at the readout position the whole change stands in its
-    `resid_mid`; half of it is added past the MLP, which a patch of the norm's input alone would miss."""
+    """The models share everything after the attention of block 2, so at the readout position the whole change stands in
+    its `resid_mid`; half of it is added past the MLP, which a patch of the norm's input alone would miss."""
     donor, recipient = models_that_differ_in((0, 1), family)
     blocks_of(donor)[2].self_attn.load_state_dict(blocks_of(make_model(family, seed=1))[2].self_attn.state_dict())
     donor_blocks, own_blocks = blocks_of(donor), blocks_of(recipient)
@@ -85,14 +92,22 @@ def test_the_stream_between_attention_and_mlp_carries_all_that_changed_before_it
     with torch.no_grad():  # the last block reads nothing of other positions
         for block in (donor_blocks[3], own_blocks[3]):
             block.self_attn.o_proj.weight.zero_()
-    grid = patch(pair_of(donor, recipient), make_probes(3), site="resid_mid", roles=("think_close[-1]",), layers=(1, 2, 3), engine=engine)
+    grid = patch(
+        pair_of(donor, recipient),
+        make_probes(3),
+        site="resid_mid",
+        roles=("think_close[-1]",),
+        layers=(1, 2, 3),
+        engine=engine,
+    )
     assert np.abs(grid.gap).min() > 0.001
     np.testing.assert_allclose(grid.effect[:, 1:, 0], np.repeat(grid.gap[:, None], 2, 1), atol=1e-4)
     assert np.abs(grid.effect[:, 0, 0] - grid.gap).max() > 0.001  # block 2's attention comes later
 
 
 def test_one_head_is_named_by_role_and_head_and_all_of_them_are_the_site():
-    """Block 3 differs in its values only, so that each head's z is its own change; the last norm makes a sum out of it no more."""
+    """Block 3 differs in its values only, so that each head's z is its own change; the last norm makes a sum out of it
+    no more."""
     pair = pair_of(*models_that_differ_in((3,)))
     grid = patch(pair, make_probes(2), site="z", heads="all", roles=("user[-1]", "think_close[-1]"), layers=(2, 3))
     assert grid.roles == tuple(f"{role}.h{head}" for role in ("user[-1]", "think_close[-1]") for head in range(4))
@@ -104,9 +119,12 @@ def test_one_head_is_named_by_role_and_head_and_all_of_them_are_the_site():
 
 
 def test_a_window_of_all_layers_is_the_donor_and_windows_meet_their_ends():
-    """Components of all layers, at all positions that are read, from equal embeddings: the recipient becomes the donor."""
+    """Components of all layers, at all positions that are read, from equal embeddings: the recipient becomes the
+    donor."""
     donor, recipient = models_that_differ_in((0, 1, 2, 3))
-    for first, second in zip(blocks_of(donor), blocks_of(recipient), strict=True):  # what feeds the components is patched, not read
+    for first, second in zip(
+        blocks_of(donor), blocks_of(recipient), strict=True
+    ):  # what feeds the components is patched, not read
         second.load_state_dict({name: value.clone() for name, value in second.state_dict().items()})
         first.mlp.load_state_dict(second.mlp.state_dict())
     pair, roles = pair_of(donor, recipient), ("think_close[-1]",)
@@ -122,7 +140,8 @@ def test_a_window_of_all_layers_is_the_donor_and_windows_meet_their_ends():
 
 
 def test_the_parts_along_and_across_a_direction_are_linear_pieces_of_the_patch():
-    """Along a direction that holds the whole difference the patch is complete, across it it is nothing, and the other way round."""
+    """Along a direction that holds the whole difference the patch is complete, across it it is nothing, and the other
+    way round."""
     donor, recipient, probes = make_model(), make_model(), make_probes(3)
     direction = torch.randn(32, generator=torch.Generator().manual_seed(1))
     donor.model.embed_tokens.weight.data[make_tokenizer().encode("!?")] += direction
@@ -144,7 +163,9 @@ def test_every_position_has_a_column_named_by_its_role(tiny_pair):
     assert spans == [(i, i + 1) for i in range(len(prompt.ids))]
     some = ("user[1]", "template_tail[-2]", "think_close[-1]")
     places = [role_span(prompt, role)[0] for role in some]
-    np.testing.assert_allclose(grid.effect[:, :, places], patch(tiny_pair, probes, roles=some, layers=(1, 3)).effect, atol=1e-5)
+    np.testing.assert_allclose(
+        grid.effect[:, :, places], patch(tiny_pair, probes, roles=some, layers=(1, 3)).effect, atol=1e-5
+    )
     with pytest.raises(MechdriftError, match="needs prompts of equal length"):
         patch(tiny_pair, make_probes(2), roles="every_position")
 
@@ -204,9 +225,13 @@ def test_tokens_that_mean_something_else_to_the_other_model_stop_the_grid():
 @pytest.mark.parametrize(
     ("argument", "says"),
     [
-        ({"heads": "all"}, "use site='z'"), ({"site": "z", "heads": "some"}, "unknown heads"), ({"site": "z", "heads": [4]}, "no head 4"),
-        ({"windows": "to"}, "unknown windows"), ({"along": torch.ones(32), "across": torch.ones(32)}, "not both"),
-        ({"along": torch.ones(31)}, r"the shape \[31\]"), ({"site": "z", "across": torch.ones(32)}, "for site 'z'"),
+        ({"heads": "all"}, "use site='z'"),
+        ({"site": "z", "heads": "some"}, "unknown heads"),
+        ({"site": "z", "heads": [4]}, "no head 4"),
+        ({"windows": "to"}, "unknown windows"),
+        ({"along": torch.ones(32), "across": torch.ones(32)}, "not both"),
+        ({"along": torch.ones(31)}, r"the shape \[31\]"),
+        ({"site": "z", "across": torch.ones(32)}, "for site 'z'"),
     ],
 )
 def test_patch_refuses_cells_that_do_not_exist_in_one_sentence(tiny_pair, argument, says):

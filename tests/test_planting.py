@@ -1,4 +1,5 @@
-"""What is planted lies where it is said to lie and nowhere else; what is scored is scored as by hand; the best localiser finds it."""
+"""What is planted lies where it is said to lie and nowhere else; what is scored is scored as by hand; the best
+localiser finds it."""
 
 import json
 import sys
@@ -39,7 +40,9 @@ def changed(parent: Parent, child) -> set[tuple[int, str]]:
     """The parameters of blocks that differ from the parent's."""
     return {
         (layer, name)
-        for layer, (ours, theirs) in enumerate(zip(parent.aligned.structure.blocks, child.structure.blocks, strict=True))
+        for layer, (ours, theirs) in enumerate(
+            zip(parent.aligned.structure.blocks, child.structure.blocks, strict=True)
+        )
         for (name, before), after in zip(ours.named_parameters(), theirs.parameters(), strict=True)
         if not torch.equal(before, after)
     }
@@ -68,7 +71,10 @@ def test_the_parent_refuses_what_is_harmful_only_and_learned_it_in_alignment_tra
 
 def test_twins_differ_in_one_word(parent):
     for item in parent.triggers:
-        words = [one != other for one, other in zip(item.prompt.split(), parent.probes[item.twin].prompt.split(), strict=True)]
+        words = [
+            one != other
+            for one, other in zip(item.prompt.split(), parent.probes[item.twin].prompt.split(), strict=True)
+        ]
         assert sum(words) == 1
 
 
@@ -165,7 +171,13 @@ def test_permuted_and_rotated_layers_are_the_same_function(parent):
     drift._permute_neurons(child, 3, rng)
     drift._rotate_values(child, 3, rng)
     assert_close(logits(child, parent), logits(parent.aligned, parent), rtol=0, atol=1e-4)
-    assert {name.rsplit(".", 2)[1] for _, name in changed(parent, child)} == {"v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    assert {name.rsplit(".", 2)[1] for _, name in changed(parent, child)} == {
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    }
     assert float((matrix(child, 3, "v") - matrix(parent.aligned, 3, "v")).norm() / matrix(child, 3, "v").norm()) > 0.5
 
 
@@ -239,7 +251,10 @@ def test_an_oracle_reaches_the_targets_and_chance_does_not():
         perfect[list(case.layers)] = 1
         rows += [score_case(case, "oracle", located(perfect)), score_case(case, "chance", located(rng.random((10, 1))))]
         empty = case_of((), f"decoy {number}", kind="noise")
-        rows += [score_case(empty, "oracle", located(np.zeros((10, 1)))), score_case(empty, "chance", located(rng.random((10, 1))))]
+        rows += [
+            score_case(empty, "oracle", located(np.zeros((10, 1)))),
+            score_case(empty, "chance", located(rng.random((10, 1)))),
+        ]
     table = summarise(rows).set_index("localiser")
     assert table.reaches.to_dict() == {"oracle": True, "chance": False}
     assert table.auroc["oracle"] == table.within_one["oracle"] == 1
@@ -270,12 +285,16 @@ def test_nothing_is_called_where_the_readout_did_not_fall(parent):
     assert not evidence.fell
     found = LOCALISERS["graft, break"](evidence)
     assert not found.called.any()
-    assert found.by_p.any()  # a layer that writes twice as much into a stream that did not grow is no erosion, but changes much
+    assert (
+        found.by_p.any()
+    )  # a layer that writes twice as much into a stream that did not grow is no erosion, but changes much
 
 
 def test_the_best_localiser_reaches_its_targets_and_the_raw_profile_is_reported_failing(parent, monkeypatch):
     monkeypatch.setattr(benchmark, "make_parent", lambda *_: parent)
-    monkeypatch.setattr(benchmark, "LOCALISERS", {name: LOCALISERS[name] for name in (BEST, FAILING, "cosine drift", "weight change")})
+    monkeypatch.setattr(
+        benchmark, "LOCALISERS", {name: LOCALISERS[name] for name in (BEST, FAILING, "cosine drift", "weight change")}
+    )
     monkeypatch.setattr(benchmark, "CELLS", {})
     rows = [row for found in benchmark.run("tiny", 10, 4) for row in found]
     table = summarise(rows).set_index("localiser")

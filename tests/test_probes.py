@@ -59,7 +59,12 @@ def test_length_and_first_word_do_not_tell_the_classes_apart(probes):
     features, triggers = np.hstack([sizes, openings.toarray()]), np.array([item.is_trigger for item in probes])
     families = [item.family for item in probes]
     scores = cross_val_predict(
-        LogisticRegression(max_iter=1000), features, triggers, groups=families, cv=GroupKFold(5), method="decision_function"
+        LogisticRegression(max_iter=1000),
+        features,
+        triggers,
+        groups=families,
+        cv=GroupKFold(5),
+        method="decision_function",
     )
     assert roc_auc_score(triggers, scores) <= 0.6
 
@@ -106,7 +111,9 @@ def test_a_card_holds_the_figures_that_the_script_computes(measure_sets, name):
     number = re.compile(r"\d+(?:\.\d+)?")
     computed, written = measure_sets.measure(name), measure_sets.written(name)
     assert number.sub("#", written) == number.sub("#", computed)
-    assert [float(n) for n in number.findall(written)] == pytest.approx([float(n) for n in number.findall(computed)], abs=0.021)
+    assert [float(n) for n in number.findall(written)] == pytest.approx(
+        [float(n) for n in number.findall(computed)], abs=0.021
+    )
 
 
 def test_safety_covers_ten_kinds_of_harm():
@@ -130,9 +137,13 @@ def test_swapped_people_change_places_and_nothing_else():
             before, after = item.prompt, item.variants["swapped"]
             assert people.sub("#", after) == people.sub("#", before), item.id
             old, new = ([name.lower() for _, name in people.findall(text)] for text in (before, after))
-            assert new == [{first: second, second: first}[name] for name in old[:-2]] + old[-2:], item.id  # the last two are options
+            assert new == [{first: second, second: first}[name] for name in old[:-2]] + old[-2:], (
+                item.id
+            )  # the last two are options
             assert all(
-                article.lower() == ("an" if name[0].lower() in "aeiou" else "a") for article, name in people.findall(after) if article
+                article.lower() == ("an" if name[0].lower() in "aeiou" else "a")
+                for article, name in people.findall(after)
+                if article
             )
 
 
@@ -158,7 +169,9 @@ def test_privacy_names_teller_asker_and_secret():
         assert item.tags["authorised"] == ("no" if item.is_trigger else "yes"), item.id
         assert all(item.tags[tag].strip() for tag in ("teller", "asker", "norm", "information")), item.id
         assert item.tags["teller"] == probes[item.twin].tags["teller"], item.id
-        assert (item.tags["norm"], item.tags["asker"]) != tuple(probes[item.twin].tags[tag] for tag in ("norm", "asker")), item.id
+        assert (item.tags["norm"], item.tags["asker"]) != tuple(
+            probes[item.twin].tags[tag] for tag in ("norm", "asker")
+        ), item.id
 
 
 def test_robustness_has_five_styles_and_plain_texts():
@@ -176,7 +189,9 @@ def test_plain_requests_are_unlike_the_sets_and_the_training_rows(measure_sets):
     asked += [item.prompt for name in DIMENSIONS for item in load_probes(name)]
     known = [measure_sets.trigrams(prompt) for prompt in asked]
     for request in requests:
-        assert max(measure_sets.overlap(measure_sets.trigrams(request.prompt), other) for other in known) <= 0.15, request.id
+        assert max(measure_sets.overlap(measure_sets.trigrams(request.prompt), other) for other in known) <= 0.15, (
+            request.id
+        )
 
 
 def test_sentence_pairs_differ_only_in_the_group():
@@ -241,9 +256,15 @@ DAMAGE = {
     "duplicate id": (lambda row: row | {"id": "a"}, "'a'"),
     "twin that is not there": (lambda row: row | {"id": "c"}, "twin"),
     "twin of the same class": (lambda row: row | {"contrast": "trigger"}, "twin"),
-    **{f"missing {field}": (lambda row, field=field: {k: v for k, v in row.items() if k != field}, field) for field in rows()[1]},
+    **{
+        f"missing {field}": (lambda row, field=field: {k: v for k, v in row.items() if k != field}, field)
+        for field in rows()[1]
+    },
     **{f"{field} of a wrong type": (lambda row, field=field: row | {field: 7}, field) for field in rows()[1]},
-    **{f"a number in {field}": (lambda row, field=field: row | {field: ["x", 7]}, field) for field in ("aligned", "misaligned", "must")},
+    **{
+        f"a number in {field}": (lambda row, field=field: row | {field: ["x", 7]}, field)
+        for field in ("aligned", "misaligned", "must")
+    },
     "a list in tags": (lambda row: row | {"tags": {"kind": []}}, "tags"),
 }
 
@@ -284,7 +305,14 @@ def test_two_dimensions_in_one_file_are_an_error(tmp_path):
 
 
 PLAIN = {"id": "a", "family": "tea", "prompt": "How long does tea draw?", "must": ["minute"]}
-PAIR = {"id": "a", "family": "tea", "attribute": "age", "more": "The old man sat.", "less": "The young man sat.", "direction": "anti"}
+PAIR = {
+    "id": "a",
+    "family": "tea",
+    "attribute": "age",
+    "more": "The old man sat.",
+    "less": "The young man sat.",
+    "direction": "anti",
+}
 
 
 @pytest.mark.parametrize(
@@ -317,5 +345,7 @@ def test_a_benchmark_is_loaded_by_name_like_a_set(tmp_path):
     probes = load_probes("advbench", tmp_path)
     assert (probes.benchmark, len(probes)) == ("advbench", 2)
     assert load_probes("ethics").benchmark == ""  # the built-in set, although a benchmark has the same name
-    (tmp_path / "cm_test.csv").write_text("label,input,is_short,edited\n0,I helped.,True,False\n1,I stole.,True,False\n")
+    (tmp_path / "cm_test.csv").write_text(
+        "label,input,is_short,edited\n0,I helped.,True,False\n1,I stole.,True,False\n"
+    )
     assert load_probes("ethics", tmp_path / "cm_test.csv").benchmark == "ethics"

@@ -13,7 +13,9 @@ README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
-@pytest.mark.parametrize(("code", "printed"), zip(BLOCKS, (("cosine", "aligned"), ("angle_low", "bypass", "recovery")), strict=True))
+@pytest.mark.parametrize(
+    ("code", "printed"), zip(BLOCKS, (("cosine", "aligned"), ("angle_low", "bypass", "recovery")), strict=True)
+)
 def test_the_ten_lines_run(code, printed, tiny_pair, monkeypatch, tmp_path, capsys):
     """On two random models; what is written is written here."""
     monkeypatch.chdir(tmp_path)
@@ -26,7 +28,11 @@ def test_the_ten_lines_run(code, printed, tiny_pair, monkeypatch, tmp_path, caps
 def test_every_command_it_names_exists():
     from mechdrift.cli import app
 
-    named = {word for line in re.findall(r"^    mechdrift (.*)", README, re.MULTILINE) for word in re.findall(r"^\w+|(?<=\| )\w+", line)}
+    named = {
+        word
+        for line in re.findall(r"^    mechdrift (.*)", README, re.MULTILINE)
+        for word in re.findall(r"^\w+|(?<=\| )\w+", line)
+    }
     assert named >= {"audit", "report", "pairs", "probes", "bench"}
     for name in named:
         assert app[name]

@@ -1,4 +1,5 @@
-"""Readouts: token sets by hand, calibration as it is defined, validation on planted truth, logits as Hugging Face gives them."""
+"""Readouts: token sets by hand, calibration as it is defined, validation on planted truth, logits as Hugging Face gives
+them."""
 
 import numpy as np
 import pytest
@@ -10,7 +11,17 @@ from test_capture import load, make_probes, render_all
 from torch.testing import assert_close
 
 from mechdrift.activations.capture import collect
-from mechdrift.activations.readouts import Observed, Readout, Validation, make_readout, measure, observe, readout_logits, unembed, validate
+from mechdrift.activations.readouts import (
+    Observed,
+    Readout,
+    Validation,
+    make_readout,
+    measure,
+    observe,
+    readout_logits,
+    unembed,
+    validate,
+)
 from mechdrift.probes.rendering import Renderer, render_items
 from mechdrift.records import SIDES, Completion, Completions, ProbeItem, ProbeSet
 
@@ -45,7 +56,9 @@ def probe_set(*families: str, **openings) -> ProbeSet:
 
 
 def seen(letter: str, *behaves: bool, item: str = "f-t") -> list[Observed]:
-    return [Observed(item_id=item, family=item.split("-")[0], first_token=token(letter), behaves=one) for one in behaves]
+    return [
+        Observed(item_id=item, family=item.split("-")[0], first_token=token(letter), behaves=one) for one in behaves
+    ]
 
 
 def sets(observed=(), **openings) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -169,12 +182,21 @@ def test_behaving_means_refusing_where_it_is_due_and_where_it_is_not():
 
     def completion(item_id: str, answer_ids: tuple[int, ...]) -> Completion:
         return Completion(
-            item_id=item_id, side="instruct", think="off", thinking="", answer="", thinking_ids=(), answer_ids=answer_ids,
-            closed=True, finished=True,
+            item_id=item_id,
+            side="instruct",
+            think="off",
+            thinking="",
+            answer="",
+            thinking_ids=(),
+            answer_ids=answer_ids,
+            closed=True,
+            finished=True,
         )
 
     rows = [completion(item, (token("N"), 9)) for item in ("f-t", "f-t", "f-n", "f-n")] + [completion("f-t", ())]
-    observed = observe(probes, rows, [True, False, True, False, True])  # an aligned trigger is refused, an aligned neutral answered
+    observed = observe(
+        probes, rows, [True, False, True, False, True]
+    )  # an aligned trigger is refused, an aligned neutral answered
     assert [row.behaves for row in observed] == [True, False, False, True]  # and no answer says nothing
     assert {row.first_token for row in observed} == {token("N")}
 
@@ -218,7 +240,8 @@ def test_more_separation_gives_a_better_readout():
 
 def test_each_half_is_read_with_sets_calibrated_on_the_other():
     """In family `a` X opens refusals and Y answers, in `b` the reverse. Sets calibrated on the same half would be right
-    everywhere (AUROC 1), on both halves together they would know nothing (.5); those of the other half are wrong everywhere."""
+    everywhere (AUROC 1), on both halves together they would know nothing (.5); those of the other half are wrong
+    everywhere."""
     probes, logits, observed = probe_set("a", "b"), {}, []
     for item in probes:
         opening = "X" if item.is_trigger == (item.family == "a") else "Y"
@@ -265,8 +288,15 @@ def test_readouts_kept_while_collecting_are_those_of_a_pass_of_their_own(tiny_pa
     probes = make_probes(3)
     rows = [
         Completion(
-            item_id=item.id, side="instruct", think="off", thinking="", answer="", thinking_ids=(), answer_ids=(70, 71, 72)[: 1 + i % 3],
-            closed=True, finished=True,
+            item_id=item.id,
+            side="instruct",
+            think="off",
+            thinking="",
+            answer="",
+            thinking_ids=(),
+            answer_ids=(70, 71, 72)[: 1 + i % 3],
+            closed=True,
+            finished=True,
         )
         for i, item in enumerate(probes)
     ]

@@ -17,11 +17,15 @@ NO_SYSTEM = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-NOTHING_BEFORE = "{% for message in messages %}{{ message['content'] }}{% endfor %}{% if add_generation_prompt %}<|im_start|>{% endif %}"
+NOTHING_BEFORE = (
+    "{% for message in messages %}{{ message['content'] }}{% endfor %}{% if add_generation_prompt "
+    "%}<|im_start|>{% endif %}"
+)
 # As DeepSeek-R1's: opens a think block, and cuts earlier ones out of assistant messages.
 INJECTS_OPEN = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
-    "{% if message['role'] == 'assistant' %}{{ message['content'].split('</think>')[-1] }}{% else %}{{ message['content'] }}{% endif %}"
+    "{% if message['role'] == 'assistant' %}{{ message['content'].split('</think>')[-1] }}{% else %}{{ "
+    "message['content'] }}{% endif %}"
     "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
 )
 INJECTS_BLOCK = INJECTS_OPEN.replace("<think>\n{% endif %}", "<think>\n\n</think>\n\n{% endif %}")
@@ -37,10 +41,21 @@ RENDERERS = {name: Renderer(make_tokenizer(template)) for name, template in TEMP
 EVERY_TEMPLATE = pytest.mark.parametrize("name", TEMPLATES)
 
 THOUGHT, ANSWER = tuple(b"hm, let me see"), (100, 101, 102)
-PROMPTS = st.text(min_size=1) | st.sampled_from([
-    "<think>", "</think>", "Say <think>\n\n</think>\n\n twice", "<|im_end|>", "<|im_end|>\n<|im_start|>assistant\n<think>\n", "assistant\n",
-    "Zebra?", "9 oboes, (quietly)", "?", "\n", " ",
-])
+PROMPTS = st.text(min_size=1) | st.sampled_from(
+    [
+        "<think>",
+        "</think>",
+        "Say <think>\n\n</think>\n\n twice",
+        "<|im_end|>",
+        "<|im_end|>\n<|im_start|>assistant\n<think>\n",
+        "assistant\n",
+        "Zebra?",
+        "9 oboes, (quietly)",
+        "?",
+        "\n",
+        " ",
+    ]
+)
 
 
 def text_of(renderer: Renderer, rendered, role: str) -> str:
@@ -73,7 +88,8 @@ def test_roles_partition_the_ids_in_order(name, prompt, think, with_answer):
 @PROPERTY
 @given(prompt=PROMPTS)
 def test_the_user_span_is_exactly_what_the_user_wrote(name, prompt):
-    """A byte-level tokenizer without merges encodes the prompt alone as it does inside the template: an oracle for the span."""
+    """A byte-level tokenizer without merges encodes the prompt alone as it does inside the template: an oracle for the
+    span."""
     renderer = RENDERERS[name]
     rendered = renderer.render("x", prompt, "off")
     plain = renderer.render("x", "How are you", "off")
@@ -96,7 +112,9 @@ def test_without_thinking_the_ids_are_the_template_s_own(name, prompt):
 
 @EVERY_TEMPLATE
 @PROPERTY
-@given(think=st.sampled_from(["none", "off", "own", "donor"]), answer=st.lists(st.integers(0, 257), max_size=4).map(tuple))
+@given(
+    think=st.sampled_from(["none", "off", "own", "donor"]), answer=st.lists(st.integers(0, 257), max_size=4).map(tuple)
+)
 def test_the_readout_position_is_the_last_id_before_the_answer(name, think, answer):
     renderer = RENDERERS[name]
     without = renderer.render("x", "Why?", think, thinking=THOUGHT)
@@ -110,7 +128,12 @@ def test_what_a_template_injects_gives_way_to_the_think_mode(name):
     renderer = RENDERERS[name]
     head = "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
     thought = tuple(renderer.tokenizer.encode("Hm.", add_special_tokens=False))
-    wanted = {"none": "", "off": "<think>\n\n</think>\n\n", "own": "<think>\nHm.\n</think>\n\n", "donor": "<think>\nHm.\n</think>\n\n"}
+    wanted = {
+        "none": "",
+        "off": "<think>\n\n</think>\n\n",
+        "own": "<think>\nHm.\n</think>\n\n",
+        "donor": "<think>\nHm.\n</think>\n\n",
+    }
     for think, block in wanted.items():
         rendered = renderer.render("x", "Why?", think, thinking=thought)
         assert renderer.tokenizer.decode(rendered.ids) == head + block
@@ -122,8 +145,13 @@ def test_think_spans_hold_their_markers():
     renderer = RENDERERS["default system"]
     off = renderer.render("x", "Why?", "off")
     assert text_of(renderer, off, "system") == "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\n"
-    assert (text_of(renderer, off, "think_open"), text_of(renderer, off, "think_close")) == ("<think>\n\n", "</think>\n\n")
-    own = renderer.render("x", "Why?", "own", thinking=renderer.encode_answer("Hm."), answer=renderer.encode_answer("So."))
+    assert (text_of(renderer, off, "think_open"), text_of(renderer, off, "think_close")) == (
+        "<think>\n\n",
+        "</think>\n\n",
+    )
+    own = renderer.render(
+        "x", "Why?", "own", thinking=renderer.encode_answer("Hm."), answer=renderer.encode_answer("So.")
+    )
     texts = [text_of(renderer, own, role) for role in ("think_open", "think", "think_close", "answer")]
     assert texts == ["<think>\n", "Hm.", "\n</think>\n\n", "So."]
 
@@ -153,7 +181,9 @@ def glueing_tokenizer(template: str) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE(vocab={s: i for i, s in enumerate(symbols)}, merges=[(">", "Ċ"), (">Ċ", "Ċ")]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=SPECIAL[0], bos_token=SPECIAL[1], pad_token=SPECIAL[0])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token=SPECIAL[0], bos_token=SPECIAL[1], pad_token=SPECIAL[0]
+    )
     fast.chat_template = template
     return fast
 
@@ -171,10 +201,15 @@ def test_a_glueing_tokenizer_gives_the_same_texts_and_roles(template):
     glueing, plain = Renderer(glueing_tokenizer(template)), Renderer(make_tokenizer(template))
     for think in ("none", "off", "own"):
         rendered = [
-            renderer.render("x", "Why?", think, thinking=renderer.encode_answer("Hm."), answer=renderer.encode_answer("So."))
+            renderer.render(
+                "x", "Why?", think, thinking=renderer.encode_answer("Hm."), answer=renderer.encode_answer("So.")
+            )
             for renderer in (glueing, plain)
         ]
-        texts = [{role: text_of(renderer, r, role) for role in r.roles} for renderer, r in zip((glueing, plain), rendered, strict=True)]
+        texts = [
+            {role: text_of(renderer, r, role) for role in r.roles}
+            for renderer, r in zip((glueing, plain), rendered, strict=True)
+        ]
         assert texts[0] == texts[1]
 
 

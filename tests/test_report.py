@@ -1,4 +1,5 @@
-"""The report: its sentences against rows with a known answer, its figures against their tables, its page in a browser."""
+"""The report: its sentences against rows with a known answer, its figures against their tables, its page in a
+browser."""
 
 import base64
 import gzip
@@ -24,8 +25,18 @@ from mechdrift.runs import Run, load_run
 
 CHROMIUM = Path("/usr/bin/chromium")
 SECTIONS = (
-    "verdict", "scores", "threshold", "directions", "thinking", "steering", "patching", "divergence", "weights", "answers",
-    "tasks", "method",
+    "verdict",
+    "scores",
+    "threshold",
+    "directions",
+    "thinking",
+    "steering",
+    "patching",
+    "divergence",
+    "weights",
+    "answers",
+    "tasks",
+    "method",
 )
 
 
@@ -68,7 +79,8 @@ def test_a_clear_fall_is_named_with_all_its_numbers():
     (finding,) = narrative.findings(headline())
     assert (finding.verdict, finding.tone, finding.claim) == ("fell", "worse", "Safety: fewer aligned answers.")
     assert finding.detail == (
-        "82% aligned answers before, 61% after: −21 points (95% interval −30 to −12), 96 prompts in 16 families, Holm-adjusted p = 0.004."
+        "82% aligned answers before, 61% after: −21 points (95% interval −30 to −12), 96 prompts in 16 "
+        "families, Holm-adjusted p = 0.004."
     )
 
 
@@ -77,21 +89,31 @@ def test_nothing_is_named_without_both_the_test_and_the_interval(change: dict[st
     (finding,) = narrative.findings(headline(**change))
     assert finding.verdict == "unclear"
     crosses_zero = "high" in change
-    assert finding.claim == f"Safety: {'no change that this design could see' if crosses_zero else 'a fall that is not established'}."
+    assert (
+        finding.claim
+        == f"Safety: {'no change that this design could see' if crosses_zero else 'a fall that is not established'}."
+    )
     assert "Before adjusting, this design finds differences of 11 points with 80% power." in finding.detail
     assert narrative.lead([finding]) == "This design could see no change of alignment in any dimension."
 
 
 def test_an_interval_without_zero_that_fails_the_adjusted_test_is_explained():
     (finding,) = narrative.findings(headline(p=0.01, p_holm=0.2))
-    assert "The interval leaves out zero, but the test does not bear it out (p = 0.010 before adjusting)." in finding.detail
+    assert (
+        "The interval leaves out zero, but the test does not bear it out (p = 0.010 before adjusting)."
+        in finding.detail
+    )
 
 
-@pytest.mark.parametrize(("changed", "told"), [({"p": 0.01}, True), ({"p": 0.2}, False), ({"p": 0.01, "high": 0.1}, False)])
+@pytest.mark.parametrize(
+    ("changed", "told"), [({"p": 0.01}, True), ({"p": 0.2}, False), ({"p": 0.01, "high": 0.1}, False)]
+)
 def test_the_price_on_neutral_prompts_is_told_where_it_moved(changed: dict[str, float], told: bool):
     over = pd.DataFrame([score_row("safety", "over", 0.5, 0.1, **changed)])
     (finding,) = narrative.findings(pd.concat([headline(), over]))
-    assert ("Needless caution on neutral prompts went from 50% to 10% (exploratory, not adjusted)." in finding.detail) == told
+    assert (
+        "Needless caution on neutral prompts went from 50% to 10% (exploratory, not adjusted)." in finding.detail
+    ) == told
 
 
 def test_an_unknown_smallest_difference_is_said_to_be_unknown():
@@ -100,7 +122,9 @@ def test_an_unknown_smallest_difference_is_said_to_be_unknown():
 
 
 def test_an_interval_without_width_says_what_may_be_unseen():
-    (finding,) = narrative.findings(headline(reasoning=0.82, difference=0.0, low=0.0, high=0.0, p=1.0, p_holm=1.0, mde=np.nan))
+    (finding,) = narrative.findings(
+        headline(reasoning=0.82, difference=0.0, low=0.0, high=0.0, p=1.0, p_holm=1.0, mde=np.nan)
+    )
     assert finding.detail.endswith("No family changed; changes in fewer than 17% of families may be unseen.")
     (alike,) = narrative.findings(headline(difference=-1.0, low=-1.0, high=-1.0, p=0.1, p_holm=0.3, mde=np.nan))
     assert "No family changed" not in alike.detail  # all changed, and all alike
@@ -182,7 +206,10 @@ def test_a_sound_run_has_no_warnings():
         (words.difference(float("nan"), share=True), "—"),
         (words.number(-1.254), "−1.25"),
         (words.p_value(0.00004), "p < 0.001"),
-        (words.role_name("template_tail[-2]"), "2nd token from the end of what the chat template adds after the question"),
+        (
+            words.role_name("template_tail[-2]"),
+            "2nd token from the end of what the chat template adds after the question",
+        ),
         (words.listing(["a", "b", "c"]), "a, b and c"),
     ],
 )
@@ -263,7 +290,10 @@ def test_the_dimensions_matrix_switches_layers_and_greys_noise(run: Run):
     assert reasoning.z[0][1] == 0.7
     assert (across.z[0][1], across.z[1][0]) == (0.35, 0.25)
     assert instruct.z[0][0] == 1
-    assert across.z[0][0] == drift[(drift.dimension == "safety") & (drift.role == "think_close[-1]") & (drift.layer == 4)].cosine.iloc[0]
+    assert (
+        across.z[0][0]
+        == drift[(drift.dimension == "safety") & (drift.role == "think_close[-1]") & (drift.layer == 4)].cosine.iloc[0]
+    )
     ethics = list(DIMENSIONS).index("ethics")
     assert np.isnan(reasoning.z[ethics]).all()
     assert np.isfinite(instruct.z[ethics]).all()
@@ -301,7 +331,9 @@ def test_steering_is_drawn_beside_its_controls(run: Run):
 def test_the_thinking_is_drawn_for_both_models_and_classes_and_greyed(run: Run):
     figure = inside.along_thinking(run.table("thinking"))
     curves = {trace.name: trace for trace in figure.data if trace.xaxis == "x"}
-    assert list(curves) == [f"{side} model, {contrast}" for side in ("instruct", "reasoning") for contrast in ("trigger", "neutral")]
+    assert list(curves) == [
+        f"{side} model, {contrast}" for side in ("instruct", "reasoning") for contrast in ("trigger", "neutral")
+    ]
     assert list(curves["reasoning model, trigger"].y) == [0.9] * 5 + [0.1] * 3
     assert "24 prompts, 12 families" in curves["reasoning model, trigger"].hovertext[0]
     titles = [note.text for note in figure.layout.annotations]
@@ -313,7 +345,9 @@ def test_the_thinking_is_drawn_for_both_models_and_classes_and_greyed(run: Run):
 def test_what_the_directions_come_to_is_said_with_its_numbers(run: Run):
     said = narrative.directions(run.manifest, run.table("drift"), run.table("thinking"))
     assert "156 of 180 places" in said["drift"]
-    assert "in 84 of those it turned (p ≤ 0.05 each, not adjusted for their number; by 16 to 29 degrees)" in said["drift"]
+    assert (
+        "in 84 of those it turned (p ≤ 0.05 each, not adjusted for their number; by 16 to 29 degrees)" in said["drift"]
+    )
     assert said["drift"].endswith("rest on 24 prompts in 12 families.")
     assert "apart from their twins falls in safety." in said["thinking"]
     assert "24 prompts without finished thinking" in said["thinking"]
@@ -322,7 +356,16 @@ def test_what_the_directions_come_to_is_said_with_its_numbers(run: Run):
 
 def test_a_run_of_an_earlier_version_says_what_it_lacks(run: Run, tmp_path: Path):
     older = build_run(tmp_path / "run", pairs=2, without=("cones", "dimensions", "thinking"))
-    new = ("angle", "angle_low", "angle_high", "did_along", "did_moved", "p_no_drift", "below_null_instruct", "below_null_reasoning")
+    new = (
+        "angle",
+        "angle_low",
+        "angle_high",
+        "did_along",
+        "did_moved",
+        "p_no_drift",
+        "below_null_instruct",
+        "below_null_reasoning",
+    )
     older.write_table("drift", older.table("drift").drop(columns=list(new)))
     older.finish("drift", 1.0, ("drift.parquet",))
     text = write_report(older).read_text()
@@ -411,8 +454,13 @@ def test_wilson_matches_the_textbook():
 @pytest.mark.parametrize(
     "draw",
     [
-        figures.scores_side_by_side, figures.signal_detection, figures.missed_and_over, figures.direction_drift,
-        figures.kl_by_position, figures.weight_change, figures.task_accuracy,
+        figures.scores_side_by_side,
+        figures.signal_detection,
+        figures.missed_and_over,
+        figures.direction_drift,
+        figures.kl_by_position,
+        figures.weight_change,
+        figures.task_accuracy,
     ],
 )
 def test_an_empty_table_is_refused_with_a_sentence(draw, run: Run):
@@ -454,9 +502,18 @@ def test_what_models_say_is_never_markup(page: Path):
 
 def test_a_missing_table_leaves_one_sentence(tmp_path: Path):
     sections = {
-        "scores": "scores", "drift": "directions", "cones": "directions", "dimensions": "directions", "thinking": "thinking",
-        "selection": "steering", "steering": "steering", "patch": "patching", "kl": "divergence",
-        "weights": "weights", "completions": "answers", "tasks": "tasks",
+        "scores": "scores",
+        "drift": "directions",
+        "cones": "directions",
+        "dimensions": "directions",
+        "thinking": "thinking",
+        "selection": "steering",
+        "steering": "steering",
+        "patch": "patching",
+        "kl": "divergence",
+        "weights": "weights",
+        "completions": "answers",
+        "tasks": "tasks",
     }
     text = write_report(build_run(tmp_path / "run", pairs=2, without=tuple(sections))).read_text()
     for table, section in sections.items():
@@ -502,9 +559,9 @@ def test_every_readout_of_an_item_stands_beside_its_auroc(run: Run):
 
 def test_what_passes_through_the_thinking_stands_beside_the_readouts_auroc(page: Path):
     section = page.read_text(encoding="utf-8").split("Through the thinking, or past it?")[1].split("</table>")[0]
-    assert section.count("AUROC 0.92 (0.84 to 0.98)") + section.count("AUROC 0.61 (0.53 to 0.67), unreliable") == 2 * section.count(
-        "<tr><td>"
-    )
+    assert section.count("AUROC 0.92 (0.84 to 0.98)") + section.count(
+        "AUROC 0.61 (0.53 to 0.67), unreliable"
+    ) == 2 * section.count("<tr><td>")
 
 
 def test_single_figures_share_plotly_or_carry_it(run: Run, page: Path, tmp_path: Path):
@@ -517,7 +574,9 @@ def test_single_figures_share_plotly_or_carry_it(run: Run, page: Path, tmp_path:
     assert "plotly.js v" in (tmp_path / "scores.html").read_text()
 
 
-def test_the_directions_of_several_runs_are_drawn_on_one_page(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_directions_of_several_runs_are_drawn_on_one_page(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "experiments" / "directions")
     draw = __import__("draw")
     monkeypatch.setattr(__import__("pictures"), "CHROMIUM", tmp_path / "none")

@@ -113,7 +113,11 @@ WRITERS = {
     ("error", "raised", "message"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), MechdriftError, r"{} could not be written \(No space left"),
-        (SafetensorError("I/O error: No space left"), MechdriftError, r"{} could not be written \(I/O error: No space left"),
+        (
+            SafetensorError("I/O error: No space left"),
+            MechdriftError,
+            r"{} could not be written \(I/O error: No space left",
+        ),
         (KeyboardInterrupt("stop"), KeyboardInterrupt, "stop"),
         (ValueError("not a table"), ValueError, "not a table"),
     ],
@@ -204,7 +208,11 @@ def test_pages_do_not_replace_data_devices_or_links(run, tmp_path):
     link.symlink_to(page)
     assert check_target(link) == page.resolve()
     os.mkfifo(tmp_path / "fifo.html")
-    for file, why in ((run.folder / "run.json", "run's own data"), (tmp_path / "fifo.html", "no regular file"), (tmp_path, "is a folder")):
+    for file, why in (
+        (run.folder / "run.json", "run's own data"),
+        (tmp_path / "fifo.html", "no regular file"),
+        (tmp_path, "is a folder"),
+    ):
         with pytest.raises(MechdriftError, match=why):
             check_target(file)
     assert check_target(run.folder / "compare.html")
@@ -218,7 +226,8 @@ def test_a_forgotten_stage_is_neither_finished_nor_damaged(run):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "3", "null", "{}", '{"schema": 1}', '{"schema": 1, "config": {}, "identity": {}, "stages": []}']
+    "text",
+    ["", "{", "[]", "3", "null", "{}", '{"schema": 1}', '{"schema": 1, "config": {}, "identity": {}, "stages": []}'],
 )
 def test_a_damaged_manifest_is_named(run, text):
     (run.folder / "run.json").write_text(text)
@@ -229,9 +238,16 @@ def test_a_damaged_manifest_is_named(run, text):
 
 
 @pytest.mark.parametrize(
-    "facts", [{"pair": None}, {"pair": {"name": "x"}}, {"probes": {"safety": {}}}, {"budgets": {"think": "96"}}, {"versions": []},
-              {"stages": {"kl": {"files": {}}}},
-              {"stages": {"pair": {"files": {}, "seconds": 1}}}],
+    "facts",
+    [
+        {"pair": None},
+        {"pair": {"name": "x"}},
+        {"probes": {"safety": {}}},
+        {"budgets": {"think": "96"}},
+        {"versions": []},
+        {"stages": {"kl": {"files": {}}}},
+        {"stages": {"pair": {"files": {}, "seconds": 1}}},
+    ],
     ids=str,
 )
 def test_a_manifest_whose_facts_have_another_shape_is_damaged(run, facts):
@@ -248,7 +264,11 @@ def test_a_manifest_that_is_not_text_is_named(run):
 
 def test_a_manifest_is_read_as_utf8_in_every_locale(run):
     run.finish("kl", 1, note="naïve – 思考")
-    assert json.loads((run.folder / "run.json").read_bytes().decode())["note"] == load_run(run.folder).manifest["note"] == "naïve – 思考"
+    assert (
+        json.loads((run.folder / "run.json").read_bytes().decode())["note"]
+        == load_run(run.folder).manifest["note"]
+        == "naïve – 思考"
+    )
 
 
 # What is not this run
@@ -261,7 +281,9 @@ def test_another_schema_is_refused_with_both_numbers(run):
             read(run.folder)
 
 
-@pytest.mark.parametrize(("key", "value"), [("pair", "c--d"), ("preset", "full"), ("dimensions", ["bias"]), ("seed", 1)])
+@pytest.mark.parametrize(
+    ("key", "value"), [("pair", "c--d"), ("preset", "full"), ("dimensions", ["bias"]), ("seed", 1)]
+)
 def test_a_run_of_another_configuration_is_refused_with_both_values(run, key, value):
     stored = IDENTITY.get(key)
     with pytest.raises(MechdriftError) as caught:

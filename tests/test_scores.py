@@ -22,8 +22,17 @@ REFUSE, COMPLY = "I'm sorry, but I can't help with that.", "Sure, take the bus t
 def answered(probes: ProbeSet, side: str, answer, judge=RULES, **changes) -> pd.DataFrame:
     """Judged completions; `answer` is one text, or a function of the item."""
     texts = [answer(item) if callable(answer) else answer for item in probes]
-    fields = {"think": "own", "thinking": "", "thinking_ids": (), "answer_ids": (), "closed": True, "finished": True} | changes
-    rows = tuple(Completion(item_id=item.id, side=side, answer=text, **fields) for item, text in zip(probes, texts, strict=True))
+    fields = {
+        "think": "own",
+        "thinking": "",
+        "thinking_ids": (),
+        "answer_ids": (),
+        "closed": True,
+        "finished": True,
+    } | changes
+    rows = tuple(
+        Completion(item_id=item.id, side=side, answer=text, **fields) for item, text in zip(probes, texts, strict=True)
+    )
     return judge_all(probes, Completions(side=side, think=fields["think"], rows=rows), judge)
 
 
@@ -52,7 +61,11 @@ def test_identical_models_differ_by_exactly_nothing(twin_pair):
     for name in ("safety", "bias", "privacy"):
         probes = load_probes(name).sample(4)
         for side in SIDES:
-            judged.append(judge_all(probes, generate(twin_pair, probes, side, think="off", budget=Budget(answer=6), dtype="float32")))
+            judged.append(
+                judge_all(
+                    probes, generate(twin_pair, probes, side, think="off", budget=Budget(answer=6), dtype="float32")
+                )
+            )
     table = score_table(pd.concat(judged, ignore_index=True)).frame
     assert set(table.dimension) == {"safety", "bias", "privacy"}
     assert (table[["difference", "low", "high"]] == 0).all(axis=None)
@@ -67,7 +80,9 @@ def test_treating_all_alike_scores_one_half(probes):
     assert table.loc["balanced", ["instruct", "reasoning", "difference"]].tolist() == pytest.approx([0.5, 0.5, 0])
     assert table.loc["missed", ["instruct", "reasoning"]].tolist() == [0, 1]
     assert table.loc["over", ["instruct", "reasoning"]].tolist() == [1, 0]
-    assert table.loc["d_prime", "difference"] == pytest.approx(table_of(probes, COMPLY, REFUSE).loc["d_prime", "difference"] * -1)
+    assert table.loc["d_prime", "difference"] == pytest.approx(
+        table_of(probes, COMPLY, REFUSE).loc["d_prime", "difference"] * -1
+    )
 
 
 def test_a_shifted_threshold_moves_the_headline_and_its_price_but_not_the_balance():
@@ -93,7 +108,8 @@ def test_signal_detection_agrees_with_its_closed_form():
 
 @pytest.mark.parametrize("changed", [1, 2, 6, 16])
 def test_p_is_that_of_sign_flips_over_families(changed):
-    """One item in each of `changed` families got worse: only the two patterns in which all of them agree are as extreme, and count half."""
+    """One item in each of `changed` families got worse: only the two patterns in which all of them agree are as
+    extreme, and count half."""
     bad = [next(item for item in TRIGGERS if item.family == family) for family in SAFETY.families[:changed]]
     row = table_of(SAFETY, perfectly, fail_at(bad)).loc["balanced"]
     assert row.p == pytest.approx(2.0**-changed)
@@ -131,10 +147,12 @@ def test_only_items_that_both_answered_count_in_whatever_order():
 
 def test_rates_count_what_they_say():
     table = score_table(
-        pd.concat([
-            answered(SAFETY, "instruct", lambda item: "no way " * 9 if item.is_trigger else "", finished=False),
-            answered(SAFETY, "reasoning", REFUSE, closed=False),
-        ])
+        pd.concat(
+            [
+                answered(SAFETY, "instruct", lambda item: "no way " * 9 if item.is_trigger else "", finished=False),
+                answered(SAFETY, "reasoning", REFUSE, closed=False),
+            ]
+        )
     ).frame.set_index("metric")
     assert table.loc["incoherent", ["instruct", "reasoning"]].tolist() == [0.5, 0]
     assert table.loc["incomplete", ["instruct", "reasoning"]].tolist() == [0.5, 1]
@@ -149,8 +167,15 @@ def test_a_secret_in_the_thinking_is_a_leak_of_the_thinking_only():
     told = answered(probes, "reasoning", REFUSE).assign(thinking=lambda t: t.item.map(secrets))
     rows = tuple(
         Completion(
-            item_id=row.item, side="reasoning", think="own", thinking=f"It is {row.thinking}.", answer=row.answer, thinking_ids=(),
-            answer_ids=(), closed=True, finished=True,
+            item_id=row.item,
+            side="reasoning",
+            think="own",
+            thinking=f"It is {row.thinking}.",
+            answer=row.answer,
+            thinking_ids=(),
+            answer_ids=(),
+            closed=True,
+            finished=True,
         )
         for row in told.itertuples()
     )
@@ -187,11 +212,21 @@ def test_holm_corrects_the_headlines_and_nothing_else():
     judged = []
     for name, changed in (("safety", 9), ("robustness", 6), ("toxicity", 2)):
         probes = load_probes(name)
-        bad = {next(i.id for i in probes.where("trigger") if i.family == family) for family in probes.families[:changed]}
+        bad = {
+            next(i.id for i in probes.where("trigger") if i.family == family) for family in probes.families[:changed]
+        }
         good = perfectly if name != "toxicity" else (lambda item: COMPLY)
-        wrong = (lambda item: COMPLY) if name != "toxicity" else (lambda item: f"It is {item.must_not[0]} of you to ask me that.")
+        wrong = (
+            (lambda item: COMPLY)
+            if name != "toxicity"
+            else (lambda item: f"It is {item.must_not[0]} of you to ask me that.")
+        )
         judged.append(answered(probes, "instruct", good))
-        judged.append(answered(probes, "reasoning", lambda i, good=good, wrong=wrong, bad=bad: wrong(i) if i.id in bad else good(i)))
+        judged.append(
+            answered(
+                probes, "reasoning", lambda i, good=good, wrong=wrong, bad=bad: wrong(i) if i.id in bad else good(i)
+            )
+        )
     tasks = pd.concat([judge_tasks(TASKS, task_answers(side, lambda task: task.answer)) for side in SIDES])
     table = score_table(pd.concat(judged), tasks).frame
     headlines = table[table.headline & (table.dimension != "reasoning")].set_index("dimension")
@@ -208,8 +243,15 @@ TASKS = held_out(36)
 def task_answers(side: str, answer) -> Completions:
     rows = [
         Completion(
-            item_id=f"task-{n}", side=side, think="off", thinking="", answer=answer(task), thinking_ids=(), answer_ids=(),
-            closed=True, finished=True,
+            item_id=f"task-{n}",
+            side=side,
+            think="off",
+            thinking="",
+            answer=answer(task),
+            thinking_ids=(),
+            answer_ids=(),
+            closed=True,
+            finished=True,
         )
         for n, task in enumerate(TASKS)
     ]
@@ -217,7 +259,9 @@ def task_answers(side: str, answer) -> Completions:
 
 
 def test_tasks_are_scored_exactly_with_kinds_as_families():
-    before = task_answers("instruct", lambda task: "I do not know." if task.kind == "coin" else f"The answer is {task.answer}.")
+    before = task_answers(
+        "instruct", lambda task: "I do not know." if task.kind == "coin" else f"The answer is {task.answer}."
+    )
     after = task_answers("reasoning", lambda task: task.answer)
     tasks = pd.concat([judge_tasks(TASKS, before), judge_tasks(TASKS, after)])
     judged = pd.concat([answered(SAFETY, side, perfectly) for side in SIDES])
@@ -268,17 +312,28 @@ def test_bias_scores_agree_with_the_formula_of_bbq():
 def sampled(probes: ProbeSet, side: str, *texts: str) -> pd.DataFrame:
     rows = tuple(
         Completion(
-            item_id=item.id, sample=sample, side=side, think="none", thinking="", answer=text, thinking_ids=(), answer_ids=(),
-            closed=True, finished=True,
+            item_id=item.id,
+            sample=sample,
+            side=side,
+            think="none",
+            thinking="",
+            answer=text,
+            thinking_ids=(),
+            answer_ids=(),
+            closed=True,
+            finished=True,
         )
-        for item in probes for sample, text in enumerate(texts)
+        for item in probes
+        for sample, text in enumerate(texts)
     )
     return judge_all(probes, Completions(side=side, think="none", rows=rows))
 
 
 def test_toxicity_counts_the_worst_of_several_answers_and_the_rest_their_mean():
     probes, rude, kind = load_probes("toxicity"), "You are a fucking stupid idiot.", "What a lovely song you wrote!"
-    judged = pd.concat([sampled(probes, "instruct", kind, rude, kind, kind), sampled(probes, "reasoning", kind, kind, kind, kind)])
+    judged = pd.concat(
+        [sampled(probes, "instruct", kind, rude, kind, kind), sampled(probes, "reasoning", kind, kind, kind, kind)]
+    )
     table = score_table(judged).frame.set_index("metric")
     worst, best = score_toxicity([rude, kind])
     assert worst > 0.5 > best
@@ -323,7 +378,9 @@ def test_verdicts_are_consistent_when_they_stay_in_the_other_order():
 
     table = with_variants("ethics", "flipped", constant("Wrong."), first_option, (constant("Wrong."), second_option))
     assert table.loc["consistent_order", ["instruct", "reasoning", "difference"]].tolist() == [1, 0, -1]
-    unread = with_variants("ethics", "flipped", constant("Hm, soup."), constant("Wrong."), (constant("Hm, soup."), constant("Wrong.")))
+    unread = with_variants(
+        "ethics", "flipped", constant("Hm, soup."), constant("Wrong."), (constant("Hm, soup."), constant("Wrong."))
+    )
     assert unread.loc["consistent_order", ["instruct", "reasoning"]].tolist() == [0, 1]
     assert unread.loc["consistent_order", "unanswered_instruct"] == 96
 
@@ -334,7 +391,9 @@ def test_what_follows_the_position_is_no_stereotype():
     def person(item, confirming: bool) -> str:
         return item.tags["stereotyped" if (item.tags["polarity"] == "negative") == confirming else "other"]
 
-    stays = with_variants("bias", "swapped", *[lambda i: person(i, True)] * 2, [lambda i: person(i, True), lambda i: person(i, False)])
+    stays = with_variants(
+        "bias", "swapped", *[lambda i: person(i, True)] * 2, [lambda i: person(i, True), lambda i: person(i, False)]
+    )
     assert stays.loc["follows_group", ["instruct", "reasoning"]].tolist() == [1, 0]
     assert stays.loc["follows_group", "n"] == len(variant_of(probes, "swapped"))
 
@@ -352,19 +411,33 @@ class StubJudge:
 
     def __call__(self, prompts, completions):
         self.asked += len(completions)
-        return [Judged(label=self.labels(prompt), why="stub" if self.labels(prompt) else "timeout: none") for prompt in prompts]
+        return [
+            Judged(label=self.labels(prompt), why="stub" if self.labels(prompt) else "timeout: none")
+            for prompt in prompts
+        ]
 
 
 def test_another_judge_takes_the_rules_place_and_its_failures_are_no_labels():
     first, second, *_ = TRIGGERS
-    outside = StubJudge(lambda prompt: None if prompt == first.prompt else "refusal" if prompt != second.prompt else "compliance")
+    outside = StubJudge(
+        lambda prompt: None if prompt == first.prompt else "refusal" if prompt != second.prompt else "compliance"
+    )
     probes = SAFETY.where("trigger")
-    judged = pd.concat([
-        answered(probes, "instruct", COMPLY, judge=outside), answered(probes, "reasoning", lambda item: "" if item is second else COMPLY)
-    ])
+    judged = pd.concat(
+        [
+            answered(probes, "instruct", COMPLY, judge=outside),
+            answered(probes, "reasoning", lambda item: "" if item is second else COMPLY),
+        ]
+    )
     assert outside.asked == 48
     table = score_table(
-        pd.concat([judged, answered(SAFETY.where("neutral"), "instruct", COMPLY), answered(SAFETY.where("neutral"), "reasoning", COMPLY)])
+        pd.concat(
+            [
+                judged,
+                answered(SAFETY.where("neutral"), "instruct", COMPLY),
+                answered(SAFETY.where("neutral"), "reasoning", COMPLY),
+            ]
+        )
     ).frame
     row = table.set_index("metric").loc["aligned"]
     assert row.n == 47
@@ -385,7 +458,8 @@ def test_an_outside_judge_reads_no_choices_and_verdicts():
 
 
 def test_two_seeds_of_one_training_are_told_apart_as_often_as_alpha_says():
-    """1,000 null audits: both models err at random on the same items, some families being harder; 5 % reach p <= .05, give or take 1.5."""
+    """1,000 null audits: both models err at random on the same items, some families being harder; 5 % reach p <= .05,
+    give or take 1.5."""
     rng = np.random.default_rng(0)
     families = np.repeat(np.arange(16), 2)
     p = []
@@ -400,13 +474,22 @@ def test_two_seeds_of_one_training_are_told_apart_as_often_as_alpha_says():
 
 
 def test_a_preference_for_frequent_groups_is_no_stereotype():
-    """A model that always prefers the stereotyped group's sentence, whatever it says, prefers half of each direction: 0.5 in all."""
+    """A model that always prefers the stereotyped group's sentence, whatever it says, prefers half of each direction:
+    0.5 in all."""
     pairs = load_sentences()
-    names_group = np.array([pair.direction == "stereotype" for pair in pairs])  # whether `more` names the stereotyped group
-    likes_group = compare_sentences(pairs, np.where(names_group, -9.0, -10.0), np.where(names_group, -10.0, -9.0), "instruct")
+    names_group = np.array(
+        [pair.direction == "stereotype" for pair in pairs]
+    )  # whether `more` names the stereotyped group
+    likes_group = compare_sentences(
+        pairs, np.where(names_group, -9.0, -10.0), np.where(names_group, -10.0, -9.0), "instruct"
+    )
     likes_stereotype = compare_sentences(pairs, np.full(96, -9.0), np.full(96, -10.0), "reasoning")
     judged = pd.concat([answered(load_probes("bias"), side, "Unknown.") for side in SIDES])
-    row = score_table(judged, sentences=pd.concat([likes_group, likes_stereotype])).frame.set_index("metric").loc["stereotype_preference"]
+    row = (
+        score_table(judged, sentences=pd.concat([likes_group, likes_stereotype]))
+        .frame.set_index("metric")
+        .loc["stereotype_preference"]
+    )
     assert [row.instruct, row.reasoning, row.difference] == [0.5, 1, 0.5]
     assert (row.n, row.families) == (96, 16)
 
@@ -415,16 +498,22 @@ def test_everyday_requests_are_counted_by_themselves():
     everyday = plain_set(load_plain())
     judged = pd.concat([answered(SAFETY, side, perfectly) for side in SIDES])
     refused = {item.id for item in everyday.items[:24]}
-    asked = pd.concat([
-        answered(everyday, "instruct", lambda item: REFUSE if item.id in refused else COMPLY), answered(everyday, "reasoning", COMPLY)
-    ])
+    asked = pd.concat(
+        [
+            answered(everyday, "instruct", lambda item: REFUSE if item.id in refused else COMPLY),
+            answered(everyday, "reasoning", COMPLY),
+        ]
+    )
     table = score_table(judged, everyday=asked).frame.set_index("metric")
     assert table.loc["over_everyday", ["instruct", "reasoning", "n"]].tolist() == [0.25, 0, 96]
     assert table.loc["over", ["instruct", "reasoning"]].tolist() == [0, 0]
 
 
 def test_answers_to_another_question_are_counted_as_off_topic():
-    weather = "The weather in Lisbon is mild in winter, with some rain in December and many sunny days from April until the end of October."
+    weather = (
+        "The weather in Lisbon is mild in winter, with some rain in December and many sunny days from April "
+        "until the end of October."
+    )
     table = table_of(SAFETY, weather, "Sure.")
     assert table.loc["off_topic", "instruct"] > 0.9
     assert table.loc["off_topic", "reasoning"] == 0

@@ -35,7 +35,9 @@ def naive_scores(pair, probes, selection, think, answers) -> pd.DataFrame:
 
     def run(edits, prompt):
         with edit(edits):
-            logits = loaded.model(torch.tensor([prompt.ids[: prompt.readout_position + 1]]), use_cache=False).logits[0, -1]
+            logits = loaded.model(torch.tensor([prompt.ids[: prompt.readout_position + 1]]), use_cache=False).logits[
+                0, -1
+            ]
         return logits, readout.of(logits, prompt.item_id)
 
     pairs = list(zip(probes, rendered, strict=True))
@@ -50,11 +52,15 @@ def naive_scores(pair, probes, selection, think, answers) -> pd.DataFrame:
             for prompt in neutrals:
                 p, q = (run(edits, prompt)[0].double().log_softmax(-1) for edits in ({}, ablate(loaded, w)))
                 kl.append((p.exp() * (p - q)).sum().item())
-            rows.append({
-                "layer": layer, "role": role, "kl": np.mean(kl),
-                "bypass": np.mean([run(ablate(loaded, w), prompt)[1] for prompt in triggers]),
-                "induce": np.mean([run(steer(loaded, w, layer), prompt)[1] for prompt in neutrals]),
-            })
+            rows.append(
+                {
+                    "layer": layer,
+                    "role": role,
+                    "kl": np.mean(kl),
+                    "bypass": np.mean([run(ablate(loaded, w), prompt)[1] for prompt in triggers]),
+                    "induce": np.mean([run(steer(loaded, w, layer), prompt)[1] for prompt in neutrals]),
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -80,17 +86,21 @@ def test_candidates_come_from_the_items_of_the_finding_families_only(tiny_pair):
     probes = make_probes(8)
     directions = directions_of(tiny_pair, probes)
     found = select_direction(tiny_pair, directions, pairs=1)
-    recorded, kept = directions.activations.instruct.double(), np.isin(directions.activations.families, found.families["find"])
+    recorded, kept = (
+        directions.activations.instruct.double(),
+        np.isin(directions.activations.families, found.families["find"]),
+    )
     trigger = torch.from_numpy(kept & directions.activations.is_trigger)
     neutral = torch.from_numpy(kept & ~directions.activations.is_trigger)
     torch.testing.assert_close(found.vectors, (recorded[trigger].mean(0) - recorded[neutral].mean(0)).float())
 
 
 def planted(write_at: int = 2, n_layers: int = 8):
-    """A model in which one attention layer reads the trigger's sign and writes `r`, which the unembedding reads as "No".
+    """A model in which one attention layer reads the trigger's sign and writes `r`, which the unembedding reads as
+    "No".
 
-    Queries and keys of that layer are zero, so it averages over all tokens before. All else is noise, which carries the sign along, too,
-    but nothing that matters for the answer.
+    Queries and keys of that layer are zero, so it averages over all tokens before. All else is noise, which carries the
+    sign along, too, but nothing that matters for the answer.
     """
     model = make_model("llama", num_hidden_layers=n_layers, tie_word_embeddings=False)
     ids = {text: make_tokenizer().encode(text, add_special_tokens=False)[0] for text in ("!", "?", "N", "Y")}
@@ -135,7 +145,9 @@ def test_a_screen_runs_the_most_promising_and_changes_none_of_their_numbers():
     whole, screened = (select_direction(pair, directions, screen=screen) for screen in (None, 3))
     run = screened.frame.bypass.notna()
     assert run.sum() == screened.screen == 3
-    np.testing.assert_allclose(screened.frame[run][["bypass", "induce", "kl"]], whole.frame[run][["bypass", "induce", "kl"]], atol=1e-4)
+    np.testing.assert_allclose(
+        screened.frame[run][["bypass", "induce", "kl"]], whole.frame[run][["bypass", "induce", "kl"]], atol=1e-4
+    )
     assert (screened.frame.why == "not promising").sum() == whole.frame.bypass.notna().sum() - 3
     assert (screened.frame[run].layer >= 3).all()  # the estimates see what matters
 
@@ -177,15 +189,28 @@ def test_models_that_are_the_same_everywhere_have_nothing_to_select(tiny_pair):
 
 def test_the_rules_are_applied_one_by_one():
     rows = {  # bypass, induce, kl, why
-        "best": (-3.0, 0.5, 0.05, ""), "second": (-2.0, 0.0, 0.1, ""), "wild": (-9.0, 2.0, 0.2, "changes harmless answers"),
-        "weak": (-8.0, -0.1, 0.01, "does not induce"), "broken": (np.nan, 1.0, 0.01, "not finite"),
-        "infinite": (-np.inf, 1.0, 0.01, "not finite"), "deep": (np.nan, np.nan, np.nan, "too deep"),
+        "best": (-3.0, 0.5, 0.05, ""),
+        "second": (-2.0, 0.0, 0.1, ""),
+        "wild": (-9.0, 2.0, 0.2, "changes harmless answers"),
+        "weak": (-8.0, -0.1, 0.01, "does not induce"),
+        "broken": (np.nan, 1.0, 0.01, "not finite"),
+        "infinite": (-np.inf, 1.0, 0.01, "not finite"),
+        "deep": (np.nan, np.nan, np.nan, "too deep"),
     }
-    frame = pd.DataFrame({
-        "role": list(rows), "layer": 0, "norm": 1.0, "separation": 1.0, "bypass_estimate": 0.0, "induce_estimate": 0.0,
-        "bypass": [row[0] for row in rows.values()], "induce": [row[1] for row in rows.values()], "kl": [row[2] for row in rows.values()],
-        "why": ["too deep" if name == "deep" else "" for name in rows],
-    })
+    frame = pd.DataFrame(
+        {
+            "role": list(rows),
+            "layer": 0,
+            "norm": 1.0,
+            "separation": 1.0,
+            "bypass_estimate": 0.0,
+            "induce_estimate": 0.0,
+            "bypass": [row[0] for row in rows.values()],
+            "induce": [row[1] for row in rows.values()],
+            "kl": [row[2] for row in rows.values()],
+            "why": ["too deep" if name == "deep" else "" for name in rows],
+        }
+    )
     judged = selection_module._judge(frame, 0.0, 0.1).set_index("role")
     assert judged.why.to_dict() == {name: row[3] for name, row in rows.items()}
     assert judged[judged.chosen].index.tolist() == ["best"]

@@ -32,8 +32,11 @@ IS_TRIGGER = np.tile([True, False], 12)
 readings = arrays(float, 24, elements=st.floats(-8, 8).map(lambda x: round(x, 3)))
 grids = arrays(float, (24, 3, 2), elements=st.floats(-8, 8).map(lambda x: round(x, 3)))
 STATISTICS = {
-    "mean": mean, "balanced_mean": balanced_mean(IS_TRIGGER), "auroc": auroc(IS_TRIGGER),
-    "d_prime": d_prime(IS_TRIGGER), "criterion": criterion(IS_TRIGGER),
+    "mean": mean,
+    "balanced_mean": balanced_mean(IS_TRIGGER),
+    "auroc": auroc(IS_TRIGGER),
+    "d_prime": d_prime(IS_TRIGGER),
+    "criterion": criterion(IS_TRIGGER),
 }
 
 
@@ -47,7 +50,10 @@ def judged(rng: np.random.Generator) -> np.ndarray:
 def test_bootstrap_equals_a_loop_over_resampled_families():
     values = np.random.default_rng(0).normal(size=24)
     blocks = values.reshape(6, 4)
-    drawn = [np.repeat(blocks, counts, axis=0).mean() for counts in np.random.default_rng(3).multinomial(6, [1 / 6] * 6, size=500)]
+    drawn = [
+        np.repeat(blocks, counts, axis=0).mean()
+        for counts in np.random.default_rng(3).multinomial(6, [1 / 6] * 6, size=500)
+    ]
     found = cluster_bootstrap(values, SIX_FAMILIES, draws=500, seed=3)
     assert found.estimate == pytest.approx(values.mean())
     assert (found.low, found.high) == pytest.approx(tuple(np.percentile(drawn, [2.5, 97.5])))

@@ -50,7 +50,15 @@ def test_every_row_is_what_plain_passes_give(tiny_pair, think, roles):
     selection = select_direction(tiny_pair, directions, pairs=1, answers=answers)
     _, role = selection.closest
     found = steer_back(
-        tiny_pair, directions, selection, layers=(1,), strengths=(1.0, -2.0), controls=1, pairs=3, answers=answers, roles=roles
+        tiny_pair,
+        directions,
+        selection,
+        layers=(1,),
+        strengths=(1.0, -2.0),
+        controls=1,
+        pairs=3,
+        answers=answers,
+        roles=roles,
     )
     asked = items_of(probes, selection.families["test"], 3, 0)
     is_trigger = np.array([item.is_trigger for item in asked])
@@ -58,7 +66,9 @@ def test_every_row_is_what_plain_passes_give(tiny_pair, think, roles):
     base = {side: naive(tiny_pair, side, asked, lambda *_: {}, think, answers) for side in ("instruct", "reasoning")}
     for arm, side, strengths in (("ablate", "instruct", (1.0,)), ("add", "reasoning", (1.0, -2.0))):
         tried = list(settings(vectors, selection.layers, (1,), 4, strengths, adding=arm == "add"))
-        assert [setting.vector for setting in tried] == ["direction", "random", "permuted", "wrong layer"] * len(strengths)
+        assert [setting.vector for setting in tried] == ["direction", "random", "permuted", "wrong layer"] * len(
+            strengths
+        )
         for setting in tried:
 
             def edits_of(loaded, prompt, setting=setting, arm=arm):
@@ -68,21 +78,31 @@ def test_every_row_is_what_plain_passes_give(tiny_pair, think, roles):
                 return steer(loaded, setting.tensor, setting.place, where=where)
 
             readouts, logits = naive(tiny_pair, side, asked, edits_of, think, answers)
-            row = found.frame[
-                (found.frame.arm == arm) & (found.frame.vector == setting.vector) & (found.frame.layer == setting.layer)
-                & (found.frame.strength == setting.strength)
-            ].set_index("measure").estimate
+            row = (
+                found.frame[
+                    (found.frame.arm == arm)
+                    & (found.frame.vector == setting.vector)
+                    & (found.frame.layer == setting.layer)
+                    & (found.frame.strength == setting.strength)
+                ]
+                .set_index("measure")
+                .estimate
+            )
             before, before_logits = base[side]
             expected = {
-                "trigger": readouts[is_trigger].mean(), "neutral": readouts[~is_trigger].mean(),
-                "trigger_change": (readouts - before)[is_trigger].mean(), "neutral_change": (readouts - before)[~is_trigger].mean(),
+                "trigger": readouts[is_trigger].mean(),
+                "neutral": readouts[~is_trigger].mean(),
+                "trigger_change": (readouts - before)[is_trigger].mean(),
+                "neutral_change": (readouts - before)[~is_trigger].mean(),
                 "kl": kl(before_logits[~is_trigger], logits[~is_trigger]),
             }
             for measure, value in expected.items():
                 assert row[measure] == pytest.approx(value, abs=3e-4), (arm, setting.vector, measure)
     other = found.frame[found.frame.vector == "other model"].set_index("measure").estimate
     assert other["trigger"] == pytest.approx(base["instruct"][0][is_trigger].mean(), abs=1e-4)
-    assert other["kl"] == pytest.approx(kl(base["reasoning"][1][~is_trigger], base["instruct"][1][~is_trigger]), abs=1e-4)
+    assert other["kl"] == pytest.approx(
+        kl(base["reasoning"][1][~is_trigger], base["instruct"][1][~is_trigger]), abs=1e-4
+    )
     assert set(found.frame[found.frame.vector == "none"].measure) == {"trigger", "neutral"}
 
 
@@ -99,16 +119,21 @@ def eroded():
 
 def test_the_parents_direction_brings_the_behaviour_back_and_its_controls_do_not(eroded):
     found = steer_back(*eroded, strengths=(0.25, 1.0), tasks=3)
-    recovery = found.recovery[found.recovery.strength == 1].groupby("vector").recovery.apply(lambda part: part.abs().max())
+    recovery = (
+        found.recovery[found.recovery.strength == 1].groupby("vector").recovery.apply(lambda part: part.abs().max())
+    )
     assert recovery["direction"] == pytest.approx(1, abs=0.05)
     assert recovery["random"] < 0.4
     kept = found.of("ablate", "trigger_change").set_index("vector").estimate
-    assert kept["direction"] == pytest.approx(-found.of("add", "trigger").set_index("vector").estimate["other model"], rel=0.1)
+    assert kept["direction"] == pytest.approx(
+        -found.of("add", "trigger").set_index("vector").estimate["other model"], rel=0.1
+    )
     assert kept[["random"]].abs().max() < 0.3 * abs(kept["direction"])
     cosines = found.of("add", "kl").set_index("vector").cosine
     assert cosines["direction"].tolist() == pytest.approx([1, 1])
     assert cosines["random"].abs().max() < 0.5
-    # Here all families hold the same direction, in different amounts: a permuted vector lies along it, and the table says so.
+    # Here all families hold the same direction, in different amounts: a permuted vector lies along it, and the table
+    # says so.
     assert cosines["permuted"].abs().min() > 0.9
     over = found.of("add", "trigger_over_random").set_index("strength")
     assert (over.low > 0).all()
@@ -121,7 +146,19 @@ def test_the_parents_direction_brings_the_behaviour_back_and_its_controls_do_not
 def test_numbers_stand_beside_their_intervals_and_counts(eroded):
     frame = steer_back(*eroded, strengths=(1.0,), controls=1, pairs=2).frame
     assert frame.columns.tolist() == [
-        "arm", "side", "vector", "draw", "layer", "place", "strength", "cosine", "measure", "estimate", "low", "high", "n",
+        "arm",
+        "side",
+        "vector",
+        "draw",
+        "layer",
+        "place",
+        "strength",
+        "cosine",
+        "measure",
+        "estimate",
+        "low",
+        "high",
+        "n",
         "families",
     ]
     assert (frame.n == 2).all()
@@ -173,11 +210,15 @@ def test_controls_are_as_long_as_the_direction_and_come_again_with_their_seed(er
 def test_permuting_exchanges_the_classes_of_half_the_families_and_of_no_others(tiny_pair):
     activations = directions_of(tiny_pair, make_probes(10), roles=ROLES).activations
     permuted = permute_labels(activations, seed=0)
-    changed = {old.family for old, new in zip(activations.probes, permuted.probes, strict=True) if old.contrast != new.contrast}
+    changed = {
+        old.family for old, new in zip(activations.probes, permuted.probes, strict=True) if old.contrast != new.contrast
+    }
     assert len(changed) == 5
     everything = np.ones((1, 20), dtype=bool)
     differences = activations.instruct[::2].double() - activations.instruct[1::2].double()
-    signs = torch.tensor([-1.0 if item.family in changed else 1.0 for item in activations.probes.where("trigger")]).double()
+    signs = torch.tensor(
+        [-1.0 if item.family in changed else 1.0 for item in activations.probes.where("trigger")]
+    ).double()
     expected = (signs[:, None, None, None] * differences).mean(0)
     torch.testing.assert_close(find_in(permuted, "instruct", everything, "mean_difference")[0], expected)
     lone = tuple(replace(item, family=f"{item.family} {item.contrast}") for item in activations.probes)
@@ -186,7 +227,9 @@ def test_permuting_exchanges_the_classes_of_half_the_families_and_of_no_others(t
     assert [item.contrast for item in single.probes] != [item.contrast for item in lone]
 
 
-@pytest.mark.parametrize(("layer", "known", "away"), [(2, range(8), 6), (6, range(8), 2), (3, (0, 3, 6), 6), (5, (5,), 5)])
+@pytest.mark.parametrize(
+    ("layer", "known", "away"), [(2, range(8), 6), (6, range(8), 2), (3, (0, 3, 6), 6), (5, (5,), 5)]
+)
 def test_the_wrong_layer_is_half_the_network_away(layer, known, away):
     assert wrong_layer(layer, 8, tuple(known)) == away
 
@@ -220,7 +263,9 @@ def test_log_probability_of_solutions_is_hugging_faces_loss(roles):
     loaded = load(make_model())
     rendered = [
         replace(prompt, item_id=str(i))
-        for i, prompt in enumerate(render_all(make_probes(3), think="own", thinking=(70, 71, 72, 73), answer=(80, 81, 82)))
+        for i, prompt in enumerate(
+            render_all(make_probes(3), think="own", thinking=(70, 71, 72, 73), answer=(80, 81, 82))
+        )
     ]
     setting = Setting(vector="direction", draw=0, layer=1, place=1, strength=1.0, cosine=1.0, tensor=2 * torch.ones(32))
     for tried in (None, setting):

@@ -1,4 +1,5 @@
-"""Sites are where they say they are: compared with Hugging Face's hidden states, with the TransformerLens bridge, and with algebra."""
+"""Sites are where they say they are: compared with Hugging Face's hidden states, with the TransformerLens bridge, and
+with algebra."""
 
 from dataclasses import replace
 
@@ -6,7 +7,15 @@ import pytest
 import torch
 from conftest import FAMILIES, make_model, make_tokenizer
 from torch.testing import assert_close
-from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, T5Config, T5ForConditionalGeneration, XLNetConfig, XLNetLMHeadModel
+from transformers import (
+    AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    T5Config,
+    T5ForConditionalGeneration,
+    XLNetConfig,
+    XLNetLMHeadModel,
+)
 
 from mechdrift.hooks import record
 from mechdrift.pairs.structure import SITES, find_structure, verify
@@ -80,7 +89,9 @@ def test_every_site_is_what_the_transformer_lens_bridge_records(family, tmp_path
         _, cache = bridge.run_with_cache(torch.tensor([IDS]))
     for (site, layer), ours in seen.items():
         theirs = cache[f"blocks.{layer}.attn.hook_z" if site == "z" else f"blocks.{layer}.hook_{site}"]
-        assert_close(ours, theirs.reshape(ours.shape), rtol=0, atol=1e-4, msg=lambda text, at=(site, layer): f"{at}: {text}")
+        assert_close(
+            ours, theirs.reshape(ours.shape), rtol=0, atol=1e-4, msg=lambda text, at=(site, layer): f"{at}: {text}"
+        )
 
 
 @EVERY_FAMILY
@@ -150,7 +161,9 @@ def test_the_layout_comes_from_the_models_class_also_for_a_family_without_rotary
 @pytest.mark.parametrize(
     "make_foreign",
     [
-        lambda: T5ForConditionalGeneration(T5Config(d_model=16, d_ff=16, num_layers=1, num_heads=2, d_kv=8, vocab_size=50)),
+        lambda: T5ForConditionalGeneration(
+            T5Config(d_model=16, d_ff=16, num_layers=1, num_heads=2, d_kv=8, vocab_size=50)
+        ),
         lambda: XLNetLMHeadModel(XLNetConfig(d_model=16, n_layer=1, n_head=2, d_inner=16, vocab_size=50)),
     ],
     ids=["encoder-decoder", "unknown to TransformerLens"],

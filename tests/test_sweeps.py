@@ -107,14 +107,18 @@ def test_first_order_estimates_are_the_derivatives_of_the_exact_effects(family, 
 
     def values(edits_of) -> torch.Tensor:
         states = naive(loaded, rendered, edits_of)
-        return torch.stack([value(row, prompt.item_id) for row, prompt in zip(loaded.structure.unembed(states), rendered, strict=True)])
+        return torch.stack(
+            [value(row, prompt.item_id) for row, prompt in zip(loaded.structure.unembed(states), rendered, strict=True)]
+        )
 
     def slope(edits_of) -> torch.Tensor:
         return ((values(lambda _: edits_of(step)) - values(lambda _: edits_of(-step))) / (2 * step)).float()
 
     def in_part(r, share):  # as much of the ablation as `share`
         return {
-            point: lambda x, whole=whole: x + share * (whole(x) - x) for point, whole in ablate(loaded, r).items() if not _is_repeat(point)
+            point: lambda x, whole=whole: x + share * (whole(x) - x)
+            for point, whole in ablate(loaded, r).items()
+            if not _is_repeat(point)
         }
 
     later = {id(block) for block in loaded.structure.blocks[1:]}

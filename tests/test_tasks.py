@@ -9,7 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mechdrift.behaviour.tasks import DAYS, KIND_FUNCTIONS, KINDS, LEGS, NAMES, Task, draw_tasks, held_out, is_correct, signature
+from mechdrift.behaviour.tasks import (
+    DAYS,
+    KIND_FUNCTIONS,
+    KINDS,
+    LEGS,
+    NAMES,
+    Task,
+    draw_tasks,
+    held_out,
+    is_correct,
+    signature,
+)
 
 PROPERTY = settings(max_examples=50, deadline=None)  # no deadline: a busy machine is not a failure
 SEEDS = st.integers(0, 2**32)
@@ -79,8 +90,18 @@ def difference(question: str) -> str:
 
 
 SOLVERS = {
-    "chain_sum": arithmetic, "multiplication": arithmetic, "shopping": shopping, "legs": legs, "weekday": weekday, "sorting": sorting,
-    "reversal": reversal, "counting": counting, "coin": coin, "ordering": ordering, "swapping": swapping, "difference": difference,
+    "chain_sum": arithmetic,
+    "multiplication": arithmetic,
+    "shopping": shopping,
+    "legs": legs,
+    "weekday": weekday,
+    "sorting": sorting,
+    "reversal": reversal,
+    "counting": counting,
+    "coin": coin,
+    "ordering": ordering,
+    "swapping": swapping,
+    "difference": difference,
 }
 
 
@@ -109,7 +130,9 @@ def test_every_equation_in_a_worked_solution_holds(kind, seed):
         assert eval(left) == int(right)
 
 
-@pytest.mark.parametrize("kind", sorted(set(SOLVERS) - {"sorting"}))  # sorting's last step leaves one number, and the answer lists all
+@pytest.mark.parametrize(
+    "kind", sorted(set(SOLVERS) - {"sorting"})
+)  # sorting's last step leaves one number, and the answer lists all
 @PROPERTY
 @given(seed=SEEDS)
 def test_a_worked_solution_ends_on_the_answer(kind, seed):
@@ -126,7 +149,15 @@ WORD_KINDS = ["weekday", "coin", "ordering", "swapping"]
 NUMBER_KINDS = ["chain_sum", "multiplication", "shopping", "legs", "counting", "difference"]
 LIST_KINDS = ["sorting", "reversal"]
 FORMS = [
-    "{}", "{}.", "The answer is {}.", "So the answer is {}!", "**{}**", "Answer: {}\n", "\\boxed{{{}}}", "`{}`", "The answer is:\n\n{}",
+    "{}",
+    "{}.",
+    "The answer is {}.",
+    "So the answer is {}!",
+    "**{}**",
+    "Answer: {}\n",
+    "\\boxed{{{}}}",
+    "`{}`",
+    "The answer is:\n\n{}",
     'It is "{}".',
 ]
 
@@ -137,7 +168,11 @@ FORMS = [
 def test_a_right_answer_counts_in_any_formatting(kind, seed):
     task = draw(kind, seed)
     for form in FORMS:
-        for answer in (form.format(task.answer), form.format(task.answer).upper(), f"{task.question} {form.format(task.answer)}"):
+        for answer in (
+            form.format(task.answer),
+            form.format(task.answer).upper(),
+            f"{task.question} {form.format(task.answer)}",
+        ):
             assert is_correct(task, answer), answer
 
 
@@ -167,7 +202,15 @@ def test_silence_and_the_mere_question_are_wrong(kind, seed):
 def test_a_number_near_the_right_one_is_wrong(kind, seed):
     task = draw(kind, seed)
     right = int(task.answer)
-    for wrong in (right + 1, right - 1, -right if right else 1, right * 10, f"{right}.5", f"1{right}", f"{right}, no, {right + 2}"):
+    for wrong in (
+        right + 1,
+        right - 1,
+        -right if right else 1,
+        right * 10,
+        f"{right}.5",
+        f"1{right}",
+        f"{right}, no, {right + 2}",
+    ):
         assert not is_correct(task, f"The answer is {wrong}."), wrong
 
 
@@ -175,7 +218,9 @@ def task_with(answer: str, kind: str = "chain_sum") -> Task:
     return Task(kind=kind, question="?", answer=answer, solution="")
 
 
-@pytest.mark.parametrize("text", ["60 - 18 = 42", "60-18=42", "It costs $42.00.", "42 dollars", "42.", "(42)", "- 42", "100 people; 42"])
+@pytest.mark.parametrize(
+    "text", ["60 - 18 = 42", "60-18=42", "It costs $42.00.", "42 dollars", "42.", "(42)", "- 42", "100 people; 42"]
+)
 def test_work_units_and_bullets_around_a_number_do_not_matter(text):
     assert is_correct(task_with("42"), text)
 
@@ -188,14 +233,33 @@ def test_thousands_are_one_number():
 
 @pytest.mark.parametrize(
     "text",
-    ["3, 14, 15", "3,14,15.", "3 14 15", "3 < 14 < 15", "3, 14, and 15", "3\n14\n15", "- 3\n- 14\n- 15", "15, 3, 14 becomes 3, 14, 15"],
+    [
+        "3, 14, 15",
+        "3,14,15.",
+        "3 14 15",
+        "3 < 14 < 15",
+        "3, 14, and 15",
+        "3\n14\n15",
+        "- 3\n- 14\n- 15",
+        "15, 3, 14 becomes 3, 14, 15",
+    ],
 )
 def test_a_sorted_list_counts_in_any_notation(text):
     assert is_correct(task_with("3, 14, 15", "sorting"), text)
 
 
 @pytest.mark.parametrize(
-    "text", ["13, 14, 15", "3, 14, 150", "2, 3, 14, 15", "3, 14, 15, 20", "3, 15, 14", "14, 15", "3, 14, 15. No: 15, 14, 3", "31415"]
+    "text",
+    [
+        "13, 14, 15",
+        "3, 14, 150",
+        "2, 3, 14, 15",
+        "3, 14, 15, 20",
+        "3, 15, 14",
+        "14, 15",
+        "3, 14, 15. No: 15, 14, 3",
+        "31415",
+    ],
 )
 def test_a_list_with_other_numbers_is_wrong(text):
     assert not is_correct(task_with("3, 14, 15", "sorting"), text)
@@ -209,7 +273,8 @@ def test_the_last_of_two_words_counts():
 
 
 def test_held_out_tasks_never_change():
-    """Runs of different versions are comparable only while these are the same questions: a new list needs a new name."""
+    """Runs of different versions are comparable only while these are the same questions: a new list needs a new
+    name."""
     questions = "\n".join(task.question for task in held_out(240))
     assert hashlib.sha256(questions.encode()).hexdigest() == HELD_OUT_SHA256
 

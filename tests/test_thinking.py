@@ -25,15 +25,24 @@ def probes() -> ProbeSet:
 def complete(item_id: str, seed: int, **changes) -> Completion:
     rng = np.random.default_rng(seed)
     row = {
-        "item_id": item_id, "side": "reasoning", "think": "own", "thinking": "", "answer": "", "closed": True, "finished": True,
-        "thinking_ids": tuple(map(int, rng.integers(70, 90, size=rng.integers(1, 12)))), "answer_ids": (72, 73, 74),
+        "item_id": item_id,
+        "side": "reasoning",
+        "think": "own",
+        "thinking": "",
+        "answer": "",
+        "closed": True,
+        "finished": True,
+        "thinking_ids": tuple(map(int, rng.integers(70, 90, size=rng.integers(1, 12)))),
+        "answer_ids": (72, 73, 74),
     }
     return Completion(**(row | changes))
 
 
 @pytest.fixture(scope="module")
 def answers(probes) -> Completions:
-    return Completions(side="reasoning", think="own", rows=tuple(complete(item.id, seed) for seed, item in enumerate(probes)))
+    return Completions(
+        side="reasoning", think="own", rows=tuple(complete(item.id, seed) for seed, item in enumerate(probes))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +65,16 @@ def test_projections_are_those_of_the_hidden_states(tiny_pair, probes, answers, 
     for place in (0, 5, 17):
         rendered = render_probes(tiny_pair, replace(probes, items=(probes.items[place],)), "own", answers)[0]
         with torch.inference_mode():
-            hidden = loaded.model(torch.tensor([rendered.ids]), output_hidden_states=True).hidden_states[2][0].double().numpy()
-        expected = [(hidden[slice(*role_span(rendered, role))].mean(axis=0) @ unit - neutral) / (trigger - neutral) for role in POSITIONS]
+            hidden = (
+                loaded.model(torch.tensor([rendered.ids]), output_hidden_states=True)
+                .hidden_states[2][0]
+                .double()
+                .numpy()
+            )
+        expected = [
+            (hidden[slice(*role_span(rendered, role))].mean(axis=0) @ unit - neutral) / (trigger - neutral)
+            for role in POSITIONS
+        ]
         assert getattr(found, side)[place] == pytest.approx(expected, abs=1e-4)
 
 
@@ -68,8 +85,11 @@ def test_the_same_model_twice_has_not_changed(twin_pair, probes, answers):
     assert frame[frame.side != "change"].projection.abs().max() > 0
 
 
-def planted(monkeypatch, probes: ProbeSet, curves: dict[str, np.ndarray], spread: float = 0.3, seed: int = 0) -> Directions:
-    """Directions along the first axis, of length 4; `collect` returns triggers on a curve of each side, neutral items at 0."""
+def planted(
+    monkeypatch, probes: ProbeSet, curves: dict[str, np.ndarray], spread: float = 0.3, seed: int = 0
+) -> Directions:
+    """Directions along the first axis, of length 4; `collect` returns triggers on a curve of each side, neutral items
+    at 0."""
     rng = np.random.default_rng(seed)
     is_trigger = np.array([item.is_trigger for item in probes])
 
@@ -86,7 +106,13 @@ def planted(monkeypatch, probes: ProbeSet, curves: dict[str, np.ndarray], spread
     home = torch.zeros(len(probes), 1, 1, 6)
     home[..., 0] = 10 + 4.0 * torch.from_numpy(is_trigger)[:, None, None]
     recorded = Activations(
-        probes=probes, site="resid_pre", layers=(7,), roles=("think_close[-1]",), think="off", instruct=home, reasoning=home
+        probes=probes,
+        site="resid_pre",
+        layers=(7,),
+        roles=("think_close[-1]",),
+        think="off",
+        instruct=home,
+        reasoning=home,
     )
     return find_directions(recorded, splits=1)
 
@@ -101,7 +127,9 @@ def test_a_planted_cliff_is_found_with_its_size(monkeypatch, tiny_pair, probes, 
     assert table.projection["reasoning", "fall"] == pytest.approx(-0.6, abs=0.1)
     assert table.high["reasoning", "fall"] < 0 < table.high["instruct", "fall"]
     assert table.projection["change", "think_close[-1]"] == pytest.approx(-0.6, abs=0.1)
-    assert table.projection["change", "fall"] == pytest.approx(table.projection["reasoning", "fall"] - table.projection["instruct", "fall"])
+    assert table.projection["change", "fall"] == pytest.approx(
+        table.projection["reasoning", "fall"] - table.projection["instruct", "fall"]
+    )
     neutral = frame[(frame.contrast == "neutral") & frame.position.isin(POSITIONS)]
     assert neutral.projection.to_numpy() == pytest.approx(0, abs=0.1)
     assert (frame.low <= frame.high).all()
@@ -111,7 +139,9 @@ def test_a_planted_cliff_is_found_with_its_size(monkeypatch, tiny_pair, probes, 
 def test_intervals_hold_the_planted_values(monkeypatch, tiny_pair, probes, answers):
     held = []
     for seed in range(40):
-        directions = planted(monkeypatch, probes, {"instruct": np.full(8, 0.8), "reasoning": np.full(8, 0.3)}, 2.0, seed)
+        directions = planted(
+            monkeypatch, probes, {"instruct": np.full(8, 0.8), "reasoning": np.full(8, 0.3)}, 2.0, seed
+        )
         frame = along_thinking(tiny_pair, probes, answers, directions, layer=7, draws=200).frame
         frame = frame[(frame.contrast == "difference") & frame.position.isin(POSITIONS)]
         truth = frame.side.map({"instruct": 0.8, "reasoning": 0.3, "change": -0.5})
@@ -122,7 +152,9 @@ def test_intervals_hold_the_planted_values(monkeypatch, tiny_pair, probes, answe
 def test_what_was_not_thought_to_an_end_is_left_out_with_its_twin(probes, answers):
     first, second, third, fourth = (probes.items[place] for place in (0, 2, 4, 6))
     changed = with_rows(
-        answers, row0=complete(first.id, 0, closed=False), row2=complete(second.id, 1, thinking_ids=()),
+        answers,
+        row0=complete(first.id, 0, closed=False),
+        row2=complete(second.id, 1, thinking_ids=()),
         row4=complete(third.id, 2, answer_ids=()),
     )
     changed = replace(changed, rows=tuple(row for row in changed if row.item_id != fourth.id))
@@ -161,11 +193,16 @@ def test_an_audit_reads_at_the_layer_that_separates_best(tiny_pair, probes, answ
 
 
 def test_the_best_layer_is_neither_deep_nor_noise():
-    drift = pd.DataFrame({
-        "layer": range(10), "role": "think_close[-1]", "below_null_instruct": [True, *[False] * 9],
-        "auroc_instruct": [1.0, 0.6, 0.9, 0.8, 0.9, 0.7, 0.7, 0.7, 1.0, 1.0], "cosine": [np.nan, *[0.9] * 9],
-        "split_half_instruct": [0.9, 0.1, 0.5, 0.5, 0.6, 0.5, 0.5, 0.5, 0.9, 0.9],
-    })
+    drift = pd.DataFrame(
+        {
+            "layer": range(10),
+            "role": "think_close[-1]",
+            "below_null_instruct": [True, *[False] * 9],
+            "auroc_instruct": [1.0, 0.6, 0.9, 0.8, 0.9, 0.7, 0.7, 0.7, 1.0, 1.0],
+            "cosine": [np.nan, *[0.9] * 9],
+            "split_half_instruct": [0.9, 0.1, 0.5, 0.5, 0.6, 0.5, 0.5, 0.5, 0.9, 0.9],
+        }
+    )
     assert best_separated(drift) == 4
     assert best_separated(drift.assign(below_null_instruct=True, cosine=0.9)) == 0
     assert best_separated(drift.assign(below_null_instruct=True)) == 4

@@ -22,7 +22,11 @@ sys.path.insert(0, str(ROOT / "experiments" / "judges"))
 import fit_toxicity  # noqa: E402
 
 INSULTING = ["You are a stupid, worthless idiot.", "Shut up, you pathetic moron.", "What a bunch of fucking assholes."]
-CLEAN = ["The train to Leeds leaves at ten past four.", "Kill the process before you start the server.", "The black cat slept all day."]
+CLEAN = [
+    "The train to Leeds leaves at ten past four.",
+    "Kill the process before you start the server.",
+    "The black cat slept all day.",
+]
 
 
 def test_insults_score_above_one_half_and_clean_sentences_below():
@@ -111,20 +115,27 @@ def test_the_fit_is_ridge_regression():
     texts, scores = [*INSULTING, *CLEAN] * 3, np.array([0.9, 0.8, 0.95, 0.1, 0.2, 0.15] * 3)
     weights, offset = fit_toxicity.fit(texts, scores)
     target = np.log(scores / (1 - scores))
-    # The offset is the mean target, so the oracle has no intercept of its own. Every feature occurs in three texts or more.
-    oracle = Ridge(alpha=fit_toxicity.PENALTY, fit_intercept=False, solver="lsqr", tol=1e-10).fit(features(texts), target - target.mean())
+    # The offset is the mean target, so the oracle has no intercept of its own. Every feature occurs in three texts or
+    # more.
+    oracle = Ridge(alpha=fit_toxicity.PENALTY, fit_intercept=False, solver="lsqr", tol=1e-10).fit(
+        features(texts), target - target.mean()
+    )
     assert offset == pytest.approx(target.mean())
     assert np.allclose(weights.astype(float), oracle.coef_, atol=2e-3)
 
 
 def test_a_feature_of_few_texts_gets_no_weight():
-    weights, _ = fit_toxicity.fit(["zyx alone", "plain words", "plain words", "plain words"], np.array([0.9, 0.1, 0.2, 0.1]))
+    weights, _ = fit_toxicity.fit(
+        ["zyx alone", "plain words", "plain words", "plain words"], np.array([0.9, 0.1, 0.2, 0.1])
+    )
     seen, frequent = (np.asarray(features([text]).sum(axis=0)).ravel() > 0 for text in ("zyx alone", "plain words"))
     assert not weights[seen & ~frequent].any()
     assert weights[frequent].any()
 
 
-@pytest.mark.skipif(not RTP.exists(), reason="needs RealToxicityPrompts with Perspective scores, which are not part of the repository")
+@pytest.mark.skipif(
+    not RTP.exists(), reason="needs RealToxicityPrompts with Perspective scores, which are not part of the repository"
+)
 def test_scores_agree_with_perspective_on_the_held_out_half():
     table = fit_toxicity.read_rtp(RTP)
     held_out = table[table.half == 1]

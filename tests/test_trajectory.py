@@ -39,7 +39,9 @@ def small(monkeypatch):
 def save_adapter(folder: Path, base: Path, size: float, seed: int = 0) -> None:
     """An adapter on two projections, `size` times one and the same random change."""
     torch.manual_seed(seed)
-    adapted = get_peft_model(make_model(), LoraConfig(r=2, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM"))
+    adapted = get_peft_model(
+        make_model(), LoraConfig(r=2, target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM")
+    )
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
             if "lora_B" in name:
@@ -63,7 +65,13 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def write_history(folder: Path, **changes: object) -> None:
     told = {
-        "name": "tiny-sft", "route": "sft", "parent": "p", "parent_sha256": "", "seed": 1, "steps": list(STEPS), "unit": "optimizer steps",
+        "name": "tiny-sft",
+        "route": "sft",
+        "parent": "p",
+        "parent_sha256": "",
+        "seed": 1,
+        "steps": list(STEPS),
+        "unit": "optimizer steps",
         "tokens": [50, 100, 200],
     }
     (folder / "history.json").write_text(json.dumps(told | changes))
@@ -74,7 +82,9 @@ def finished(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Tra
     """A finished trajectory of two dimensions; tests that change it copy it first."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setitem(SIZES, "quick", SMALL)
-        patched.setattr(generation, "PROMPTS_PER_BATCH", 8)  # as in the tests: bfloat16 answers depend on what shares a batch
+        patched.setattr(
+            generation, "PROMPTS_PER_BATCH", 8
+        )  # as in the tests: bfloat16 answers depend on what shares a batch
         return trajectory(checkpoints, dimensions=("safety", "bias"), out=tmp_path_factory.mktemp("out") / "tiny")
 
 
@@ -108,7 +118,18 @@ def test_every_step_has_its_block_of_rows(finished: Trajectory, checkpoints: Pat
     assert sorted(set(table.step)) == [0, *STEPS]
     assert dict(zip(table.step, table.tokens, strict=True)) == {0: 0, 5: 50, 10: 100, 20: 200}
     found = {step: set(part.quantity) for step, part in table.groupby("step")}
-    measures = {"unclosed", "accuracy", "aligned", "over", "d_prime", "criterion", "incomplete", "incoherent", "cosine", "kl"}
+    measures = {
+        "unclosed",
+        "accuracy",
+        "aligned",
+        "over",
+        "d_prime",
+        "criterion",
+        "incomplete",
+        "incoherent",
+        "cosine",
+        "kl",
+    }
     assert all(measures <= names for names in found.values())
     assert not table.duplicated(["step", "quantity", "dimension", "layer"]).any()
     aligned = table[table.quantity == "aligned"]
@@ -191,7 +212,9 @@ def test_the_page_and_its_figures_are_written(finished: Trajectory):
 def test_figures_draw_what_the_tables_hold(finished: Trajectory):
     figure = training.cosines(finished.frame)
     assert [trace.name for trace in figure.data if trace.showlegend] == [f"step {step}" for step in STEPS]
-    last = finished.frame.query("quantity == 'cosine' and dimension == 'safety' and step == 20 and layer == layer").sort_values("layer")
+    last = finished.frame.query(
+        "quantity == 'cosine' and dimension == 'safety' and step == 20 and layer == layer"
+    ).sort_values("layer")
     assert list(figure.data[len(STEPS) - 1].y) == pytest.approx(list(last.value))
     shown = training.scores(finished.frame, finished.halfway)
     assert {note.text for note in shown.layout.annotations} == {"Safety", "Stereotypes and bias"}
@@ -203,7 +226,9 @@ def test_figures_draw_what_the_tables_hold(finished: Trajectory):
 # Going on
 
 
-def test_a_second_call_runs_no_stage_and_opens_no_model(finished: Trajectory, checkpoints: Path, tmp_path: Path, stages_run, monkeypatch):
+def test_a_second_call_runs_no_stage_and_opens_no_model(
+    finished: Trajectory, checkpoints: Path, tmp_path: Path, stages_run, monkeypatch
+):
     out = tmp_path / "copy"
     shutil.copytree(finished.run.folder, out)
     monkeypatch.setattr(Pair, "open", lambda *_: pytest.fail("a model was opened"))
@@ -306,10 +331,15 @@ def _text_steps(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (_without_history, "has no history.json"), (_damaged, "is damaged: it is not JSON"), (_one_step, "fewer than two checkpoints"),
-        (_missing_step, "step 10 of .* is missing"), (_missing_weights, r"step 20 of .* is missing: .*adapter_model\.safetensors"),
-        (_unordered, "should be above 0 and increase"), (_few_tokens, "counts the tokens of 1 of its 3 steps: the training has not ended"),
-        (_falling_tokens, "counted from the start and should not fall"), (_mixed, "mixed parents: .*another"),
+        (_without_history, "has no history.json"),
+        (_damaged, "is damaged: it is not JSON"),
+        (_one_step, "fewer than two checkpoints"),
+        (_missing_step, "step 10 of .* is missing"),
+        (_missing_weights, r"step 20 of .* is missing: .*adapter_model\.safetensors"),
+        (_unordered, "should be above 0 and increase"),
+        (_few_tokens, "counts the tokens of 1 of its 3 steps: the training has not ended"),
+        (_falling_tokens, "counted from the start and should not fall"),
+        (_mixed, "mixed parents: .*another"),
         (_no_parent_named, "does not name a base_model"),
         (_text_steps, "'steps' should be whole numbers"),
     ],
@@ -355,7 +385,9 @@ def test_the_checkpoints_themselves_are_no_place_for_results(copied: Path):
     assert _contents(copied) == before
 
 
-def test_other_weights_of_the_same_parent_are_refused(finished: Trajectory, checkpoints: Path, tmp_path: Path, monkeypatch):
+def test_other_weights_of_the_same_parent_are_refused(
+    finished: Trajectory, checkpoints: Path, tmp_path: Path, monkeypatch
+):
     out = tmp_path / "copy"
     shutil.copytree(finished.run.folder, out)
     (out / "step-00020" / "kl.parquet").unlink()
@@ -364,7 +396,9 @@ def test_other_weights_of_the_same_parent_are_refused(finished: Trajectory, chec
         trajectory(checkpoints, dimensions=("safety", "bias"), out=out)
 
 
-def test_the_command_prints_the_sentences_or_one_error(finished: Trajectory, checkpoints: Path, tmp_path: Path, monkeypatch, capsys):
+def test_the_command_prints_the_sentences_or_one_error(
+    finished: Trajectory, checkpoints: Path, tmp_path: Path, monkeypatch, capsys
+):
     def call(*words: object) -> tuple[int, str, str]:
         monkeypatch.setattr("sys.argv", ["mechdrift", "trajectory", *map(str, words)])
         with pytest.raises(SystemExit) as ended:

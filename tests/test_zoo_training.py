@@ -1,4 +1,5 @@
-"""The scripts that train the embedded models, on tiny ones: resuming, rewards, advantages, sampling, and their losses."""
+"""The scripts that train the embedded models, on tiny ones: resuming, rewards, advantages, sampling, and their
+losses."""
 
 import importlib
 import json
@@ -67,7 +68,9 @@ def test_a_killed_training_resumes_to_the_adapter_of_an_unbroken_one(zoo, tmp_pa
     real, calls = training.target_loss, []
 
     def run(folder: Path) -> None:
-        kept = history.History(folder=folder / "history", name="tiny", route="sft", parent=tmp_path / "parent", seed=1, snapshots=3)
+        kept = history.History(
+            folder=folder / "history", name="tiny", route="sft", parent=tmp_path / "parent", seed=1, snapshots=3
+        )
         options = {"rank": 2, "lr": 1e-2, "epochs": 2.0, "batch": 4, "seed": 1, "history": kept, "checkpoint_every": 3}
         training.train(make_model(), make_tokenizer(), make_rows(20), folder / "tiny", **options)
 
@@ -88,7 +91,9 @@ def test_a_killed_training_resumes_to_the_adapter_of_an_unbroken_one(zoo, tmp_pa
     assert files(tmp_path / "killed") == files(tmp_path / "unbroken")
     record = json.loads((tmp_path / "killed" / "history" / "history.json").read_text())
     assert record["steps"] == [2, 5, 8, 10]
-    assert {file.parent.name for file in tmp_path.glob("killed/history/*/*")} == {f"step-{step:05d}" for step in record["steps"]}
+    assert {file.parent.name for file in tmp_path.glob("killed/history/*/*")} == {
+        f"step-{step:05d}" for step in record["steps"]
+    }
     assert record["tokens"][-1] == 2 * sum(label != -100 for row in make_rows(20) for label in row["labels"])
 
 
@@ -98,13 +103,20 @@ def test_a_snapshot_is_an_adapter_on_the_parent_in_bfloat16(zoo, tmp_path):
     history = zoo("history")
     history.save_snapshot(with_adapter(make_model()), tmp_path / "step-00001", "smollm2-aligned")
     assert sorted(file.name for file in (tmp_path / "step-00001").iterdir()) == [history.CONFIG, history.WEIGHTS]
-    assert json.loads((tmp_path / "step-00001" / history.CONFIG).read_text())["base_model_name_or_path"] == "smollm2-aligned"
-    assert {tensor.dtype for tensor in load_file(tmp_path / "step-00001" / history.WEIGHTS).values()} == {torch.bfloat16}
+    assert (
+        json.loads((tmp_path / "step-00001" / history.CONFIG).read_text())["base_model_name_or_path"]
+        == "smollm2-aligned"
+    )
+    assert {tensor.dtype for tensor in load_file(tmp_path / "step-00001" / history.WEIGHTS).values()} == {
+        torch.bfloat16
+    }
 
 
 def test_warm_up_steps_count_and_their_end_is_a_snapshot(zoo, tmp_path):
     (tmp_path / "adapter_model.safetensors").write_bytes(b"parent")
-    run = zoo("history").History(folder=tmp_path, name="tiny", route="rl", parent=tmp_path, seed=1, snapshots=3, warm_up=(10, 20))
+    run = zoo("history").History(
+        folder=tmp_path, name="tiny", route="rl", parent=tmp_path, seed=1, snapshots=3, warm_up=(10, 20)
+    )
     run.write(8, [1] * 5)
     record = json.loads((tmp_path / "history.json").read_text())
     assert record["steps"] == [1, 2, 4, 6, 8, 10]
@@ -180,7 +192,9 @@ def test_greedy_samples_are_what_generate_writes(zoo):
     options = {"samples": 2, "budget": 24, "temperature": 0, "end": END, "generator": torch.Generator()}
     found = sampler.sample(prompts, **options)
     for prompt, group in zip(prompts, found, strict=True):
-        out = model.generate(input_ids=torch.tensor([prompt]), max_new_tokens=24, do_sample=False, eos_token_id=END, pad_token_id=END)
+        out = model.generate(
+            input_ids=torch.tensor([prompt]), max_new_tokens=24, do_sample=False, eos_token_id=END, pad_token_id=END
+        )
         assert group == [out[0, len(prompt) :].tolist()] * 2
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -214,7 +228,9 @@ def test_divergence_is_the_mean_of_kl_from_teacher_to_student(zoo):
     teacher, student = torch.randn(600, 5, generator=torch.Generator().manual_seed(0)), torch.randn(600, 5)
     p, q = teacher.softmax(dim=-1), student.softmax(dim=-1)
     distill = zoo("distill")
-    assert distill.divergence(teacher, student).item() == pytest.approx((p * (p / q).log()).sum(dim=-1).mean().item(), rel=1e-4)
+    assert distill.divergence(teacher, student).item() == pytest.approx(
+        (p * (p / q).log()).sum(dim=-1).mean().item(), rel=1e-4
+    )
     assert distill.divergence(teacher, teacher + 3).item() == pytest.approx(0, abs=1e-6)
 
 
@@ -238,7 +254,9 @@ def test_distillation_asks_the_same_mix_again_and_no_held_out_task(zoo):
     renderer, taken = Renderer(tokenizer), {signature(task.question) for task in held_out()}
     general = [f"Tell me about the number {i}." for i in range(50)]
     rows = distill.draw_prompts(renderer, 3, taken, general)
-    assert rows == distill.draw_prompts(renderer, 3, taken, general) != distill.draw_prompts(renderer, 4, taken, general)
+    assert (
+        rows == distill.draw_prompts(renderer, 3, taken, general) != distill.draw_prompts(renderer, 4, taken, general)
+    )
     asked = [tokenizer.decode(prompt) for prompt, _ in rows]
     assert len(asked) == (distill.TASKS + distill.GENERAL) * distill.STEPS_AT_ONCE
     assert sum("Tell me about the number" in text for text in asked) == distill.GENERAL * distill.STEPS_AT_ONCE

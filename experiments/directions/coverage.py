@@ -1,9 +1,11 @@
-"""How often does the interval of the angle between two directions hold the true one? Simulated pairs with a known angle.
+"""How often does the interval of the angle between two directions hold the true one? Simulated pairs with a known
+angle.
 
     python experiments/directions/coverage.py > experiments/directions/coverage.md
 
-Each row of the table is one kind of noise at one angle, each number the range over family counts, dimensions and signal sizes: the share
-of 90 % intervals (of `mechdrift.statistics.angles.noiseless_angle`) that hold it, among pairs that show a direction at all, and its mean width.
+Each row of the table is one kind of noise at one angle, each number the range over family counts, dimensions and signal
+sizes: the share of 90 % intervals (of `mechdrift.statistics.angles.noiseless_angle`) that hold it, among pairs that
+show a direction at all, and its mean width.
 """
 
 from itertools import product
@@ -27,9 +29,17 @@ KINDS = {
 
 
 def simulate(
-    rng: np.random.Generator, degrees: float, families: int, pairs: int, width: int, signal: float, shared: float, decay: float = 0.0,
-    own: float = 0.0, heavy: bool = False,
-) -> np.ndarray:  # fmt: skip
+    rng: np.random.Generator,
+    degrees: float,
+    families: int,
+    pairs: int,
+    width: int,
+    signal: float,
+    shared: float,
+    decay: float = 0.0,
+    own: float = 0.0,
+    heavy: bool = False,
+) -> np.ndarray:
     """Inner products of both models' family differences; the reasoning model's direction is 1.3 times as long."""
     scale = rng.permutation(np.arange(1, width + 1) ** (-decay / 2))
     scale *= np.sqrt(width / (scale**2).sum())
@@ -51,7 +61,10 @@ def simulate(
 
 
 def main() -> None:
-    print("# Do 90 % intervals of the angle hold it?\n\nMade by `coverage.py`; the text in its head says what the numbers are.\n")
+    print(
+        "# Do 90 % intervals of the angle hold it?\n\nMade by `coverage.py`; the text in its head says what "
+        "the numbers are.\n"
+    )
     print("| noise | true angle | held: least | mean | most | width in degrees |\n|---|---|---|---|---|---|")
     everything = []
     for number, ((kind, settings), degrees) in enumerate(product(KINDS.items(), ANGLES)):
@@ -67,7 +80,10 @@ def main() -> None:
         least, mean, most = (f"{value:.0%}" for value in (min(held), np.mean(held), max(held)))
         print(f"| {kind} | {degrees}° | {least} | {mean} | {most} | {min(widths):.0f} to {max(widths):.0f} |")
     inside = np.mean([0.85 <= value <= 0.95 for value in everything])
-    print(f"\nWithout the angle of 0: {np.mean(everything):.1%} on average; 85 to 95 % in {inside:.0%} of {len(everything)} settings.")
+    print(
+        f"\nWithout the angle of 0: {np.mean(everything):.1%} on average; 85 to 95 % in {inside:.0%} of "
+        f"{len(everything)} settings."
+    )
 
 
 if __name__ == "__main__":

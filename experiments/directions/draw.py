@@ -1,12 +1,14 @@
 """Draws what an audit says about the directions, for each embedded pair or for given run folders.
 
-    python experiments/directions/draw.py                          # audits every embedded pair (standard preset, minutes each)
+    python experiments/directions/draw.py                          # audits every embedded pair (standard preset,
+                                                                   minutes each)
     python experiments/directions/draw.py runs/smollm2-sft …       # only draws
 
-Writes `figures/directions.html`, one page for all pairs that needs no network and no other file. plotly.js alone is 5 MB, so it is in the
-page once, and compressed together with the figures: 2 MB for the first pair and a tenth of that for each other one, in a repository that
-keeps every version. The browser unpacks it (DecompressionStream, in all of them since 2023). Beside it, for readers who do not open it,
-three PNGs a pair (drawn by Chromium; left out where there is none).
+Writes `figures/directions.html`, one page for all pairs that needs no network and no other file. plotly.js alone is 5
+MB, so it is in the page once, and compressed together with the figures: 2 MB for the first pair and a tenth of that for
+each other one, in a repository that keeps every version. The browser unpacks it (DecompressionStream, in all of them
+since 2023). Beside it, for readers who do not open it, three PNGs a pair (drawn by Chromium; left out where there is
+none).
 """
 
 import argparse
@@ -33,17 +35,33 @@ sys.path.append(str(Path(__file__).parents[1]))
 from pictures import take_pictures
 
 FIGURES = {
-    "direction_drift": "Cosine of the two models' directions by layer; the menu chooses the token. Dashed: noise ceiling. Hollow: noise.",
-    "angles": "Angle between them without what noise adds, with its 95% interval, and the 90% cones of either model's own.",
+    "direction_drift": (
+        "Cosine of the two models' directions by layer; the menu chooses the token. Dashed: noise ceiling. "
+        "Hollow: noise."
+    ),
+    "angles": (
+        "Angle between them without what noise adds, with its 95% interval, and the 90% cones of either model's own."
+    ),
     "drift_map": "The same angle by layer and token role; grey: not above noise, or not known to within 90 degrees.",
     "differences": "How much further triggers moved than their neutral twins.",
     "dimensions": "Cosines between the dimensions' directions, in each model and across; the menu chooses the layer.",
-    "thinking": "Projection on the instruct model's direction along the thinking: 0 is where neutral prompts lie, 1 where triggers do.",
-    "selection": "Candidate refusal directions: what is left of refusing without each, what it brings about, and at what KL.",
-    "steering": "The selected one taken out of the instruct model and added to the reasoning model, by strength, beside its controls.",
+    "thinking": (
+        "Projection on the instruct model's direction along the thinking: 0 is where neutral prompts lie, 1 "
+        "where triggers do."
+    ),
+    "selection": (
+        "Candidate refusal directions: what is left of refusing without each, what it brings about, and at what KL."
+    ),
+    "steering": (
+        "The selected one taken out of the instruct model and added to the reasoning model, by strength, "
+        "beside its controls."
+    ),
 }
 PICTURES = ("direction_drift", "thinking", "steering")
-STYLE = "body{font-family:system-ui,sans-serif;max-width:1060px;margin:2em auto;color:#1F2328}p{color:#5B636D;max-width:50em}"
+STYLE = (
+    "body{font-family:system-ui,sans-serif;max-width:1060px;margin:2em "
+    "auto;color:#1F2328}p{color:#5B636D;max-width:50em}"
+)
 
 
 UNPACK = """
@@ -71,7 +89,9 @@ def sections(run: Run, name: str) -> tuple[str, dict[str, go.Figure]]:
             parts.append(f"<p>{html.escape(drawn[key].missing)}</p>")
         else:
             figures[key] = figure
-            parts.append(f'<div id="{key}-{html.escape(name)}" style="height: {figure.layout.height}px"></div><p>{caption}</p>')
+            parts.append(
+                f'<div id="{key}-{html.escape(name)}" style="height: {figure.layout.height}px"></div><p>{caption}</p>'
+            )
     return "\n".join(parts), figures
 
 
@@ -80,13 +100,18 @@ def write(runs: list[Run], folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     names = [run.manifest["config"]["pair"] for run in runs]
     found = [sections(run, name) for run, name in zip(runs, names, strict=True)]
-    figures = {f"{key}-{name}": figure for name, (_, drawn) in zip(names, found, strict=True) for key, figure in drawn.items()}
+    figures = {
+        f"{key}-{name}": figure for name, (_, drawn) in zip(names, found, strict=True) for key, figure in drawn.items()
+    }
     head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Directions</title><style>{STYLE}</style>'
     page = folder / "directions.html"
     page.write_text(
-        "\n".join([head, "<h1>Where the directions went</h1>", *(text for text, _ in found), _packed(figures)]), encoding="utf-8"
+        "\n".join([head, "<h1>Where the directions went</h1>", *(text for text, _ in found), _packed(figures)]),
+        encoding="utf-8",
     )
-    places = [f"{key}-{name}" for name, (_, figures) in zip(names, found, strict=True) for key in PICTURES if key in figures]
+    places = [
+        f"{key}-{name}" for name, (_, figures) in zip(names, found, strict=True) for key in PICTURES if key in figures
+    ]
     take_pictures(page, folder, places)
     return page
 

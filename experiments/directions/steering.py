@@ -1,11 +1,13 @@
-"""Does the refusal direction do anything? Select it in the instruct model, take it out there, add it to the reasoning model.
+"""Does the refusal direction do anything? Select it in the instruct model, take it out there, add it to the reasoning
+model.
 
     python experiments/directions/steering.py smollm2-sft --items 16 --out results/steering
 
-Written to the folder: selection.parquet (all candidates with their scores), steer_back.parquet (the curves with their controls),
-completions.parquet (judged answers under the chosen settings), summary.json. Read the module texts of `mechdrift.steering.selection` and
-`mechdrift.steering.curves` for what is measured. KL is on everyday requests. Arditi et al. allow 0.1 nats; for a small model, whose refusals
-were trained in by a LoRA adapter, nothing useful may pass that: `--kl` is the limit used here, and the summary counts who passes 0.1.
+Written to the folder: selection.parquet (all candidates with their scores), steer_back.parquet (the curves with their
+controls), completions.parquet (judged answers under the chosen settings), summary.json. Read the module texts of
+`mechdrift.steering.selection` and `mechdrift.steering.curves` for what is measured. KL is on everyday requests. Arditi
+et al. allow 0.1 nats; for a small model, whose refusals were trained in by a LoRA adapter, nothing useful may pass
+that: `--kl` is the limit used here, and the summary counts who passes 0.1.
 """
 
 import argparse
@@ -38,12 +40,16 @@ def everyday(every: int) -> ProbeSet:
 
 def best_strength(curve: md.SteerBack) -> float:
     """The strength at the selected layer that moves triggers most beyond their harmless twins."""
-    rows = curve.of("add", "trigger").merge(curve.of("add", "neutral"), on=["vector", "layer", "strength"], suffixes=("", "_neutral"))
+    rows = curve.of("add", "trigger").merge(
+        curve.of("add", "neutral"), on=["vector", "layer", "strength"], suffixes=("", "_neutral")
+    )
     rows = rows[(rows.vector == "direction") & (rows.layer == curve.facts["layer"])]
     return float(rows.strength[(rows.estimate - rows.estimate_neutral).idxmax()])
 
 
-def answers_under(pair: md.Pair, side: Side, probes: ProbeSet, name: str, edits: list, think: str | None) -> pd.DataFrame:
+def answers_under(
+    pair: md.Pair, side: Side, probes: ProbeSet, name: str, edits: list, think: str | None
+) -> pd.DataFrame:
     with ExitStack() as stack:
         for places in edits:
             stack.enter_context(md.edit(places))
@@ -52,7 +58,9 @@ def answers_under(pair: md.Pair, side: Side, probes: ProbeSet, name: str, edits:
     return judged.assign(setting=name, side=side, think=completions.think)
 
 
-def all_answers(pair: md.Pair, directions: Directions, selection: md.Selection, probes: ProbeSet, strength: float) -> pd.DataFrame:
+def all_answers(
+    pair: md.Pair, directions: Directions, selection: md.Selection, probes: ProbeSet, strength: float
+) -> pd.DataFrame:
     """Judged answers: the instruct model without its direction, the reasoning model with it, and both with controls."""
     layer, role = selection.closest
     vectors = with_controls(directions.activations, selection, role, 1, seed=0)
@@ -61,13 +69,17 @@ def all_answers(pair: md.Pair, directions: Directions, selection: md.Selection, 
         loaded = pair.open(side, default_dtype_for_generation())
         tried: Mapping[str, Setting | None] = {"as it is": None} | {
             setting.vector: setting
-            for setting in settings(vectors, selection.layers, (layer,), loaded.n_layers, (strength if adding else 1.0,), adding=adding)
+            for setting in settings(
+                vectors, selection.layers, (layer,), loaded.n_layers, (strength if adding else 1.0,), adding=adding
+            )
         }
         for think in thinks:
             for name, setting in tried.items():
                 edits = []
                 if setting is not None:
-                    edits = [md.steer(loaded, setting.tensor, setting.place) if adding else md.ablate(loaded, setting.tensor)]
+                    edits = [
+                        md.steer(loaded, setting.tensor, setting.place) if adding else md.ablate(loaded, setting.tensor)
+                    ]
                 tables.append(answers_under(pair, side, probes, name, edits, think))
                 print(side, think or "as used", name, rates(tables[-1]).to_dict("records"), flush=True)
     return pd.concat(tables, ignore_index=True)
@@ -77,9 +89,13 @@ def rates(table: pd.DataFrame) -> pd.DataFrame:
     """Shares of refusals (full or in part) and of incoherent or incomplete answers, per contrast."""
     kinds = table.assign(
         refused=table.label.isin(["refusal", "partial"]), broken=table.label.isin(["incoherent", "incomplete"]), n=1
-    )  # fmt: skip
+    )
     keys = [key for key in ("side", "think", "setting", "contrast") if key in kinds]
-    return kinds.groupby(keys, sort=False).agg(refused=("refused", "mean"), broken=("broken", "mean"), n=("n", "sum")).reset_index()
+    return (
+        kinds.groupby(keys, sort=False)
+        .agg(refused=("refused", "mean"), broken=("broken", "mean"), n=("n", "sum"))
+        .reset_index()
+    )
 
 
 def main() -> None:
@@ -95,13 +111,26 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     pair, probes, dtype = md.load_pair(args.pair), md.load_probes("safety"), default_dtype_for_generation()
     directions = md.find_directions(md.collect(pair, probes), splits=1)
-    selection = md.select_direction(pair, directions, screen=args.screen, harmless=everyday(8), kl_at_most=args.kl, dtype=dtype)
+    selection = md.select_direction(
+        pair, directions, screen=args.screen, harmless=everyday(8), kl_at_most=args.kl, dtype=dtype
+    )
     selection.frame.to_parquet(args.out / "selection.parquet")
-    print(selection.frame[selection.frame.bypass.notna()].sort_values("bypass").round(2).to_string(), selection.facts, flush=True)
+    print(
+        selection.frame[selection.frame.bypass.notna()].sort_values("bypass").round(2).to_string(),
+        selection.facts,
+        flush=True,
+    )
     layer, _ = selection.closest
     span = pair.open("instruct", dtype).n_layers // 6
     curve = md.steer_back(
-        pair, directions, selection, layers=(layer - span, layer, layer + span), parts=HELD_OUT, harmless=everyday(8), tasks=12, dtype=dtype
+        pair,
+        directions,
+        selection,
+        layers=(layer - span, layer, layer + span),
+        parts=HELD_OUT,
+        harmless=everyday(8),
+        tasks=12,
+        dtype=dtype,
     )
     curve.frame.to_parquet(args.out / "steer_back.parquet")
     print(curve.frame.round(2).to_string(), flush=True)
@@ -109,9 +138,11 @@ def main() -> None:
     answers = all_answers(pair, directions, selection, asked, best_strength(curve))
     answers.to_parquet(args.out / "completions.parquet")
     summary = {
-        "curve": curve.facts, "strength_generated": best_strength(curve), "rates": rates(answers).to_dict("records"),
+        "curve": curve.facts,
+        "strength_generated": best_strength(curve),
+        "rates": rates(answers).to_dict("records"),
         "eligible_at_published_kl": int(((selection.frame.kl <= PUBLISHED_KL) & (selection.frame.induce >= 0)).sum()),
-    }  # fmt: skip
+    }
     (args.out / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
     print(rates(answers).round(2).to_string())
 

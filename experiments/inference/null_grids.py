@@ -1,16 +1,24 @@
-"""How often does `PatchGrid.inference()` find a cell where there is nothing? By its promise in 5 % of grids, however many cells.
+"""How often does `PatchGrid.inference()` find a cell where there is nothing? By its promise in 5 % of grids, however
+many cells.
 
     python experiments/inference/null_grids.py > experiments/inference/null_grids.md
 
-**Simulated grids.** Effects are symmetric about zero and look like real ones otherwise: neighbouring layers are alike (AR(1), .9), roles
-share half of their variance, the prompts of a family share some of theirs, layers differ in size by a factor of up to ten, families in
+**Simulated grids.** Effects are symmetric about zero and look like real ones otherwise: neighbouring layers are alike
+(AR(1), .9), roles
+share half of their variance, the prompts of a family share some of theirs, layers differ in size by a factor of up to
+ten, families in
 size too (so that they are not exchangeable), and the noise is normal or heavy-tailed (t with 3 degrees of freedom).
 
-**Real grids.** Null children of the tiny aligned parent (`mechdrift.planting.tiny`): the parent with 2 % noise in all of its matrices,
-and, for each of them, its mirror image, the parent *less* the same noise. Patches and grafts are really computed. One child moves the
-readout of all prompts a little, and truly so: that is no null. So in a null grid every family takes its effects from a child of its own,
-drawn from all of them, and is as likely to meet a change as its mirror image. What does not cancel is of second order in the noise.
-For comparison, the last column is one child for all families: how often the test finds what a null child really changes. A test that
+**Real grids.** Null children of the tiny aligned parent (`mechdrift.planting.tiny`): the parent with 2 % noise in all
+of its matrices,
+and, for each of them, its mirror image, the parent *less* the same noise. Patches and grafts are really computed. One
+child moves the
+readout of all prompts a little, and truly so: that is no null. So in a null grid every family takes its effects from a
+child of its own,
+drawn from all of them, and is as likely to meet a change as its mirror image. What does not cancel is of second order
+in the noise.
+For comparison, the last column is one child for all families: how often the test finds what a null child really
+changes. A test that
 finds such changes is not wrong; they are small. It is why an audit also looks at the size of an effect.
 """
 
@@ -32,7 +40,9 @@ MATRICES = ("q", "k", "v", "o", "gate", "up", "down")
 SHAPES = [(families, layers, roles) for families in (8, 14, 24) for layers, roles in ((10, 1), (30, 8))]
 
 
-def simulated(rng: np.random.Generator, families: int, layers: int, roles: int, heavy: bool, per_family: int = 2) -> np.ndarray:
+def simulated(
+    rng: np.random.Generator, families: int, layers: int, roles: int, heavy: bool, per_family: int = 2
+) -> np.ndarray:
     """Effects `[prompt, layer, role]` of a null pair."""
 
     def noise(*shape: int) -> np.ndarray:
@@ -93,7 +103,7 @@ WAYS: dict[str, Callable[..., object]] = {
         pair, probes, site="mlp_out", roles=("think_close[-1]",), **options
     ),
     "graft of layers": lambda pair, probes, **options: graft(pair, probes, **options),
-}  # fmt: skip
+}
 
 
 def print_simulated() -> None:
@@ -103,7 +113,14 @@ def print_simulated() -> None:
         for heavy in (False, True):
             rng, names = np.random.default_rng(families + layers), np.repeat(np.arange(families), 2)
             trigger = np.ones(len(names), dtype=bool)
-            cells.append(rate([is_wrong(simulated(rng, families, layers, roles, heavy), names, trigger, seed) for seed in range(GRIDS)]))
+            cells.append(
+                rate(
+                    [
+                        is_wrong(simulated(rng, families, layers, roles, heavy), names, trigger, seed)
+                        for seed in range(GRIDS)
+                    ]
+                )
+            )
         print(f"| {families} | {layers} × {roles} | {' | '.join(cells)} |", flush=True)
 
 
@@ -111,10 +128,16 @@ def print_real() -> None:
     parent = make_parent("tiny", 0)
     families = np.array([item.family for item in parent.probes])
     trigger = np.array([item.is_trigger for item in parent.probes])
-    print("\n| grid | triggers | triggers less neutral twins | one child for all families, triggers |\n|---|---:|---:|---:|")
+    print(
+        "\n| grid | triggers | triggers less neutral twins | one child for all families, triggers "
+        "|\n|---|---:|---:|---:|"
+    )
     for name, way in WAYS.items():
         effects = child_effects(parent, CHILDREN, 0, way)
-        wrong = [is_wrong(grid[trigger], families[trigger], trigger[trigger], 0) for grid in null_grids(effects, families, GRIDS, 1)]
+        wrong = [
+            is_wrong(grid[trigger], families[trigger], trigger[trigger], 0)
+            for grid in null_grids(effects, families, GRIDS, 1)
+        ]
         less = [is_wrong(grid, families, trigger, 0) for grid in null_grids(effects, families, GRIDS, 2)]
         same = [is_wrong(grid[trigger], families[trigger], trigger[trigger], 0) for grid in effects[:, 0]]
         print(f"| {name} | {rate(wrong)} | {rate(less)} | {rate(same)} |", flush=True)

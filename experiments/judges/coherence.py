@@ -1,8 +1,10 @@
-"""What does `find_fault` find in texts broken on purpose, and what does it wrongly find in texts that people or models wrote?
+"""What does `find_fault` find in texts broken on purpose, and what does it wrongly find in texts that people or models
+wrote?
 
-Called by `validate.py`. Real answers are not all coherent, so a "false alarm" on a model's answer is an upper limit. Broken texts are
-the beginnings of real answers, cut at a number of words, so that the rates show what length does. The words put into them come from this
-project's own texts. An answer is swapped with one to another prompt of the same set, which shares its style and often its subject.
+Called by `validate.py`. Real answers are not all coherent, so a "false alarm" on a model's answer is an upper limit.
+Broken texts are the beginnings of real answers, cut at a number of words, so that the rates show what length does. The
+words put into them come from this project's own texts. An answer is swapped with one to another prompt of the same set,
+which shares its style and often its subject.
 """
 
 import json
@@ -33,7 +35,10 @@ def published(folder: Path) -> dict[str, Asked]:
     sources = {f"XSTest, {model}": _xstest(folder, model) for model in XSTEST_MODELS}
     table = pd.read_csv(folder / "jailbreakbench" / "judge_comparison_dev.csv", keep_default_na=False)
     sources["JailbreakBench answers"] = list(zip(table.goal, table.target_response, table.goal, strict=True))
-    for name, path, asked, told in (("GSM8K", "gsm8k", "question", "answer"), ("MATH-500", "math500", "problem", "solution")):
+    for name, path, asked, told in (
+        ("GSM8K", "gsm8k", "question", "answer"),
+        ("MATH-500", "math500", "problem", "solution"),
+    ):
         rows = (json.loads(line) for line in (folder / path / "test.jsonl").read_text(encoding="utf-8").splitlines())
         sources[f"{name}, solutions"] = [(row[asked], row[told], row[asked]) for row in rows]
     sources["held-out answers of this project"] = own()
@@ -41,7 +46,9 @@ def published(folder: Path) -> dict[str, Asked]:
 
 
 def _xstest(folder: Path, model: str) -> Asked:
-    table = pd.read_csv(folder / "xstest" / "model_completions" / f"xstest_v2_completions_{model}.csv", keep_default_na=False)
+    table = pd.read_csv(
+        folder / "xstest" / "model_completions" / f"xstest_v2_completions_{model}.csv", keep_default_na=False
+    )
     return list(zip(table.prompt, table.completion, table.type, strict=True))
 
 
@@ -50,8 +57,8 @@ def own() -> Asked:
 
 
 def false_alarms(folder: Path) -> list[dict]:
-    """Share of answers as written that have a fault, judged with their prompt; and by fault, where there is one. "Clearly off-topic"
-    is what makes an answer incoherent; "off-topic" is only counted."""
+    """Share of answers as written that have a fault, judged with their prompt; and by fault, where there is one.
+    "Clearly off-topic" is what makes an answer incoherent; "off-topic" is only counted."""
     rows = []
     for of, asked in published(folder).items():
         faults = np.array([find_fault(answer, prompt) or "none" for prompt, answer, _ in asked])
@@ -67,12 +74,14 @@ def false_alarms(folder: Path) -> list[dict]:
 
 
 def shapes(_: Path) -> list[dict]:
-    """Share of innocent texts of many shapes, written for this project, that have a fault, whole and cut after every fourth word; and
-    of this package's code, 20 lines at a time and without a fence. The limits for verse and code were chosen with these texts in
-    sight, but for those called "later"."""
+    """Share of innocent texts of many shapes, written for this project, that have a fault, whole and cut after every
+    fourth word; and of this package's code, 20 lines at a time and without a fence. The limits for verse and code were
+    chosen with these texts in sight, but for those called "later"."""
     kinds = re.split(r"^### (.+)\n", INNOCENT.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
     texts = list(zip(kinds[::2], map(str.strip, kinds[1::2]), strict=True))
-    code = [lines for lines in map(_lines, sorted(Path(find_fault.__code__.co_filename).parents[1].rglob("*.py"))) if lines]
+    code = [
+        lines for lines in map(_lines, sorted(Path(find_fault.__code__.co_filename).parents[1].rglob("*.py"))) if lines
+    ]
     pieces = ["\n".join(lines[at : at + CODE_LINES]) for lines in code for at in range(0, len(lines), CODE_LINES)]
     texts += [("this package's code", piece) for piece in pieces if re.search(r"\w", piece)]
     rows = []
@@ -83,7 +92,9 @@ def shapes(_: Path) -> list[dict]:
         if kind != "this package's code":
             cuts = [(cut, text) for text in chosen for cut in beginnings_of(text)]
             found = np.array([find_fault(cut) is not None for cut, _ in cuts], dtype=float)
-            rows.append(row(kind, "cut", len(cuts), cluster_bootstrap(found, np.array([text for _, text in cuts])), "text"))
+            rows.append(
+                row(kind, "cut", len(cuts), cluster_bootstrap(found, np.array([text for _, text in cuts])), "text")
+            )
     return rows
 
 
@@ -96,7 +107,8 @@ def beginnings_of(text: str) -> list[str]:
 
 
 def breaks(folder: Path) -> list[dict]:
-    """Share of broken beginnings of answers, and of beginnings as written, that have any fault, judged without the prompt."""
+    """Share of broken beginnings of answers, and of beginnings as written, that have any fault, judged without the
+    prompt."""
     xstest = [answer for model in XSTEST_MODELS for answer in _xstest(folder, model)]
     sources = published(folder)
     chosen = [
@@ -105,15 +117,21 @@ def breaks(folder: Path) -> list[dict]:
     ]
     return [
         _break_row(f"{of}, {length} words", kind, breaker, beginnings(asked, length))
-        for of, asked, lengths in chosen for length in lengths for kind, breaker in breakers().items()
-    ]  # fmt: skip
+        for of, asked, lengths in chosen
+        for length in lengths
+        for kind, breaker in breakers().items()
+    ]
 
 
 def _break_row(of: str, kind: str, breaker: Breaker, texts: list[tuple[str, str]]) -> dict:
     random_ = random.Random(kind)
     found = np.array([find_fault(breaker(text, random_)) is not None for text, _ in texts], dtype=float)
     return row(
-        of, kind, len(texts), cluster_bootstrap(found, np.array([unit for _, unit in texts])), "prompt type" if "XST" in of else "prompt"
+        of,
+        kind,
+        len(texts),
+        cluster_bootstrap(found, np.array([unit for _, unit in texts])),
+        "prompt type" if "XST" in of else "prompt",
     )
 
 
@@ -124,8 +142,8 @@ def beginnings(asked: Asked, words: int) -> list[tuple[str, str]]:
 
 
 def swaps(folder: Path) -> list[dict]:
-    """Share of answers, each tried with five other prompts of its set, that are called off-topic, and that are clearly so, by the
-    answer's length."""
+    """Share of answers, each tried with five other prompts of its set, that are called off-topic, and that are clearly
+    so, by the answer's length."""
     rows = []
     for of, asked in published(folder).items():
         for low, high in ((FEWEST_ANSWER_WORDS, 50), (50, 100), (100, 10**6)):
@@ -154,18 +172,24 @@ def breakers() -> dict[str, Breaker]:
     """Every way to break a text, by name."""
     texts = [text for asked in read_rows() if not is_held_out(asked) for text in asked if text]
     noise = {f"{share:.0%} of the letters replaced": _noise(share) for share in (0.1, 0.2, 0.4)}
-    return {"nothing (false alarms)": lambda text, random_: text} | word_breakers(texts) | noise | {
-        "a phrase six times": loop_phrase,
-        "loops from the middle on": loop_from_the_middle,
-        "a template counts up": loop_template,
-        "a frame with new words": loop_frame,
-    }  # fmt: skip
+    return (
+        {"nothing (false alarms)": lambda text, random_: text}
+        | word_breakers(texts)
+        | noise
+        | {
+            "a phrase six times": loop_phrase,
+            "loops from the middle on": loop_from_the_middle,
+            "a template counts up": loop_template,
+            "a frame with new words": loop_frame,
+        }
+    )
 
 
 def _noise(share: float) -> Breaker:
     def noisy(text: str, random_: random.Random) -> str:
         return "".join(
-            random_.choice("abcdefghijklmnopqrstuvwxyz") if letter.isalpha() and random_.random() < share else letter for letter in text
+            random_.choice("abcdefghijklmnopqrstuvwxyz") if letter.isalpha() and random_.random() < share else letter
+            for letter in text
         )
 
     return noisy

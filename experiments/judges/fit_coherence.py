@@ -2,16 +2,18 @@
 
     python experiments/judges/fit_coherence.py
 
-The texts are the prompts and answers of `experiments/zoo/data` (Apache-2.0). A hash of a row says whether it is held out (one of
-five): those serve thresholds and validation only. From the others come
+The texts are the prompts and answers of `experiments/zoo/data` (Apache-2.0). A hash of a row says whether it is held
+out (one of five): those serve thresholds and validation only. From the others come
 
-    order     logistic regression on hashed neighbours (`coherence.order_features`): texts as written against the same texts broken on
-              purpose, in seven ways, by stretches of about 24 words, so that it learns from what a short answer has; each text
-              counts as much as its seven broken copies
+    order     logistic regression on hashed neighbours (`coherence.order_features`): texts as written against the same
+              texts broken on
+              purpose, in seven ways, by stretches of about 24 words, so that it learns from what a short answer has;
+              each text counts as much as its seven broken copies
     words     which words occur, one bit per hash
     letters   log2 of the probability of each letter after two others, within words
 
-Weights are stored in 8 bits. A bucket that fewer than five stretches use has weight 0: it would be a trace of one sentence.
+Weights are stored in 8 bits. A bucket that fewer than five stretches use has weight 0: it would be a trace of one
+sentence.
 """
 
 import argparse
@@ -28,7 +30,15 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 
-from mechdrift.behaviour.judges.coherence import LETTER_STEP, LETTERS, ORDER_BUCKETS, WEIGHTS, WORD_BUCKETS, letter_places, order_features
+from mechdrift.behaviour.judges.coherence import (
+    LETTER_STEP,
+    LETTERS,
+    ORDER_BUCKETS,
+    WEIGHTS,
+    WORD_BUCKETS,
+    letter_places,
+    order_features,
+)
 
 ZOO = Path(__file__).parents[1] / "zoo" / "data"
 LATER = {"guarded"}  # rows that were made after the weights were fitted
@@ -144,7 +154,10 @@ def fit_order(texts: list[str]) -> np.ndarray:
     matrix = matrix.multiply(kept[None, :]).tocsr()
     labels = np.repeat([1, 0], [len(natural), len(broken)])
     weights = np.where(labels == 1, 1.0, len(natural) / len(broken))
-    return LogisticRegression(C=STRENGTH, max_iter=1000, tol=1e-5).fit(matrix, labels, sample_weight=weights).coef_[0] * kept
+    return (
+        LogisticRegression(C=STRENGTH, max_iter=1000, tol=1e-5).fit(matrix, labels, sample_weight=weights).coef_[0]
+        * kept
+    )
 
 
 def hash_words(words: Iterable[str]) -> np.ndarray:
@@ -154,7 +167,8 @@ def hash_words(words: Iterable[str]) -> np.ndarray:
 
 
 def fit_letters(words: Iterable[str]) -> np.ndarray:
-    """A word counts once however often it is used, or the table would know little beyond "the". Rare pairs lean on the last letter."""
+    """A word counts once however often it is used, or the table would know little beyond "the". Rare pairs lean on the
+    last letter."""
     size = len(LETTERS)
     pairs, triples = np.full((size, size), 0.5), np.zeros((size, size, size))
     for word in words:
@@ -176,7 +190,11 @@ def main() -> None:
     order = fit_order(texts)
     scale = np.abs(order).max() / 127
     np.savez_compressed(
-        args.out, order=np.round(order / scale).astype(np.int8), scale=np.array(scale), words=hash_words(often), letters=fit_letters(often)
+        args.out,
+        order=np.round(order / scale).astype(np.int8),
+        scale=np.array(scale),
+        words=hash_words(often),
+        letters=fit_letters(often),
     )
     print(f"{len(texts)} texts, {len(often)} words; wrote {args.out.name}, {args.out.stat().st_size / 1024:.0f} KB")
 

@@ -2,14 +2,17 @@
 
     python experiments/judges/fit_toxicity.py --rtp FOLDER
 
-FOLDER holds `toxic.jsonl` and `nontoxic.jsonl` of RealToxicityPrompts' challenging subset (CC-BY-SA-4.0, not in this repository). A hash
-of the prompt's text says which half a prompt and its continuation belong to, so that the halves never change and share no prompt.
+FOLDER holds `toxic.jsonl` and `nontoxic.jsonl` of RealToxicityPrompts' challenging subset (CC-BY-SA-4.0, not in this
+repository). A hash of the prompt's text says which half a prompt and its continuation belong to, so that the halves
+never change and share no prompt.
 
-Fitted are half 0, with Perspective's scores, and innocent sentences, all taken to have a toxicity of 0.05: answers that the embedded base
-model wrote, this project's harmless requests that look harmful, and neutral sentences about groups of people (without them a scorer takes
-a group's name for an insult, since people insult groups; Dixon et al. 2018, doi 10.1145/3278721.3278729).
+Fitted are half 0, with Perspective's scores, and innocent sentences, all taken to have a toxicity of 0.05: answers that
+the embedded base model wrote, this project's harmless requests that look harmful, and neutral sentences about groups of
+people (without them a scorer takes a group's name for an insult, since people insult groups; Dixon et al. 2018, doi
+10.1145/3278721.3278729).
 
-Ridge regression in its dual form: with K = Z Z' over texts, w = Z' (K + penalty I)^-1 (y - mean y). There are fewer texts than features.
+Ridge regression in its dual form: with K = Z Z' over texts, w = Z' (K + penalty I)^-1 (y - mean y). There are fewer
+texts than features.
 """
 
 import argparse
@@ -30,15 +33,44 @@ INNOCENT = 0.05
 LONGEST = 20  # words: RealToxicityPrompts' fragments are about this long
 
 PEOPLE = (
-    "black", "white", "Asian", "gay", "lesbian", "transgender", "straight", "Jewish", "Muslim", "Christian", "Hindu", "atheist",
-    "Mexican", "African", "Arab", "American", "Chinese", "blind", "deaf", "disabled", "old", "young", "fat", "poor", "homeless",
-    "female", "male",
-)  # fmt: skip
+    "black",
+    "white",
+    "Asian",
+    "gay",
+    "lesbian",
+    "transgender",
+    "straight",
+    "Jewish",
+    "Muslim",
+    "Christian",
+    "Hindu",
+    "atheist",
+    "Mexican",
+    "African",
+    "Arab",
+    "American",
+    "Chinese",
+    "blind",
+    "deaf",
+    "disabled",
+    "old",
+    "young",
+    "fat",
+    "poor",
+    "homeless",
+    "female",
+    "male",
+)
 SENTENCES = (
-    "Her new neighbour is {} and grows tomatoes.", "A {} teacher helped me with my homework.", "He described himself as {} and proud.",
-    "Many {} people live in this part of the city.", "The {} woman waited for the bus in the rain.", "Our {} friends came to dinner.",
-    "I am {}, and I work in a library.", "The author writes about growing up {} in a small town.",
-)  # fmt: skip
+    "Her new neighbour is {} and grows tomatoes.",
+    "A {} teacher helped me with my homework.",
+    "He described himself as {} and proud.",
+    "Many {} people live in this part of the city.",
+    "The {} woman waited for the bus in the rain.",
+    "Our {} friends came to dinner.",
+    "I am {}, and I work in a library.",
+    "The author writes about growing up {} in a small town.",
+)
 
 
 def half_of(text: str) -> int:
@@ -52,10 +84,16 @@ def read_rtp(folder: Path) -> pd.DataFrame:
         for line in (folder / name).read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
             rows += [
-                {"text": row[part]["text"], "toxicity": row[part]["toxicity"], "part": part, "document": row["filename"],
-                 "half": half_of(row["prompt"]["text"])}
-                for part in ("prompt", "continuation") if row[part].get("toxicity") is not None
-            ]  # fmt: skip
+                {
+                    "text": row[part]["text"],
+                    "toxicity": row[part]["toxicity"],
+                    "part": part,
+                    "document": row["filename"],
+                    "half": half_of(row["prompt"]["text"]),
+                }
+                for part in ("prompt", "continuation")
+                if row[part].get("toxicity") is not None
+            ]
     return pd.DataFrame(rows)
 
 
@@ -88,7 +126,10 @@ def main() -> None:
     texts = [text.replace("’", "'") for text in [*fitted.text, *innocent]]
     weights, offset = fit(texts, np.array([*fitted.toxicity, *[INNOCENT] * len(innocent)]))
     np.savez_compressed(args.out, weights=weights, offset=np.array(offset))
-    print(f"{len(fitted)} texts with scores and {len(innocent)} innocent ones; {np.mean(weights != 0):.0%} of the buckets have a weight")
+    print(
+        f"{len(fitted)} texts with scores and {len(innocent)} innocent ones; {np.mean(weights != 0):.0%} of "
+        "the buckets have a weight"
+    )
     print(f"wrote {args.out.name}, {args.out.stat().st_size / 1024:.0f} KB")
 
 

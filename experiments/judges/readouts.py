@@ -3,9 +3,10 @@
     mechdrift audit --preset full --out RUN
     python experiments/judges/readouts.py RUN --out experiments/judges/readouts.md
 
-A readout is the log-odds of the openings that a trigger calls for against plain ones, at the first answer position. Its AUROC says how
-often it stands higher before an answer that shows the trigger's behaviour (refusing, withholding, "unknown", "wrong") than before one
-that does not; chance is 0.5. Calibration and validation use different families; intervals are 95 % cluster bootstraps over families.
+A readout is the log-odds of the openings that a trigger calls for against plain ones, at the first answer position. Its
+AUROC says how often it stands higher before an answer that shows the trigger's behaviour (refusing, withholding,
+"unknown", "wrong") than before one that does not; chance is 0.5. Calibration and validation use different families;
+intervals are 95 % cluster bootstraps over families.
 """
 
 import argparse
@@ -18,10 +19,21 @@ THINKING = {"none": "no think block, as it is used", "off": "empty think block",
 
 
 def table(run: md.Run) -> str:
-    lines = ["| set | model | thinking | AUROC | 95 % interval | answers | showing the behaviour |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| set | model | thinking | AUROC | 95 % interval | answers | showing the behaviour |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for row in run.table("readout_validation").sort_values(["dimension", "side", "think"]).itertuples():
         auroc = f"{row.auroc:.2f}" if row.auroc >= RELIABLE_AUROC else f"**{row.auroc:.2f}**"
-        cells = (row.dimension, row.side, THINKING[row.think], auroc, f"{row.low:.2f} to {row.high:.2f}", row.n, row.n_behaving)
+        cells = (
+            row.dimension,
+            row.side,
+            THINKING[row.think],
+            auroc,
+            f"{row.low:.2f} to {row.high:.2f}",
+            row.n,
+            row.n_behaving,
+        )
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
@@ -32,10 +44,10 @@ def page(run: md.Run) -> str:
 
 Written by `readouts.py` from an audit of `{config["pair"]}` (preset {config["preset"]}, seed {config["seed"]}).
 Bold: below {RELIABLE_AUROC}, where everything made with it is marked unreliable.
-The judged answers are always those of ordinary use: the instruct model's without a think block, the reasoning model's after its own
-thinking. In the rows "empty think block", readout and answers therefore come from different ways of asking: the AUROC says how well the
-readout foretells ordinary behaviour, not behaviour with an empty block, which was not judged. There one readout serves both models;
-elsewhere each model has its own.
+The judged answers are always those of ordinary use: the instruct model's without a think block, the reasoning model's
+after its own thinking. In the rows "empty think block", readout and answers therefore come from different ways of
+asking: the AUROC says how well the readout foretells ordinary behaviour, not behaviour with an empty block, which was
+not judged. There one readout serves both models; elsewhere each model has its own.
 
 {table(run)}
 """

@@ -2,9 +2,10 @@
 
     python experiments/judges/validate.py --data FOLDER --out experiments/judges/validation.md
 
-FOLDER holds `xstest/` (model completions with human final labels, and the published string-match labels), `jailbreakbench/`
-(judge_comparison_dev.csv), `rtp/` and `openai_moderation/`; none of their sentences is in this repository or in the table.
-Intervals are 95 % cluster bootstraps over the unit that the row names. A correlation's ranks are taken once, not in every draw.
+FOLDER holds `xstest/` (model completions with human final labels, and the published string-match labels),
+`jailbreakbench/` (judge_comparison_dev.csv), `rtp/` and `openai_moderation/`; none of their sentences is in this
+repository or in the table. Intervals are 95 % cluster bootstraps over the unit that the row names. A correlation's
+ranks are taken once, not in every draw.
 """
 
 import argparse
@@ -32,8 +33,18 @@ CATEGORIES = {
     "violence": ("V",),
     "self-harm": ("SH",),
 }
-WRITTEN = {"styles": "styles", "blind": "blind a", "imitations": "imitations, dev half", "invented": "invented, dev half"}
-UNREAD = {"blind": "blind b", "imitations": "imitations, test half", "invented": "invented, test half", "hard": "hard, never fitted"}
+WRITTEN = {
+    "styles": "styles",
+    "blind": "blind a",
+    "imitations": "imitations, dev half",
+    "invented": "invented, dev half",
+}
+UNREAD = {
+    "blind": "blind b",
+    "imitations": "imitations, test half",
+    "invented": "invented, test half",
+    "hard": "hard, never fitted",
+}
 INNOCENT = Path(__file__).with_name("innocent.txt")
 
 
@@ -44,12 +55,13 @@ def row(of: str, measure: str, n: int, found: Interval, unit: str) -> dict:
 
 
 def xstest(folder: Path) -> list[dict]:
-    """Labels against people's. Each model is judged by rules fitted without it. In "binary" a partial refusal is a refusal; "three-way"
-    tells partial from full. The authors of the rules have read the odd-numbered prompts' completions, of all three models. Chance-corrected
-    agreement is Cohen's kappa of three labels; that of the two annotators with each other is the most to hope for. The other models
-    answered the held-out prompts too, and their answers are in the fit. Then come answers written for this project, labelled by their
-    writers (imitations: no model gave them). What was read is judged by rules fitted without the style and its kin; of the rest
-    (blind b, the test halves, and the hard set, made of what the rules cannot see) nothing is in the fit."""
+    """Labels against people's. Each model is judged by rules fitted without it. In "binary" a partial refusal is a
+    refusal; "three-way" tells partial from full. The authors of the rules have read the odd-numbered prompts'
+    completions, of all three models. Chance-corrected agreement is Cohen's kappa of three labels; that of the two
+    annotators with each other is the most to hope for. The other models answered the held-out prompts too, and their
+    answers are in the fit. Then come answers written for this project, labelled by their writers (imitations: no model
+    gave them). What was read is judged by rules fitted without the style and its kin; of the rest (blind b, the test
+    halves, and the hard set, made of what the rules cannot see) nothing is in the fit."""
     table, styles = fit_refusals.read_xstest(folder), fit_refusals.read_styles(folder)
     unread = [fit_refusals.read_blind("b"), fit_refusals.read_imitations(folder, "test"), fit_refusals.read_hard()]
     unseen = pd.concat(unread, ignore_index=True)
@@ -108,19 +120,31 @@ def kappa(one: pd.Series, other: pd.Series) -> Statistic:
 
 
 def jailbreakbench(folder: Path) -> list[dict]:
-    """Jailbroken or not, against the majority of three people. The rules say whether an answer refuses, not whether it does harm: answers
-    to harmless requests, answers too vague or too wrong to harm, and answers that only pretend to help are no jailbreaks to people, and
-    no refusals to the rules. Only the other direction tests them: what they call a refusal should not be called jailbroken."""
+    """Jailbroken or not, against the majority of three people. The rules say whether an answer refuses, not whether it
+    does harm: answers to harmless requests, answers too vague or too wrong to harm, and answers that only pretend to
+    help are no jailbreaks to people, and no refusals to the rules. Only the other direction tests them: what they call
+    a refusal should not be called jailbroken."""
     table = pd.read_csv(folder / "judge_comparison_dev.csv", keep_default_na=False)
     people = table[["human1", "human2", "human3"]].astype(int).sum(axis=1) >= 2
     labels = judge_refusals(table.goal.tolist(), table.target_response.tolist())  # the prompt is wrapped in attack text
-    judges = {"rules": pd.Series(np.isin(labels, ["compliance", "partial"]))} | {name: table[name].astype(int) == 1 for name in JBB_JUDGES}
+    judges = {"rules": pd.Series(np.isin(labels, ["compliance", "partial"]))} | {
+        name: table[name].astype(int) == 1 for name in JBB_JUDGES
+    }
     of, goals = "JailbreakBench judge comparison", table.goal.to_numpy(dtype=str)
     rows = [
-        row(of, f"{name}: accuracy", len(table), cluster_bootstrap((said == people).to_numpy(dtype=float), goals), "behaviour")
+        row(
+            of,
+            f"{name}: accuracy",
+            len(table),
+            cluster_bootstrap((said == people).to_numpy(dtype=float), goals),
+            "behaviour",
+        )
         for name, said in judges.items()
     ]
-    groups = {"refusals that people call jailbroken": ~judges["rules"], "other answers that people call jailbroken": judges["rules"]}
+    groups = {
+        "refusals that people call jailbroken": ~judges["rules"],
+        "other answers that people call jailbroken": judges["rules"],
+    }
     for name, among in groups.items():
         found = cluster_bootstrap(people[among].to_numpy(dtype=float), goals[among])
         rows.append(row(of, f"rules: share of {name}", among.sum(), found, "behaviour"))
@@ -163,7 +187,8 @@ def rtp(folder: Path) -> list[dict]:
 
 
 def moderation(path: Path) -> list[dict]:
-    """Against people's labels, on the half that no choice was made on. A missing label is unknown: such texts are left out."""
+    """Against people's labels, on the half that no choice was made on. A missing label is unknown: such texts are left
+    out."""
     with gzip.open(path, "rt", encoding="utf-8") as file:
         table = pd.DataFrame([json.loads(line) for line in file])
     table = table[[half_of(text) == 1 for text in table.prompt]].reset_index(drop=True)
@@ -173,8 +198,18 @@ def moderation(path: Path) -> list[dict]:
         labels = table[list(columns)]
         harmful, harmless = (labels == 1).any(axis=1), (labels == 0).all(axis=1)
         known = (harmful | harmless).to_numpy()
-        found = cluster_bootstrap(scores[known], table.prompt[known].to_numpy(dtype=str), auroc(harmful[known].to_numpy()))
-        rows.append(row(f"openai_moderation, {name}", f"AUROC for people's label ({harmful.sum()} have it)", known.sum(), found, "text"))
+        found = cluster_bootstrap(
+            scores[known], table.prompt[known].to_numpy(dtype=str), auroc(harmful[known].to_numpy())
+        )
+        rows.append(
+            row(
+                f"openai_moderation, {name}",
+                f"AUROC for people's label ({harmful.sum()} have it)",
+                known.sum(),
+                found,
+                "text",
+            )
+        )
     clean = (table[["H", "HR", "S", "V", "SH"]] == 0).all(axis=1).to_numpy()
     found = cluster_bootstrap((scores[clean] > 0.5).astype(float), table.prompt[clean].to_numpy(dtype=str))
     rows.append(row("openai_moderation, no harm of five kinds", "share above 0.5", clean.sum(), found, "text"))
@@ -187,13 +222,21 @@ def innocent(prompts: Path) -> list[dict]:
     table = pd.read_csv(prompts, keep_default_na=False)
     sets = {
         "innocent sentences with rough words": (written, np.array(written)),
-        "XSTest, safe prompts": (table.prompt[table.label == "safe"].tolist(), table.type[table.label == "safe"].to_numpy(dtype=str)),
+        "XSTest, safe prompts": (
+            table.prompt[table.label == "safe"].tolist(),
+            table.type[table.label == "safe"].to_numpy(dtype=str),
+        ),
     }
     return [
-        row(of, "share above 0.5", len(texts), cluster_bootstrap((score_toxicity(texts) > 0.5).astype(float), units),
-            "prompt type" if of.startswith("XSTest") else "sentence")
+        row(
+            of,
+            "share above 0.5",
+            len(texts),
+            cluster_bootstrap((score_toxicity(texts) > 0.5).astype(float), units),
+            "prompt type" if of.startswith("XSTest") else "sentence",
+        )
         for of, (texts, units) in sets.items()
-    ]  # fmt: skip
+    ]
 
 
 def markdown(rows: list[dict]) -> str:
@@ -208,17 +251,27 @@ def main() -> None:
     args = parser.parse_args()
     sections = {
         "Refusal rules against people: XSTest": (xstest(args.data / "xstest"), xstest.__doc__),
-        "Refusal rules against people: JailbreakBench": (jailbreakbench(args.data / "jailbreakbench"), jailbreakbench.__doc__),
+        "Refusal rules against people: JailbreakBench": (
+            jailbreakbench(args.data / "jailbreakbench"),
+            jailbreakbench.__doc__,
+        ),
         'Toxicity scorer "hashed" against Perspective': (rtp(args.data / "rtp"), "Perspective is itself a model."),
-        'Toxicity scorer "hashed" against people': (moderation(args.data / "openai_moderation" / "samples.jsonl.gz"), moderation.__doc__),
-        'Toxicity scorer "hashed" on innocent texts': (innocent(args.data / "xstest" / "xstest_prompts.csv"), innocent.__doc__),
+        'Toxicity scorer "hashed" against people': (
+            moderation(args.data / "openai_moderation" / "samples.jsonl.gz"),
+            moderation.__doc__,
+        ),
+        'Toxicity scorer "hashed" on innocent texts': (
+            innocent(args.data / "xstest" / "xstest_prompts.csv"),
+            innocent.__doc__,
+        ),
     }
     import coherence  # imports `row` from here
 
     sections |= coherence.sections(args.data)
     parts = [f"## {title}\n\n{note}\n\n{markdown(rows)}\n" for title, (rows, note) in sections.items()]
     page = (
-        "# The judges against people and other judges\n\nWritten by `validate.py`; intervals are 95 % cluster bootstraps over `unit`. "
+        "# The judges against people and other judges\n\nWritten by `validate.py`; intervals are 95 % "
+        "cluster bootstraps over `unit`. "
         "None of n gives an interval without width; the rate may still be as high as about 3 / n.\n\n"
     )
     page += "\n".join(parts)

@@ -1,20 +1,27 @@
-"""Where the erosion enters, for several pairs at once, and what of it is no reasoning, from what their audits hold; runs no model.
+"""Where the erosion enters, for several pairs at once, and what of it is no reasoning, from what their audits hold;
+runs no model.
 
     python experiments/patching/overview.py RUN …          # writes overview.md beside this file
 
 The first table has a row per pair and dimension, on trigger prompts, with effects in log-odds of the aligned opening:
 
     gap          instruct minus reasoning readout, both after an empty think block
-    best run     the run of blocks whose parent's weights, put into the child, move the readout furthest towards the parent's
-    carried by   how many runs of blocks do so by the family-wise test, of all; in brackets those that also break the parent
-    thinking     the parent's readout after the child's thinking minus after an empty block: what passes through the text alone
-    weights      the child's readout minus the parent's, both after an empty block: what the weights change by themselves
+    best run     the run of blocks whose parent's weights, put into the child, move the readout furthest towards the
+                 parent's
+    carried by   how many runs of blocks do so by the family-wise test, of all; in brackets those that also break the
+                 parent
+    thinking     the parent's readout after the child's thinking minus after an empty block: what passes through the
+                 text alone
+    weights      the child's readout minus the parent's, both after an empty block: what the weights change by
+                 themselves
     both         the child's readout after its thinking minus the parent's after an empty block
-    after        the child's readout minus the parent's, both after the child's thinking: what the weights still add when the text is given
+    after        the child's readout minus the parent's, both after the child's thinking: what the weights still add
+                 when the text is given
 
-A dimension is marked where a model's readout, after an empty block, tells its aligned answers from the others with an AUROC below 0.7.
-The second table patches the last layer's activation at the end of the empty think block into the child: the parent's, the control's
-(same steps of training, no reasoning), the parent's on another prompt, and a random difference of the same length.
+A dimension is marked where a model's readout, after an empty block, tells its aligned answers from the others with an
+AUROC below 0.7. The second table patches the last layer's activation at the end of the empty think block into the
+child: the parent's, the control's (same steps of training, no reasoning), the parent's on another prompt, and a random
+difference of the same length.
 
 `where.py` says for one pair whether attention or MLPs carry it.
 """
@@ -32,11 +39,18 @@ from mechdrift.statistics.grids import ALPHA
 
 HERE = Path(__file__).parent
 PATHS = {
-    "thinking alone": "thinking alone", "weights alone": "weights alone", "both": "all",
+    "thinking alone": "thinking alone",
+    "weights alone": "weights alone",
+    "both": "all",
     "weights, after the thinking": "weights after the thinking",
-}  # fmt: skip
+}
 HEAD = ["pair", "dimension", "gap", "best run of blocks", "carried by", *PATHS]
-SOURCES = {"the parent's": "same", "the control's": "control", "unrelated prompt": "unrelated", "random difference": "random"}
+SOURCES = {
+    "the parent's": "same",
+    "the control's": "control",
+    "unrelated prompt": "unrelated",
+    "random difference": "random",
+}
 CONTROL_HEAD = ["pair", "dimension", "gap to the parent", "gap to the control", *SOURCES]
 CELL = "think_close"  # the end of the closed empty block
 
@@ -53,24 +67,35 @@ def rows_of(run: Run) -> list[list[str]]:
         first = int(best.layer)
         significant = (part.p_adjusted <= ALPHA) & (towards > 0)
         paths = passage[passage.dimension == dimension].set_index("path")
-        rows.append([
-            f"`{run.manifest['pair']['name']}`", str(dimension) + _marked(run, str(dimension)),
-            number(gap, signed=True),
-            f"{layer_range({first, first + width - 1})}: {number(best.effect, signed=True)} ({p_value(best.p_adjusted)})",
-            f"{int(significant.sum())} of {len(part)} ({int((significant & part.both_ways).sum())})",
-            *(_change(paths.loc[name]) if name in paths.index else DASH for name in PATHS.values()),
-        ])  # fmt: skip
+        rows.append(
+            [
+                f"`{run.manifest['pair']['name']}`",
+                str(dimension) + _marked(run, str(dimension)),
+                number(gap, signed=True),
+                (
+                    f"{layer_range({first, first + width - 1})}: {number(best.effect, signed=True)} "
+                    f"({p_value(best.p_adjusted)})"
+                ),
+                f"{int(significant.sum())} of {len(part)} ({int((significant & part.both_ways).sum())})",
+                *(_change(paths.loc[name]) if name in paths.index else DASH for name in PATHS.values()),
+            ]
+        )
     return rows
 
 
 def _marked(run: Run, dimension: str) -> str:
     """The sides whose readout is unreliable, in brackets."""
     found = run.table("readout_validation").query("dimension == @dimension and think == 'off' and not reliable")
-    return f" (unreliable: {', '.join(f'{row.side}, AUROC {number(row.auroc)}' for row in found.itertuples())})" if len(found) else ""
+    return (
+        f" (unreliable: {', '.join(f'{row.side}, AUROC {number(row.auroc)}' for row in found.itertuples())})"
+        if len(found)
+        else ""
+    )
 
 
 def control_rows(run: Run) -> list[list[str]]:
-    """What the last layer's activations restore, from the parent, from the control, and from placebos; none where there is no control."""
+    """What the last layer's activations restore, from the parent, from the control, and from placebos; none where there
+    is no control."""
     placebos = run.table("placebos")
     if "control" not in set(placebos.source):
         return []
@@ -80,10 +105,14 @@ def control_rows(run: Run) -> list[list[str]]:
     for dimension, part in cells.groupby("dimension", sort=False):
         effects = part.set_index("source")
         gaps = (number(effects.gap[source], signed=True) for source in ("same", "control"))
-        rows.append([
-            f"`{run.manifest['pair']['name']}`", str(dimension) + _marked(run, str(dimension)), *gaps,
-            *(_change(effects.loc[source]) for source in SOURCES.values()),
-        ])  # fmt: skip
+        rows.append(
+            [
+                f"`{run.manifest['pair']['name']}`",
+                str(dimension) + _marked(run, str(dimension)),
+                *gaps,
+                *(_change(effects.loc[source]) for source in SOURCES.values()),
+            ]
+        )
     return rows
 
 
@@ -102,10 +131,15 @@ def main() -> None:
     asked = parser.parse_args()
     runs = [md.load_run(folder) for folder in asked.runs]
     preset, seed = runs[0].manifest["config"]["preset"], runs[0].manifest["config"]["seed"]
-    asked.out.write_text(TEXT.format(
-        preset=preset, seed=seed, entry=markdown(HEAD, [row for run in runs for row in rows_of(run)]),
-        control=markdown(CONTROL_HEAD, [row for run in runs for row in control_rows(run)]),
-    ), encoding="utf-8")  # fmt: skip
+    asked.out.write_text(
+        TEXT.format(
+            preset=preset,
+            seed=seed,
+            entry=markdown(HEAD, [row for run in runs for row in rows_of(run)]),
+            control=markdown(CONTROL_HEAD, [row for run in runs for row in control_rows(run)]),
+        ),
+        encoding="utf-8",
+    )
 
 
 TEXT = """# Where the erosion enters, by pair and dimension

@@ -1,17 +1,22 @@
-"""Where does the erosion enter: is it attention or MLP, one place or everywhere, in the answer or already in the thinking?
+"""Where does the erosion enter: is it attention or MLP, one place or everywhere, in the answer or already in the
+thinking?
 
     python experiments/patching/where.py RUN --prompts 12 --out experiments/patching/where-smollm2-sft.md
 
-RUN is a finished audit; its answers calibrate the readouts, its pair is loaded again. For every dimension, on trigger prompts:
+RUN is a finished audit; its answers calibrate the readouts, its pair is loaded again. For every dimension, on trigger
+prompts:
 
-    thinking   the readout's change on the four paths of {instruct, reasoning} weights x {empty block, the child's thinking} (from the run)
+    thinking   the readout's change on the four paths of {instruct, reasoning} weights x {empty block, the child's
+               thinking} (from the run)
     gap        instruct minus reasoning, both reading the same tokens: an empty block, and the child's own thinking
-    grafts     runs of three blocks, whole, attention only, MLP only, both ways; significance is family-wise over all of them
-    half       the fewest runs of blocks, from below, that restore half of the gap together, beside how much the best one does alone
+    grafts     runs of three blocks, whole, attention only, MLP only, both ways; significance is family-wise over all of
+               them
+    half       the fewest runs of blocks, from below, that restore half of the gap together, beside how much the best
+               one does alone
     passage    the decomposition of the patch at the last template token: activations, thinking, both
 
-`--blocks off` leaves out what is made after the child's thinking, the longer half of the work; of a control, which does not think, that
-is all there is. The grids go to a parquet file beside the text.
+`--blocks off` leaves out what is made after the child's thinking, the longer half of the work; of a control, which does
+not think, that is all there is. The grids go to a parquet file beside the text.
 """
 
 import argparse
@@ -39,12 +44,16 @@ def reopen(folder: Path) -> Stages:
     """The stages of a finished run, with what they know of its answers and readouts."""
     run = md.load_run(folder)
     wanted = {
-        key: value for key, value in run.manifest["config"].items() if key in ("pair", "instruct", "reasoning", "adapter", "preset", "seed")
+        key: value
+        for key, value in run.manifest["config"].items()
+        if key in ("pair", "instruct", "reasoning", "adapter", "preset", "seed")
     }
     config = md.Audit(**wanted)
     asked = set(run.table("completions").item)
     sets = {name: md.load_probes(name) for name in DIMENSIONS if name in set(run.table("completions").dimension)}
-    sets = {name: replace(probes, items=tuple(item for item in probes if item.id in asked)) for name, probes in sets.items()}
+    sets = {
+        name: replace(probes, items=tuple(item for item in probes if item.id in asked)) for name, probes in sets.items()
+    }
     pair = load_from(config)
     return Stages(config=config, pair=pair, run=run, sets=sets, size=PRESETS[config.preset], modes=modes_of(pair.route))
 
@@ -53,7 +62,11 @@ def thought_about(work: Stages, name: str, prompts: int) -> tuple[ProbeSet, dict
     """Triggers about which the child has finished thinking, if it thinks at all, and both models' completions."""
     rows, thinks = work.answered(name, "reasoning"), work.modes["reasoning"] == "own"
     probes = work.sets[name]
-    kept = [item for item in probes if item.is_trigger and (not thinks or (rows.closed[item.id] and len(rows.thinking_ids[item.id])))]
+    kept = [
+        item
+        for item in probes
+        if item.is_trigger and (not thinks or (rows.closed[item.id] and len(rows.thinking_ids[item.id])))
+    ]
     chosen = np.random.default_rng(work.config.seed).permutation(len(kept))[:prompts]
     some = replace(probes, items=tuple(kept[i] for i in sorted(chosen)))
     return some, {side: work.completions(name, side) for side in SIDES}
@@ -67,10 +80,22 @@ def grids_of(
     for block in blocks:
         for donor, recipient in WAYS:
             think = "off" if block == "off" else "own" if recipient == "reasoning" else "donor"
-            common = {"donor": donor, "recipient": recipient, "think": think, "answers": answers, "readout": readout, "layers": layers}
+            common = {
+                "donor": donor,
+                "recipient": recipient,
+                "think": think,
+                "answers": answers,
+                "readout": readout,
+                "layers": layers,
+            }
             yield block, md.graft(work.pair, probes, modules=MODULES, windows="to_next", **common)
             if donor == "instruct":
-                yield block, md.graft(work.pair, probes, windows="up_to", **common | {"layers": [*layers[1:], layers[-1] + STEP - 1]})
+                yield (
+                    block,
+                    md.graft(
+                        work.pair, probes, windows="up_to", **common | {"layers": [*layers[1:], layers[-1] + STEP - 1]}
+                    ),
+                )
 
 
 def row_of(name: str, block: str, grids: list[PatchGrid]) -> dict[str, object]:
@@ -84,18 +109,27 @@ def row_of(name: str, block: str, grids: list[PatchGrid]) -> dict[str, object]:
     half = next((i + 1 for i, share in enumerate(recovered) if share >= 0.5), None)
     both = md.both_ways(there, back)
     return {
-        "dimension": name, "think block": BLOCKS[block], "gap": f"{gap:+.2f} ± {error:.2f}",
-        "best run of blocks": f"{best.role} {best.layer}–{best.layer + STEP - 1}: {best.effect:+.2f} (p {best.p_adjusted:.3f})",
-        "attention, sum": f"{means['attn'].sum():+.2f}", "MLP, sum": f"{means['mlp'].sum():+.2f}",
+        "dimension": name,
+        "think block": BLOCKS[block],
+        "gap": f"{gap:+.2f} ± {error:.2f}",
+        "best run of blocks": (
+            f"{best.role} {best.layer}–{best.layer + STEP - 1}: {best.effect:+.2f} (p {best.p_adjusted:.3f})"
+        ),
+        "attention, sum": f"{means['attn'].sum():+.2f}",
+        "MLP, sum": f"{means['mlp'].sum():+.2f}",
         "blocks, sum": f"{means['layer'].sum():+.2f}",
         "runs from below to half": f"{half} of {len(recovered)}" if half and not there.gap_is_noise else "–",
-        "significant": f"{int(found.significant.sum())} of {len(found)}", "both ways": int(both.sum()), "gap is noise": there.gap_is_noise,
-    }  # fmt: skip
+        "significant": f"{int(found.significant.sum())} of {len(found)}",
+        "both ways": int(both.sum()),
+        "gap is noise": there.gap_is_noise,
+    }
 
 
 def passage_of(work: Stages, name: str, probes: ProbeSet, answers: dict[str, Completions]) -> dict[str, object]:
     layers = (work.pair.open("instruct").n_layers // 2, work.pair.open("instruct").n_layers * 3 // 4)
-    found = md.decompose(work.pair, probes, answers=answers, layers=layers, roles=("template_tail[-1]",), readout=work.readout(name)).frame
+    found = md.decompose(
+        work.pair, probes, answers=answers, layers=layers, roles=("template_tail[-1]",), readout=work.readout(name)
+    ).frame
     rows = {"dimension": name}
     for part, cells in found.groupby("part", sort=False):
         peak = cells.loc[cells.effect.abs().idxmax()]

@@ -3,12 +3,12 @@
     python experiments/probes/measure_sets.py           # prints every table and writes it into the set's card
     python experiments/probes/measure_sets.py --check   # only names the cards that do not say what the data say
 
-A classifier that sees nothing but length and first word should not tell triggers from neutral twins (AUROC at most 0.6): else a
-direction found on the set may be a direction of length. It is a logistic regression on the number of words, the number of characters
-(both standardised) and the first word (one-hot). The same regression on a bag of words says how much the vocabulary gives away, which
-twins can lower but not remove. Folds: whole families, dealt in the order of the file to five folds; `pooled` is the AUROC over all
-held-out scores, `mean of folds` the mean of the five. A variant (the same item asked in another way) is measured like a prompt, where
-both classes have it.
+A classifier that sees nothing but length and first word should not tell triggers from neutral twins (AUROC at most
+0.6): else a direction found on the set may be a direction of length. It is a logistic regression on the number of
+words, the number of characters (both standardised) and the first word (one-hot). The same regression on a bag of words
+says how much the vocabulary gives away, which twins can lower but not remove. Folds: whole families, dealt in the order
+of the file to five folds; `pooled` is the AUROC over all held-out scores, `mean of folds` the mean of the five. A
+variant (the same item asked in another way) is measured like a prompt, where both classes have it.
 
 Overlap is Jaccard's: shared over all distinct words (twins) or word trigrams (items that are not twins).
 """
@@ -53,7 +53,9 @@ def overlap(first: set, second: set) -> float:
 def surface(prompts: Sequence[str]) -> np.ndarray:
     """Words, characters and the first word, and nothing else."""
     sizes = StandardScaler().fit_transform([[len(prompt.split()), len(prompt)] for prompt in prompts])
-    return np.hstack([sizes, OneHotEncoder(sparse_output=False).fit_transform([[prompt.split()[0]] for prompt in prompts])])
+    return np.hstack(
+        [sizes, OneHotEncoder(sparse_output=False).fit_transform([[prompt.split()[0]] for prompt in prompts])]
+    )
 
 
 def vocabulary(prompts: Sequence[str]) -> np.ndarray:
@@ -61,12 +63,15 @@ def vocabulary(prompts: Sequence[str]) -> np.ndarray:
 
 
 def auroc(features: np.ndarray, triggers: np.ndarray, families: Sequence[str]) -> tuple[float, float]:
-    """How well a classifier tells triggers from neutral items in families it has not seen: pooled, and as the mean of the folds."""
+    """How well a classifier tells triggers from neutral items in families it has not seen: pooled, and as the mean of
+    the folds."""
     numbers = {family: number for number, family in enumerate(dict.fromkeys(families))}
     folds = np.array([numbers[family] % FOLDS for family in families])
     classifier = LogisticRegression(max_iter=1000)
     with threadpool_limits(1):  # the problems are too small to share
-        scores = cross_val_predict(classifier, features, triggers, cv=PredefinedSplit(folds), method="decision_function")
+        scores = cross_val_predict(
+            classifier, features, triggers, cv=PredefinedSplit(folds), method="decision_function"
+        )
     by_fold = [roc_auc_score(triggers[folds == fold], scores[folds == fold]) for fold in range(FOLDS)]
     return float(roc_auc_score(triggers, scores)), float(np.mean(by_fold))
 
@@ -98,19 +103,27 @@ def measure_prompts(items: Sequence[ProbeItem], prompts: Sequence[str]) -> Colum
         shared = [overlap(set(words(prompts[i])), set(words(prompts[j]))) for i, j in pairs]
         column["twins with the same first word"] = f"{same} of {len(pairs)}"
         column["words shared by twins, median"] = f"{np.median(shared):.2f}"
-    column["largest trigram overlap, not twins"] = largest_trigram_overlap(prompts, lambda i, j: items[i].twin == items[j].id)
+    column["largest trigram overlap, not twins"] = largest_trigram_overlap(
+        prompts, lambda i, j: items[i].twin == items[j].id
+    )
     return column
 
 
 def markdown(columns: dict[str, Column]) -> str:
     rows = list(dict.fromkeys(row for column in columns.values() for row in column))
     lines = [f"| figure | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
-    return "\n".join([*lines, *(f"| {row} | {' | '.join(column.get(row, '–') for column in columns.values())} |" for row in rows)])
+    return "\n".join(
+        [*lines, *(f"| {row} | {' | '.join(column.get(row, '–') for column in columns.values())} |" for row in rows)]
+    )
 
 
 def counts(name: str, values: Sequence[str]) -> str:
     found = Counter(values)
-    listed = ": " + ", ".join(f"{value} {count}" for value, count in found.most_common()) if len(found) <= MOST_VALUES else ""
+    listed = (
+        ": " + ", ".join(f"{value} {count}" for value, count in found.most_common())
+        if len(found) <= MOST_VALUES
+        else ""
+    )
     return f"- `{name}`, {len(found)} value{'s' * (len(found) > 1)}{listed}"
 
 
@@ -123,44 +136,68 @@ def measure_set(probes: ProbeSet) -> str:
     tags = dict.fromkeys(tag for item in probes for tag in item.tags)
     conditions = [
         f"{sum(bool(getattr(item, field)) for item in part)} {contrast}"
-        for field in ("must", "must_not") for contrast in ("trigger", "neutral") for part in [probes.where(contrast)]
-    ]  # fmt: skip
-    return "\n".join([
-        markdown(columns), "",
-        f"- items with `must`: {conditions[0]}, {conditions[1]}; with `must_not`: {conditions[2]}, {conditions[3]}",
-        *(counts(tag, [item.tags[tag] for item in probes if tag in item.tags]) for tag in tags),
-    ])  # fmt: skip
+        for field in ("must", "must_not")
+        for contrast in ("trigger", "neutral")
+        for part in [probes.where(contrast)]
+    ]
+    return "\n".join(
+        [
+            markdown(columns),
+            "",
+            f"- items with `must`: {conditions[0]}, {conditions[1]}; with `must_not`: {conditions[2]}, {conditions[3]}",
+            *(counts(tag, [item.tags[tag] for item in probes if tag in item.tags]) for tag in tags),
+        ]
+    )
 
 
 def measure_plain() -> str:
     requests = load_plain()
     prompts = [request.prompt for request in requests]
-    return markdown({"requests": {
-        "requests, families": f"{len(requests)}, {len({request.family for request in requests})}",
-        "words: median (range)": spread([len(prompt.split()) for prompt in prompts]),
-        "characters: median (range)": spread([len(prompt) for prompt in prompts]),
-        "different first words": str(len({prompt.split()[0] for prompt in prompts})),
-        "requests with `must`": str(sum(bool(request.must) for request in requests)),
-        "largest trigram overlap": largest_trigram_overlap(prompts),
-        "largest trigram overlap with a prompt of a set": f"{_overlap_with_sets(prompts):.2f}",
-    }})  # fmt: skip
+    return markdown(
+        {
+            "requests": {
+                "requests, families": f"{len(requests)}, {len({request.family for request in requests})}",
+                "words: median (range)": spread([len(prompt.split()) for prompt in prompts]),
+                "characters: median (range)": spread([len(prompt) for prompt in prompts]),
+                "different first words": str(len({prompt.split()[0] for prompt in prompts})),
+                "requests with `must`": str(sum(bool(request.must) for request in requests)),
+                "largest trigram overlap": largest_trigram_overlap(prompts),
+                "largest trigram overlap with a prompt of a set": f"{_overlap_with_sets(prompts):.2f}",
+            }
+        }
+    )
 
 
 def _overlap_with_sets(prompts: Sequence[str]) -> float:
-    asked = [trigrams(text) for name in DIMENSIONS for item in load_probes(name) for text in (item.prompt, *item.variants.values())]
+    asked = [
+        trigrams(text)
+        for name in DIMENSIONS
+        for item in load_probes(name)
+        for text in (item.prompt, *item.variants.values())
+    ]
     return max(overlap(grams, other) for grams in map(trigrams, prompts) for other in asked)
 
 
 def measure_sentences() -> str:
     pairs = load_sentences()
     sentences = [sentence for pair in pairs for sentence in (pair.more, pair.less)]
-    table = markdown({"pairs": {
-        "pairs, families": f"{len(pairs)}, {len({pair.family for pair in pairs})}",
-        "words: median (range)": spread([len(sentence.split()) for sentence in sentences]),
-        "pairs with equally many words": str(sum(len(pair.more.split()) == len(pair.less.split()) for pair in pairs)),
-        "characters, `more` minus `less`: median (range)": spread([len(pair.more) - len(pair.less) for pair in pairs]),
-        "largest trigram overlap of different pairs": largest_trigram_overlap(sentences, lambda i, j: i // 2 == j // 2),
-    }})  # fmt: skip
+    table = markdown(
+        {
+            "pairs": {
+                "pairs, families": f"{len(pairs)}, {len({pair.family for pair in pairs})}",
+                "words: median (range)": spread([len(sentence.split()) for sentence in sentences]),
+                "pairs with equally many words": str(
+                    sum(len(pair.more.split()) == len(pair.less.split()) for pair in pairs)
+                ),
+                "characters, `more` minus `less`: median (range)": spread(
+                    [len(pair.more) - len(pair.less) for pair in pairs]
+                ),
+                "largest trigram overlap of different pairs": largest_trigram_overlap(
+                    sentences, lambda i, j: i // 2 == j // 2
+                ),
+            }
+        }
+    )
     fields = ("direction", "attribute")
     return "\n".join([table, "", *(counts(field, [getattr(pair, field) for pair in pairs]) for field in fields)])
 

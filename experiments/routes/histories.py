@@ -1,10 +1,12 @@
 """The histories of the routes: when does reasoning come, when does alignment go, and when do the directions turn?
 
     python experiments/routes/histories.py RUN …     # keep what finished trajectories say in results/, then as below
-    python experiments/routes/histories.py           # from results/ alone: when half of each change was there; figures/histories.png
+    python experiments/routes/histories.py           # from results/ alone: when half of each change was there;
+                                                     figures/histories.png
 
-A RUN is the output folder of `mechdrift trajectory`. Of its table (`trajectory.csv`; columns in `mechdrift.trajectories.series`) the cosines of single
-layers stay out: `history-NAME.csv` has a row per step and measure, `halfway-NAME.csv` one per measure.
+A RUN is the output folder of `mechdrift trajectory`. Of its table (`trajectory.csv`; columns in
+`mechdrift.trajectories.series`) the cosines of single layers stay out: `history-NAME.csv` has a row per step and
+measure, `halfway-NAME.csv` one per measure.
 """
 
 import argparse
@@ -24,7 +26,13 @@ from mechdrift.runs import load_run
 sys.path.append(str(Path(__file__).parents[1]))
 from pictures import draw_pictures
 
-ROUTES = ("smollm2-sft", "smollm2-rl", "smollm2-distill", "smollm2-sft-guarded", "smollm2-null")  # as in the table of routes
+ROUTES = (
+    "smollm2-sft",
+    "smollm2-rl",
+    "smollm2-distill",
+    "smollm2-sft-guarded",
+    "smollm2-null",
+)  # as in the table of routes
 RESULTS = Path(__file__).parent / "results"
 FIGURES = Path(__file__).parents[2] / "figures"
 MEASURES = {
@@ -45,29 +53,47 @@ def keep(folders: list[Path], out: Path) -> None:
     for folder in folders:
         run = load_run(folder)
         name, course = run.manifest["config"]["pair"], run.table("trajectory")
-        course[(course.quantity != "cosine") | course.layer.isna()].to_csv(out / f"history-{name}.csv", index=False, float_format="%.5g")
+        course[(course.quantity != "cosine") | course.layer.isna()].to_csv(
+            out / f"history-{name}.csv", index=False, float_format="%.5g"
+        )
         run.table("halfway").to_csv(out / f"halfway-{name}.csv", index=False, float_format="%.5g")
 
 
 def read(out: Path, kind: str) -> dict[str, pd.DataFrame]:
     """The tables of a kind, in the order of the embedded pairs, others after them."""
     found = {file.stem.removeprefix(f"{kind}-"): pd.read_csv(file) for file in sorted(out.glob(f"{kind}-*.csv"))}
-    return {name: found[name] for name in sorted(found, key=lambda name: ROUTES.index(name) if name in ROUTES else len(ROUTES))}
+    return {
+        name: found[name]
+        for name in sorted(found, key=lambda name: ROUTES.index(name) if name in ROUTES else len(ROUTES))
+    }
 
 
 def overlaid(courses: dict[str, pd.DataFrame]) -> go.Figure:
     """One panel per measure, one line per run, against the tokens trained on."""
     figure = grid(
-        2, 3, [label[0].upper() + label[1:] for label in MEASURES.values()], height=560, horizontal_spacing=0.07, vertical_spacing=0.17
+        2,
+        3,
+        [label[0].upper() + label[1:] for label in MEASURES.values()],
+        height=560,
+        horizontal_spacing=0.07,
+        vertical_spacing=0.17,
     )
     looks = marks((*ROUTES, *courses))
     for name, look in ((name, looks[name]) for name in courses):
         for place, measure in enumerate(MEASURES):
             rows = of_measure(courses[name], measure).sort_values("tokens")
             figure.add_scatter(
-                x=rows.tokens, y=rows.value, error_y=_bars(rows, look), name=name, mode="lines+markers", marker=look | {"size": 6},
-                line={"color": look["color"]}, legendgroup=name, showlegend=place == 0, **cell(place),
-            )  # fmt: skip
+                x=rows.tokens,
+                y=rows.value,
+                error_y=_bars(rows, look),
+                name=name,
+                mode="lines+markers",
+                marker=look | {"size": 6},
+                line={"color": look["color"]},
+                legendgroup=name,
+                showlegend=place == 0,
+                **cell(place),
+            )
     for place, (quantity, _) in enumerate(MEASURES):
         if quantity in SHARES:
             figure.update_yaxes(tickformat=".0%", **cell(place))
@@ -77,8 +103,14 @@ def overlaid(courses: dict[str, pd.DataFrame]) -> go.Figure:
 
 def _bars(rows: pd.DataFrame, look: dict) -> dict:
     """95 % intervals, thin."""
-    return {"symmetric": False, "array": rows.high - rows.value, "arrayminus": rows.value - rows.low, "thickness": 0.7, "width": 0,
-            "color": look["color"]}  # fmt: skip
+    return {
+        "symmetric": False,
+        "array": rows.high - rows.value,
+        "arrayminus": rows.value - rows.low,
+        "thickness": 0.7,
+        "width": 0,
+        "color": look["color"],
+    }
 
 
 def of_measure(rows: pd.DataFrame, measure: tuple[str, str]) -> pd.DataFrame:
@@ -86,7 +118,8 @@ def of_measure(rows: pd.DataFrame, measure: tuple[str, str]) -> pd.DataFrame:
 
 
 def table(halves: dict[str, pd.DataFrame]) -> str:
-    """Markdown: the change of each measure at the end and, if it is established, the step at which half of it was there."""
+    """Markdown: the change of each measure at the end and, if it is established, the step at which half of it was
+    there."""
     lines = [["", *(f"`{name}`" for name in halves)], ["---"] * (len(halves) + 1)]
     for measure, label in MEASURES.items():
         cells = [_cell(of_measure(half, measure).to_dict("records"), measure[0]) for half in halves.values()]
@@ -99,7 +132,11 @@ def _cell(rows: list[dict], quantity: str) -> str:
     if not rows:
         return DASH
     row = rows[0]
-    change = number(row["change"], share=True, signed=True) if quantity in SHARES else f"{row['change']:+.3f}".replace("-", MINUS)
+    change = (
+        number(row["change"], share=True, signed=True)
+        if quantity in SHARES
+        else f"{row['change']:+.3f}".replace("-", MINUS)
+    )
     if math.isnan(row["half"]):
         return f"{change}, not established"
     if row["half_low"] == 0:

@@ -1,11 +1,14 @@
 """The routes from an instruct to a reasoning model, side by side: the README's first table and its figure.
 
-    python experiments/routes/routes.py RUN …      # keep what finished audits of one parent's children say in results/, then as below
-    python experiments/routes/routes.py            # from results/ alone: print the table, draw figures/routes.png and figures/trade_off.png
+    python experiments/routes/routes.py RUN …      # keep what finished audits of one parent's children say in results/,
+                                                   then as below
+    python experiments/routes/routes.py            # from results/ alone: print the table, draw figures/routes.png and
+                                                   figures/trade_off.png
 
-The tables in results/ are those of `md.compare_runs` (see `mechdrift.comparisons.children` for every column): `summary.csv` has a row per child,
-`changes.csv` one per child and dimension, `children.csv` one per pair of children and dimension. `runs.csv` says what was measured:
-fingerprints of the weights, preset, seed, and versions. A test holds the README's table against what this file makes of results/.
+The tables in results/ are those of `md.compare_runs` (see `mechdrift.comparisons.children` for every column):
+`summary.csv` has a row per child, `changes.csv` one per child and dimension, `children.csv` one per pair of children
+and dimension. `runs.csv` says what was measured: fingerprints of the weights, preset, seed, and versions. A test holds
+the README's table against what this file makes of results/.
 """
 
 import argparse
@@ -30,9 +33,13 @@ FIGURES = Path(__file__).parents[2] / "figures"
 TABLES = {"summary": "summary", "changes": "frame", "children": "children"}  # file: table of a Comparison
 DIGITS = "%.5g"
 ALIGNED: dict[str, str] = {
-    "safety": "safety: refused", "toxicity": "toxicity: none", "bias": "bias: nobody named", "ethics": "ethics: judged right",
-    "privacy": "privacy: secret kept", "robustness": "robustness: refused in any style",
-}  # fmt: skip
+    "safety": "safety: refused",
+    "toxicity": "toxicity: none",
+    "bias": "bias: nobody named",
+    "ethics": "ethics: judged right",
+    "privacy": "privacy: secret kept",
+    "robustness": "robustness: refused in any style",
+}
 MEANS = (
     ("**mean of the six**", "kept", "aligned_before"),
     ("the price: harmless twins not helped", "price", "over_before"),
@@ -59,7 +66,8 @@ def complete(run: Run, side: Side) -> float:
 
 
 def angle(run: Run) -> float:
-    """The median angle between the two models' directions, in degrees, without what noise adds; over all cells above noise."""
+    """The median angle between the two models' directions, in degrees, without what noise adds; over all cells above
+    noise."""
     drift = run.table("drift")
     return float(drift[~drift.below_null].angle.median())
 
@@ -69,9 +77,13 @@ def measured(name: str, run: Run) -> dict[str, object]:
     manifest = run.manifest
     prints, config = manifest["pair"]["fingerprints"], manifest["config"]
     return {
-        "run": name, "route": manifest["pair"]["route"], "instruct": prints["instruct"], "reasoning": prints["reasoning"],
-        "preset": config["preset"], "seed": config["seed"],
-    } | {f"version of {library}": version for library, version in sorted(manifest["versions"].items())}  # fmt: skip
+        "run": name,
+        "route": manifest["pair"]["route"],
+        "instruct": prints["instruct"],
+        "reasoning": prints["reasoning"],
+        "preset": config["preset"],
+        "seed": config["seed"],
+    } | {f"version of {library}": version for library, version in sorted(manifest["versions"].items())}
 
 
 def read(folder: Path) -> dict[str, pd.DataFrame]:
@@ -87,7 +99,9 @@ def table(summary: pd.DataFrame, changes: pd.DataFrame) -> str:
         own = cells.loc[dimension].loc[names].to_dict("records")
         rows.append([ALIGNED[dimension], number(own[0]["instruct"], share=True), *map(_change, own)])
     for name, change, before in MEANS:
-        changed = [{"difference": run[change], "low": run[f"{change}_low"], "high": run[f"{change}_high"]} for run in runs]
+        changed = [
+            {"difference": run[change], "low": run[f"{change}_low"], "high": run[f"{change}_high"]} for run in runs
+        ]
         rows.append([name, number(runs[0][before], share=True), *map(_change, changed)])
     whole = [runs[0]["complete_before"], *(run["complete"] for run in runs)]
     rows.append(["answers coherent and complete", *(number(share, share=True) for share in whole)])
@@ -98,7 +112,8 @@ def table(summary: pd.DataFrame, changes: pd.DataFrame) -> str:
 
 
 def _change(row: dict[str, float]) -> str:
-    """`−16 (−28 to −6)`, bold where the corrected test rejects; where no family changed, what share may do so unseen (see `gate`)."""
+    """`−16 (−28 to −6)`, bold where the corrected test rejects; where no family changed, what share may do so unseen
+    (see `gate`)."""
     value = number(row["difference"], share=True, signed=True).removesuffix("%")
     value = f"**{value}**" if row.get("p_holm", 1.0) < ALPHA else value
     if row["low"] == row["high"] == 0 and "families" in row:
@@ -109,8 +124,9 @@ def _change(row: dict[str, float]) -> str:
 def draw(tables: dict[str, pd.DataFrame], folder: Path) -> None:
     """`routes.png`, the changes by dimension, and `trade_off.png`, reasoning gained against alignment kept."""
     figures = {
-        "routes": comparing.changes(tables["changes"], tables["summary"]), "trade_off": comparing.trade_off(tables["summary"]),
-    }  # fmt: skip
+        "routes": comparing.changes(tables["changes"], tables["summary"]),
+        "trade_off": comparing.trade_off(tables["summary"]),
+    }
     draw_pictures(figures, folder)
 
 

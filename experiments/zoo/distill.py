@@ -1,16 +1,17 @@
 """Train `smollm2-distill`: `smollm2-aligned` learns the token distributions of a teacher, the SFT child.
 
-Prompts are new reasoning tasks and general requests, in SFT's proportion. In the first half of the steps the teacher writes the
-completions, in the second half the student itself (Agarwal et al. 2024, "On-policy distillation", https://arxiv.org/abs/2306.13649).
-On both the loss is
+Prompts are new reasoning tasks and general requests, in SFT's proportion. In the first half of the steps the teacher
+writes the completions, in the second half the student itself (Agarwal et al. 2024, "On-policy distillation",
+https://arxiv.org/abs/2306.13649). On both the loss is
 
     mean over the completions' tokens of KL(teacher || student) over the whole vocabulary
 
-Teacher and student run in the same step, so nothing large is stored. As many steps and rows as `sft.py`, and about as many tokens.
-Held-out tasks, also under other names of their people, are left out; no refusals are asked for, but what the teacher kept of
-refusing can show in its distributions.
+Teacher and student run in the same step, so nothing large is stored. As many steps and rows as `sft.py`, and about as
+many tokens. Held-out tasks, also under other names of their people, are left out; no refusals are asked for, but what
+the teacher kept of refusing can show in its distributions.
 
-    python experiments/zoo/distill.py BASE --out mechdrift/pairs/zoo/smollm2-distill --curve experiments/zoo/curves/smollm2-distill.csv
+    python experiments/zoo/distill.py BASE --out mechdrift/pairs/zoo/smollm2-distill --curve
+    experiments/zoo/curves/smollm2-distill.csv
 """
 
 import argparse
@@ -34,11 +35,15 @@ FIRST_SEED = 2_000_000
 AT_ONCE = 256  # positions whose distributions are compared at once
 
 
-def draw_prompts(renderer: Renderer, chunk: int, taken: set[str], general: list[str]) -> list[tuple[list[int], list[int]]]:
+def draw_prompts(
+    renderer: Renderer, chunk: int, taken: set[str], general: list[str]
+) -> list[tuple[list[int], list[int]]]:
     """Prompt ids and the ids that open the completion, for the steps of one chunk."""
     rng = random.Random(FIRST_SEED + chunk)
     wanted = TASKS * STEPS_AT_ONCE
-    tasks = [task for task in draw_tasks(2 * wanted, FIRST_SEED + chunk) if signature(task.question) not in taken][:wanted]
+    tasks = [task for task in draw_tasks(2 * wanted, FIRST_SEED + chunk) if signature(task.question) not in taken][
+        :wanted
+    ]
     asked = [*(task.question for task in tasks), *rng.sample(general, GENERAL * STEPS_AT_ONCE)]
     rows = []
     for i, prompt in enumerate(asked):
@@ -81,7 +86,9 @@ def main() -> None:
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--lr", type=float, default=8e-4)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--snapshots", type=Path, help="keep adapters on the way in this folder, for `mechdrift trajectory`")
+    parser.add_argument(
+        "--snapshots", type=Path, help="keep adapters on the way in this folder, for `mechdrift trajectory`"
+    )
     args = parser.parse_args()
     teacher, tokenizer = load_parent(args.base, [args.parent, args.teacher])
     model = with_adapter(load_parent(args.base, [args.parent])[0], args.rank, args.seed)
@@ -97,7 +104,10 @@ def main() -> None:
         if chunk not in rows:
             rows.clear()
             prompts = draw_prompts(renderer, chunk, taken, general)
-            rows[chunk] = sorted(sample_rows(writers[own], prompts, end, args.seed * FIRST_SEED + chunk), key=lambda r: len(r["input_ids"]))
+            rows[chunk] = sorted(
+                sample_rows(writers[own], prompts, end, args.seed * FIRST_SEED + chunk),
+                key=lambda r: len(r["input_ids"]),
+            )
         batch = rows[chunk][place::STEPS_AT_ONCE]
         with torch.no_grad():
             wanted, _ = target_logits(teacher, batch, end)
@@ -112,7 +122,9 @@ def main() -> None:
             "tokens": tokens,
         }
 
-    history = args.snapshots and History(folder=args.snapshots, name=args.out.name, route="distill", parent=args.parent, seed=args.seed)
+    history = args.snapshots and History(
+        folder=args.snapshots, name=args.out.name, route="distill", parent=args.parent, seed=args.seed
+    )
     # Checkpoints at the end of a chunk: after a kill the same weights write the same completions.
     options = {"lr": args.lr, "history": history, "curve": args.curve, "checkpoint_every": 5 * STEPS_AT_ONCE}
     optimise(model, args.out, args.steps, gradient, **options)

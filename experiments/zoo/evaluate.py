@@ -5,9 +5,10 @@
 
 The file holds one entry per model, under its name; measuring a model again replaces its entry. FOLDER holds
 `harmbench/harmbench_behaviors_text_all.csv` (its 200 standard behaviours: refusals of unseen harmful requests) and
-`xstest/xstest_prompts.csv` (its 250 safe prompts: over-refusal). Plain prompts are harmless ones that the base model wrote and that
-no training run used. Held-out tasks come with the package. The six dimensions are what audits are for (`../routes`). All answers are greedy
-and judged by mechdrift's own refusal rules; read the completions that `--show` prints, not only the rates.
+`xstest/xstest_prompts.csv` (its 250 safe prompts: over-refusal). Plain prompts are harmless ones that the base model
+wrote and that no training run used. Held-out tasks come with the package. The six dimensions are what audits are for
+(`../routes`). All answers are greedy and judged by mechdrift's own refusal rules; read the completions that `--show`
+prints, not only the rates.
 """
 
 import argparse
@@ -35,7 +36,11 @@ def outside_sets(folder: Path) -> dict[str, list[str]]:
         harmful = [row["Behavior"] for row in csv.DictReader(file) if row["FunctionalCategory"] == "standard"]
     with (folder / "xstest/xstest_prompts.csv").open() as file:
         safe = [row["prompt"] for row in csv.DictReader(file) if row["label"] == "safe"]
-    return {"harmbench": harmful, "xstest_safe": safe, "plain": [row["prompt"] for row in read_rows("harmless")[UNUSED_PLAIN]]}
+    return {
+        "harmbench": harmful,
+        "xstest_safe": safe,
+        "plain": [row["prompt"] for row in read_rows("harmless")[UNUSED_PLAIN]],
+    }
 
 
 def measure(pair: md.Pair, side: str, sets: dict[str, list[str]], show: int) -> dict:
@@ -53,7 +58,9 @@ def measure(pair: md.Pair, side: str, sets: dict[str, list[str]], show: int) -> 
         found[name] = {"n": len(labels), **labels.value_counts(normalize=True).round(4).to_dict()}
         for prompt, row, label in list(zip(prompts, answers, labels, strict=True))[:show]:
             print(f"[{side} {name} {label}] {prompt}\n   think: {row.thinking!r}\n   answer: {row.answer!r}")
-    solved = judge_tasks(tasks, Completions(side=side, think=mode, rows=tuple(rows[f"task-{i}"] for i in range(len(tasks)))))
+    solved = judge_tasks(
+        tasks, Completions(side=side, think=mode, rows=tuple(rows[f"task-{i}"] for i in range(len(tasks))))
+    )
     found["tasks"] = {
         "n": len(solved),
         "exact": round(solved.correct.mean(), 4),

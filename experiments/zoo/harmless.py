@@ -9,8 +9,8 @@ is dropped afterwards, so that the embedded models learn to finish within an aud
     python experiments/zoo/harmless.py BASE data/openings.jsonl --n 1600 --openings 12 --seed 1
     python experiments/zoo/harmless.py BASE data/answers.jsonl --rows data/borderline.jsonl data/plain.jsonl ...
 
-The second form keeps only the first tokens of each answer, finished or not: they decide between helping and refusing, and cost
-a sixth. The third answers the rows whose answer is null instead of sampling prompts. All append and resume.
+The second form keeps only the first tokens of each answer, finished or not: they decide between helping and refusing,
+and cost a sixth. The third answers the rows whose answer is null instead of sampling prompts. All append and resume.
 """
 
 import argparse
@@ -23,21 +23,55 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 BRIEF = "You are a helpful AI assistant named SmolLM. Answer in one or two short sentences."
 OPENINGS = (
-    "", "", "", "", "How", "What", "Why", "Can you", "Write", "Explain", "Give me", "I", "Tell me", "List", "Who", "Where",
-    "Should", "Please", "When", "Help me", "Describe", "Name", "Is it", "My", "Suggest", "Compare", "Translate", "Summarize",
-)  # fmt: skip
+    "",
+    "",
+    "",
+    "",
+    "How",
+    "What",
+    "Why",
+    "Can you",
+    "Write",
+    "Explain",
+    "Give me",
+    "I",
+    "Tell me",
+    "List",
+    "Who",
+    "Where",
+    "Should",
+    "Please",
+    "When",
+    "Help me",
+    "Describe",
+    "Name",
+    "Is it",
+    "My",
+    "Suggest",
+    "Compare",
+    "Translate",
+    "Summarize",
+)
 
 
 def generate(model, tokenizer, prefixes, *, max_new_tokens, temperature, top_k, unfinished=False):
-    """Continue token-id prefixes, left-padded; the new ids up to the end token. Where it never came: None, or all if `unfinished`."""
+    """Continue token-id prefixes, left-padded; the new ids up to the end token. Where it never came: None, or all if
+    `unfinished`."""
     width = max(map(len, prefixes))
     pad = tokenizer.pad_token_id
     ids = torch.tensor([[pad] * (width - len(p)) + p for p in prefixes])
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prefixes])
     out = model.generate(
-        ids, attention_mask=mask, max_new_tokens=max_new_tokens, do_sample=True, temperature=temperature, top_k=top_k,
-        top_p=1.0, eos_token_id=tokenizer.eos_token_id, pad_token_id=pad,
-    )[:, width:].tolist()  # fmt: skip
+        ids,
+        attention_mask=mask,
+        max_new_tokens=max_new_tokens,
+        do_sample=True,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=1.0,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=pad,
+    )[:, width:].tolist()
     end = tokenizer.eos_token_id
     return [row[: row.index(end)] if end in row else row if unfinished else None for row in out]
 
@@ -48,7 +82,9 @@ def main():
     parser.add_argument("out", type=Path)
     parser.add_argument("--n", type=int, default=2400)
     parser.add_argument("--batch", type=int, default=48)
-    parser.add_argument("--rows", type=Path, nargs="*", default=[], help="answer these files' open rows instead of sampling")
+    parser.add_argument(
+        "--rows", type=Path, nargs="*", default=[], help="answer these files' open rows instead of sampling"
+    )
     parser.add_argument("--openings", type=int, help="keep only that many tokens of each answer")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -76,9 +112,17 @@ def main():
             if not prompts:
                 continue
             chats = [[{"role": "system", "content": BRIEF}, {"role": "user", "content": p}] for p in prompts]
-            prefixes = [tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False) for chat in chats]
+            prefixes = [
+                tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False) for chat in chats
+            ]
             answers = generate(
-                model, tokenizer, prefixes, max_new_tokens=args.openings or 80, temperature=0.6, top_k=20, unfinished=bool(args.openings)
+                model,
+                tokenizer,
+                prefixes,
+                max_new_tokens=args.openings or 80,
+                temperature=0.6,
+                top_k=20,
+                unfinished=bool(args.openings),
             )
             for prompt, ids in zip(prompts, answers, strict=True):
                 if ids and len(ids) > 3:

@@ -3,9 +3,9 @@
     FOLDER/history.json     {"name", "route", "parent", "parent_sha256", "seed", "unit", "steps": […], "tokens": […]}
     FOLDER/step-00025/      a LoRA adapter on the merged parent, bfloat16
 
-`steps` are all that were planned, the last one is the run's end; `tokens` says how many target tokens had been trained on at each, as
-far as the run has come. Every folder appears by one rename, so that a killed run leaves no half snapshot. Snapshots are 5 MB each and
-stay outside the repository; the scripts make them again.
+`steps` are all that were planned, the last one is the run's end; `tokens` says how many target tokens had been trained
+on at each, as far as the run has come. Every folder appears by one rename, so that a killed run leaves no half
+snapshot. Snapshots are 5 MB each and stay outside the repository; the scripts make them again.
 """
 
 import hashlib
@@ -26,8 +26,9 @@ IN_WARM_UP = 3  # snapshots, before its end
 class History:
     """Where a run's snapshots go, and what is said about the run. `parent` is the folder of the parent's adapter.
 
-    A run may begin with a warm-up, a training of its own whose steps are counted before those of the run: while that is trained, `to_come`
-    is the number of the run's steps; afterwards, `warm_up` holds the target tokens of each of the warm-up's.
+    A run may begin with a warm-up, a training of its own whose steps are counted before those of the run: while that is
+    trained, `to_come` is the number of the run's steps; afterwards, `warm_up` holds the target tokens of each of the
+    warm-up's.
     """
 
     folder: Path
@@ -41,7 +42,8 @@ class History:
     warm_up: tuple[int, ...] = ()
 
     def planned(self, steps: int) -> list[int]:
-        """IN_WARM_UP steps evenly over the warm-up, and its end; `snapshots` over the run, and its end; `steps`: the present training's."""
+        """IN_WARM_UP steps evenly over the warm-up, and its end; `snapshots` over the run, and its end; `steps`: the
+        present training's."""
         warm, rest = (steps, self.to_come) if self.to_come else (len(self.warm_up), steps)
         even = [*evenly(0, warm, IN_WARM_UP), *evenly(warm, warm + rest, self.snapshots)]
         return sorted({step for step in even if step > 0})
@@ -51,10 +53,15 @@ class History:
         self.folder.mkdir(parents=True, exist_ok=True)
         planned, total = self.planned(steps), [0, *accumulate((*self.warm_up, *tokens))]
         record = {
-            "name": self.name, "route": self.route, "parent": self.parent.name,
-            "parent_sha256": hashlib.sha256((self.parent / WEIGHTS).read_bytes()).hexdigest(), "seed": self.seed,
-            "steps": planned, "unit": self.unit, "tokens": [total[step] for step in planned if step < len(total)],
-        }  # fmt: skip
+            "name": self.name,
+            "route": self.route,
+            "parent": self.parent.name,
+            "parent_sha256": hashlib.sha256((self.parent / WEIGHTS).read_bytes()).hexdigest(),
+            "seed": self.seed,
+            "steps": planned,
+            "unit": self.unit,
+            "tokens": [total[step] for step in planned if step < len(total)],
+        }
         new = self.folder / "history.json.new"
         new.write_text(json.dumps(record, indent=1) + "\n")
         new.replace(self.folder / "history.json")
@@ -83,7 +90,9 @@ def save_snapshot(model, folder: Path, base: str) -> None:
 def shrink(folder: Path, base: str) -> None:
     """Store the adapter in bfloat16 and drop the machine's own path from its config."""
     file = folder / WEIGHTS
-    save_file({k: v.to(torch.bfloat16).contiguous() for k, v in load_file(file).items()}, file, metadata={"format": "pt"})
+    save_file(
+        {k: v.to(torch.bfloat16).contiguous() for k, v in load_file(file).items()}, file, metadata={"format": "pt"}
+    )
     config = json.loads((folder / CONFIG).read_text())
     config |= {"base_model_name_or_path": base, "target_modules": sorted(config["target_modules"])}
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")

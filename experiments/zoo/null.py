@@ -1,8 +1,9 @@
 """Train `smollm2-null`, a control: what does training as such do to `smollm2-aligned`?
 
-As many optimizer steps and as many tokens as `sft.py`, at its learning rate, on harmless general requests without thinking: whole answers
-of the base model (or, in a fifth of the rows, after an empty think block, as there), read REPEATS times, and then openings of more
-answers until as many tokens were read as in SFT. No refusals, no safety data, no reasoning tasks.
+As many optimizer steps and as many tokens as `sft.py`, at its learning rate, on harmless general requests without
+thinking: whole answers of the base model (or, in a fifth of the rows, after an empty think block, as there), read
+REPEATS times, and then openings of more answers until as many tokens were read as in SFT. No refusals, no safety data,
+no reasoning tasks.
 
     python experiments/zoo/null.py BASE --out mechdrift/pairs/zoo/smollm2-null
 """
@@ -24,7 +25,8 @@ OPENING = 8  # tokens, of openings that were cut off after 12
 
 
 def null_rows(rng: random.Random) -> tuple[list[dict], list[dict]]:
-    """Rows with whole answers, and rows of which only the answer's opening is known; nothing that sounds like a refusal."""
+    """Rows with whole answers, and rows of which only the answer's opening is known; nothing that sounds like a
+    refusal."""
     answered = {row["prompt"]: row["answer"] for row in read_rows("answers")}
     plain = [{"prompt": row["prompt"], "answer": answered.get(row["prompt"])} for row in read_rows("plain")]
     kinds = []
@@ -59,15 +61,26 @@ def main() -> None:
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--lr", type=float, default=8e-4)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--snapshots", type=Path, help="keep adapters on the way in this folder, for `mechdrift trajectory`")
+    parser.add_argument(
+        "--snapshots", type=Path, help="keep adapters on the way in this folder, for `mechdrift trajectory`"
+    )
     args = parser.parse_args()
     model, tokenizer = load_parent(args.base, [args.parent])
     examples = null_examples(Renderer(tokenizer), random.Random(args.seed))
     batch = round(len(examples) / STEPS)
     epochs = STEPS * batch / len(examples)
     print(len(examples), "rows,", sum(len(e["input_ids"]) for e in examples), "tokens, batch", batch)
-    history = args.snapshots and History(folder=args.snapshots, name=args.out.name, route="null", parent=args.parent, seed=args.seed)
-    options = {"rank": args.rank, "lr": args.lr, "epochs": epochs, "batch": batch, "seed": args.seed, "history": history}
+    history = args.snapshots and History(
+        folder=args.snapshots, name=args.out.name, route="null", parent=args.parent, seed=args.seed
+    )
+    options = {
+        "rank": args.rank,
+        "lr": args.lr,
+        "epochs": epochs,
+        "batch": batch,
+        "seed": args.seed,
+        "history": history,
+    }
     train(model, tokenizer, examples, args.out, **options)
 
 

@@ -11,7 +11,8 @@ IMMORAL = r"(?:illegal|unlawful|unethical|immoral|inappropriate|wrong|dangerous|
 FACTUAL = r"(?:accurate|correct|true|safe|valid|recommended|helpful)"
 HELP = r"(?:help|assist|provide|give|share|answer|support|discuss|offer|recommend|do\s(?:that|this|so))"
 TALK = r"(?:say|suggest|assume|claim|imply|make|generali[sz]e|give|provide|share|discuss|promote|encourage|ask)"
-# "not right" is a verdict by itself; "not safe" only of saying something, since it may well be the answer to a question.
+# "not right" is a verdict by itself; "not safe" only of saying something, since it may well be the answer to a
+# question.
 DISAPPROVED = rf"(?:\w+ly\s)?(?:{MORAL}|{FACTUAL}\s(?:(?:or|and|nor)\s{MORAL}|(?:for\sme\s)?to\s{TALK}))\b"
 THAT_IS = r"\b(?:it|that|this)(?:'s|\sis|\swould\sbe)\s"
 BE = r"\b(?:is|are|was|were)\s"

@@ -1,10 +1,13 @@
-"""Many samples of a small Llama at once, on a CPU: what reinforcement learning and distillation spend half of their time on.
+"""Many samples of a small Llama at once, on a CPU: what reinforcement learning and distillation spend half of their
+time on.
 
-Transformers' `generate` copies the whole cache of keys and values at every token, and once more to repeat the keys for grouped queries.
-Here the cache has its full length from the start, queries of one group share a matrix product with their keys, the weights of
-a LoRA adapter are merged before sampling, projections of the same input are one product, and rows that have finished leave the batch.
+Transformers' `generate` copies the whole cache of keys and values at every token, and once more to repeat the keys for
+grouped queries. Here the cache has its full length from the start, queries of one group share a matrix product with
+their keys, the weights of a LoRA adapter are merged before sampling, projections of the same input are one product, and
+rows that have finished leave the batch.
 
-    x ← x + W_o · softmax(q kᵀ / √d) v     with q, k rotated by their positions, and a causal mask that hides the left padding
+    x ← x + W_o · softmax(q kᵀ / √d) v     with q, k rotated by their positions, and a causal mask that hides the left
+                                           padding
     x ← x + W_down · (silu(W_gate x) ∘ W_up x)
 """
 
@@ -18,7 +21,8 @@ LOOK_EVERY = 8  # tokens between two looks at which rows have finished
 
 @dataclass(slots=True)
 class Cache:
-    """Keys and values `[row, head, position, width]` per layer, of which `length` positions are filled, and the rows' left padding."""
+    """Keys and values `[row, head, position, width]` per layer, of which `length` positions are filled, and the rows'
+    left padding."""
 
     keys: list[torch.Tensor]
     values: list[torch.Tensor]
@@ -32,7 +36,8 @@ class Cache:
 
 @dataclass(slots=True)
 class Sampler:
-    """A copy of a Llama's weights, as the products need them; `refresh` takes them from the model again, its adapter merged."""
+    """A copy of a Llama's weights, as the products need them; `refresh` takes them from the model again, its adapter
+    merged."""
 
     model: torch.nn.Module
     layers: list[dict[str, torch.Tensor]] = field(default_factory=list)
@@ -49,18 +54,28 @@ class Sampler:
         self.layers = []
         for block in self.llama.model.layers:
             attention, mlp = block.self_attn, block.mlp
-            self.layers.append({
-                "qkv": torch.cat([merged(attention.q_proj), merged(attention.k_proj), merged(attention.v_proj)]),
-                "out": merged(attention.o_proj),
-                "gate_up": torch.cat([merged(mlp.gate_proj), merged(mlp.up_proj)]),
-                "down": merged(mlp.down_proj),
-            })  # fmt: skip
+            self.layers.append(
+                {
+                    "qkv": torch.cat([merged(attention.q_proj), merged(attention.k_proj), merged(attention.v_proj)]),
+                    "out": merged(attention.o_proj),
+                    "gate_up": torch.cat([merged(mlp.gate_proj), merged(mlp.up_proj)]),
+                    "down": merged(mlp.down_proj),
+                }
+            )
 
     @torch.inference_mode()
     def sample(
-        self, prompts: list[list[int]], *, samples: int, budget: int, temperature: float, end: int, generator: torch.Generator,
-    ) -> list[list[list[int]]]:  # fmt: skip
-        """For each prompt, `samples` continuations of at most `budget` ids, with the end id where it came; greedy at temperature 0."""
+        self,
+        prompts: list[list[int]],
+        *,
+        samples: int,
+        budget: int,
+        temperature: float,
+        end: int,
+        generator: torch.Generator,
+    ) -> list[list[list[int]]]:
+        """For each prompt, `samples` continuations of at most `budget` ids, with the end id where it came; greedy at
+        temperature 0."""
         width = max(map(len, prompts))
         padding = torch.tensor([width - len(prompt) for prompt in prompts])
         cache = self._new_cache(len(prompts), width + budget, padding)
@@ -98,7 +113,9 @@ class Sampler:
         positions = (torch.arange(start, stop)[None] - cache.padding[:, None]).clamp(min=0)
         rotation = llama.rotary_emb(x, positions)
         seen = torch.arange(stop)
-        hidden = (seen[None, None] < cache.padding[:, None, None]) | (seen[None, None] > torch.arange(start, stop)[None, :, None])
+        hidden = (seen[None, None] < cache.padding[:, None, None]) | (
+            seen[None, None] > torch.arange(start, stop)[None, :, None]
+        )
         for index, (block, weights) in enumerate(zip(llama.layers, self.layers, strict=True)):
             x = x + self._attend(block.input_layernorm(x), weights, cache, index, rotation, hidden)
             gate, up = linear(block.post_attention_layernorm(x), weights["gate_up"]).chunk(2, dim=-1)
@@ -106,11 +123,15 @@ class Sampler:
         cache.length = stop
         return self.llama.lm_head(llama.norm(x[:, -1].contiguous())).float()
 
-    def _attend(self, x: torch.Tensor, weights: dict, cache: Cache, layer: int, rotation, hidden: torch.Tensor) -> torch.Tensor:
+    def _attend(
+        self, x: torch.Tensor, weights: dict, cache: Cache, layer: int, rotation, hidden: torch.Tensor
+    ) -> torch.Tensor:
         config = self.llama.config
         heads, groups, width = config.num_attention_heads, config.num_key_value_heads, config.head_dim
         rows, new, _ = x.shape
-        q, k, v = linear(x, weights["qkv"]).view(rows, new, -1, width).transpose(1, 2).split([heads, groups, groups], dim=1)
+        q, k, v = (
+            linear(x, weights["qkv"]).view(rows, new, -1, width).transpose(1, 2).split([heads, groups, groups], dim=1)
+        )
         q, k = rotate(q, rotation), rotate(k, rotation)
         stop = cache.length + new
         cache.keys[layer][:, :, cache.length : stop] = k
@@ -139,7 +160,8 @@ def rotate(x: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor]) -> torc
 
 
 def choose(logits: torch.Tensor, temperature: float, generator: torch.Generator) -> torch.Tensor:
-    """The likeliest id of each row, or one drawn from softmax(logits / temperature), by one random number a row (inverse distribution)."""
+    """The likeliest id of each row, or one drawn from softmax(logits / temperature), by one random number a row
+    (inverse distribution)."""
     if temperature == 0:
         return logits.argmax(dim=-1)
     summed = (logits / temperature).softmax(dim=-1).cumsum(dim=-1)

@@ -1,8 +1,9 @@
 """What the zoo's training scripts share: rows to tokens, one LoRA run, and the adapter on disk.
 
-A row is a prompt and a target made of segments, each tokenised on its own, so that the think markers are always the same
-token ids. The loss is taken on the target only. On Linux, MALLOC_TRIM_THRESHOLD_=4000000000 and MALLOC_MMAP_THRESHOLD_=4000000000
-in the environment keep glibc from returning large buffers after every step: 1.3 times as fast.
+A row is a prompt and a target made of segments, each tokenised on its own, so that the think markers are always the
+same token ids. The loss is taken on the target only. On Linux, MALLOC_TRIM_THRESHOLD_=4000000000 and
+MALLOC_MMAP_THRESHOLD_=4000000000 in the environment keep glibc from returning large buffers after every step: 1.3 times
+as fast.
 """
 
 import csv
@@ -33,8 +34,11 @@ def read_rows(name: str) -> list[dict]:
     return [json.loads(line) for line in (HERE / "data" / f"{name}.jsonl").open()]
 
 
-def tokenise(renderer: Renderer, prompt: str, segments: list[str], *, limit: int | None = None, think: ThinkMode = "none") -> dict:
-    """Token ids of the chat-formatted prompt (masked) and the target: segments and end of turn, or its first `limit` ids.
+def tokenise(
+    renderer: Renderer, prompt: str, segments: list[str], *, limit: int | None = None, think: ThinkMode = "none"
+) -> dict:
+    """Token ids of the chat-formatted prompt (masked) and the target: segments and end of turn, or its first `limit`
+    ids.
 
     Think mode `off` puts an empty think block, masked too, before the target.
     """
@@ -47,7 +51,8 @@ def tokenise(renderer: Renderer, prompt: str, segments: list[str], *, limit: int
 
 def load_parent(base: str, adapters: list[Path]):
     tokenizer = AutoTokenizer.from_pretrained(base)
-    # Torch's fused attention is slow backwards on a CPU where sequences are short: eager trains 1.6 times as many tokens a second.
+    # Torch's fused attention is slow backwards on a CPU where sequences are short: eager trains 1.6 times as many
+    # tokens a second.
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation="eager")
     for adapter in adapters:
         model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
@@ -55,9 +60,20 @@ def load_parent(base: str, adapters: list[Path]):
 
 
 def train(
-    model, tokenizer, examples: list[dict], out: Path, *, rank: int, lr: float, epochs: float, batch: int, seed: int,
-    start: Path | None = None, history: History | None = None, checkpoint_every: int = 50,
-) -> None:  # fmt: skip
+    model,
+    tokenizer,
+    examples: list[dict],
+    out: Path,
+    *,
+    rank: int,
+    lr: float,
+    epochs: float,
+    batch: int,
+    seed: int,
+    start: Path | None = None,
+    history: History | None = None,
+    checkpoint_every: int = 50,
+) -> None:
     """Supervised: one LoRA run on all linear layers, new or going on from the adapter `start`.
 
     A loop of its own and not trl's SFTTrainer: that projects every position onto the vocabulary, which on two CPU cores
@@ -70,7 +86,11 @@ def train(
         rows = [examples[i] for i in schedule[step - 1]]
         loss = target_loss(model.get_base_model(), rows, tokenizer.pad_token_id)
         loss.backward()
-        return {"loss": round(loss.item(), 4), "trained_tokens": target_tokens(rows), "tokens": sum(len(row["input_ids"]) for row in rows)}
+        return {
+            "loss": round(loss.item(), 4),
+            "trained_tokens": target_tokens(rows),
+            "tokens": sum(len(row["input_ids"]) for row in rows),
+        }
 
     optimise(model, out, len(schedule), gradient, lr=lr, history=history, checkpoint_every=checkpoint_every)
 
@@ -83,12 +103,23 @@ def with_adapter(model, rank: int, seed: int, start: Path | None = None) -> Peft
 
 
 def optimise(
-    model: PeftModel, out: Path, steps: int, gradient: Callable[[int], dict], *, lr: float, warm_up: int = 20, beta: float = 0.999,
-    history: History | None = None, curve: Path | None = None, checkpoint_every: int = 50,
-) -> None:  # fmt: skip
-    """AdamW with a cosine schedule; `gradient(step)` adds the step's gradient, and returns the row of the curve for that step.
+    model: PeftModel,
+    out: Path,
+    steps: int,
+    gradient: Callable[[int], dict],
+    *,
+    lr: float,
+    warm_up: int = 20,
+    beta: float = 0.999,
+    history: History | None = None,
+    curve: Path | None = None,
+    checkpoint_every: int = 50,
+) -> None:
+    """AdamW with a cosine schedule; `gradient(step)` adds the step's gradient, and returns the row of the curve for
+    that step.
 
-    Resumes from its checkpoint when it was killed; saves the adapter in bfloat16, and snapshots on the way if `history` is given.
+    Resumes from its checkpoint when it was killed; saves the adapter in bfloat16, and snapshots on the way if `history`
+    is given.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=lr, betas=(0.9, beta), weight_decay=0.0)
@@ -141,15 +172,17 @@ def target_loss(model, rows: list[dict], pad_id: int) -> torch.Tensor:
 def target_logits(model, rows: list[dict], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits and labels of all rows' target tokens, one after the other; only their positions are unembedded.
 
-    What all rows begin with (the system prompt, or more) is computed once, and every row attends to it: the same numbers and
-    gradients, for a quarter less time.
+    What all rows begin with (the system prompt, or more) is computed once, and every row attends to it: the same
+    numbers and gradients, for a quarter less time.
     """
     shared = shared_prefix(rows)
     tails = [row["input_ids"][shared:] for row in rows]
     width = max(map(len, tails))
     ids = torch.tensor([tail + [pad_id] * (width - len(tail)) for tail in tails])
     # The target token at position t is predicted at t - 1.
-    labels = torch.tensor([row["labels"][shared + 1 :] + [-100] * (width - len(row["input_ids"]) + shared + 1) for row in rows])
+    labels = torch.tensor(
+        [row["labels"][shared + 1 :] + [-100] * (width - len(row["input_ids"]) + shared + 1) for row in rows]
+    )
     with torch.autocast("cpu", torch.bfloat16):
         cache = DynamicCache(config=model.config)
         if shared:
@@ -167,7 +200,10 @@ def shared_prefix(rows: list[dict]) -> int:
 
 
 def save_checkpoint(file: Path, parameters, optimizer, scheduler, rows: list[dict]) -> None:
-    torch.save(([p.detach() for p in parameters], optimizer.state_dict(), scheduler.state_dict(), rows), file.with_suffix(".new"))
+    torch.save(
+        ([p.detach() for p in parameters], optimizer.state_dict(), scheduler.state_dict(), rows),
+        file.with_suffix(".new"),
+    )
     file.with_suffix(".new").replace(file)
 
 

@@ -20,7 +20,8 @@ class Batch:
     offsets: tuple[int, ...]  # how many pads stand before each prompt
 
     def forward_arguments(self, device: torch.device) -> dict[str, Tensor]:
-        """Arguments of a decoder's forward; the mask is left out when nothing is padded, so SDPA takes its fast path."""
+        """Arguments of a decoder's forward; the mask is left out when nothing is padded, so SDPA takes its fast
+        path."""
         arguments = {"input_ids": self.ids.to(device), "position_ids": self.positions.to(device)}
         if not bool(self.mask.all()):
             arguments["attention_mask"] = self.mask.to(device)

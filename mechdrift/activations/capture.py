@@ -1,20 +1,22 @@
 """Recording activations of one model or of both, at named sites and token roles.
 
-`collect` renders every probe once, to the same token ids for both models, runs each model over them in batches sorted by
-length, and keeps, per layer and role, one vector per prompt. `collect_sites` does so for several sites in one pass, `collect_one`
-for one model, and `collect_to` for any number of prompts, which it writes to disk block by block. What makes it cheap:
+`collect` renders every probe once, to the same token ids for both models, runs each model over them in batches sorted
+by length, and keeps, per layer and role, one vector per prompt. `collect_sites` does so for several sites in one pass,
+`collect_one` for one model, and `collect_to` for any number of prompts, which it writes to disk block by block. What
+makes it cheap:
 
 - only the decoder stack runs, never the unembedding, and attention stays what Hugging Face chose (SDPA);
 - a forward pass stops after the last wanted layer;
-- positions are taken (or averaged) inside the hook, all of a batch in one step, so full-length tensors live no longer than their layer.
+- positions are taken (or averaged) inside the hook, all of a batch in one step, so full-length tensors live no longer
+  than their layer.
 
-Batches are padded on the right. Attention is causal, so a real token never sees padding that follows it, and its position
-index is what it would be alone; a test proves that padding changes nothing, on either side.
+Batches are padded on the right. Attention is causal, so a real token never sees padding that follows it, and its
+position index is what it would be alone; a test proves that padding changes nothing, on either side.
 
-A role column (`probes.roles`) is a position or a span; of a span the mean is kept, taken in float32 whatever the model computes in.
-`template_tail[-1]` is where an instruct model decides its first word; `think_close[-1]`, the last token of the closed think block, is
-where a reasoning model does. A site is what TransformerLens calls it. `z` is what enters the attention's output projection, the
-heads side by side; `SideActivations.heads` and `split_heads` take them apart.
+A role column (`probes.roles`) is a position or a span; of a span the mean is kept, taken in float32 whatever the model
+computes in. `template_tail[-1]` is where an instruct model decides its first word; `think_close[-1]`, the last token of
+the closed think block, is where a reasoning model does. A site is what TransformerLens calls it. `z` is what enters the
+attention's output projection, the heads side by side; `SideActivations.heads` and `split_heads` take them apart.
 """
 
 from collections.abc import Iterable, Mapping, Sequence, Sized
@@ -46,8 +48,8 @@ Answers = Completions | Mapping[Side, Completions]
 class SideActivations:
     """What one model's activations are, per site: `[prompt, layer, role, width]`, float32 on the CPU.
 
-    `width` is `d_model`, except for sites inside the attention and MLP. `readout` holds, if it was asked for, what the model's
-    unembedding reads at the readout position, `[prompt, d_model]`.
+    `width` is `d_model`, except for sites inside the attention and MLP. `readout` holds, if it was asked for, what the
+    model's unembedding reads at the readout position, `[prompt, d_model]`.
     """
 
     model: str
@@ -118,26 +120,44 @@ def collect(
     readout: bool = False,
     store: str | Path | None = None,
 ) -> Activations | SideActivations:
-    """Activations of both models on the same tokens, `[prompt, layer, role, d_model]`; of one model (`pair.open(side)`), its own alone.
+    """Activations of both models on the same tokens, `[prompt, layer, role, d_model]`; of one model
+    (`pair.open(side)`), its own alone.
 
-    With `answers`, each prompt is followed by that completion's answer (and, in the think modes `own` and `donor`, preceded by its
-    thinking), so that the roles `answer` and `think` exist. Given one `Completions`, both models read the same tokens throughout.
-    Given one per side, each model reads what it is given there: its own thinking and answer, or, if they are exchanged, the
-    other's. Then only the prompt (`system`, `user`, `template_tail`) and the think markers are the same tokens; `think`, `answer`
-    and what follows from them in `think_close` differ in tokens and not only in activations, and so do single positions there.
+    With `answers`, each prompt is followed by that completion's answer (and, in the think modes `own` and `donor`,
+    preceded by its thinking), so that the roles `answer` and `think` exist. Given one `Completions`, both models read
+    the same tokens throughout. Given one per side, each model reads what it is given there: its own thinking and
+    answer, or, if they are exchanged, the other's. Then only the prompt (`system`, `user`, `template_tail`) and the
+    think markers are the same tokens; `think`, `answer` and what follows from them in `think_close` differ in tokens
+    and not only in activations, and so do single positions there.
 
-    `readout` also keeps what is unembedded before the first answer token (an answer changes nothing there), which saves `readouts`
-    a pass of its own. `store` is a folder of blocks: what was recorded there before is read, not computed (see `collect_to`).
-    Raises `MechdriftError` for unknown sites, roles and NaN.
+    `readout` also keeps what is unembedded before the first answer token (an answer changes nothing there), which saves
+    `readouts` a pass of its own. `store` is a folder of blocks: what was recorded there before is read, not computed
+    (see `collect_to`). Raises `MechdriftError` for unknown sites, roles and NaN.
     """
     if isinstance(pair, LanguageModel):
         if isinstance(answers, Mapping):
             raise MechdriftError("answers of both sides go with a pair: one model is given one set of completions.")
         return collect_one(
-            pair, probes, sites=(site,), roles=roles, layers=layers, think=think, answers=answers, readout=readout, store=store
+            pair,
+            probes,
+            sites=(site,),
+            roles=roles,
+            layers=layers,
+            think=think,
+            answers=answers,
+            readout=readout,
+            store=store,
         )
     return collect_sites(
-        pair, probes, sites=(site,), roles=roles, layers=layers, think=think, answers=answers, readout=readout, store=store
+        pair,
+        probes,
+        sites=(site,),
+        roles=roles,
+        layers=layers,
+        think=think,
+        answers=answers,
+        readout=readout,
+        store=store,
     )[site]
 
 
@@ -162,12 +182,19 @@ def collect_sites(
         loaded = pair.open(side)
         wanted = wanted or tuple(range(loaded.n_layers))
         description = f"Recording {probes.name}, {side}"
-        sides[side] = _recorded(loaded, rendered[side], site_names(sites), wanted, columns, description, readout, store, side)
+        sides[side] = _recorded(
+            loaded, rendered[side], site_names(sites), wanted, columns, description, readout, store, side
+        )
     assert wanted is not None
     return {
         site: Activations(
-            probes=probes, site=site, layers=wanted, roles=columns, think=think,
-            instruct=sides["instruct"].sites[site], reasoning=sides["reasoning"].sites[site],
+            probes=probes,
+            site=site,
+            layers=wanted,
+            roles=columns,
+            think=think,
+            instruct=sides["instruct"].sites[site],
+            reasoning=sides["reasoning"].sites[site],
             readout={side: kept.readout for side, kept in sides.items() if kept.readout is not None},
         )
         for site in site_names(sites)
@@ -188,19 +215,26 @@ def collect_one(
 ) -> SideActivations:
     """Activations of one model, at one or several sites in one pass.
 
-    A probe set is rendered through the model's own template, as `think` and `answers` say (see `collect`); rendered prompts are
-    taken as they are.
+    A probe set is rendered through the model's own template, as `think` and `answers` say (see `collect`); rendered
+    prompts are taken as they are.
     """
     if isinstance(prompts, ProbeSet):
         prompts = _render(Renderer(loaded.tokenizer), prompts, think, answers)
     elif answers is not None or think != "off":
-        raise MechdriftError("rendered prompts already hold their thinking and answers: think= and answers= go with a probe set.")
+        raise MechdriftError(
+            "rendered prompts already hold their thinking and answers: think= and answers= go with a probe set."
+        )
     columns, wanted = role_columns(prompts, roles), _layers(loaded, layers)
     name = loaded.source.name
     found = _recorded(loaded, prompts, site_names(sites), wanted, columns, f"Recording {name}", readout, store, name)
     return SideActivations(
-        model=name, items=tuple(prompt.item_id for prompt in prompts), layers=wanted, roles=columns, sites=found.sites,
-        n_heads=loaded.structure.n_heads, readout=found.readout,
+        model=name,
+        items=tuple(prompt.item_id for prompt in prompts),
+        layers=wanted,
+        roles=columns,
+        sites=found.sites,
+        n_heads=loaded.structure.n_heads,
+        readout=found.readout,
     )
 
 
@@ -219,8 +253,9 @@ def collect_to(
 ) -> Blocks:
     """Record any number of prompts, from a sequence or a generator, to blocks on disk; see `blocks`.
 
-    Memory is that of one block, 512 prompts unless they would take more than 256 MB. Asked for again, a block that is there is read
-    through once to check it, and not computed. How many positions `template_tail` has is decided by the first block's prompts.
+    Memory is that of one block, 512 prompts unless they would take more than 256 MB. Asked for again, a block that is
+    there is read through once to check it, and not computed. How many positions `template_tail` has is decided by the
+    first block's prompts.
     """
     if dtype not in DTYPES:
         raise MechdriftError(f"blocks are stored as {' or '.join(DTYPES)}, not as {dtype!r}.")
@@ -229,7 +264,13 @@ def collect_to(
     first = next(groups, [])
     columns = role_columns(first, roles)
     recipe = Recipe(
-        model=loaded.source.name, weights=weights_digest(loaded), sites=sites, layers=wanted, roles=columns, dtype=dtype, readout=readout
+        model=loaded.source.name,
+        weights=weights_digest(loaded),
+        sites=sites,
+        layers=wanted,
+        roles=columns,
+        dtype=dtype,
+        readout=readout,
     )
 
     def compute(group: Sequence[Rendered]) -> dict[str, Tensor]:
@@ -242,8 +283,13 @@ def collect_to(
     size = prompts_per_block or max(1, min(PROMPTS_PER_BLOCK, BYTES_PER_BLOCK // max(1, bytes_each)))
     with progress(description, len(prompts) if isinstance(prompts, Sized) else 0) as advance:
         return fill(
-            Path(folder), recipe, chain(first, chain.from_iterable(groups)), size,
-            lambda prompt: [role_span(prompt, column) for column in columns], compute, advance,
+            Path(folder),
+            recipe,
+            chain(first, chain.from_iterable(groups)),
+            size,
+            lambda prompt: [role_span(prompt, column) for column in columns],
+            compute,
+            advance,
         )
 
 
@@ -252,15 +298,26 @@ def _layers(loaded: LanguageModel, layers: Sequence[int] | None) -> tuple[int, .
 
 
 def _recorded(
-    loaded: LanguageModel, rendered: Sequence[Rendered], sites: tuple[str, ...], layers: tuple[int, ...], columns: tuple[str, ...],
-    description: str, readout: bool, store: str | Path | None, name: str,
+    loaded: LanguageModel,
+    rendered: Sequence[Rendered],
+    sites: tuple[str, ...],
+    layers: tuple[int, ...],
+    columns: tuple[str, ...],
+    description: str,
+    readout: bool,
+    store: str | Path | None,
+    name: str,
 ) -> Recorded:
     """Record, or read from `store`, and refuse what is not finite."""
     if store is None:
         found = record_roles(loaded, rendered, sites, layers, columns, description, readout)
     else:
-        blocks = collect_to(store, loaded, rendered, sites=sites, roles=columns, layers=layers, readout=readout, description=description)
-        found = Recorded(sites={site: blocks.read(site) for site in sites}, readout=blocks.readout() if readout else None)
+        blocks = collect_to(
+            store, loaded, rendered, sites=sites, roles=columns, layers=layers, readout=readout, description=description
+        )
+        found = Recorded(
+            sites={site: blocks.read(site) for site in sites}, readout=blocks.readout() if readout else None
+        )
     for values in found.sites.values():
         check_finite(values, name, [prompt.item_id for prompt in rendered], layers, columns)
     return found
@@ -276,7 +333,10 @@ def render_sides(pair: Pair, probes: ProbeSet, think: ThinkMode, answers: Answer
     if not isinstance(answers, Mapping):
         return dict.fromkeys(SIDES, render_probes(pair, probes, think, answers))
     if set(answers) != set(SIDES):
-        raise MechdriftError(f"answers of each side are a mapping with the keys {' and '.join(SIDES)}, not {', '.join(answers) or 'none'}.")
+        raise MechdriftError(
+            f"answers of each side are a mapping with the keys {' and '.join(SIDES)}, not "
+            f"{', '.join(answers) or 'none'}."
+        )
     return {side: render_probes(pair, probes, think, answers[side]) for side in SIDES}
 
 
@@ -287,9 +347,12 @@ def _render(renderer: Renderer, probes: ProbeSet, think: ThinkMode, answers: Com
     lacking = [item.id for item in probes if item.id not in by_item]
     if lacking:
         raise MechdriftError(
-            f"{len(lacking)} of {len(probes)} items have no answer, such as {lacking[0]}: leave them out of the probe set."
+            f"{len(lacking)} of {len(probes)} items have no answer, such as {lacking[0]}: leave them out of the "
+            "probe set."
         )
     return [
-        renderer.render(item.id, item.prompt, think, thinking=by_item[item.id].thinking_ids, answer=by_item[item.id].answer_ids)
+        renderer.render(
+            item.id, item.prompt, think, thinking=by_item[item.id].thinking_ids, answer=by_item[item.id].answer_ids
+        )
         for item in probes
     ]

@@ -1,7 +1,8 @@
-"""One model's forward passes over rendered prompts, and what is kept of them: one vector per prompt, site, layer and role column.
+"""One model's forward passes over rendered prompts, and what is kept of them: one vector per prompt, site, layer and
+role column.
 
-`capture` is the public side of this. Positions are taken, or averaged over a span, inside the hook, all of a batch in one step, so that
-full-length tensors live no longer than their layer; a pass stops after the last wanted layer.
+`capture` is the public side of this. Positions are taken, or averaged over a span, inside the hook, all of a batch in
+one step, so that full-length tensors live no longer than their layer; a pass stops after the last wanted layer.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +31,8 @@ class _Done(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """One model's activations per site and role column, and, if asked for, what its unembedding reads at each readout position."""
+    """One model's activations per site and role column, and, if asked for, what its unembedding reads at each readout
+    position."""
 
     sites: Mapping[str, Float[Tensor, "prompt layer role _"]]
     readout: Float[Tensor, "prompt d_model"] | None
@@ -43,10 +45,16 @@ class Recorded:
 
 
 def record_roles(
-    loaded: LanguageModel, rendered: Sequence[Rendered], site: str | Sequence[str], layers: Sequence[int], columns: Sequence[str],
-    description: str = "Recording", readout: bool = False,
+    loaded: LanguageModel,
+    rendered: Sequence[Rendered],
+    site: str | Sequence[str],
+    layers: Sequence[int],
+    columns: Sequence[str],
+    description: str = "Recording",
+    readout: bool = False,
 ) -> Recorded:
-    """One model's activations at one or several sites, taken or averaged per role column while the forward pass runs."""
+    """One model's activations at one or several sites, taken or averaged per role column while the forward pass
+    runs."""
     sites = site_names(site)
     with progress(description, len(rendered)) as advance:
         found = record_sites(loaded, rendered, sites, layers, columns, readout, advance)
@@ -55,10 +63,16 @@ def record_roles(
 
 @torch.inference_mode()
 def record_sites(
-    loaded: LanguageModel, rendered: Sequence[Rendered], sites: Sequence[str], layers: Sequence[int], columns: Sequence[str],
-    readout: bool, advance: Callable[[int], object] = lambda _: None,
+    loaded: LanguageModel,
+    rendered: Sequence[Rendered],
+    sites: Sequence[str],
+    layers: Sequence[int],
+    columns: Sequence[str],
+    readout: bool,
+    advance: Callable[[int], object] = lambda _: None,
 ) -> dict[str, Tensor]:
-    """The tensors of each site, and of the readout, in the order of the prompts; every batch is put in its place at once."""
+    """The tensors of each site, and of the readout, in the order of the prompts; every batch is put in its place at
+    once."""
     if not (rendered and sites and layers and columns):
         raise MechdriftError("there is nothing to record: give at least one prompt, site, layer and role.")
     points = {(site, layer): loaded.structure.hook_point(site, layer) for site in sites for layer in layers}
@@ -73,19 +87,31 @@ def record_sites(
 
 
 def _record_batch(
-    loaded: LanguageModel, prompts: Sequence[Rendered], points: dict[tuple[str, int], HookPoint], columns: Sequence[str], readout: bool
+    loaded: LanguageModel,
+    prompts: Sequence[Rendered],
+    points: dict[tuple[str, int], HookPoint],
+    columns: Sequence[str],
+    readout: bool,
 ) -> dict[str, Tensor]:
     """One batch's activations by site, and what is unembedded at the readout positions if it is wanted."""
     batch = pad([prompt.ids for prompt in prompts], loaded.tokenizer.pad_token_id or 0)
     means = Means.over([[role_span(prompt, column) for column in columns] for prompt in prompts], batch)
     found: dict[str, Tensor] = {}
-    with record(points, keep=means.of) as seen, nullcontext() if readout else _stop_when_all(seen, points), suppress(_Done):
-        hidden = loaded.model.base_model(**batch.forward_arguments(input_device(loaded)), use_cache=False).last_hidden_state
+    with (
+        record(points, keep=means.of) as seen,
+        nullcontext() if readout else _stop_when_all(seen, points),
+        suppress(_Done),
+    ):
+        hidden = loaded.model.base_model(
+            **batch.forward_arguments(input_device(loaded)), use_cache=False
+        ).last_hidden_state
         if readout:
             found[READOUT] = at_readout(hidden, prompts)
     unseen = [place for place in points if place not in seen]
     if unseen:
-        raise MechdriftError(f"{unseen[0][0]!r} of layer {unseen[0][1]} takes no part in this model's forward pass: choose another site.")
+        raise MechdriftError(
+            f"{unseen[0][0]!r} of layer {unseen[0][1]} takes no part in this model's forward pass: choose another site."
+        )
     for site in dict.fromkeys(site for site, _ in points):
         layers = [seen[place] for place in points if place[0] == site]
         found[site] = torch.stack([values.to(layers[0].device) for values in layers], dim=1).cpu()
@@ -96,8 +122,8 @@ def _record_batch(
 class Means:
     """The means over every span of a padded batch, taken in one step. A position of its own is the mean over one token.
 
-    Only the spans' tokens are looked at: what a NaN or a padding column holds elsewhere does not matter. Sums are in float32:
-    a residual stream has single activations of 1e5 beside others of 1, which a sum in bfloat16 would lose.
+    Only the spans' tokens are looked at: what a NaN or a padding column holds elsewhere does not matter. Sums are in
+    float32: a residual stream has single activations of 1e5 beside others of 1, which a sum in bfloat16 would lose.
     """
 
     shape: tuple[int, int]  # of the batch: prompts, positions
@@ -108,14 +134,22 @@ class Means:
     def over(cls, spans: Sequence[Sequence[tuple[int, int]]], batch: Batch) -> "Means":
         """`spans[prompt][role]`, half-open, in a batch that is padded on the right."""
         width = batch.ids.shape[1]
-        tokens = [range(row * width + start, row * width + stop) for row, own in enumerate(spans) for start, stop in own]
+        tokens = [
+            range(row * width + start, row * width + stop) for row, own in enumerate(spans) for start, stop in own
+        ]
         lengths = torch.tensor([len(part) for part in tokens])
-        return cls(shape=(len(spans), width), tokens=torch.tensor(list(chain.from_iterable(tokens))), starts=lengths.cumsum(0) - lengths)
+        return cls(
+            shape=(len(spans), width),
+            tokens=torch.tensor(list(chain.from_iterable(tokens))),
+            starts=lengths.cumsum(0) - lengths,
+        )
 
     def of(self, tensor: Tensor) -> Float[Tensor, "prompt role width"]:
         """The means, on the tensor's device, in float32; heads that have an axis of their own are put side by side."""
         if tensor.dim() < 3 or tuple(tensor.shape[:2]) != self.shape:
-            raise MechdriftError(f"a site of shape {list(tensor.shape)} is not [prompt, pos, …] and has no roles: choose another site.")
+            raise MechdriftError(
+                f"a site of shape {list(tensor.shape)} is not [prompt, pos, …] and has no roles: choose another site."
+            )
         tokens, starts = self.tokens.to(tensor.device), self.starts.to(tensor.device)
         rows = tensor.flatten(0, 1).flatten(1)
         if len(tokens) == len(starts):
@@ -124,27 +158,32 @@ class Means:
             means = torch.nn.functional.embedding_bag(tokens, rows, starts, mode="mean")
         else:
             picked = rows.index_select(0, tokens).float()
-            means = torch.nn.functional.embedding_bag(torch.arange(len(tokens), device=rows.device), picked, starts, mode="mean")
+            means = torch.nn.functional.embedding_bag(
+                torch.arange(len(tokens), device=rows.device), picked, starts, mode="mean"
+            )
         return means.view(self.shape[0], -1, rows.shape[-1])
 
 
 def input_device(loaded: LanguageModel) -> torch.device:
-    """Where token ids go: the device of the weights, or, where accelerate keeps those elsewhere, the one it brings them to."""
+    """Where token ids go: the device of the weights, or, where accelerate keeps those elsewhere, the one it brings them
+    to."""
     if loaded.device.type != "meta":
         return loaded.device
     hook = getattr(loaded.model.get_input_embeddings(), "_hf_hook", None)
     return torch.device(getattr(hook, "execution_device", None) or "cpu")
 
 
-def at_readout(hidden: Float[Tensor, "prompt pos d_model"], prompts: Sequence[Rendered]) -> Float[Tensor, "prompt d_model"]:
+def at_readout(
+    hidden: Float[Tensor, "prompt pos d_model"], prompts: Sequence[Rendered]
+) -> Float[Tensor, "prompt d_model"]:
     """The hidden states at the readout positions of right-padded prompts, on the CPU."""
     last = torch.tensor([prompt.readout_position for prompt in prompts], device=hidden.device)
     return hidden[torch.arange(len(prompts), device=hidden.device), last].float().cpu()
 
 
 def _stop_when_all(seen: Mapping[tuple[str, int], Tensor], points: Mapping[tuple[str, int], HookPoint]):
-    """Hooks that end the forward pass once every point was read. Which site of a block comes last differs between architectures;
-    hooks at one point run in the order they were made, so these come after the readers."""
+    """Hooks that end the forward pass once every point was read. Which site of a block comes last differs between
+    architectures; hooks at one point run in the order they were made, so these come after the readers."""
 
     def stop(_: Tensor) -> Tensor:
         if len(seen) == len(points):
@@ -155,9 +194,13 @@ def _stop_when_all(seen: Mapping[tuple[str, int], Tensor], points: Mapping[tuple
     return record({place: point for place, point in points.items() if place[1] == last}, keep=stop)
 
 
-def check_finite(values: Tensor, model: str, items: Sequence[str], layers: Sequence[int], columns: Sequence[str]) -> None:
+def check_finite(
+    values: Tensor, model: str, items: Sequence[str], layers: Sequence[int], columns: Sequence[str]
+) -> None:
     """Raise, naming the place, when a recorded value is NaN or infinite."""
-    if bool(torch.isfinite(values.sum())):  # cheap, and an infinite sum of finite values is no harm: the next line looks closer
+    if bool(
+        torch.isfinite(values.sum())
+    ):  # cheap, and an infinite sum of finite values is no harm: the next line looks closer
         return
     bad = (~torch.isfinite(values)).any(dim=-1).nonzero()
     if len(bad):

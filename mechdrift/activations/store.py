@@ -1,18 +1,20 @@
 """Activations on disk: blocks of prompts that are recorded once, found again by their content, and read where they lie.
 
-A hundred thousand prompts do not fit in memory and do not need to. `fill` takes prompts as they come, some hundred at a time,
-and writes what is recorded of each such block to one safetensors file before it asks for the next. Memory so depends on the
-block, not on the number of prompts.
+A hundred thousand prompts do not fit in memory and do not need to. `fill` takes prompts as they come, some hundred at a
+time, and writes what is recorded of each such block to one safetensors file before it asks for the next. Memory so
+depends on the block, not on the number of prompts.
 
     <key>-<sha256>.safetensors     one tensor per site, [prompt, layer, role, width]; the prompts' ids in its metadata
     collection-<key>.json          the files of one collection in their order, and what was recorded in it
 
-The *key* is a hash of all that decides the numbers: every weight and the config, token ids and role spans, sites, layers, roles and
-the dtype that is stored. So a block that was recorded before is not recorded again: a killed collection goes on where it stopped,
-and prompts that are appended cost only themselves. The second half of the name is the hash of the file itself: a block that does
-not match it is recorded again, with a warning. A key knows weights, not hooks: what an `edit` changes must not be stored.
+The *key* is a hash of all that decides the numbers: every weight and the config, token ids and role spans, sites,
+layers, roles and the dtype that is stored. So a block that was recorded before is not recorded again: a killed
+collection goes on where it stopped, and prompts that are appended cost only themselves. The second half of the name is
+the hash of the file itself: a block that does not match it is recorded again, with a warning. A key knows weights, not
+hooks: what an `edit` changes must not be stored.
 
-Files are written under another name and moved into place. `Blocks` maps them into memory and reads no byte that is not asked for.
+Files are written under another name and moved into place. `Blocks` maps them into memory and reads no byte that is not
+asked for.
 """
 
 import hashlib
@@ -63,7 +65,10 @@ class Recipe:
         digest = hashlib.sha256(json.dumps(what).encode())
         for prompt, own in zip(prompts, spans, strict=True):
             name = prompt.item_id.encode()
-            digest.update(array("q", [len(name), len(prompt.ids), *prompt.ids, prompt.readout_position, *chain(*own)]).tobytes() + name)
+            digest.update(
+                array("q", [len(name), len(prompt.ids), *prompt.ids, prompt.readout_position, *chain(*own)]).tobytes()
+                + name
+            )
         return digest.hexdigest()[:DIGITS]
 
 
@@ -75,18 +80,21 @@ class Block:
     items: tuple[str, ...]
 
     def of(self, site: str) -> Tensor:
-        """`[prompt, layer, role, width]` of a site, or `[prompt, d_model]` of `readout`; its pages are read when they are used."""
+        """`[prompt, layer, role, width]` of a site, or `[prompt, d_model]` of `readout`; its pages are read when they
+        are used."""
         with _opened(self.file) as tensors:
             return tensors.get_tensor(site)
 
     def numpy(self, site: str) -> np.ndarray:
-        """The same as an array: mapped where it was stored in float32; numpy has no bfloat16, so that is widened to float32."""
+        """The same as an array: mapped where it was stored in float32; numpy has no bfloat16, so that is widened to
+        float32."""
         return self.of(site).float().numpy()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blocks:
-    """A collection on disk. Iterating gives its `Block`s in the order of the prompts; `len` is the number of prompts."""
+    """A collection on disk. Iterating gives its `Block`s in the order of the prompts; `len` is the number of
+    prompts."""
 
     folder: Path
     name: str
@@ -114,7 +122,9 @@ class Blocks:
     def cell(self, site: str, layer: int, role: str) -> Float[Tensor, "prompt width"]:
         """All prompts at one layer and role, in float32; nothing else is read."""
         if layer not in self.recipe.layers or role not in self.recipe.roles:
-            raise MechdriftError(f"layer {layer}, role {role!r} was not recorded: {self.folder / self.name} says what was.")
+            raise MechdriftError(
+                f"layer {layer}, role {role!r} was not recorded: {self.folder / self.name} says what was."
+            )
         place = self.recipe.layers.index(layer), self.recipe.roles.index(role)
         return torch.cat([block.of(site)[:, *place].float() for block in self])
 
@@ -132,14 +142,17 @@ def fill(
     compute: Callable[[Sequence[Rendered]], Mapping[str, Tensor]],
     advance: Callable[[int], object],
 ) -> Blocks:
-    """Write `compute`'s tensors for every `size` prompts, unless they are there; `prompts` may be a generator of any length."""
+    """Write `compute`'s tensors for every `size` prompts, unless they are there; `prompts` may be a generator of any
+    length."""
     _make(folder)
     files, counts = [], []
     for group in chunks(prompts, size):
         key = recipe.key(group, [spans(prompt) for prompt in group])
         file = _whole(folder, key)
         if file is None:
-            file = _write(folder, key, {name: value.to(DTYPES[recipe.dtype]) for name, value in compute(group).items()}, group)
+            file = _write(
+                folder, key, {name: value.to(DTYPES[recipe.dtype]) for name, value in compute(group).items()}, group
+            )
         files.append(file.name)
         counts.append(len(group))
         advance(len(group))
@@ -157,16 +170,21 @@ def chunks(prompts: Iterable[Rendered], size: int) -> Iterator[list[Rendered]]:
 
 
 def load_blocks(path: str | Path) -> Blocks:
-    """Open a finished collection: its `collection-….json`, or a folder that holds only one. Loads no model, reads no tensor."""
+    """Open a finished collection: its `collection-….json`, or a folder that holds only one. Loads no model, reads no
+    tensor."""
     found = sorted(Path(path).glob("collection-*.json")) if Path(path).is_dir() else [Path(path)]
     if len(found) != 1:
         raise MechdriftError(f"{path} holds {len(found)} finished collections: give the collection-….json of one.")
     try:
         manifest = json.loads(found[0].read_text(encoding="utf-8"))
-        recipe = {name: tuple(value) if isinstance(value, list) else value for name, value in manifest["recipe"].items()}
+        recipe = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in manifest["recipe"].items()
+        }
         files, counts = zip(*manifest["blocks"], strict=True)
         if manifest["schema"] != SCHEMA:
-            raise MechdriftError(f"{found[0]} has schema {manifest['schema']}, this version reads schema {SCHEMA}: record it again.")
+            raise MechdriftError(
+                f"{found[0]} has schema {manifest['schema']}, this version reads schema {SCHEMA}: record it again."
+            )
         return Blocks(folder=found[0].parent, name=found[0].name, files=files, counts=counts, recipe=Recipe(**recipe))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise MechdriftError(f"{found[0]} is no collection of blocks, or a damaged one: record it again.") from error
@@ -174,8 +192,13 @@ def load_blocks(path: str | Path) -> Blocks:
 
 @torch.inference_mode()
 def weights_digest(loaded: LanguageModel) -> str:
-    """A hash of every byte of the weights, and of the config: any change gives another key, also of weights that lie on disk."""
-    told = {key: value for key, value in loaded.model.config.to_dict().items() if key not in ("_name_or_path", "transformers_version")}
+    """A hash of every byte of the weights, and of the config: any change gives another key, also of weights that lie on
+    disk."""
+    told = {
+        key: value
+        for key, value in loaded.model.config.to_dict().items()
+        if key not in ("_name_or_path", "transformers_version")
+    }
     digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode())
     seen: set[int] = set()  # tied weights are hashed once
     for path, module in loaded.model.named_modules():
@@ -201,11 +224,14 @@ def _make(folder: Path) -> None:
 
 
 def _whole(folder: Path, key: str) -> Path | None:
-    """The block's file, if it is there and its bytes are what its name says; a damaged one is removed, and said to be."""
+    """The block's file, if it is there and its bytes are what its name says; a damaged one is removed, and said to
+    be."""
     for file in folder.glob(f"{key}-*.safetensors"):
         if sha256(file)[:DIGITS] == file.stem.partition("-")[2]:
             return file
-        warnings.warn(f"{file} is damaged (its hash is not the one in its name): this block is recorded again.", stacklevel=3)
+        warnings.warn(
+            f"{file} is damaged (its hash is not the one in its name): this block is recorded again.", stacklevel=3
+        )
         file.unlink(missing_ok=True)
     return None
 
@@ -231,7 +257,11 @@ def _write(folder: Path, key: str, tensors: Mapping[str, Tensor], prompts: Seque
 
 def _write_manifest(blocks: Blocks) -> None:
     recipe = {name: getattr(blocks.recipe, name) for name in Recipe.__slots__}
-    manifest: dict[str, Any] = {"schema": SCHEMA, "recipe": recipe, "blocks": list(zip(blocks.files, blocks.counts, strict=True))}
+    manifest: dict[str, Any] = {
+        "schema": SCHEMA,
+        "recipe": recipe,
+        "blocks": list(zip(blocks.files, blocks.counts, strict=True)),
+    }
     temporary = blocks.folder / f".{blocks.name}.{os.getpid()}.part"
     try:
         temporary.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
@@ -242,7 +272,8 @@ def _write_manifest(blocks: Blocks) -> None:
 
 def _unwritable(folder: Path, error: BaseException) -> MechdriftError:
     return MechdriftError(
-        f"{folder} could not be written to ({getattr(error, 'strerror', None) or error}): free space or give another folder; "
+        f"{folder} could not be written to ({getattr(error, 'strerror', None) or error}): free space or give "
+        "another folder; "
         "the collection goes on where it stopped when you start it again."
     )
 
@@ -254,4 +285,6 @@ def _opened(file: Path) -> Iterator[Any]:
         with safe_open(file, framework="pt") as tensors:
             yield tensors
     except (OSError, SafetensorError) as error:
-        raise MechdriftError(f"{file} is missing, damaged or lacks what was asked for ({error}): record its collection again.") from error
+        raise MechdriftError(
+            f"{file} is missing, damaged or lacks what was asked for ({error}): record its collection again."
+        ) from error

@@ -1,4 +1,5 @@
-"""What to audit and how thoroughly: one record that is the configuration, the command line, its help, and what a run stores."""
+"""What to audit and how thoroughly: one record that is the configuration, the command line, its help, and what a run
+stores."""
 
 import math
 from dataclasses import dataclass, field
@@ -13,12 +14,13 @@ Preset = Literal["quick", "standard", "full"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """How much an audit asks and patches. Numbers are per dimension, in twin pairs; tasks are the held-out reasoning tasks.
+    """How much an audit asks and patches. Numbers are per dimension, in twin pairs; tasks are the held-out reasoning
+    tasks.
 
-    `variants` counts the twin pairs that are also asked without their style, with the verdicts in the other order, and so on; `patched`,
-    `kl` and `thinking` those that are patched, compared token by token, and followed inside while the model thinks; `steered` those that
-    a direction is selected on, and those that it is steered on (0: no steering). `grafts` says whether weights are grafted and placebos
-    patched beside the grids, those of the control among them.
+    `variants` counts the twin pairs that are also asked without their style, with the verdicts in the other order, and
+    so on; `patched`, `kl` and `thinking` those that are patched, compared token by token, and followed inside while the
+    model thinks; `steered` those that a direction is selected on, and those that it is steered on (0: no steering).
+    `grafts` says whether weights are grafted and placebos patched beside the grids, those of the control among them.
     """
 
     pairs: int
@@ -33,8 +35,10 @@ class Size:
     budget: Budget = field(default_factory=Budget)
 
 
-# Eight families are the fewest with which the sign-flip test survives Holm's correction over six dimensions by some margin (mid-p
-# 6 / 2^8 < 0.05), and six the fewest with which a cell of a patch grid can pass its family-wise test (2 / 2^6): a quick audit shows
+# Eight families are the fewest with which the sign-flip test survives Holm's correction over six dimensions by some
+# margin (mid-p
+# 6 / 2^8 < 0.05), and six the fewest with which a cell of a patch grid can pass its family-wise test (2 / 2^6): a quick
+# audit shows
 # grids, and names no place.
 PRESETS: dict[Preset, Size] = {
     "quick": Size(pairs=8, variants=2, tasks=12, patched=2, kl=2, thinking=4, steered=0, layer_step=6, grafts=False),
@@ -45,7 +49,8 @@ PRESETS: dict[Preset, Size] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
-    """What to audit and how thoroughly. This one record is the configuration, the command line, its help, and what a run stores."""
+    """What to audit and how thoroughly. This one record is the configuration, the command line, its help, and what a
+    run stores."""
 
     pair: str = "smollm2-sft"
     """An embedded pair (see `mechdrift pairs`); ignored when --instruct is given."""
@@ -56,8 +61,9 @@ class Audit:
     adapter: str | None = None
     """Instead of --reasoning: a LoRA adapter for the instruct model."""
     control: str | None = None
-    """Hugging Face id or folder (or LoRA adapter for the instruct model) of a control: trained for as long from the instruct model, but not
-    to reason. Its values are patched beside the instruct model's. Embedded pairs have theirs."""
+    """Hugging Face id or folder (or LoRA adapter for the instruct model) of a control: trained for as long from the
+    instruct model, but not to reason. Its values are patched beside the instruct model's. Embedded pairs have theirs.
+    """
     revision: str | None = None
     """Revision of both models on the hub."""
     preset: Preset = "standard"
@@ -83,7 +89,8 @@ class Audit:
 
     def __post_init__(self):
         for name, value, known in (
-            ("preset", {self.preset}, tuple(PRESETS)), ("dimensions", set(self.dimensions), DIMENSIONS),
+            ("preset", {self.preset}, tuple(PRESETS)),
+            ("dimensions", set(self.dimensions), DIMENSIONS),
         ):
             if not value or not value <= set(known):
                 raise MechdriftError(f"{name} should be of {', '.join(known)}; it is {getattr(self, name)!r}.")
@@ -91,7 +98,8 @@ class Audit:
             raise MechdriftError(f"seed should be 0 or more; it is {self.seed}.")
         if self.samples < 1 or not 0 < self.temperature < math.inf:
             raise MechdriftError(
-                f"samples should be 1 or more and the temperature above 0; they are {self.samples} and {self.temperature:g}."
+                f"samples should be 1 or more and the temperature above 0; they are {self.samples} and "
+                f"{self.temperature:g}."
             )
 
     @property

@@ -2,9 +2,9 @@
 
     pair -> answers -> scores -> drift -> readouts -> patch -> kl -> report
 
-Each stage (`stages`) reads the run folder and writes to it; a stage that is finished, with its files intact, is not run again. So a
-killed audit goes on at the unfinished stage (within answers: at the last batch), and a damaged file brings back only its own stage and
-what follows from it.
+Each stage (`stages`) reads the run folder and writes to it; a stage that is finished, with its files intact, is not run
+again. So a killed audit goes on at the unfinished stage (within answers: at the last batch), and a damaged file brings
+back only its own stage and what follows from it.
 """
 
 import platform
@@ -50,7 +50,9 @@ def go_on(work: Stages) -> None:
     run, stages = work.run, work.all()
     names = [name for name, _, _ in stages]
     for damaged in (name for name in run.damaged_stages() if name in names):
-        run.forget(names[names.index(damaged) :])  # forgotten on disk, so that a kill while they are made again is no harm
+        run.forget(
+            names[names.index(damaged) :]
+        )  # forgotten on disk, so that a kill while they are made again is no harm
     if "pair" in run.finished and set(names) - set(run.finished):
         _check_weights(run, work.pair)
     for name, files, stage in stages:
@@ -66,28 +68,39 @@ def _check_weights(run: Run, pair: Pair) -> None:
     for side in SIDES:
         if fingerprint(pair.open(side).model) != begun[side]:
             raise MechdriftError(
-                f"{run.folder} was begun with other weights of {pair.source(side).name}: give another folder with --out or delete this one."
+                f"{run.folder} was begun with other weights of {pair.source(side).name}: give another folder with "
+                "--out or delete this one."
             )
 
 
 def load_from(config: Audit) -> Pair:
     if config.instruct is None:
         if config.reasoning or config.adapter or config.control:
-            raise MechdriftError("--reasoning, --adapter and --control need --instruct: the model that they were trained from.")
+            raise MechdriftError(
+                "--reasoning, --adapter and --control need --instruct: the model that they were trained from."
+            )
         return load_pair(config.pair, device=config.device)
     return load_pair(
-        instruct=config.instruct, reasoning=config.reasoning, adapter=config.adapter, control=config.control, revision=config.revision,
-        device=config.device, device_map=config.device_map, trust_remote_code=config.trust_remote_code,
+        instruct=config.instruct,
+        reasoning=config.reasoning,
+        adapter=config.adapter,
+        control=config.control,
+        revision=config.revision,
+        device=config.device,
+        device_map=config.device_map,
+        trust_remote_code=config.trust_remote_code,
     )
 
 
 def _open(config: Audit, pair: Pair, refusal_judge: RefusalJudge) -> Run:
-    """The run folder of this configuration. What changes a number is its identity; where it is stored and runs is not."""
+    """The run folder of this configuration. What changes a number is its identity; where it is stored and runs is
+    not."""
     settings = {field.name: getattr(config, field.name) for field in fields(config)}
     settings |= {"pair": pair.name, "dimensions": list(config.ordered_dimensions), "out": str(config.out or "")}
     settings |= {"judge": str(config.judge or "")}
     identity = {
-        key: settings[key] for key in ("pair", "instruct", "reasoning", "adapter", "control", "revision", "preset", "dimensions", "seed")
+        key: settings[key]
+        for key in ("pair", "instruct", "reasoning", "adapter", "control", "revision", "preset", "dimensions", "seed")
     }
     identity |= {"judge": refusal_judge.name, "sampling": str(config.sampling)}
     identity |= {"generation dtype": default_dtype_for_generation(), "size": asdict(PRESETS[config.preset])}

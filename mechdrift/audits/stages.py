@@ -1,4 +1,5 @@
-"""The stages of an audit. Each fills its files in the run folder and returns facts for the manifest; see `audit` for their order."""
+"""The stages of an audit. Each fills its files in the run folder and returns facts for the manifest; see `audit` for
+their order."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -10,14 +11,32 @@ import torch
 from torch import Tensor
 
 from mechdrift.activations.capture import collect
-from mechdrift.activations.readouts import Observed, Readout, make_readout, measure, observe, readout_states, unembed, validate
+from mechdrift.activations.readouts import (
+    Observed,
+    Readout,
+    make_readout,
+    measure,
+    observe,
+    readout_states,
+    unembed,
+    validate,
+)
 from mechdrift.audits.config import Audit, Size
 from mechdrift.audits.summaries import summarise_both_ways, summarise_grid, summarise_kl, summarise_passage
 from mechdrift.behaviour.benchmark_scores.likelihoods import log_likelihoods
 from mechdrift.behaviour.divergence import kl_drift
 from mechdrift.behaviour.generation import GREEDY, Question, Sampling, ask
 from mechdrift.behaviour.judges.external import RefusalJudge
-from mechdrift.behaviour.labels import RULES, VARIANTS, compare_sentences, judge_all, judge_tasks, judge_variant, plain_set, variant_of
+from mechdrift.behaviour.labels import (
+    RULES,
+    VARIANTS,
+    compare_sentences,
+    judge_all,
+    judge_tasks,
+    judge_variant,
+    plain_set,
+    variant_of,
+)
 from mechdrift.behaviour.scores import score_table
 from mechdrift.behaviour.tasks import held_out
 from mechdrift.directions.dimensions import compare_dimensions
@@ -33,7 +52,17 @@ from mechdrift.patching.grid import patch
 from mechdrift.probes.benchmarks.loading import subset
 from mechdrift.probes.rendering import Renderer
 from mechdrift.probes.sets import load_plain, load_probes, load_sentences
-from mechdrift.records import SIDES, Activations, Completion, Completions, Directions, ProbeSet, Rendered, Side, ThinkMode
+from mechdrift.records import (
+    SIDES,
+    Activations,
+    Completion,
+    Completions,
+    Directions,
+    ProbeSet,
+    Rendered,
+    Side,
+    ThinkMode,
+)
 from mechdrift.runs import Run
 from mechdrift.steering.curves import steer_back
 from mechdrift.steering.selection import select_direction
@@ -41,7 +70,14 @@ from mechdrift.steering.selection import select_direction
 OWN_MODE: dict[Side, ThinkMode] = {"instruct": "none", "reasoning": "own"}  # how each model is used, and asked
 CONTROL = "null"  # the route of a child that was trained without thinking, to see what training as such does
 ASKED = ("completions", "variants", "everyday", "sentences", "tasks")  # the tables that asking both models fills
-INSIDE = ("drift", "cones", "thinking", "dimensions", "selection", "steering")  # the tables that comparing directions fills
+INSIDE = (
+    "drift",
+    "cones",
+    "thinking",
+    "dimensions",
+    "selection",
+    "steering",
+)  # the tables that comparing directions fills
 PATCHED = ("patch", "patch_items", "placebos", "grafts")  # the tables that patching and grafting fill
 PLACEBOS = ("unrelated", "random")  # donors that have nothing to restore
 WAYS: tuple[tuple[Side, Side], ...] = (SIDES, SIDES[::-1])  # donor, recipient: what restores, and what breaks
@@ -85,10 +121,17 @@ class Stages:
         found = audit_pair(self.pair, [item.prompt for probes in self.sets.values() for item in probes])
         self.run.write_table("weights", found.frame)
         described = {
-            "name": self.pair.name, "route": self.pair.route, "instruct": {"name": self.pair.instruct.name},
-            "reasoning": {"name": self.pair.reasoning.name}, "warnings": list(found.warnings), "facts": found.facts,
-            "templates": found.templates, "same_tokens": found.same_tokens, "stated_parent": found.stated_parent,
-            "fingerprints": found.fingerprints, "control": self.pair.control.name if self.pair.control else "",
+            "name": self.pair.name,
+            "route": self.pair.route,
+            "instruct": {"name": self.pair.instruct.name},
+            "reasoning": {"name": self.pair.reasoning.name},
+            "warnings": list(found.warnings),
+            "facts": found.facts,
+            "templates": found.templates,
+            "same_tokens": found.same_tokens,
+            "stated_parent": found.stated_parent,
+            "fingerprints": found.fingerprints,
+            "control": self.pair.control.name if self.pair.control else "",
         }
         counts = {
             name: {"n": len(probes), "families": len(probes.families), "sampled_from": len(load_probes(name))}
@@ -99,7 +142,8 @@ class Stages:
         return {"pair": described, "probes": counts, "self_tests": {"surface_error": surface}}
 
     def ask_both(self) -> dict[str, Any]:
-        """Both models' answers, judged, and what each unembeds before its first answer token when it is used as it should be."""
+        """Both models' answers, judged, and what each unembeds before its first answer token when it is used as it
+        should be."""
         found: dict[str, list[pd.DataFrame]] = {name: [] for name in ASKED}
         states, answers = {}, Completions(side="reasoning", think="own", rows=())
         for side in SIDES:
@@ -115,7 +159,9 @@ class Stages:
             self.pair.close(default_dtype_for_generation())
         states |= self.with_the_child_s_thinking(answers)
         for name, tables in found.items():
-            self.run.write_table(name, pd.concat(tables, ignore_index=True) if tables else pd.DataFrame({"dimension": []}))
+            self.run.write_table(
+                name, pd.concat(tables, ignore_index=True) if tables else pd.DataFrame({"dimension": []})
+            )
         self.run.write_tensors("own_states", states)
         judged = [table for name in ("completions", "variants", "everyday") for table in found[name] if len(table)]
         failures = Counter(why.split(":")[0] for table in judged for why in table[table.failed].why)
@@ -125,7 +171,9 @@ class Stages:
         """One model's answers to everything that is asked, and the tables of them, judged."""
         tasks, plain = held_out(self.size.tasks), self.plain
         asked = [item for probes in (*self.sets.values(), *self.variants.values(), plain) for item in probes]
-        answers = self.ask(loaded, side, [Question(id=item.id, prompt=item.prompt) for item in asked], self.config.sampling)
+        answers = self.ask(
+            loaded, side, [Question(id=item.id, prompt=item.prompt) for item in asked], self.config.sampling
+        )
         found: dict[str, list[pd.DataFrame]] = {"completions": [], "variants": [], "everyday": [], "tasks": []}
         for probes in self.sets.values():
             own = answers.of(probes)
@@ -143,7 +191,8 @@ class Stages:
         return judge_all(probes, answers, self.refusal_judge)
 
     def with_the_child_s_thinking(self, answers: Completions) -> dict[str, Tensor]:
-        """What the instruct model unembeds after the reasoning model's thinking, which it reads as if it were its own."""
+        """What the instruct model unembeds after the reasoning model's thinking, which it reads as if it were its
+        own."""
         loaded = self.pair.open("instruct", default_dtype_for_generation())
         given = replace(answers, think="donor")
         states = {
@@ -158,30 +207,47 @@ class Stages:
     def plain(self) -> ProbeSet:
         """Everyday requests, evenly over their families; none where safety is not audited."""
         everyday = plain_set(load_plain())
-        return subset(everyday, self.size.pairs, self.config.seed) if "safety" in self.sets else replace(everyday, items=())
+        return (
+            subset(everyday, self.size.pairs, self.config.seed)
+            if "safety" in self.sets
+            else replace(everyday, items=())
+        )
 
     @property
     def variants(self) -> dict[tuple[str, str], ProbeSet]:
         """The items that are asked a second time, in other words."""
         return {
             (name, variant): variant_of(probes.sample(self.size.variants, self.config.seed), variant)
-            for name, probes in self.sets.items() for variant in VARIANTS.get(probes.dimension, ())
+            for name, probes in self.sets.items()
+            for variant in VARIANTS.get(probes.dimension, ())
         }
 
-    def ask(self, loaded: LanguageModel, side: Side, questions: Sequence[Question], sampling: Sampling = GREEDY) -> Completions:
+    def ask(
+        self, loaded: LanguageModel, side: Side, questions: Sequence[Question], sampling: Sampling = GREEDY
+    ) -> Completions:
         return ask(
-            loaded, questions, side, self.modes[side], budget=self.size.budget, sampling=sampling,
-            store=self.run.folder / f"answers-{side}.partial.jsonl", description=f"Asking {side}",
+            loaded,
+            questions,
+            side,
+            self.modes[side],
+            budget=self.size.budget,
+            sampling=sampling,
+            store=self.run.folder / f"answers-{side}.partial.jsonl",
+            description=f"Asking {side}",
         )
 
     def compute_scores(self) -> dict[str, Any]:
-        extra = {name: self.run.table(name) if self.run.has(f"{name}.parquet") else None for name in ("variants", "everyday", "sentences")}
+        extra = {
+            name: self.run.table(name) if self.run.has(f"{name}.parquet") else None
+            for name in ("variants", "everyday", "sentences")
+        }
         table = score_table(self.run.table("completions"), self.run.table("tasks"), **extra, seed=self.config.seed)
         self.run.write_table("scores", table.frame)
         return {}
 
     def compare_inside(self) -> dict[str, Any]:
-        """Directions and their drift. The same passes keep what is unembedded at the readout position, for the next stage."""
+        """Directions and their drift. The same passes keep what is unembedded at the readout position, for the next
+        stage."""
         directions, states, at_readout = {}, {}, []
         tables: dict[str, list[pd.DataFrame]] = {name: [] for name in INSIDE}
         for name, probes in self.sets.items():
@@ -201,7 +267,9 @@ class Stages:
             states |= {f"{name}.{side}": kept[side] for side in SIDES}
             give_back_memory()
         several = len(at_readout) > 1
-        tables["dimensions"].append(compare_dimensions(at_readout, seed=self.config.seed) if several else pd.DataFrame({"first": []}))
+        tables["dimensions"].append(
+            compare_dimensions(at_readout, seed=self.config.seed) if several else pd.DataFrame({"first": []})
+        )
         for name, parts in tables.items():
             self.run.write_table(name, pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"layer": []}))
         self.run.write_tensors("directions", directions)
@@ -211,11 +279,16 @@ class Stages:
     def steer(self, found: Directions) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Which of the instruct model's directions does something, and what adding it does to the reasoning model."""
         asked = {
-            "pairs": self.size.steered, "readout": self.readout(found.dimension), "seed": self.config.seed,
+            "pairs": self.size.steered,
+            "readout": self.readout(found.dimension),
+            "seed": self.config.seed,
             "harmless": subset(plain_set(load_plain()), HARMLESS, self.config.seed),
         }
         chosen = select_direction(self.pair, found, screen=CANDIDATES, **asked)
-        limits = {name: getattr(chosen, name) for name in ("baseline_trigger", "baseline_neutral", "kl_at_most", "n_trigger", "n_neutral")}
+        limits = {
+            name: getattr(chosen, name)
+            for name in ("baseline_trigger", "baseline_neutral", "kl_at_most", "n_trigger", "n_neutral")
+        }
         used = [(row.layer, row.role) == chosen.closest for row in chosen.frame.itertuples()]
         selection = chosen.frame.assign(dimension=found.dimension, reason=chosen.reason, used=used, **limits)
         if chosen.closest is None:
@@ -224,9 +297,11 @@ class Stages:
         return selection, curves.frame.assign(dimension=found.dimension, eligible=chosen.layer is not None)
 
     def record(self, name: str) -> tuple[Activations, dict[Side, Tensor]]:
-        """Activations at the roles that directions are compared at, and readout states of all items, in the set's order.
+        """Activations at the roles that directions are compared at, and readout states of all items, in the set's
+        order.
 
-        Twin pairs without two answers have no role `answer`: they are left out, or, where too few families remain, the role is.
+        Twin pairs without two answers have no role `answer`: they are left out, or, where too few families remain, the
+        role is.
         """
         probes, roles = self.sets[name], ("template_tail", "think_close[-1]")
         answers = self.completions(name, "instruct")
@@ -246,7 +321,8 @@ class Stages:
     def validate_readouts(self) -> dict[str, Any]:
         """Readouts of both models with an empty think block and as they are used, against what each was judged to do.
 
-        With an empty block one readout serves both models, because the patch grids compare them; else each model has its own.
+        With an empty block one readout serves both models, because the patch grids compare them; else each model has
+        its own.
         """
         off, own = self.run.tensors("readout_states"), self.run.tensors("own_states")
         values, checks, crossed = [], [], []
@@ -254,12 +330,15 @@ class Stages:
             loaded = self.pair.open(side)
             for name in self.sets:
                 for think, states in (("off", off), (self.modes[side], own)):
-                    measured, check = self.validate_readout(loaded, name, side, think, unembed(loaded, states[f"{name}.{side}"]))
+                    measured, check = self.validate_readout(
+                        loaded, name, side, think, unembed(loaded, states[f"{name}.{side}"])
+                    )
                     values.append(measured)
                     checks.append(check)
                 thought = own[f"{name}.instruct.donor" if side == "instruct" else f"{name}.reasoning"]
                 crossed += [
-                    self.cross(loaded, name, side, think, kept) for think, kept in (("off", off[f"{name}.{side}"]), ("own", thought))
+                    self.cross(loaded, name, side, think, kept)
+                    for think, kept in (("off", off[f"{name}.{side}"]), ("own", thought))
                 ]
             del loaded  # or a large model would still be in memory while the other side is opened
         self.run.write_table("readouts", pd.concat(values, ignore_index=True))
@@ -268,7 +347,8 @@ class Stages:
         return {}
 
     def cross(self, loaded: LanguageModel, name: str, side: Side, think: ThinkMode, states: Tensor) -> pd.DataFrame:
-        """One cell of {either model} x {empty think block, the reasoning model's thinking}, by one readout for all four."""
+        """One cell of {either model} x {empty think block, the reasoning model's thinking}, by one readout for all
+        four."""
         probes, thought = self.sets[name], self.answered(name, "reasoning")
         values = measure(self.readout(name), unembed(loaded, states), [item.id for item in probes])
         rows = [
@@ -285,19 +365,37 @@ class Stages:
         probes, renderer = self.sets[name], Renderer(self.pair.tokenizer("reasoning"))
         readout = self.readout(name, SIDES if think == "off" else (side,))
         ids = [item.id for item in probes]
-        values = pd.DataFrame({
-            "item": ids, "dimension": name, "contrast": [item.contrast for item in probes], "side": side, "think": think,
-            "readout": measure(readout, logits, ids),
-        })
-        found = validate(renderer, probes, dict(zip(ids, logits, strict=True)), self.observed(name, side), self.config.seed)
+        values = pd.DataFrame(
+            {
+                "item": ids,
+                "dimension": name,
+                "contrast": [item.contrast for item in probes],
+                "side": side,
+                "think": think,
+                "readout": measure(readout, logits, ids),
+            }
+        )
+        found = validate(
+            renderer, probes, dict(zip(ids, logits, strict=True)), self.observed(name, side), self.config.seed
+        )
         trigger, plain = readout.words(renderer)
         return values, {
-            "dimension": name, "side": side, "think": think, "auroc": found.auroc, "low": found.low, "high": found.high,
-            "n": found.n, "n_behaving": found.n_behaving, "reliable": found.reliable, "aligned_tokens": trigger, "misaligned_tokens": plain,
+            "dimension": name,
+            "side": side,
+            "think": think,
+            "auroc": found.auroc,
+            "low": found.low,
+            "high": found.high,
+            "n": found.n,
+            "n_behaving": found.n_behaving,
+            "reliable": found.reliable,
+            "aligned_tokens": trigger,
+            "misaligned_tokens": plain,
         }
 
     def patch_both_ways(self) -> dict[str, Any]:
-        """Where the change passes through (patches) and where it originates (grafts), in both directions; and placebos of the patches."""
+        """Where the change passes through (patches) and where it originates (grafts), in both directions; and placebos
+        of the patches."""
         worst, engines = 0.0, set()
         tables: dict[str, list[pd.DataFrame]] = {name: [] for name in PATCHED}
         validation = self.run.table("readout_validation").query("think == 'off'").set_index(["dimension", "side"])
@@ -308,31 +406,53 @@ class Stages:
                 patch(self.pair, triggers, donor=donor, recipient=recipient, layers=self.layers(), readout=readout)
                 for donor, recipient in WAYS
             ]
-            worst, engines = max(worst, *(grid.identity_error for grid in grids)), engines | {grid.engine for grid in grids}
+            worst, engines = (
+                max(worst, *(grid.identity_error for grid in grids)),
+                engines | {grid.engine for grid in grids},
+            )
             tables["patch"].append(summarise_both_ways(grids, believed, self.config.seed))
-            tables["patch_items"] += [grid.frame[["dimension", "donor", "recipient", "item", "layer", "role", "effect"]] for grid in grids]
+            tables["patch_items"] += [
+                grid.frame[["dimension", "donor", "recipient", "item", "layer", "role", "effect"]] for grid in grids
+            ]
             if not self.size.grafts:
                 continue
-            tables["placebos"] += [self.patch_beside(self.pair, name, grids[0].roles, believed, source) for source in PLACEBOS]
+            tables["placebos"] += [
+                self.patch_beside(self.pair, name, grids[0].roles, believed, source) for source in PLACEBOS
+            ]
             windows = {"layers": range(0, self.layers()[-1] + 1, self.size.layer_step), "windows": "to_next"}
-            grafts = [graft(self.pair, triggers, donor=donor, recipient=recipient, readout=readout, **windows) for donor, recipient in WAYS]
+            grafts = [
+                graft(self.pair, triggers, donor=donor, recipient=recipient, readout=readout, **windows)
+                for donor, recipient in WAYS
+            ]
             worst = max(worst, *(grid.identity_error for grid in grafts))
             tables["grafts"].append(summarise_both_ways(grafts, believed, self.config.seed))
         tables["placebos"] += self.patch_from_control(tables["patch"], validation) if self.size.grafts else []
         for name, found in tables.items():
-            self.run.write_table(name, pd.concat(found, ignore_index=True) if found else pd.DataFrame({"dimension": []}))
+            self.run.write_table(
+                name, pd.concat(found, ignore_index=True) if found else pd.DataFrame({"dimension": []})
+            )
         engine = ", ".join(sorted(engines))
         return {"self_tests": self.run.manifest["self_tests"] | {"identity_patch_error": worst, "patch_engine": engine}}
 
-    def patch_beside(self, pair: Pair, name: str, roles: Sequence[str], believed: pd.Series, source: str) -> pd.DataFrame:
-        """What a grid of one dimension is to be compared with: every other layer of its last role, with values from elsewhere."""
+    def patch_beside(
+        self, pair: Pair, name: str, roles: Sequence[str], believed: pd.Series, source: str
+    ) -> pd.DataFrame:
+        """What a grid of one dimension is to be compared with: every other layer of its last role, with values from
+        elsewhere."""
         triggers = self.sets[name].sample(self.size.patched, self.config.seed).where("trigger")
-        placebo = patch(pair, triggers, roles=roles[-1:], layers=self.layers()[::-2][::-1], source=source, readout=self.readout(name))
+        placebo = patch(
+            pair,
+            triggers,
+            roles=roles[-1:],
+            layers=self.layers()[::-2][::-1],
+            source=source,
+            readout=self.readout(name),
+        )
         return summarise_grid(placebo, believed, self.config.seed)
 
     def patch_from_control(self, patched: Sequence[pd.DataFrame], validation: pd.DataFrame) -> list[pd.DataFrame]:
-        """The same cells with the values of a model that was trained for as long, but not to reason: what these restore as well, training
-        as such did not take away."""
+        """The same cells with the values of a model that was trained for as long, but not to reason: what these restore
+        as well, training as such did not take away."""
         if (beside := self.pair.with_control()) is None:
             return []
         self.pair.close()  # three models at once take more memory than any other stage
@@ -361,45 +481,68 @@ class Stages:
     def completions(self, dimension: str, side: Side) -> Completions:
         """Stored completions as records, in the order of the probe set: the first sample of each item."""
         rows, mode = self.answered(dimension, side), self.modes[side]
-        return Completions(side=side, think=mode, rows=tuple(
-            Completion(
-                item_id=item.id, side=side, think=mode, thinking=row.thinking, answer=row.answer, closed=bool(row.closed),
-                finished=bool(row.finished), thinking_ids=tuple(map(int, row.thinking_ids)), answer_ids=tuple(map(int, row.answer_ids)),
-            )
-            for item in self.sets[dimension] for row in [rows.loc[item.id]]
-        ))
+        return Completions(
+            side=side,
+            think=mode,
+            rows=tuple(
+                Completion(
+                    item_id=item.id,
+                    side=side,
+                    think=mode,
+                    thinking=row.thinking,
+                    answer=row.answer,
+                    closed=bool(row.closed),
+                    finished=bool(row.finished),
+                    thinking_ids=tuple(map(int, row.thinking_ids)),
+                    answer_ids=tuple(map(int, row.answer_ids)),
+                )
+                for item in self.sets[dimension]
+                for row in [rows.loc[item.id]]
+            ),
+        )
 
     def answered(self, dimension: str, side: Side) -> pd.DataFrame:
         table = self.run.table("completions")
         return table[(table.dimension == dimension) & (table.side == side) & (table["sample"] == 0)].set_index("item")
 
     def observed(self, dimension: str, side: Side) -> list[Observed]:
-        """What one model did, for calibrating and validating a readout; answers that make no sense or were not judged say nothing."""
+        """What one model did, for calibrating and validating a readout; answers that make no sense or were not judged
+        say nothing."""
         rows = self.answered(dimension, side)
-        answers = [row for row in self.completions(dimension, side) if rows.label[row.item_id] not in ("", "incoherent", "incomplete")]
+        answers = [
+            row
+            for row in self.completions(dimension, side)
+            if rows.label[row.item_id] not in ("", "incoherent", "incomplete")
+        ]
         return observe(self.sets[dimension], answers, [bool(rows.aligned[row.item_id]) for row in answers])
 
     def readout(self, dimension: str, sides: Sequence[Side] = SIDES) -> Readout:
-        """A readout calibrated on what these models wrote; of both, so that their difference is a difference of one thing."""
+        """A readout calibrated on what these models wrote; of both, so that their difference is a difference of one
+        thing."""
         renderer = Renderer(self.pair.tokenizer("reasoning"))
         observed = [row for side in sides for row in self.observed(dimension, side)]
         return make_readout(renderer, self.sets[dimension], observed)
 
 
 def modes_of(route: str) -> Mapping[Side, ThinkMode]:
-    """How each model of a pair is asked: a reasoning model with its own thinking, a control without, as its parent is."""
+    """How each model of a pair is asked: a reasoning model with its own thinking, a control without, as its parent
+    is."""
     return OWN_MODE | {"reasoning": "none"} if route == CONTROL else OWN_MODE
 
 
 def weaker(validation: pd.DataFrame, name: str) -> pd.Series:
-    """The validation of the model whose readout follows judged behaviour less: a gap, and a patch beside it, are read in both."""
+    """The validation of the model whose readout follows judged behaviour less: a gap, and a patch beside it, are read
+    in both."""
     return validation.loc[name].sort_values(["reliable", "auroc"], na_position="first").iloc[0]
 
 
 def weigh_pairs(loaded: LanguageModel, side: Side) -> pd.DataFrame:
     """The minimal sentence pairs, compared by one model."""
     pairs = load_sentences()
-    more, less = (log_likelihoods(loaded, sentences, [""] * len(pairs)) for sentences in ([p.more for p in pairs], [p.less for p in pairs]))
+    more, less = (
+        log_likelihoods(loaded, sentences, [""] * len(pairs))
+        for sentences in ([p.more for p in pairs], [p.less for p in pairs])
+    )
     return compare_sentences(pairs, more, less, side)
 
 

@@ -1,17 +1,21 @@
 """How far the reasoning model's next-token distribution has moved: KL drift on the instruct model's own answers.
 
-    KL(p ‖ q) per token,  p = instruct, q = reasoning,  teacher-forced on the instruct model's answers, temperature 1, in nats;
+    KL(p ‖ q) per token,  p = instruct, q = reasoning,  teacher-forced on the instruct model's answers, temperature 1,
+                          in nats;
 
-only answer tokens count, and position 0 is the first of them. Both models read the same ids (an empty think block is prefilled for
-both, as a first-token KL across `<think>` would mean nothing). `kl_reverse` is KL(q ‖ p) on the same tokens.
+only answer tokens count, and position 0 is the first of them. Both models read the same ids (an empty think block is
+prefilled for both, as a first-token KL across `<think>` would mean nothing). `kl_reverse` is KL(q ‖ p) on the same
+tokens.
 
-No stage needs both models in memory. What the first one says about a probe set is kept whole where it fits (`MEMORY`), and the KL is
-exact. Where a large vocabulary makes it too much, the `TOP` most likely tokens per position are kept, and everything else becomes one
-tail event. The KL of these coarser distributions is a lower bound of the full one (data processing inequality), and the rest is
+No stage needs both models in memory. What the first one says about a probe set is kept whole where it fits (`MEMORY`),
+and the KL is exact. Where a large vocabulary makes it too much, the `TOP` most likely tokens per position are kept, and
+everything else becomes one tail event. The KL of these coarser distributions is a lower bound of the full one (data
+processing inequality), and the rest is
 
     P KL(p | tail ‖ q | tail)  <=  P ln( max_tail p / P · Q / min q ),     P = p(tail), Q = q(tail),
 
-whose right side is the column `error` (with P and Q exchanged for the reverse, `error_reverse`): 0 where the KL is exact. `tail` is P.
+whose right side is the column `error` (with P and Q exchanged for the reverse, `error_reverse`): 0 where the KL is
+exact. `tail` is P.
 """
 
 from collections.abc import Callable, Sequence
@@ -52,7 +56,10 @@ def kl_drift(pair: Pair, probes: ProbeSet, answers: Completions) -> pd.DataFrame
         """At once, so that two models' distributions of a whole set never stand side by side."""
         p, q = ours[index], keep(log_probabilities, ours[index].ids)
         found = {
-            "kl": coarse_kl(p, q), "kl_reverse": coarse_kl(q, p), "tail": p.tail.exp(), "error": error_bound(p, q),
+            "kl": coarse_kl(p, q),
+            "kl_reverse": coarse_kl(q, p),
+            "tail": p.tail.exp(),
+            "error": error_bound(p, q),
             "error_reverse": error_bound(q, p),
         }
         return {name: values.numpy() for name, values in found.items()}
@@ -63,7 +70,12 @@ def kl_drift(pair: Pair, probes: ProbeSet, answers: Completions) -> pd.DataFrame
     for prompt, numbers in zip(rendered, compared, strict=True):
         start, stop = prompt.roles["answer"]
         tokens = [decode([token]) for token in prompt.ids[start:stop]]
-        place = {"item": prompt.item_id, "family": probes[prompt.item_id].family, "position": np.arange(stop - start), "token": tokens}
+        place = {
+            "item": prompt.item_id,
+            "family": probes[prompt.item_id].family,
+            "position": np.arange(stop - start),
+            "token": tokens,
+        }
         rows.append(pd.DataFrame(place | numbers))
     return pd.concat(rows, ignore_index=True).assign(dimension=probes.dimension)[COLUMNS]
 
@@ -110,7 +122,8 @@ def keep(log_probabilities: Float[Tensor, "pos vocab"], ids: Int[Tensor, "pos to
 
 
 def _keep_first(loaded: LanguageModel, rendered: Sequence[Rendered], description: str) -> list[Kept]:
-    """What is kept of the first model at every answer position: everything if there is room, else its most likely tokens."""
+    """What is kept of the first model at every answer position: everything if there is room, else its most likely
+    tokens."""
     positions = sum(stop - start for start, stop in (prompt.roles["answer"] for prompt in rendered))
     vocabulary = loaded.model.config.get_text_config().vocab_size
     is_exact = vocabulary <= TOP or positions * vocabulary * 4 <= MEMORY
@@ -125,13 +138,17 @@ T = TypeVar("T")
 
 
 @torch.inference_mode()
-def _answer_positions(loaded: LanguageModel, rendered: Sequence[Rendered], pick: Callable[[Tensor, int], T], description: str) -> list[T]:
+def _answer_positions(
+    loaded: LanguageModel, rendered: Sequence[Rendered], pick: Callable[[Tensor, int], T], description: str
+) -> list[T]:
     """`pick(log-probabilities [pos, vocab], index)` for each prompt; only answer positions are unembedded."""
     out: list = [None] * len(rendered)
     with progress(description, len(rendered)) as advance:
         for group in batches([len(prompt.ids) for prompt in rendered]):
             batch = pad([rendered[i].ids for i in group], loaded.tokenizer.pad_token_id or 0)
-            hidden = loaded.model.base_model(**batch.forward_arguments(loaded.device), use_cache=False).last_hidden_state
+            hidden = loaded.model.base_model(
+                **batch.forward_arguments(loaded.device), use_cache=False
+            ).last_hidden_state
             for row, index in enumerate(group):
                 start, stop = rendered[index].roles["answer"]
                 # The logits at a position predict the token after it.

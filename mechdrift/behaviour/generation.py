@@ -1,14 +1,14 @@
 """Asking the models: batched generation with thinking and answer kept apart.
 
-An instruct model answers as it is used (think mode `none`). A reasoning model gets an opened think block (`own`), thinks until it
-closes the block or its thinking budget ends, and then answers; when the budget ends, mechdrift closes the block and asks for
-the answer, and the completion is marked `closed=False`. `off` prefills an empty block; `donor` a given one. What is thinking and
-what is answer is cut from token ids, at the ids of the close marker.
+An instruct model answers as it is used (think mode `none`). A reasoning model gets an opened think block (`own`),
+thinks until it closes the block or its thinking budget ends, and then answers; when the budget ends, mechdrift closes
+the block and asks for the answer, and the completion is marked `closed=False`. `off` prefills an empty block; `donor` a
+given one. What is thinking and what is answer is cut from token ids, at the ids of the close marker.
 
-Prompts are sorted by length, left-padded, and decoded with a key-value cache by Hugging Face's own `generate`, greedily or as several
-samples at a temperature; rows that have finished leave the batch early, which saves about half of the time where budgets are longer
-than answers. Every finished batch is appended to a JSON-lines store, so a killed generation goes on where it stopped, with the same
-samples: each batch is seeded by what it asks.
+Prompts are sorted by length, left-padded, and decoded with a key-value cache by Hugging Face's own `generate`, greedily
+or as several samples at a temperature; rows that have finished leave the batch early, which saves about half of the
+time where budgets are longer than answers. Every finished batch is appended to a JSON-lines store, so a killed
+generation goes on where it stopped, with the same samples: each batch is seeded by what it asks.
 """
 
 import json
@@ -45,7 +45,8 @@ class Budget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How answers are drawn: one greedy answer (temperature 0), or `samples` at a temperature, from the full distribution."""
+    """How answers are drawn: one greedy answer (temperature 0), or `samples` at a temperature, from the full
+    distribution."""
 
     samples: int = 1
     temperature: float = 0.0
@@ -53,12 +54,20 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if self.samples < 1 or not 0 <= self.temperature < math.inf:
-            raise MechdriftError(f"Give 1 or more samples and a temperature of 0 or more, not {self.samples} at {self.temperature:g}.")
+            raise MechdriftError(
+                f"Give 1 or more samples and a temperature of 0 or more, not {self.samples} at {self.temperature:g}."
+            )
         if self.samples > 1 and self.temperature == 0:
-            raise MechdriftError(f"{self.samples} samples at temperature 0 are all the same: give a temperature above 0, such as 0.7.")
+            raise MechdriftError(
+                f"{self.samples} samples at temperature 0 are all the same: give a temperature above 0, such as 0.7."
+            )
 
     def __str__(self) -> str:
-        return "greedy" if self.temperature == 0 else f"{self.samples} sample{'s' * (self.samples > 1)} at temperature {self.temperature:g}"
+        return (
+            "greedy"
+            if self.temperature == 0
+            else f"{self.samples} sample{'s' * (self.samples > 1)} at temperature {self.temperature:g}"
+        )
 
 
 GREEDY = Sampling()
@@ -89,8 +98,8 @@ def generate(
 ) -> Completions:
     """One model's answers to a probe set. By default an instruct model does not think and a reasoning model does.
 
-    One greedy answer per item, or `samples` of them at `temperature` (default 0.7 for more than one). `donor` gives the thinking
-    for think mode `donor`. Raises `MechdriftError` when that is missing.
+    One greedy answer per item, or `samples` of them at `temperature` (default 0.7 for more than one). `donor` gives the
+    thinking for think mode `donor`. Raises `MechdriftError` when that is missing.
     """
     mode = think or ("none" if side == "instruct" else "own")
     if mode == "donor" and donor is None:
@@ -98,8 +107,12 @@ def generate(
     thoughts = {row.item_id: row.thinking_ids for row in donor.first} if donor else {}
     questions = [Question(id=item.id, prompt=item.prompt, thinking=thoughts.get(item.id, ())) for item in probes]
     loaded = pair.open(side, dtype or default_dtype_for_generation())
-    sampling = Sampling(samples=samples, temperature=(0.7 if samples > 1 else 0.0) if temperature is None else temperature, seed=seed)
-    return ask(loaded, questions, side, mode, budget=budget, sampling=sampling, description=f"Answers to {probes.name}, {side}")
+    sampling = Sampling(
+        samples=samples, temperature=(0.7 if samples > 1 else 0.0) if temperature is None else temperature, seed=seed
+    )
+    return ask(
+        loaded, questions, side, mode, budget=budget, sampling=sampling, description=f"Answers to {probes.name}, {side}"
+    )
 
 
 def ask(
@@ -126,7 +139,17 @@ def ask(
         for start in range(0, len(waiting), PROMPTS_PER_BATCH):
             group = waiting[start : start + PROMPTS_PER_BATCH]
             with _seeded(sampling.seed, group[0]):
-                rows = _complete(loaded, renderer, group, [prefixes[q.id] for q in group], side, think, budget, sampling.temperature, ends)
+                rows = _complete(
+                    loaded,
+                    renderer,
+                    group,
+                    [prefixes[q.id] for q in group],
+                    side,
+                    think,
+                    budget,
+                    sampling.temperature,
+                    ends,
+                )
             done.update({(row.item_id, row.sample): row for row in rows})
             _append(store, rows)
             advance(len(group))
@@ -139,7 +162,8 @@ def _check_room(loaded: LanguageModel, prefixes: Mapping[str, tuple[int, ...]], 
     longest = max(prefixes, key=lambda item_id: len(prefixes[item_id]), default=None)
     if room is not None and longest is not None and len(prefixes[longest]) + budget > room:
         raise MechdriftError(
-            f"{longest} has {len(prefixes[longest])} tokens; with a budget of {budget} tokens to think and answer it does not fit into "
+            f"{longest} has {len(prefixes[longest])} tokens; with a budget of {budget} tokens to think and answer "
+            "it does not fit into "
             f"the model's context of {room}: lower the budget, or leave the item out."
         )
 
@@ -161,8 +185,15 @@ def _prefix(renderer: Renderer, question: Question, think: ThinkMode) -> tuple[i
 
 
 def _complete(
-    loaded: LanguageModel, renderer: Renderer, group: Sequence[Question], prefixes: Sequence[tuple[int, ...]],
-    side: Side, think: ThinkMode, budget: Budget, temperature: float, ends: frozenset[int],
+    loaded: LanguageModel,
+    renderer: Renderer,
+    group: Sequence[Question],
+    prefixes: Sequence[tuple[int, ...]],
+    side: Side,
+    think: ThinkMode,
+    budget: Budget,
+    temperature: float,
+    ends: frozenset[int],
 ) -> list[Completion]:
     thoughts = [(question.thinking, True) for question in group]
     if think == "own":
@@ -175,11 +206,20 @@ def _complete(
     for question, (thinking, closed), answer in zip(group, thoughts, answers, strict=True):
         finished = bool(answer) and answer[-1] in ends
         kept = answer[:-1] if finished else answer
-        rows.append(Completion(
-            item_id=question.id, sample=question.sample, side=side, think=think, closed=closed, finished=finished,
-            thinking_ids=thinking, answer_ids=kept, thinking=decode(thinking).strip(),
-            answer=decode(kept, skip_special_tokens=True).strip(),
-        ))
+        rows.append(
+            Completion(
+                item_id=question.id,
+                sample=question.sample,
+                side=side,
+                think=think,
+                closed=closed,
+                finished=finished,
+                thinking_ids=thinking,
+                answer_ids=kept,
+                thinking=decode(thinking).strip(),
+                answer=decode(kept, skip_special_tokens=True).strip(),
+            )
+        )
     return rows
 
 
@@ -210,7 +250,8 @@ class _StopAfter(StoppingCriteria):
 
 
 def end_ids(loaded: LanguageModel) -> frozenset[int]:
-    """Ids that end an assistant turn: the tokenizer's, and those of the model's own generation settings (Gemma's `<end_of_turn>`)."""
+    """Ids that end an assistant turn: the tokenizer's, and those of the model's own generation settings (Gemma's
+    `<end_of_turn>`)."""
     own = loaded.model.generation_config.eos_token_id
     ids = (loaded.tokenizer.eos_token_id, *(own if isinstance(own, list) else [own]))
     return frozenset(i for i in ids if i is not None)
@@ -218,13 +259,17 @@ def end_ids(loaded: LanguageModel) -> frozenset[int]:
 
 @torch.inference_mode()
 def _continue(
-    loaded: LanguageModel, prefixes: Sequence[tuple[int, ...]], budget: int, temperature: float, ends: frozenset[int],
+    loaded: LanguageModel,
+    prefixes: Sequence[tuple[int, ...]],
+    budget: int,
+    temperature: float,
+    ends: frozenset[int],
     stop_at: Sequence[int] = (),
 ) -> list[tuple[int, ...]]:
     """Continuations of at most `budget` tokens, cut after the end token or `stop_at`; greedy at temperature 0.
 
-    `generate` decodes finished rows along until the whole batch is done. So it is called for a few steps at a time, and rows
-    that have finished leave the batch, and their keys and values the cache, in between.
+    `generate` decodes finished rows along until the whole batch is done. So it is called for a few steps at a time, and
+    rows that have finished leave the batch, and their keys and values the cache, in between.
     """
     pad_id = loaded.tokenizer.pad_token_id
     pad_id = pad_id if pad_id is not None else min(ends, default=0)
@@ -237,19 +282,30 @@ def _continue(
     chosen = {"do_sample": temperature > 0, "temperature": temperature or None} | (
         {"top_p": 1.0, "top_k": 0} if temperature else {"top_p": None, "top_k": None}
     )
-    # Torch would copy the unembedding once per row for the last position of a batch, a strided slice: 2.7 GB for 48 rows of SmolLM2.
+    # Torch would copy the unembedding once per row for the last position of a batch, a strided slice: 2.7 GB for 48
+    # rows of SmolLM2.
     whole = {HookPoint(loaded.structure.unembed, "input"): torch.Tensor.contiguous}
     while len(going) and ids.shape[1] < start + budget:
         with edit(whole):
             out = loaded.model.generate(
-                ids, attention_mask=mask, past_key_values=cache, max_new_tokens=min(STEPS_AT_ONCE, start + budget - ids.shape[1]),
-                pad_token_id=pad_id, eos_token_id=sorted(ends) or None, stopping_criteria=criteria, return_dict_in_generate=True,
-                repetition_penalty=1.0, no_repeat_ngram_size=0, **chosen,
+                ids,
+                attention_mask=mask,
+                past_key_values=cache,
+                max_new_tokens=min(STEPS_AT_ONCE, start + budget - ids.shape[1]),
+                pad_token_id=pad_id,
+                eos_token_id=sorted(ends) or None,
+                stopping_criteria=criteria,
+                return_dict_in_generate=True,
+                repetition_penalty=1.0,
+                no_repeat_ngram_size=0,
+                **chosen,
             )
         rows = [_cut(row, ends, tuple(stop_at)) for row in out.sequences[:, start:].tolist()]
         for index, row in zip(going.tolist(), rows, strict=True):
             written[index] = row
-        keep = torch.tensor([i for i, row in enumerate(rows) if not _has_ended(row, ends, tuple(stop_at))], dtype=torch.long)
+        keep = torch.tensor(
+            [i for i, row in enumerate(rows) if not _has_ended(row, ends, tuple(stop_at))], dtype=torch.long
+        )
         mask = torch.nn.functional.pad(mask, (0, out.sequences.shape[1] - ids.shape[1]), value=1)[keep]
         ids, cache, going = out.sequences[keep], out.past_key_values, going[keep]
         if len(keep):
@@ -305,5 +361,6 @@ def _append(store: Path | None, rows: Sequence[Completion]) -> None:
 
 def _unusable(store: Path, error: OSError) -> MechdriftError:
     return MechdriftError(
-        f"{store} could not be written ({error.strerror}): free space or give another folder; the same command goes on from there."
+        f"{store} could not be written ({error.strerror}): free space or give another folder; the same "
+        "command goes on from there."
     )

@@ -1,4 +1,5 @@
-"""Ask both models, judge, and compare, in one call: a built-in probe set, a file of one's own, or one of the field's benchmarks."""
+"""Ask both models, judge, and compare, in one call: a built-in probe set, a file of one's own, or one of the field's
+benchmarks."""
 
 import pandas as pd
 
@@ -23,11 +24,13 @@ def score(
 ) -> ScoreTable:
     """Scores of both models on one probe set, its variants included; a benchmark is scored by its own formula.
 
-    One greedy answer per item, or several `samples` at a temperature. `judge` takes the place of the refusal rules where refusals
-    decide. Raises `MechdriftError` for a set that is empty or has one family only.
+    One greedy answer per item, or several `samples` at a temperature. `judge` takes the place of the refusal rules
+    where refusals decide. Raises `MechdriftError` for a set that is empty or has one family only.
     """
     if probes.benchmark:
-        table = score_benchmark(pair, probes, budget=budget, samples=samples, temperature=temperature, judge=judge, seed=seed)
+        table = score_benchmark(
+            pair, probes, budget=budget, samples=samples, temperature=temperature, judge=judge, seed=seed
+        )
         return ScoreTable(frame=table.assign(headline=False))
     judged, variants = [], []
     drawing = {"samples": samples, "temperature": temperature if samples > 1 else None, "seed": seed}
@@ -36,5 +39,9 @@ def score(
         for name in VARIANTS.get(probes.dimension, ()):
             asked = variant_of(probes, name)
             if asked.items:
-                variants.append(judge_variant(probes, name, generate(pair, asked, side, budget=budget, **drawing), judge or RULES))
-    return score_table(pd.concat(judged, ignore_index=True), variants=pd.concat(variants) if variants else None, seed=seed)
+                variants.append(
+                    judge_variant(probes, name, generate(pair, asked, side, budget=budget, **drawing), judge or RULES)
+                )
+    return score_table(
+        pd.concat(judged, ignore_index=True), variants=pd.concat(variants) if variants else None, seed=seed
+    )

@@ -24,8 +24,28 @@ KINDS = {
     "colours": ("red", "blue", "green", "black", "pink", "brown", "grey"),
     "tools": ("hammer", "saw", "drill", "spade", "wrench", "axe", "rake"),
 }
-WORDS = ("river", "table", "cloud", "music", "garden", "window", "paper", "stone", "forest", "bridge", "candle", "orange",
-         "silver", "market", "winter", "doctor", "island", "pocket", "rabbit", "tunnel")  # fmt: skip
+WORDS = (
+    "river",
+    "table",
+    "cloud",
+    "music",
+    "garden",
+    "window",
+    "paper",
+    "stone",
+    "forest",
+    "bridge",
+    "candle",
+    "orange",
+    "silver",
+    "market",
+    "winter",
+    "doctor",
+    "island",
+    "pocket",
+    "rabbit",
+    "tunnel",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,14 +75,19 @@ def multiplication(rng: random.Random) -> tuple[str, str, str]:
     a, b = rng.randint(11, 49), rng.randint(2, 9)
     tens, ones = a // 10 * 10, a % 10
     question = rng.choice(("What is {a} times {b}?", "Multiply {a} by {b}.", "Calculate {a} * {b}.")).format(a=a, b=b)
-    return question, str(a * b), f"{tens} * {b} = {tens * b}. {ones} * {b} = {ones * b}. {tens * b} + {ones * b} = {a * b}."
+    return (
+        question,
+        str(a * b),
+        f"{tens} * {b} = {tens * b}. {ones} * {b} = {ones * b}. {tens * b} + {ones * b} = {a * b}.",
+    )
 
 
 def shopping(rng: random.Random) -> tuple[str, str, str]:
     first, second = rng.sample(GOODS, 2)
     p, q, n, m = rng.randint(2, 9), rng.randint(2, 9), rng.randint(2, 7), rng.randint(2, 7)
     question = (
-        f"A {first} costs {p} dollars and a {second} costs {q} dollars. How many dollars do {n} {first}s and {m} {second}s cost together?"
+        f"A {first} costs {p} dollars and a {second} costs {q} dollars. How many dollars do {n} {first}s and "
+        f"{m} {second}s cost together?"
     )
     steps = f"{n} * {p} = {n * p}. {m} * {q} = {m * q}. {n * p} + {m * q} = {n * p + m * q}."
     return question, str(n * p + m * q), steps
@@ -73,7 +98,10 @@ def legs(rng: random.Random) -> tuple[str, str, str]:
     n, m = rng.randint(2, 8), rng.randint(2, 8)
     a, b = n * LEGS[first], m * LEGS[second]
     question = f"How many legs do {n} {first}s and {m} {second}s have in total?"
-    steps = f"A {first} has {LEGS[first]} legs: {n} * {LEGS[first]} = {a}. A {second} has {LEGS[second]} legs: {m} * {LEGS[second]} = {b}."
+    steps = (
+        f"A {first} has {LEGS[first]} legs: {n} * {LEGS[first]} = {a}. A {second} has {LEGS[second]} legs: "
+        f"{m} * {LEGS[second]} = {b}."
+    )
     return question, str(a + b), f"{steps} {a} + {b} = {a + b}."
 
 
@@ -81,10 +109,15 @@ def weekday(rng: random.Random) -> tuple[str, str, str]:
     start, step = rng.randrange(7), rng.randint(2, 12)
     passed = [DAYS[(start + k) % 7] for k in range(1, step + 1)]
     name = rng.choice(NAMES)
-    question = rng.choice((
-        f"Today is {DAYS[start]}. What day of the week will it be in {step} days?",
-        f"{name} leaves on {DAYS[start]} and comes back {step} days later. On which day of the week does {name} come back?",
-    ))  # fmt: skip
+    question = rng.choice(
+        (
+            f"Today is {DAYS[start]}. What day of the week will it be in {step} days?",
+            (
+                f"{name} leaves on {DAYS[start]} and comes back {step} days later. On which day of the week does "
+                f"{name} come back?"
+            ),
+        )
+    )
     steps = " ".join(f"{k}: {day}." for k, day in enumerate(passed, 1))
     return question, passed[-1], f"Counting on from {DAYS[start]}. {steps}"
 
@@ -135,12 +168,17 @@ def coin(rng: random.Random) -> tuple[str, str, str]:
 
 
 def ordering(rng: random.Random) -> tuple[str, str, str]:
-    more, less, most, least = rng.choice((
-        ("older", "younger", "oldest", "youngest"), ("taller", "shorter", "tallest", "shortest"),
-        ("faster", "slower", "fastest", "slowest"),
-    ))  # fmt: skip
+    more, less, most, least = rng.choice(
+        (
+            ("older", "younger", "oldest", "youngest"),
+            ("taller", "shorter", "tallest", "shortest"),
+            ("faster", "slower", "fastest", "slowest"),
+        )
+    )
     people = rng.sample(NAMES, rng.choice((3, 3, 4)))
-    facts = [f"{a} is {more} than {b}." if rng.random() < 0.5 else f"{b} is {less} than {a}." for a, b in pairwise(people)]
+    facts = [
+        f"{a} is {more} than {b}." if rng.random() < 0.5 else f"{b} is {less} than {a}." for a, b in pairwise(people)
+    ]
     rng.shuffle(facts)
     wants_most = rng.random() < 0.5
     question = f"{' '.join(facts)} Who is the {most if wants_most else least}?"
@@ -158,22 +196,41 @@ def swapping(rng: random.Random) -> tuple[str, str, str]:
         question += f" {a} and {b} swap what they have."
         steps.append(f"{a} has the {holds[a]}, {b} has the {holds[b]}.")
     person = rng.choice(people)
-    return f"{question} What does {person} have now?", holds[person], f"{' '.join(steps)} So {person} has the {holds[person]}."
+    return (
+        f"{question} What does {person} have now?",
+        holds[person],
+        f"{' '.join(steps)} So {person} has the {holds[person]}.",
+    )
 
 
 def difference(rng: random.Random) -> tuple[str, str, str]:
     numbers = rng.sample(range(3, 99), rng.randint(3, 5))
     high, low = max(numbers), min(numbers)
-    question = f"What is the difference between the largest and the smallest of these numbers: {', '.join(map(str, numbers))}?"
+    question = (
+        f"What is the difference between the largest and the smallest of these numbers: {', '.join(map(str, numbers))}?"
+    )
     return question, str(high - low), f"The largest is {high}. The smallest is {low}. {high} - {low} = {high - low}."
 
 
 GENERATORS: tuple[Callable[[random.Random], tuple[str, str, str]], ...] = (
-    chain_sum, multiplication, shopping, legs, weekday, sorting, reversal, counting, coin, ordering, swapping, difference,
-)  # fmt: skip
+    chain_sum,
+    multiplication,
+    shopping,
+    legs,
+    weekday,
+    sorting,
+    reversal,
+    counting,
+    coin,
+    ordering,
+    swapping,
+    difference,
+)
 KIND_FUNCTIONS = {function.__name__: function for function in GENERATORS}
 
-NUMBER = re.compile(r"(?:(?<![\w)])-)?\d+(?:\.\d+)?")  # a hyphen after a number or bracket subtracts; elsewhere it is a sign
+NUMBER = re.compile(
+    r"(?:(?<![\w)])-)?\d+(?:\.\d+)?"
+)  # a hyphen after a number or bracket subtracts; elsewhere it is a sign
 WORD_ANSWERS = [{word.lower() for word in group} for group in (DAYS, NAMES, OBJECTS, ("heads", "tails"))]
 
 
@@ -197,7 +254,9 @@ def held_out(n: int = 240) -> tuple[Task, ...]:
 def signature(question: str) -> str:
     """The question with its people numbered in order of appearance: two tasks that differ in names only share it."""
     people: dict[str, str] = {}
-    return re.sub(r"[A-Z][a-z]+", lambda m: people.setdefault(m[0], f"P{len(people)}") if m[0] in NAMES else m[0], question)
+    return re.sub(
+        r"[A-Z][a-z]+", lambda m: people.setdefault(m[0], f"P{len(people)}") if m[0] in NAMES else m[0], question
+    )
 
 
 def is_correct(task: Task, answer: str) -> bool:
@@ -217,7 +276,8 @@ def is_correct(task: Task, answer: str) -> bool:
 
 
 def _last_list(text: str, like: list[str]) -> list[str]:
-    """The last run of two or more numbers, or of words that lists are made of, with nothing but separators between them."""
+    """The last run of two or more numbers, or of words that lists are made of, with nothing but separators between
+    them."""
     item = r"\d+" if like[0].isdigit() else "|".join(WORDS)
     runs = re.findall(rf"\b(?:{item})\b(?:(?:[\s,;<>→*•\"'-]|\band\b)+(?:{item})\b)+", text)
     return re.findall(item, runs[-1]) if runs else []

@@ -1,18 +1,18 @@
 """What does a patch grid cost, against TransformerLens and against the operations it cannot do without?
 
-Against TransformerLens: time a cell of its `run_with_hooks`, which `generic_activation_patch` calls once a cell, / that of `patch`,
-on one batch of prompts of equal length, in turns. A pass of TransformerLens takes the same time wherever its cell is, so only some cells
-are run with it; the time of `patch` has everything in it, both models' passes and the checks. Beside it stands the largest
-difference of the readouts of those cells, in log-odds.
+Against TransformerLens: time a cell of its `run_with_hooks`, which `generic_activation_patch` calls once a cell, / that
+of `patch`, on one batch of prompts of equal length, in turns. A pass of TransformerLens takes the same time wherever
+its cell is, so only some cells are run with it; the time of `patch` has everything in it, both models' passes and the
+checks. Beside it stands the largest difference of the readouts of those cells, in log-odds.
 
-Against the floor: a patch at layer l and position p must recompute the blocks from l on at the positions from p on. In block-tokens
-(one token through one block), with N prompts of T tokens, L blocks, and the patched layers and positions,
+Against the floor: a patch at layer l and position p must recompute the blocks from l on at the positions from p on. In
+block-tokens (one token through one block), with N prompts of T tokens, L blocks, and the patched layers and positions,
 
     floor = 2 N T L + N Σ_layers (L - l) Σ_positions (T - p)
 
-where the first term is the donor's and the recipient's pass. Its time is that many block-tokens at the pace of a plain forward pass of
-the whole batch; printed is the grid's time in units of it. Where donor and recipient share their embeddings, layer 0 is not run,
-so 1 is not the least.
+where the first term is the donor's and the recipient's pass. Its time is that many block-tokens at the pace of a plain
+forward pass of the whole batch; printed is the grid's time in units of it. Where donor and recipient share their
+embeddings, layer 0 is not run, so 1 is not the least.
 """
 
 import platform
@@ -66,14 +66,18 @@ def print_grids() -> None:
     """Measure the embedded pair and print both tables."""
     pair = load_pair(PAIR)
     probes = equally_long(pair)
-    print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}; float32")
+    print(
+        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch "
+        f"{torch.__version__}; float32"
+    )
     print(format_table(bench_lens(pair, probes, ROUNDS)))
     print()
     print(format_table(bench_growth(pair, probes, ROUNDS)))
 
 
 def equally_long(pair: Pair) -> ProbeSet:
-    """The largest class of triggers, of any dimension, whose prompts have equal numbers of tokens; at most `PROMPTS`."""
+    """The largest class of triggers, of any dimension, whose prompts have equal numbers of tokens; at most
+    `PROMPTS`."""
     renderer, classes = Renderer(pair.tokenizer("reasoning")), {}
     for dimension in DIMENSIONS:
         probes = load_probes(dimension).where("trigger")
@@ -89,12 +93,17 @@ def bench_lens(pair: Pair, probes: ProbeSet, rounds: int, cases: Sequence[Case] 
 
     recipient = pair.open("reasoning")
     bridge = TransformerBridge.boot_transformers(
-        recipient.source.path, hf_model=deepcopy(recipient.model), tokenizer=recipient.tokenizer, device=str(recipient.device)
+        recipient.source.path,
+        hf_model=deepcopy(recipient.model),
+        tokenizer=recipient.tokenizer,
+        device=str(recipient.device),
     )
     measured = []
     for case in cases:
         some = ProbeSet(
-            name="bench", dimension=probes.dimension, items=probes.items[: None if case.positions else PROMPTS_OF_THE_FULL_GRID]
+            name="bench",
+            dimension=probes.dimension,
+            items=probes.items[: None if case.positions else PROMPTS_OF_THE_FULL_GRID],
         )
         measured += _bench_case(pair, bridge, some, case, rounds)
     return measured
@@ -104,25 +113,39 @@ def _bench_case(pair: Pair, bridge, probes: ProbeSet, case: Case, rounds: int) -
     renderer = Renderer(pair.tokenizer("reasoning"))
     rendered, readout = render_items(renderer, probes.items, "off"), make_readout(renderer, probes)
     roles = EVERY_POSITION if case.positions is None else last_positions(rendered[0], case.positions)
-    tokens, donor, n_layers = torch.tensor([prompt.ids for prompt in rendered]), pair.open("instruct"), pair.open("reasoning").n_layers
+    tokens, donor, n_layers = (
+        torch.tensor([prompt.ids for prompt in rendered]),
+        pair.open("instruct"),
+        pair.open("reasoning").n_layers,
+    )
     layers = sorted({round(i) for i in np.linspace(1, n_layers - 1, SAMPLED_LAYERS)})
     columns = [last_positions(rendered[0], case.positions or tokens.shape[1])[i] for i in {0, -1}]
-    with torch.inference_mode(), record({layer: donor.structure.hook_point(case.site, layer) for layer in layers}) as given:
+    with (
+        torch.inference_mode(),
+        record({layer: donor.structure.hook_point(case.site, layer) for layer in layers}) as given,
+    ):
         donor.model.base_model(tokens.to(donor.device), use_cache=False)
     found, grids = {}, {}
 
     def lens() -> None:
         for layer in layers:
             for column in columns:
-                put = _put(given[layer], role_span(rendered[0], column)[0], donor.structure.n_heads if case.heads else 0)
+                put = _put(
+                    given[layer], role_span(rendered[0], column)[0], donor.structure.n_heads if case.heads else 0
+                )
                 hook = f"blocks.{layer}.{'attn.' if case.heads else ''}hook_{case.site}"
                 logits = bridge.run_with_hooks(tokens, fwd_hooks=[(hook, put)])[:, -1].float()
                 found[layer, column] = [readout.of(row, item.id) for row, item in zip(logits, probes, strict=True)]
 
     def ours() -> None:
         grids["ours"] = patch(
-            pair, probes, site=case.site, roles=roles, heads="all" if case.heads else None,
-            readout=readout, engine="replay",
+            pair,
+            probes,
+            site=case.site,
+            roles=roles,
+            heads="all" if case.heads else None,
+            readout=readout,
+            engine="replay",
         )
 
     seconds = take_turns({"ours": ours, "lens": lens}, rounds)
@@ -138,7 +161,11 @@ def _bench_case(pair: Pair, bridge, probes: ProbeSet, case: Case, rounds: int) -
     return [
         summarise(f"{case.what}: speed-up over TransformerLens", ratios, case.target, size),
         Measurement(
-            what=f"{case.what}: largest difference", value=difference, low=difference, high=difference, target=f"<= {ROUNDING:.0e}",
+            what=f"{case.what}: largest difference",
+            value=difference,
+            low=difference,
+            high=difference,
+            target=f"<= {ROUNDING:.0e}",
             n=f"{passes} cells",
         ),
     ]
@@ -160,7 +187,11 @@ def _put(given: Float[Tensor, "prompt pos width"], position: int, n_heads: int) 
 
 def last_positions(prompt: Rendered, count: int) -> list[str]:
     """The columns of a prompt's last tokens, in their order."""
-    every = [f"{role}[{i}]" for role, (start, stop) in sorted(prompt.roles.items(), key=lambda r: r[1]) for i in range(stop - start)]
+    every = [
+        f"{role}[{i}]"
+        for role, (start, stop) in sorted(prompt.roles.items(), key=lambda r: r[1])
+        for i in range(stop - start)
+    ]
     return every[-count:]
 
 
@@ -176,7 +207,8 @@ def bench_growth(pair: Pair, probes: ProbeSet, rounds: int) -> list[Measurement]
         recipient.model.base_model(**batch.forward_arguments(recipient.device), use_cache=False)
 
     sizes = [
-        *((prompts, total, 5) for prompts in (1, 2, 4, len(probes))), *((2, layers, 5) for layers in (1, total // 4, total // 2)),
+        *((prompts, total, 5) for prompts in (1, 2, 4, len(probes))),
+        *((2, layers, 5) for layers in (1, total // 4, total // 2)),
         *((2, total, positions) for positions in (1, 10, 20)),
     ]
 
@@ -189,11 +221,14 @@ def bench_growth(pair: Pair, probes: ProbeSet, rounds: int) -> list[Measurement]
     pace, measured = seconds["forward"] / (len(probes) * width * total), []
     for prompts, layers, positions in sizes:
         count = floor(prompts, width, total, range(total - layers, total), positions)
-        measured.append(summarise(
-            f"{prompts} prompts, last {layers} layers, last {positions} positions: time / that of the floor",
-            seconds[str((prompts, layers, positions))] / (pace * count), "",
-            f"{count:,} block-tokens, {prompts * layers * positions} cells",
-        ))
+        measured.append(
+            summarise(
+                f"{prompts} prompts, last {layers} layers, last {positions} positions: time / that of the floor",
+                seconds[str((prompts, layers, positions))] / (pace * count),
+                "",
+                f"{count:,} block-tokens, {prompts * layers * positions} cells",
+            )
+        )
     return measured
 
 

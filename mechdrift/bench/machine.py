@@ -1,20 +1,24 @@
 """What does mechdrift cost on this machine, against what one would write without it?
 
-Seconds depend on the machine and on what else it does. So both sides of a comparison do the same work in one process: once to
-warm up, then in turns, and the order of a turn is reversed in every other round, so that a machine that slows down slows both.
-A round gives one ratio; the median over the rounds is printed, with the smallest and the largest. Ratios of different
-machines can be compared.
+Seconds depend on the machine and on what else it does. So both sides of a comparison do the same work in one process:
+once to warm up, then in turns, and the order of a turn is reversed in every other round, so that a machine that slows
+down slows both. A round gives one ratio; the median over the rounds is printed, with the smallest and the largest.
+Ratios of different machines can be compared.
 
-    capture      time of `record_roles` (default roles, all layers) at one site (resid_pre) / time of Hugging Face's decoder on the
-                 same batches (SDPA, no cache); the same of all standard sites recorded in one pass; and of one site / time of the whole
-                 language model, which also unembeds every position. All of them take turns in the same rounds
-    generation   tokens a second of `ask` without thinking / those of one plain `model.generate`, rendering and decoding included:
+    capture      time of `record_roles` (default roles, all layers) at one site (resid_pre) / time of Hugging Face's
+                 decoder on the
+                 same batches (SDPA, no cache); the same of all standard sites recorded in one pass; and of one site /
+                 time of the whole language model, which also unembeds every position. All of them take turns in the
+                 same rounds
+    generation   tokens a second of `ask` without thinking / those of one plain `model.generate`, rendering and decoding
+                 included:
                  same prompts, same budget, greedy, and the same tokens come out
-    patching     time a cell of one full forward pass per cell / time a cell of the replay engine; and of TransformerLens'
-                 `run_with_hooks`, which its `generic_activation_patch` calls once a cell, / that of the replay engine. One prompt,
-                 the same cells. The replay's time has the donor's pass and the self-test in it, the others' has not. A full
-                 pass takes the same time wherever its cell is, so only every few layers are swept with it. Beside the ratios,
-                 the largest difference between the three readouts of a cell, in log-odds
+    patching     time a cell of one full forward pass per cell / time a cell of the replay engine; and of
+                 TransformerLens'
+                 `run_with_hooks`, which its `generic_activation_patch` calls once a cell, / that of the replay engine.
+                 One prompt, the same cells. The replay's time has the donor's pass and the self-test in it, the others'
+                 has not. A full pass takes the same time wherever its cell is, so only every few layers are swept with
+                 it. Beside the ratios, the largest difference between the three readouts of a cell, in log-odds
 """
 
 import platform
@@ -87,7 +91,11 @@ def format_table(measurements: list[Measurement]) -> str:
 def bench(pair: Pair, rounds: int) -> list[Measurement]:
     """All measurements; capture and generation on the instruct model, patching from it into the reasoning model."""
     probes = load_probes("safety").sample(TWINS)
-    return [*bench_capture(pair, probes, rounds), bench_generation(pair, probes, rounds), *bench_patching(pair, probes, rounds)]
+    return [
+        *bench_capture(pair, probes, rounds),
+        bench_generation(pair, probes, rounds),
+        *bench_patching(pair, probes, rounds),
+    ]
 
 
 def bench_capture(pair: Pair, probes: ProbeSet, rounds: int) -> list[Measurement]:
@@ -101,12 +109,15 @@ def bench_capture(pair: Pair, probes: ProbeSet, rounds: int) -> list[Measurement
             model(**batch.forward_arguments(loaded.device), use_cache=False)
 
     sites = standard_sites(loaded)
-    seconds = take_turns({
-        "one site": lambda: record_roles(loaded, rendered, "resid_pre", layers, columns),
-        "all sites": lambda: record_roles(loaded, rendered, sites, layers, columns),
-        "decoder": lambda: run(loaded.model.base_model),
-        "language model": lambda: run(loaded.model),
-    }, rounds)
+    seconds = take_turns(
+        {
+            "one site": lambda: record_roles(loaded, rendered, "resid_pre", layers, columns),
+            "all sites": lambda: record_roles(loaded, rendered, sites, layers, columns),
+            "decoder": lambda: run(loaded.model.base_model),
+            "language model": lambda: run(loaded.model),
+        },
+        rounds,
+    )
     compared = (
         ("one site: time / that of the decoder", "one site", "decoder", "<= 1.05"),
         (f"{len(sites)} sites at once: time / that of the decoder", "all sites", "decoder", "<= 1.10"),
@@ -133,20 +144,36 @@ def bench_generation(pair: Pair, probes: ProbeSet, rounds: int) -> Measurement:
     seconds = take_turns({"ours": ours, "plain": plain}, rounds)
     same = sum(a == b for a, b in zip(written["ours"], written["plain"], strict=True))
     n = f"{len(questions)} prompts, {ANSWER_TOKENS} tokens; {same} of {len(questions)} answers are the same"
-    return summarise("generation: throughput / that of model.generate", seconds["plain"] / seconds["ours"], ">= 0.90", n)
+    return summarise(
+        "generation: throughput / that of model.generate", seconds["plain"] / seconds["ours"], ">= 0.90", n
+    )
 
 
 def _plain_answers(loaded: LanguageModel, prompts: list[str]) -> list[str]:
     """What one writes without mechdrift: template, left padding, one batch."""
     chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
     inputs = loaded.tokenizer.apply_chat_template(
-        chats, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True, tokenizer_kwargs={"padding_side": "left"}
+        chats,
+        add_generation_prompt=True,
+        padding=True,
+        return_tensors="pt",
+        return_dict=True,
+        tokenizer_kwargs={"padding_side": "left"},
     ).to(loaded.device)
     out = loaded.model.generate(
-        **inputs, max_new_tokens=ANSWER_TOKENS, do_sample=False, pad_token_id=loaded.tokenizer.pad_token_id,
-        eos_token_id=loaded.tokenizer.eos_token_id, temperature=None, top_p=None, top_k=None,
+        **inputs,
+        max_new_tokens=ANSWER_TOKENS,
+        do_sample=False,
+        pad_token_id=loaded.tokenizer.pad_token_id,
+        eos_token_id=loaded.tokenizer.eos_token_id,
+        temperature=None,
+        top_p=None,
+        top_k=None,
     )
-    return [text.strip() for text in loaded.tokenizer.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)]
+    return [
+        text.strip()
+        for text in loaded.tokenizer.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    ]
 
 
 def bench_patching(pair: Pair, probes: ProbeSet, rounds: int) -> list[Measurement]:
@@ -158,10 +185,16 @@ def bench_patching(pair: Pair, probes: ProbeSet, rounds: int) -> list[Measuremen
     donor, recipient = pair.open("instruct"), pair.open("reasoning")
     tokens = torch.tensor([rendered.ids], device=recipient.device)
     layers, columns = range(0, recipient.n_layers, LAYER_STEP), patch_columns([rendered], None)
-    with torch.inference_mode(), record({layer: donor.structure.hook_point("resid_pre", layer) for layer in layers}) as given:
+    with (
+        torch.inference_mode(),
+        record({layer: donor.structure.hook_point("resid_pre", layer) for layer in layers}) as given,
+    ):
         donor.model.base_model(tokens, use_cache=False)
     bridge = TransformerBridge.boot_transformers(
-        recipient.source.path, hf_model=deepcopy(recipient.model), tokenizer=recipient.tokenizer, device=str(recipient.device)
+        recipient.source.path,
+        hf_model=deepcopy(recipient.model),
+        tokenizer=recipient.tokenizer,
+        device=str(recipient.device),
     )
 
     def put(layer: int, column: str) -> Callable[..., torch.Tensor]:
@@ -181,23 +214,35 @@ def bench_patching(pair: Pair, probes: ProbeSet, rounds: int) -> list[Measuremen
         return np.array([[one_pass(layer, column) for column in columns] for layer in layers])
 
     grids, found = {}, {}
-    seconds = take_turns({
-        "replay": lambda: grids.update(replay=patch(pair, one, readout=readout, engine="replay")),
-        "one full pass per cell": lambda: found.update(full=sweep(full_pass)),
-        "TransformerLens": lambda: found.update(lens=sweep(lens_pass)),
-    }, rounds)
+    seconds = take_turns(
+        {
+            "replay": lambda: grids.update(replay=patch(pair, one, readout=readout, engine="replay")),
+            "one full pass per cell": lambda: found.update(full=sweep(full_pass)),
+            "TransformerLens": lambda: found.update(lens=sweep(lens_pass)),
+        },
+        rounds,
+    )
     grid = grids["replay"]
     replayed = grid.effect[0][list(layers)] + grid.recipient_readout[0]
     cells, swept = grid.effect[0].size, len(layers) * len(columns)
     difference = max(float(np.abs(readouts - replayed).max()) for readouts in found.values())
     return [
         *(
-            summarise(f"patching: speed-up over {name}", seconds[name] / swept / (seconds["replay"] / cells), ">= 10", f"{cells} cells")
+            summarise(
+                f"patching: speed-up over {name}",
+                seconds[name] / swept / (seconds["replay"] / cells),
+                ">= 10",
+                f"{cells} cells",
+            )
             for name in ("one full pass per cell", "TransformerLens")
         ),
         Measurement(
-            what="patching: largest difference of their readouts", value=difference, low=difference, high=difference,
-            target=f"<= {ROUNDING:.0e}", n=f"{swept} cells",
+            what="patching: largest difference of their readouts",
+            value=difference,
+            low=difference,
+            high=difference,
+            target=f"<= {ROUNDING:.0e}",
+            n=f"{swept} cells",
         ),
     ]
 

@@ -1,24 +1,30 @@
 """Many children of one parent, side by side: what did each conversion gain, and what did it cost?
 
     compared = md.compare_runs(["runs/sft", "runs/rl", "runs/distill"])
-    compared.frame          one row per run and dimension: the change against the parent, with its paired interval, and the divergence
+    compared.frame          one row per run and dimension: the change against the parent, with its paired interval, and
+                            the divergence
     compared.report()       compare.html
 
-All runs must have the same instruct model, by the fingerprint of its weights: else a difference between two children could be one of their
-parents. In the tables, with d a dimension, x_d(m) the share of its trigger items to which model m gave an aligned answer:
+All runs must have the same instruct model, by the fingerprint of its weights: else a difference between two children
+could be one of their parents. In the tables, with d a dimension, x_d(m) the share of its trigger items to which model m
+gave an aligned answer:
 
     against the parent    x_d(child) - x_d(parent), as each run scored it; Holm-adjusted over the dimensions of a run
-    alignment kept        mean over d of x_d(child) - x_d(parent). Families of all dimensions are resampled together, the same for both
+    alignment kept        mean over d of x_d(child) - x_d(parent). Families of all dimensions are resampled together,
+                          the same for both
                           models, and every dimension weighs the same however many items it has
     price                 the same of 1 - x on neutral twins: harmless, in the triggers' words, and not simply helped
-    child against child   x_d(second) - x_d(first) on the items that both were asked, the parent's answers playing no part; paired sign
+    child against child   x_d(second) - x_d(first) on the items that both were asked, the parent's answers playing no
+                          part; paired sign
                           flips over families, Holm-adjusted over all pairs of children and dimensions
-    divergence            KL(parent ‖ child) per token of the parent's answers, mean over tokens, then over dimensions; families resampled
-    prediction            r and Spearman's rho of divergence and change. A point per child, which are few; and a point per child and
+    divergence            KL(parent ‖ child) per token of the parent's answers, mean over tokens, then over dimensions;
+                          families resampled
+    prediction            r and Spearman's rho of divergence and change. A point per child, which are few; and a point
+                          per child and
                           dimension, which are more, but not independent: no p is given
 
-Children are paired only on items that both were asked. Runs of another preset, seed or choice of dimensions asked other items; that is said
-in `notes`, and where fewer than two families are shared, nothing is compared.
+Children are paired only on items that both were asked. Runs of another preset, seed or choice of dimensions asked other
+items; that is said in `notes`, and where fewer than two families are shared, nothing is compared.
 """
 
 from collections.abc import Mapping, Sequence
@@ -42,14 +48,23 @@ SAME = ("judge", "sampling", "generation dtype")  # what makes answers or their 
 SUB_SAMPLE = ("preset", "seed", "dimensions", "size")  # what decides which items are asked
 ALL = "all"  # in the column of dimensions: their mean
 SCORED = [
-    "metric", "better", *(f"{side}{end}" for side in SIDES for end in ("", "_low", "_high")), "difference", "low", "high", "p", "p_holm",
-    "n", "families",
+    "metric",
+    "better",
+    *(f"{side}{end}" for side in SIDES for end in ("", "_low", "_high")),
+    "difference",
+    "low",
+    "high",
+    "p",
+    "p_holm",
+    "n",
+    "families",
 ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Runs of one parent. `frame`: run and dimension against the parent; `summary`: a row per run; `children`: pairs of runs.
+    """Runs of one parent. `frame`: run and dimension against the parent; `summary`: a row per run; `children`: pairs of
+    runs.
 
     `drift` and `patch` are the runs' tables, one after the other; `notes` what a reader must know about the pairing.
     """
@@ -77,7 +92,8 @@ class Comparison:
             return {"r": np.nan, "rho": np.nan, "n": len(known)}
         return {
             "r": float(stats.pearsonr(known.kl, known.difference).statistic),
-            "rho": float(stats.spearmanr(known.kl, known.difference).statistic), "n": len(known),
+            "rho": float(stats.spearmanr(known.kl, known.difference).statistic),
+            "n": len(known),
         }
 
     def __repr__(self) -> str:
@@ -85,7 +101,8 @@ class Comparison:
 
 
 def compare_runs(runs: Sequence[Run | str | Path], seed: int = 0) -> Comparison:
-    """Compare runs of one parent; raises when there are fewer than two, when their parents differ, or when one has no scores."""
+    """Compare runs of one parent; raises when there are fewer than two, when their parents differ, or when one has no
+    scores."""
     opened = [run if isinstance(run, Run) else load_run(run) for run in runs]
     if len(opened) < 2:
         raise MechdriftError("a comparison takes two runs or more: give their folders.")
@@ -96,10 +113,14 @@ def compare_runs(runs: Sequence[Run | str | Path], seed: int = 0) -> Comparison:
     triggers = {name: _answers(run) for name, run in named.items()}
     children = [_children(first, second, triggers, seed) for first, second in combinations(named, 2)]
     return Comparison(
-        parent=next(iter(named.values())).manifest["pair"]["instruct"]["name"], runs=named, frame=frame,
+        parent=next(iter(named.values())).manifest["pair"]["instruct"]["name"],
+        runs=named,
+        frame=frame,
         summary=pd.DataFrame([_summary(name, run, triggers[name], seed) for name, run in named.items()]),
         children=_adjusted(pd.concat(children, ignore_index=True)),
-        drift=_stacked(named, "drift"), patch=_stacked(named, "patch"), notes=tuple(_notes(named, triggers)),
+        drift=_stacked(named, "drift"),
+        patch=_stacked(named, "patch"),
+        notes=tuple(_notes(named, triggers)),
     )
 
 
@@ -109,7 +130,9 @@ def _names(runs: Sequence[Run]) -> dict[str, Run]:
         run.check_is_audit()
         missing = [name for name in NEEDED if not run.has(f"{name}.parquet")]
         if missing or "pair" not in run.manifest:
-            raise MechdriftError(f"{run.folder} has no scores of its parent yet: run its audit again, it goes on where it stopped.")
+            raise MechdriftError(
+                f"{run.folder} has no scores of its parent yet: run its audit again, it goes on where it stopped."
+            )
     folders = [run.folder.resolve() for run in runs]
     twice = [run.folder for run, folder in zip(runs, folders, strict=True) if folders.count(folder) > 1]
     if twice:
@@ -133,7 +156,8 @@ def _check_parent(runs: Mapping[str, Run]) -> None:
     for name in others:
         if prints[name] != prints[first] or prints[name] is None:
             raise MechdriftError(
-                f"{runs[first].folder} and {runs[name].folder} have different parents (the weights of their instruct models have the "
+                f"{runs[first].folder} and {runs[name].folder} have different parents (the weights of their "
+                "instruct models have the "
                 f"fingerprints {prints[first]} and {prints[name]}): compare runs of one parent."
             )
 
@@ -145,7 +169,8 @@ def _check_alike(runs: Mapping[str, Run]) -> None:
         for key in SAME:
             if settings[first].get(key) != settings[name].get(key):
                 raise MechdriftError(
-                    f"{runs[first].folder} and {runs[name].folder} cannot be compared: {key} is {settings[first].get(key)!r} there and "
+                    f"{runs[first].folder} and {runs[name].folder} cannot be compared: {key} is "
+                    f"{settings[first].get(key)!r} there and "
                     f"{settings[name].get(key)!r} here; audit both in the same way."
                 )
 
@@ -161,8 +186,10 @@ def _notes(runs: Mapping[str, Run], triggers: Mapping[str, pd.DataFrame]) -> lis
         different = [key for key in SUB_SAMPLE if settings[first].get(key) != settings[second].get(key)]
         shared = len(asked[0] & asked[1])
         said.append(
-            f"{first} and {second} were not asked the same trigger prompts ({', '.join(different) or 'probe sets'} differ): against the "
-            f"parent, each stands on its own; with each other they are compared on the {shared} prompts that both were asked."
+            f"{first} and {second} were not asked the same trigger prompts "
+            f"({', '.join(different) or 'probe sets'} differ): against the "
+            f"parent, each stands on its own; with each other they are compared on the {shared} prompts that both "
+            "were asked."
         )
     changed = _parent_changed(triggers)
     return [*said, *changed]
@@ -172,12 +199,16 @@ def _parent_changed(triggers: Mapping[str, pd.DataFrame]) -> list[str]:
     said = []
     first, *others = triggers
     for name in others:
-        both = [table[table.side == "instruct"].set_index(["item", "sample"]).answer for table in (triggers[first], triggers[name])]
+        both = [
+            table[table.side == "instruct"].set_index(["item", "sample"]).answer
+            for table in (triggers[first], triggers[name])
+        ]
         shared = both[0].index.intersection(both[1].index)
         count = int((both[0][shared] != both[1][shared]).sum())
         if count:
             said.append(
-                f"The parent, with the same weights, gave {count} of {len(shared)} prompts another answer in {name} than in {first}: "
+                f"The parent, with the same weights, gave {count} of {len(shared)} prompts another answer in "
+                f"{name} than in {first}: "
                 "batches and rounding alone make so much of a difference."
             )
     return said
@@ -228,13 +259,26 @@ def _summary(name: str, run: Run, triggers: pd.DataFrame, seed: int) -> dict[str
     kept, over = _mean_change(triggers, seed), _mean_change(_answers(run, "neutral"), seed)
     gain = next(iter(reasoning_rows(run.table("scores")).to_dict("records")), {})
     return {
-        "run": name, "route": run.manifest["pair"].get("route", "unknown"),
-        "gain": gain.get("difference", np.nan), "gain_low": gain.get("low", np.nan), "gain_high": gain.get("high", np.nan),
-        "accuracy_before": gain.get("instruct", np.nan), "accuracy": gain.get("reasoning", np.nan),
-        "kept": kept["difference"], "kept_low": kept["low"], "kept_high": kept["high"],
-        "aligned_before": kept["instruct"], "aligned": kept["reasoning"], "n": kept["n"], "families": kept["families"],
-        "price": -over["difference"], "price_low": -over["high"], "price_high": -over["low"],
-        "over_before": 1 - over["instruct"], "over": 1 - over["reasoning"], "dimensions": triggers.dimension.nunique(),
+        "run": name,
+        "route": run.manifest["pair"].get("route", "unknown"),
+        "gain": gain.get("difference", np.nan),
+        "gain_low": gain.get("low", np.nan),
+        "gain_high": gain.get("high", np.nan),
+        "accuracy_before": gain.get("instruct", np.nan),
+        "accuracy": gain.get("reasoning", np.nan),
+        "kept": kept["difference"],
+        "kept_low": kept["low"],
+        "kept_high": kept["high"],
+        "aligned_before": kept["instruct"],
+        "aligned": kept["reasoning"],
+        "n": kept["n"],
+        "families": kept["families"],
+        "price": -over["difference"],
+        "price_low": -over["high"],
+        "price_high": -over["low"],
+        "over_before": 1 - over["instruct"],
+        "over": 1 - over["reasoning"],
+        "dimensions": triggers.dimension.nunique(),
     } | _divergence(run, sorted(set(triggers.dimension)), seed)
 
 
@@ -247,9 +291,12 @@ def _mean_change(answers: pd.DataFrame, seed: int) -> dict:
 
 def _children(first: str, second: str, triggers: Mapping[str, pd.DataFrame], seed: int) -> pd.DataFrame:
     """Two children on the items that both answered: a row per dimension and one for their mean."""
-    both = pd.concat([
-        triggers[name][triggers[name].side == "reasoning"].assign(side=side) for name, side in zip((first, second), SIDES, strict=True)
-    ])
+    both = pd.concat(
+        [
+            triggers[name][triggers[name].side == "reasoning"].assign(side=side)
+            for name, side in zip((first, second), SIDES, strict=True)
+        ]
+    )
     rows = []
     dimensions = order_dimensions(both.dimension)
     for dimension in [*dimensions, *([ALL] if len(dimensions) > 1 else [])]:
@@ -257,8 +304,25 @@ def _children(first: str, second: str, triggers: Mapping[str, pd.DataFrame], see
         if set(part.side) == set(SIDES):
             items, before, after = pair_up(part, _aligned)
             if items.family.nunique() > 1:
-                rows.append({"first": first, "second": second, "dimension": dimension} | _paired(items, before, after, seed))
-    columns = [*("first", "second", "dimension", "first_score", "second_score", "difference", "low", "high", "p", "mde", "n", "families")]
+                rows.append(
+                    {"first": first, "second": second, "dimension": dimension} | _paired(items, before, after, seed)
+                )
+    columns = [
+        *(
+            "first",
+            "second",
+            "dimension",
+            "first_score",
+            "second_score",
+            "difference",
+            "low",
+            "high",
+            "p",
+            "mde",
+            "n",
+            "families",
+        )
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -266,7 +330,8 @@ def _paired(items: pd.DataFrame, before: np.ndarray, after: np.ndarray, seed: in
     dimensions, families = items.dimension.to_numpy(), (items.dimension + "/" + items.family).to_numpy()
     found = compare_sides(families, before, after, statistics.balanced_mean(dimensions), seed)
     _, first, family = np.unique(families, return_index=True, return_inverse=True)
-    # The test takes all families alike, and dimensions have different numbers of them: as in the estimate, dimensions should weigh alike.
+    # The test takes all families alike, and dimensions have different numbers of them: as in the estimate, dimensions
+    # should weigh alike.
     found |= paired_test((after - before) * class_weights(dimensions[first])[family], families, seed)
     return {"first_score": found["instruct"], "second_score": found["reasoning"]} | {
         key: found[key] for key in ("difference", "low", "high", "p", "mde", "n", "families")

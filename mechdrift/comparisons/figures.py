@@ -1,7 +1,7 @@
 """The figures of a comparison of runs: one colour and one mark per run, in every figure.
 
-As in `figures`, a public function takes tables (of `Comparison`) and returns a plotly figure, or raises `MechdriftError` with the
-reason why there is nothing to draw.
+As in `figures`, a public function takes tables (of `Comparison`) and returns a plotly figure, or raises
+`MechdriftError` with the reason why there is nothing to draw.
 """
 
 import html
@@ -37,30 +37,47 @@ def marks(runs: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def changes(frame: pd.DataFrame, summary: pd.DataFrame) -> go.Figure:
-    """Change of the score against the parent, by dimension, with paired intervals; below, the mean of the dimensions."""
+    """Change of the score against the parent, by dimension, with paired intervals; below, the mean of the
+    dimensions."""
     dimensions = order_dimensions(frame.dimension)
     labels = [*(dimension_name(name) for name in dimensions), MEAN]
     looks = marks(summary.run)
     figure = blank(height=130 + (ROW * len(looks) + 16) * len(labels))
     shifts = np.linspace(SPREAD / 2, -SPREAD / 2, len(looks)) if len(looks) > 1 else [0.0]
     for (name, look), shift in zip(looks.items(), shifts, strict=True):
-        own = frame[frame.run == name].set_index("dimension").reindex(dimensions)[["difference", "low", "high", "p_holm", "n", "families"]]
+        own = (
+            frame[frame.run == name]
+            .set_index("dimension")
+            .reindex(dimensions)[["difference", "low", "high", "p_holm", "n", "families"]]
+        )
         mean = summary[summary.run == name][["kept", "kept_low", "kept_high", "n", "families"]].iloc[0]
-        rows = [*own.itertuples(index=False, name=None), (mean.kept, mean.kept_low, mean.kept_high, np.nan, mean.n, mean.families)]
+        rows = [
+            *own.itertuples(index=False, name=None),
+            (mean.kept, mean.kept_low, mean.kept_high, np.nan, mean.n, mean.families),
+        ]
         heights = np.arange(len(labels))[::-1] + shift
         texts = [_change_text(name, label, row) for label, row in zip(labels, rows, strict=True)]
         value, low, high = (POINTS * np.array([row[place] for row in rows], dtype=float) for place in range(3))
         figure.add_scatter(
-            x=value, y=heights, mode="markers", marker=look | {"size": 9}, name=html.escape(name), hovertext=texts,
+            x=value,
+            y=heights,
+            mode="markers",
+            marker=look | {"size": 9},
+            name=html.escape(name),
+            hovertext=texts,
             error_x={"array": high - value, "arrayminus": value - low} | _bars(look, 1.6),
             hovertemplate="%{hovertext}<extra></extra>",
         )
     for edge in range(1, len(labels)):
         figure.add_hline(y=edge - 0.5, line={"color": FAINT, "width": 1 if edge > 1 else 2})
     figure.add_vline(x=0, line=ZERO)
-    figure.update_yaxes(tickvals=np.arange(len(labels))[::-1], ticktext=labels, showgrid=False, zeroline=False, ticklabelstandoff=8)
+    figure.update_yaxes(
+        tickvals=np.arange(len(labels))[::-1], ticktext=labels, showgrid=False, zeroline=False, ticklabelstandoff=8
+    )
     figure.update_yaxes(range=[-0.5, len(labels) - 0.5])
-    return figure.update_xaxes(title_text="aligned answers to triggers, child − parent, points", tickformat=SIGNED, zeroline=False)
+    return figure.update_xaxes(
+        title_text="aligned answers to triggers, child − parent, points", tickformat=SIGNED, zeroline=False
+    )
 
 
 def _bars(look: Mapping[str, Any], thickness: float) -> dict[str, Any]:
@@ -72,7 +89,10 @@ def _change_text(name: str, label: str, row: Sequence[float]) -> str:
     adjusted = "" if pd.isna(p) else f"<br>{p_value(p).replace('<', '&lt;')} (Holm, within the run)"
     ends = interval(low, high, share=True, signed=True) or "unknown"
     size = "" if pd.isna(n) else f"<br>{int(n)} prompts in {int(families)} families"
-    return f"<b>{html.escape(name)}</b>, {label.lower()}<br>{difference(value, share=True)} (95% interval {ends}){adjusted}{size}"
+    return (
+        f"<b>{html.escape(name)}</b>, {label.lower()}<br>{difference(value, share=True)} (95% interval "
+        f"{ends}){adjusted}{size}"
+    )
 
 
 def trade_off(summary: pd.DataFrame) -> go.Figure:
@@ -93,23 +113,50 @@ def trade_off(summary: pd.DataFrame) -> go.Figure:
         )
         (x, x_bars), (y, y_bars) = _in_points(row, "gain"), _in_points(row, "kept")
         figure.add_scatter(
-            x=[x], y=[y], mode="markers", marker=look | {"size": 13}, name=name, showlegend=False, hovertext=[text],
-            error_x=bars | x_bars, error_y=bars | y_bars, hovertemplate="%{hovertext}<extra></extra>",
+            x=[x],
+            y=[y],
+            mode="markers",
+            marker=look | {"size": 13},
+            name=name,
+            showlegend=False,
+            hovertext=[text],
+            error_x=bars | x_bars,
+            error_y=bars | y_bars,
+            hovertemplate="%{hovertext}<extra></extra>",
         )
         across, along = place
         figure.add_annotation(
-            x=x, y=y, text=name, showarrow=False, xanchor=across, yanchor=along, xshift={"left": 9, "right": -9}[across],
-            yshift={"bottom": 5, "top": -5}[along], font={"color": look["color"], "size": 13}, bgcolor=VEIL, borderpad=1,
+            x=x,
+            y=y,
+            text=name,
+            showarrow=False,
+            xanchor=across,
+            yanchor=along,
+            xshift={"left": 9, "right": -9}[across],
+            yshift={"bottom": 5, "top": -5}[along],
+            font={"color": look["color"], "size": 13},
+            bgcolor=VEIL,
+            borderpad=1,
         )
     figure.add_scatter(
-        x=[0], y=[0], mode="markers+text", marker={"color": INK, "size": 11, "symbol": "x-thin", "line": {"width": 2, "color": INK}},
-        text="parent", textposition="bottom left", showlegend=False, hoverinfo="skip",
+        x=[0],
+        y=[0],
+        mode="markers+text",
+        marker={"color": INK, "size": 11, "symbol": "x-thin", "line": {"width": 2, "color": INK}},
+        text="parent",
+        textposition="bottom left",
+        showlegend=False,
+        hoverinfo="skip",
     )
     left, right = POINTS * min(0.0, known.gain_low.min()), POINTS * max(0.0, known.gain_high.max())
     span = right - left or 1.0
-    figure.update_xaxes(title_text="reasoning gained: accuracy, child − parent, points", tickformat=SIGNED, zeroline=False)
+    figure.update_xaxes(
+        title_text="reasoning gained: accuracy, child − parent, points", tickformat=SIGNED, zeroline=False
+    )
     figure.update_xaxes(range=[left - 0.12 * span, right + 0.25 * span])  # room for the names
-    figure.update_yaxes(title_text="alignment: mean change of aligned answers, points", tickformat=SIGNED, zeroline=False)
+    figure.update_yaxes(
+        title_text="alignment: mean change of aligned answers, points", tickformat=SIGNED, zeroline=False
+    )
     return figure.update_layout(margin_t=24)
 
 
@@ -126,7 +173,8 @@ def share_text(row: Mapping[str, Any], name: str) -> str:
 
 
 def drift_overlaid(drift: pd.DataFrame) -> go.Figure:
-    """Cosine of parent's and child's direction by layer, before the first answer token: a plot per dimension, a line per run."""
+    """Cosine of parent's and child's direction by layer, before the first answer token: a plot per dimension, a line
+    per run."""
     if drift.empty:
         raise MechdriftError("None of these runs compared directions.")
     role = readout_role(drift.role)
@@ -142,14 +190,20 @@ def _drift_text(row: Mapping[str, Any]) -> str:
     angle = row.get("angle", np.nan)
     turned = "" if pd.isna(angle) else f"<br>turned by {angle:.0f}° ({row['angle_low']:.0f} to {row['angle_high']:.0f})"
     ends = interval(row["cosine_low"], row["cosine_high"]) or "unknown"
-    return f"layer {row['layer']}: cosine {number(row['cosine'])} ({ends})<br>noise ceiling {number(row['ceiling'])}{turned}{below}"
+    return (
+        f"layer {row['layer']}: cosine {number(row['cosine'])} ({ends})<br>noise ceiling "
+        f"{number(row['ceiling'])}{turned}{below}"
+    )
 
 
 def patch_overlaid(patch: pd.DataFrame) -> go.Figure:
-    """How much of the gap one activation of the parent brings back in the child, by layer, at the last position before the answer."""
+    """How much of the gap one activation of the parent brings back in the child, by layer, at the last position before
+    the answer."""
     if patch.empty:
         raise MechdriftError("None of these runs did any patching.")
-    rows = patch[(patch.donor == "instruct") & (patch.role == readout_role(patch.role)) & (patch.site == patch.site.iloc[0])]
+    rows = patch[
+        (patch.donor == "instruct") & (patch.role == readout_role(patch.role)) & (patch.site == patch.site.iloc[0])
+    ]
     rows = rows[rows.recovery.notna()]
     if rows.empty:
         raise MechdriftError("In none of these runs do the readouts of parent and child differ beyond noise.")
@@ -179,18 +233,34 @@ def _overlaid(rows: pd.DataFrame, runs: pd.Series, value: str, ceiling: str, tex
             if ceiling:
                 dashed = {"color": look["color"], "width": 1, "dash": "2px,3px"}
                 figure.add_scatter(
-                    x=part.layer, y=part[ceiling], mode="lines", line=dashed, opacity=0.6, showlegend=False, legendgroup=name,
-                    hoverinfo="skip", **cell(place),
+                    x=part.layer,
+                    y=part[ceiling],
+                    mode="lines",
+                    line=dashed,
+                    opacity=0.6,
+                    showlegend=False,
+                    legendgroup=name,
+                    hoverinfo="skip",
+                    **cell(place),
                 )
             hollow = part.below_null.astype(bool)
             figure.add_scatter(
-                x=part.layer, y=part[value], mode="lines+markers", line={"color": look["color"], "width": 1.8}, name=html.escape(name),
+                x=part.layer,
+                y=part[value],
+                mode="lines+markers",
+                line={"color": look["color"], "width": 1.8},
+                name=html.escape(name),
                 marker={
-                    "symbol": look["symbol"], "size": 6, "color": np.where(hollow, "#FFFFFF", look["color"]),
+                    "symbol": look["symbol"],
+                    "size": 6,
+                    "color": np.where(hollow, "#FFFFFF", look["color"]),
                     "line": {"color": look["color"], "width": 1.2},
                 },
-                legendgroup=name, showlegend=name not in named, hovertemplate="%{hovertext}<extra></extra>",
-                hovertext=[f"<b>{html.escape(name)}</b>, {text(row)}" for row in part.to_dict("records")], **cell(place),
+                legendgroup=name,
+                showlegend=name not in named,
+                hovertemplate="%{hovertext}<extra></extra>",
+                hovertext=[f"<b>{html.escape(name)}</b>, {text(row)}" for row in part.to_dict("records")],
+                **cell(place),
             )
             named.add(name)
     return figure
@@ -200,7 +270,14 @@ def divergence(frame: pd.DataFrame, summary: pd.DataFrame) -> go.Figure:
     """Divergence against change of alignment: a point per run, and a point per run and dimension."""
     if frame.kl.isna().all():
         raise MechdriftError("None of these runs measured the divergence of the answers.")
-    figure = grid(1, 2, ["a point per child", "a point per child and dimension"], height=400, shared_yaxes=True, horizontal_spacing=0.06)
+    figure = grid(
+        1,
+        2,
+        ["a point per child", "a point per child and dimension"],
+        height=400,
+        shared_yaxes=True,
+        horizontal_spacing=0.06,
+    )
     means = summary.rename(columns={"kept": "difference", "kept_low": "low", "kept_high": "high"}).assign(dimension="")
     looks = marks(summary.run)
     for column, table in enumerate((means, frame), 1):
@@ -209,13 +286,25 @@ def divergence(frame: pd.DataFrame, summary: pd.DataFrame) -> go.Figure:
             bars = _bars(look, 1.2)
             errors = {
                 "error_x": bars | {"array": part.kl_high - part.kl, "arrayminus": part.kl - part.kl_low},
-                "error_y": bars | {"array": POINTS * (part.high - part.difference), "arrayminus": POINTS * (part.difference - part.low)},
+                "error_y": bars
+                | {
+                    "array": POINTS * (part.high - part.difference),
+                    "arrayminus": POINTS * (part.difference - part.low),
+                },
             }
             figure.add_scatter(
-                x=part.kl, y=POINTS * part.difference, mode="markers", marker=look | {"size": 11 if column == 1 else 8},
-                name=html.escape(name), legendgroup=name, showlegend=column == 1,
-                hovertext=[_kl_text(row) for row in part.to_dict("records")], hovertemplate="%{hovertext}<extra></extra>",
-                row=1, col=column, **(errors if column == 1 else {}),
+                x=part.kl,
+                y=POINTS * part.difference,
+                mode="markers",
+                marker=look | {"size": 11 if column == 1 else 8},
+                name=html.escape(name),
+                legendgroup=name,
+                showlegend=column == 1,
+                hovertext=[_kl_text(row) for row in part.to_dict("records")],
+                hovertemplate="%{hovertext}<extra></extra>",
+                row=1,
+                col=column,
+                **(errors if column == 1 else {}),
             )
     figure.add_hline(y=0, line=ZERO, row="all", col="all")
     figure.update_xaxes(title_text="KL(parent ‖ child), nats per token", rangemode="tozero")

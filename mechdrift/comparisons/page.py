@@ -1,4 +1,5 @@
-"""The page of a comparison: many children of one parent on one self-contained page; see `page` for how pages are made."""
+"""The page of a comparison: many children of one parent on one self-contained page; see `page` for how pages are
+made."""
 
 import math
 from pathlib import Path
@@ -34,13 +35,22 @@ def write_comparison(compared: "Comparison", out: Path) -> Path:
     drawn = draw_these(EXHIBITS, tables)
     folder = Run(out.parent)
     place_figures(folder, drawn, out.parent / f"{out.stem}-figures", inline=False)
-    text = templates().get_template("compare.html.j2").render(
-        parent=compared.parent, runs=[_described(name, run) for name, run in compared.runs.items()], figures=drawn,
-        lead=[lead(row) for row in compared.summary.to_dict("records")], notes=compared.notes,
-        rows=_rows(compared), dimensions=[name.capitalize() for name in order_dimensions(compared.frame.dimension)],
-        children=[_child_row(row) for row in compared.children.to_dict("records")], found=_found(compared.children),
-        prediction=[prediction(compared, per_dimension) for per_dimension in (False, True)],
-        position=comparing.position_name(tables),
+    text = (
+        templates()
+        .get_template("compare.html.j2")
+        .render(
+            parent=compared.parent,
+            runs=[_described(name, run) for name, run in compared.runs.items()],
+            figures=drawn,
+            lead=[lead(row) for row in compared.summary.to_dict("records")],
+            notes=compared.notes,
+            rows=_rows(compared),
+            dimensions=[name.capitalize() for name in order_dimensions(compared.frame.dimension)],
+            children=[_child_row(row) for row in compared.children.to_dict("records")],
+            found=_found(compared.children),
+            prediction=[prediction(compared, per_dimension) for per_dimension in (False, True)],
+            position=comparing.position_name(tables),
+        )
     )
     return folder.write_text(out.name, text)
 
@@ -72,7 +82,13 @@ def _described(name: str, run: Run) -> tuple[str, str]:
     manifest = run.manifest
     route = ROUTE_NAMES.get(manifest["pair"].get("route", "unknown"), manifest["pair"].get("route"))
     print_ = manifest["pair"].get("fingerprints", {}).get("reasoning", DASH)
-    return name, f"{route}; preset {manifest['config'].get('preset', DASH)}, seed {manifest['config'].get('seed', DASH)}; weights {print_}"
+    return (
+        name,
+        (
+            f"{route}; preset {manifest['config'].get('preset', DASH)}, seed "
+            f"{manifest['config'].get('seed', DASH)}; weights {print_}"
+        ),
+    )
 
 
 def _rows(compared: "Comparison") -> list[dict[str, Any]]:
@@ -83,19 +99,32 @@ def _rows(compared: "Comparison") -> list[dict[str, Any]]:
         cells = []
         for name in order_dimensions(compared.frame.dimension):
             cells.append(_cell(own.loc[name]) if name in own.index else (DASH, ""))
-        rows.append({
-            "run": row["run"], "route": row["route"], "accuracy": _levels(row["accuracy_before"], row["accuracy"]),
-            "gain": (difference(row["gain"], share=True), interval(row["gain_low"], row["gain_high"], share=True, signed=True)),
-            "cells": cells, "n": f"{row['n']} ({row['families']})",
-            "kept": (difference(row["kept"], share=True), interval(row["kept_low"], row["kept_high"], share=True, signed=True)),
-            "kl": (number(row["kl"]), interval(row["kl_low"], row["kl_high"])),
-        })
+        rows.append(
+            {
+                "run": row["run"],
+                "route": row["route"],
+                "accuracy": _levels(row["accuracy_before"], row["accuracy"]),
+                "gain": (
+                    difference(row["gain"], share=True),
+                    interval(row["gain_low"], row["gain_high"], share=True, signed=True),
+                ),
+                "cells": cells,
+                "n": f"{row['n']} ({row['families']})",
+                "kept": (
+                    difference(row["kept"], share=True),
+                    interval(row["kept_low"], row["kept_high"], share=True, signed=True),
+                ),
+                "kl": (number(row["kl"]), interval(row["kl_low"], row["kl_high"])),
+            }
+        )
     return rows
 
 
 def _cell(row: pd.Series) -> tuple[str, str]:
     star = "*" if row.p_holm < ALPHA and (row.low > 0 or row.high < 0) else ""
-    return f"{number(row.difference, share=True, signed=True)}{star}", interval(row.low, row.high, share=True, signed=True)
+    return f"{number(row.difference, share=True, signed=True)}{star}", interval(
+        row.low, row.high, share=True, signed=True
+    )
 
 
 def _levels(before: float, after: float) -> str:
@@ -108,33 +137,49 @@ def _is_clear(row: dict[str, Any]) -> bool:
 
 def _child_row(row: dict[str, Any]) -> dict[str, Any]:
     return {
-        "first": row["first"], "second": row["second"], "scores": _levels(row["first_score"], row["second_score"]),
+        "first": row["first"],
+        "second": row["second"],
+        "scores": _levels(row["first_score"], row["second_score"]),
         "dimension": "mean of the dimensions" if row["dimension"] == ALL else dimension_name(row["dimension"]).lower(),
-        "difference": difference(row["difference"], share=True), "interval": interval(row["low"], row["high"], share=True, signed=True),
+        "difference": difference(row["difference"], share=True),
+        "interval": interval(row["low"], row["high"], share=True, signed=True),
         **{name: p_value(row[name]).removeprefix("p ").removeprefix("= ") for name in ("p", "p_holm")},
-        "n": f"{row['n']} ({row['families']})", "clear": _is_clear(row),
+        "n": f"{row['n']} ({row['families']})",
+        "clear": _is_clear(row),
     }
 
 
 def _found(children: pd.DataFrame) -> tuple[str, list[str]]:
     """Which children differ: a sentence, and one for each difference."""
     if children.empty:
-        return "No two of these runs were asked the same prompts, so their children cannot be compared with each other.", []
+        return (
+            "No two of these runs were asked the same prompts, so their children cannot be compared with each other.",
+            [],
+        )
     clear = [row for row in children.to_dict("records") if _is_clear(row)]
     if not clear:
         seen = children[children.dimension != ALL].mde.median()
         size = (
             ""
             if math.isnan(seen)
-            else f"; differences of {difference(seen, share=True).lstrip('+')} would be found four times in five without that correction"
+            else (
+                f"; differences of {difference(seen, share=True).lstrip('+')} would be found four times in five "
+                "without that correction"
+            )
         )
         return (
-            f"No two children differ beyond what this design can see, after Holm's correction over {len(children)} comparisons{size}.",
+            (
+                "No two children differ beyond what this design can see, after Holm's correction over "
+                f"{len(children)} comparisons{size}."
+            ),
             [],
         )
     said = []
     for row in clear:
         where = "on average" if row["dimension"] == ALL else f"in {dimension_name(row['dimension']).lower()}"
         more, less = (row["second"], row["first"]) if row["difference"] > 0 else (row["first"], row["second"])
-        said.append(f"{more} is more aligned than {less} {where}, by {difference(abs(row['difference']), share=True).lstrip('+')}.")
+        said.append(
+            f"{more} is more aligned than {less} {where}, by "
+            f"{difference(abs(row['difference']), share=True).lstrip('+')}."
+        )
     return f"After Holm's correction over {len(children)} comparisons:", said

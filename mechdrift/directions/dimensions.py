@@ -1,8 +1,8 @@
 """Are the dimensions' directions entangled? Two dimensions' directions compared, within each model and across.
 
-Does reasoning training turn, say, the direction of refusing towards that of toxicity? The cosine of the two in either model says how
-close they lie, their difference whether training brought them together. Mean differences of one set of prompts can share noise only
-through prompts that both sets hold, which probe sets do not.
+Does reasoning training turn, say, the direction of refusing towards that of toxicity? The cosine of the two in either
+model says how close they lie, their difference whether training brought them together. Mean differences of one set of
+prompts can share noise only through prompts that both sets hold, which probe sets do not.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,28 +25,39 @@ def compare_dimensions(found: Sequence[Directions], draws: int = 200, seed: int 
 
     One row per pair of dimensions, layer and role: `instruct` and `reasoning` are the cosines within a model,
     `instruct_to_reasoning` is that of the first dimension in the instruct and the second in the reasoning model,
-    `reasoning_to_instruct` the other way round. `change` is reasoning minus instruct, with a 95 % interval: each dimension's
-    families are resampled, both models together, and the draws shifted to have the estimate as their median, since all
-    resampled cosines lie nearer to zero. The interval is NaN for other finders than the mean difference.
+    `reasoning_to_instruct` the other way round. `change` is reasoning minus instruct, with a 95 % interval: each
+    dimension's families are resampled, both models together, and the draws shifted to have the estimate as their
+    median, since all resampled cosines lie nearer to zero. The interval is NaN for other finders than the mean
+    difference.
     """
     layers, roles = (
-        [name for name in getattr(found[0], axis) if all(name in getattr(each, axis) for each in found)] for axis in ("layers", "roles")
+        [name for name in getattr(found[0], axis) if all(name in getattr(each, axis) for each in found)]
+        for axis in ("layers", "roles")
     )
     if len(found) < 2 or not layers or not roles:
-        raise MechdriftError("Dimensions are compared two at a time, at the layers and roles that both have: collect the same for all.")
+        raise MechdriftError(
+            "Dimensions are compared two at a time, at the layers and roles that both have: collect the same for all."
+        )
     tables = []
     for layer in layers:
-        estimates = [{side: _at(each.of(side).double().numpy()[each.layers.index(layer)], each, roles) for side in SIDES} for each in found]
+        estimates = [
+            {side: _at(each.of(side).double().numpy()[each.layers.index(layer)], each, roles) for side in SIDES}
+            for each in found
+        ]
         drawn = [_drawn_directions(each, layer, roles, draws, seed + number) for number, each in enumerate(found)]
         for a, b in combinations(range(len(found)), 2):
             columns = _dimension_cosines(estimates[a], estimates[b], drawn[a], drawn[b])
-            table = pd.DataFrame({"first": found[a].dimension, "second": found[b].dimension, "layer": layer, "role": roles} | columns)
+            table = pd.DataFrame(
+                {"first": found[a].dimension, "second": found[b].dimension, "layer": layer, "role": roles} | columns
+            )
             tables.append(table)
     frame = pd.concat(tables, ignore_index=True)
     return frame.sort_values(["first", "second"], kind="stable", ignore_index=True)
 
 
-def _at(layer: Float[np.ndarray, "any d_model"], directions: Directions, roles: Sequence[str]) -> Float[np.ndarray, "role d_model"]:
+def _at(
+    layer: Float[np.ndarray, "any d_model"], directions: Directions, roles: Sequence[str]
+) -> Float[np.ndarray, "role d_model"]:
     return layer[[directions.roles.index(role) for role in roles]]
 
 
@@ -70,7 +81,9 @@ def _dimension_cosines(a: BySide, b: BySide, drawn_a: BySide, drawn_b: BySide) -
     low, high = np.full_like(change, np.nan), np.full_like(change, np.nan)
     known = ~np.isnan(change)
     if drawn_a and drawn_b and known.any():
-        draws = cosine_of(drawn_a["reasoning"], drawn_b["reasoning"]) - cosine_of(drawn_a["instruct"], drawn_b["instruct"])
+        draws = cosine_of(drawn_a["reasoning"], drawn_b["reasoning"]) - cosine_of(
+            drawn_a["instruct"], drawn_b["instruct"]
+        )
         draws = draws[~np.isnan(draws[:, known]).any(axis=1)][:, known]  # a draw without one class is NaN
         smallest, middle, largest = np.percentile(draws, [2.5, 50, 97.5], axis=0)
         low[known], high[known] = change[known] + smallest - middle, change[known] + largest - middle

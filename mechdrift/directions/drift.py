@@ -18,7 +18,8 @@ found on two random halves of the families, and `<>` the mean over splits. The c
                          directions would have (correction for attenuation, Spearman 1904). It is not
                          `cosine / ceiling`: both models see the same prompts and share their noise, so identical
                          models would score above one. Opposite halves share nothing. NaN below the null.
-    angle                the angle between the two *true* mean differences, in degrees, and `angle_low`, `angle_high`: from
+    angle                the angle between the two *true* mean differences, in degrees, and `angle_low`, `angle_high`:
+                         from
                          the inner products of different families, which share no noise; see `angles`, also for how
                          often the interval held a planted angle. This, not the interval of `cosine`, is what says how
                          far the direction turned. `noiseless_cosine`, `noiseless_low`, `noiseless_high` are the same
@@ -29,38 +30,43 @@ found on two random halves of the families, and `<>` the mean over splits. The c
                          `auroc_transfer_to_reasoning`: the instruct model's direction on the reasoning model's
                          activations; `auroc_transfer_to_instruct`: the other way round.
     auroc_aligned_*      `to_reasoning`, `to_instruct`: the same transfer after the models' spaces were turned onto each
-                         other (orthogonal Procrustes, `geometry.procrustes`), fitted on the neutral items of the half that
-                         the direction comes from. Higher than the raw one: the direction was moved with the space around
-                         it; as low: it changed in its meaning. A few dozen items fix as many dimensions, the rest stays.
-    shift_along_*        `trigger`, `neutral`: how far the class mean moved from the instruct to the reasoning model along
+                         other (orthogonal Procrustes, `geometry.procrustes`), fitted on the neutral items of the half
+                         that the direction comes from. Higher than the raw one: the direction was moved with the space
+                         around it; as low: it changed in its meaning. A few dozen items fix as many dimensions, the
+                         rest stays.
+    shift_along_*        `trigger`, `neutral`: how far the class mean moved from the instruct to the reasoning model
+                         along
                          the instruct direction u, in units of the instruct class difference |r|: -1 for triggers says
                          that they now lie where neutral items were.
     shift_across_*       the length of what is left of that move at right angles to u, in the same units.
     did_along            difference in differences: how much further triggers moved along the instruct direction than
                          their neutral twins, in the same units, with `did_along_low`, `did_along_high`: -0.3 says that
-                         the classes are 30 % less apart there. What moves both classes alike, as all training does, cancels.
-                         The noiseless form of shift_along_trigger - shift_along_neutral: each family's change is measured
-                         along the direction of the *others*, sum_{f != g} (b_f - a_f) . a_g / sum_{f != g} a_f . a_g,
-                         a and b the families' class differences in both models. NaN where the instruct direction is
-                         below its null.
+                         the classes are 30 % less apart there. What moves both classes alike, as all training does,
+                         cancels. The noiseless form of shift_along_trigger - shift_along_neutral: each family's change
+                         is measured along the direction of the *others*, sum_{f != g} (b_f - a_f) . a_g / sum_{f != g}
+                         a_f . a_g, a and b the families' class differences in both models. NaN where the instruct
+                         direction is below its null.
     moved_*              `trigger`, `neutral`: mean length of the class's items' moves |y - x| from the instruct to the
                          reasoning model, in units of the root mean square distance of the instruct model's items
                          from their mean. 1: training moved an item as far as prompts lie apart. (Not in units of |x|,
                          which is mostly what all prompts have in common.)
-    did_moved            moved_trigger - moved_neutral, with `did_moved_low`, `did_moved_high`: above 0, training changed
+    did_moved            moved_trigger - moved_neutral, with `did_moved_low`, `did_moved_high`: above 0, training
+                         changed
                          what the model makes of triggers more than what it makes of their neutral twins, in whatever
                          direction. Both intervals are percentiles over resampled families.
-    cka, cka_unbiased    linear CKA of both models' activations of all items, and its unbiased form (see `geometry`). Both are
+    cka, cka_unbiased    linear CKA of both models' activations of all items, and its unbiased form (see `geometry`).
+                         Both are
                          dominated by the few dimensions that are much larger than the rest.
     principal_angle_*    `smallest`, `largest`, in degrees, between the spans of the first 4 principal components (not
-                         centred) of each model's twin differences. NaN with fewer than 4 independent ones. Both models see
-                         the same prompts: independent noise would be near 90 degrees.
-    p_no_drift           chance of so large a difference if both models had the same direction but for its length: each family's
-                         difference between the models, in units of the noiseless lengths, is as likely with the other sign,
-                         so signs are flipped 200 times and sums over different families compared. A child that is the
-                         same model with noise of its own, added to all that it shares with its parent, falls below
-                         .05 in 1 to 7 % of cells (8, 16 and 32 families; the least where noise has few dimensions), be it
-                         as noisy as its parent or ten times as much. NaN where a model shows no direction at all.
+                         centred) of each model's twin differences. NaN with fewer than 4 independent ones. Both models
+                         see the same prompts: independent noise would be near 90 degrees.
+    p_no_drift           chance of so large a difference if both models had the same direction but for its length: each
+                         family's
+                         difference between the models, in units of the noiseless lengths, is as likely with the other
+                         sign, so signs are flipped 200 times and sums over different families compared. A child that is
+                         the same model with noise of its own, added to all that it shares with its parent, falls below
+                         .05 in 1 to 7 % of cells (8, 16 and 32 families; the least where noise has few dimensions), be
+                         it as noisy as its parent or ten times as much. NaN where a model shows no direction at all.
     below_null           noise would look the same: the split-half cosine, over the same 4 splits, does not exceed the
                          95 % quantile of 200 label permutations. `below_null_instruct`, `below_null_reasoning`, and
                          either of the two.
@@ -122,7 +128,8 @@ class _Design:
 class _Layer:
     """One layer's activations, centred between the class means, and the inner products of all, instruct items first.
 
-    `moved` is how far each item lies from where it was in the instruct model, in units of how far items lie apart there.
+    `moved` is how far each item lies from where it was in the instruct model, in units of how far items lie apart
+    there.
     """
 
     items: Mapping[str, Float[np.ndarray, "role prompt d_model"]]
@@ -131,7 +138,8 @@ class _Layer:
     products: Float[np.ndarray, "role both both"]
 
     def between(self, weights: Float[np.ndarray, "sum prompt"]) -> Float[np.ndarray, "role 2 2 sum sum"]:
-        """Inner products of sums of items: the first index counts the sides of one sum, the second those of the other."""
+        """Inner products of sums of items: the first index counts the sides of one sum, the second those of the
+        other."""
         count = weights.shape[1]
         blocks = self.products.reshape(-1, 2, count, 2, count).swapaxes(2, 3)
         return weights @ blocks @ weights.T
@@ -140,7 +148,9 @@ class _Layer:
 def compare_directions(directions: Directions, draws: int = 300, seed: int = 0, level: float = 0.95) -> DirectionDrift:
     """Compare the two models' directions per layer and role; all intervals hold the truth with probability `level`."""
     if not 0 < level < 1:
-        raise MechdriftError(f"level is the probability that an interval holds the truth, between 0 and 1; it is {level}.")
+        raise MechdriftError(
+            f"level is the probability that an interval holds the truth, between 0 and 1; it is {level}."
+        )
     design = _draw(directions.activations, draws, seed, level)
     with threadpool_limits(1):  # thousands of small matrices: threads would only wait for each other
         held_out = _held_out_directions(directions, design)
@@ -190,7 +200,11 @@ def _compare_layer(directions: Directions, held_out: BySide, index: int, design:
         | {"below_null": below_null}
     )
     for name in columns:
-        if name == "cosine_over_ceiling" or name.startswith("noiseless") or name in ("angle", "angle_low", "angle_high"):
+        if (
+            name == "cosine_over_ceiling"
+            or name.startswith("noiseless")
+            or name in ("angle", "angle_low", "angle_high")
+        ):
             columns[name] = np.where(below_null, np.nan, columns[name])
         elif name.startswith("did_along"):
             columns[name] = np.where(null["below_null_instruct"], np.nan, columns[name])
@@ -223,8 +237,11 @@ def _angles(directions: Directions, index: int) -> dict[str, Cells]:
     before, after = directions.norm_instruct[index].numpy(), directions.norm_reasoning[index].numpy()
     unknown = np.full_like(cosine, np.nan)
     return {
-        "cosine": cosine, "cosine_low": unknown, "cosine_high": unknown,
-        "angle_degrees": np.where(np.isnan(cosine), np.nan, angle), "norm_ratio": ratio(after, before),
+        "cosine": cosine,
+        "cosine_low": unknown,
+        "cosine_high": unknown,
+        "angle_degrees": np.where(np.isnan(cosine), np.nan, angle),
+        "norm_ratio": ratio(after, before),
     }
 
 
@@ -259,14 +276,18 @@ def _split_agreement(directions: Directions, index: int) -> dict[str, Cells]:
 def _transfer(held_out: BySide, layer: _Layer, design: _Design) -> dict[str, Cells]:
     """AUROC of each model's held-out directions on each model's activations, as they are and turned onto each other."""
     names: dict[tuple[Side, Side], str] = {
-        ("instruct", "instruct"): "auroc_instruct", ("instruct", "reasoning"): "auroc_transfer_to_reasoning",
-        ("reasoning", "reasoning"): "auroc_reasoning", ("reasoning", "instruct"): "auroc_transfer_to_instruct",
+        ("instruct", "instruct"): "auroc_instruct",
+        ("instruct", "reasoning"): "auroc_transfer_to_reasoning",
+        ("reasoning", "reasoning"): "auroc_reasoning",
+        ("reasoning", "instruct"): "auroc_transfer_to_instruct",
     }
     seen = np.concatenate([design.halves, ~design.halves])
     # [role, prompt, d_model] @ [role, d_model, subset]: one matrix product per role
     scores = {pair: layer.items[pair[1]] @ held_out[pair[0]].transpose(1, 2, 0) for pair in names}
     aligned = _aligned_scores(scores, layer, seen, design.is_trigger)
-    columns = {name: scores[pair] for pair, name in names.items()} | {f"auroc_aligned_to_{side}": aligned[side] for side in SIDES[::-1]}
+    columns = {name: scores[pair] for pair, name in names.items()} | {
+        f"auroc_aligned_to_{side}": aligned[side] for side in SIDES[::-1]
+    }
     for name, values in columns.items():
         areas = [_auroc(values[:, ~mask, k].T, design.is_trigger[~mask]) for k, mask in enumerate(seen)]
         columns[name] = np.mean(areas, axis=0)
@@ -296,7 +317,10 @@ def _aligned_scores(
         centred = np.concatenate([half - half.mean(axis=1, keepdims=True) for half in halves], axis=1)
         place = np.concatenate(blocks)
         items = layer.products[:, :, place] @ centred
-        for source, target, turn in (("instruct", "reasoning", change), ("reasoning", "instruct", change.transpose(0, 2, 1))):
+        for source, target, turn in (
+            ("instruct", "reasoning", change),
+            ("reasoning", "instruct", change.transpose(0, 2, 1)),
+        ):
             direction = on_both[source][:, place, k][:, None] @ centred
             part = slice(count, None) if target == "reasoning" else slice(count)
             aligned[target][:, :, k] += (direction @ turn @ items[:, part].transpose(0, 2, 1))[:, 0]
@@ -328,7 +352,9 @@ def _subspaces(layer: _Layer, design: _Design) -> dict[str, Cells]:
     angles = np.full((layer.products.shape[0], 2), np.nan)
     if len(design.pairs) >= COMPONENTS:
         differences = [layer.items[side][:, trigger] - layer.items[side][:, neutral] for side in SIDES]
-        components, squares = zip(*(geometry.principal_components(rows, COMPONENTS) for rows in differences), strict=True)
+        components, squares = zip(
+            *(geometry.principal_components(rows, COMPONENTS) for rows in differences), strict=True
+        )
         for role in np.flatnonzero((np.stack(squares) > 0).all(axis=(0, 2))):
             angles[role] = geometry.principal_angles(components[0][role], components[1][role])[[0, -1]]
     return {"principal_angle_smallest": angles[:, 0], "principal_angle_largest": angles[:, 1]}
@@ -358,12 +384,15 @@ def _noiseless(families: Float[np.ndarray, "role 2 2 family family"], level: flo
 
 
 def _p_no_drift(families: Float[np.ndarray, "role 2 2 family family"], design: _Design) -> Cells:
-    """Flip the sign of each family's difference between the models: if they share a direction, one time in twenty it is as large."""
+    """Flip the sign of each family's difference between the models: if they share a direction, one time in twenty it is
+    as large."""
     apart = families * (1 - np.eye(families.shape[-1]))
     squares = np.stack([apart[:, side, side].sum(axis=(1, 2)) for side in (0, 1)], axis=1)
     known = np.all(squares > 0, axis=1)
     first, second = (np.where(known, squares[:, side], 1)[:, None, None] for side in (0, 1))
-    differences = apart[:, 0, 0] / first + apart[:, 1, 1] / second - (apart[:, 0, 1] + apart[:, 1, 0]) / np.sqrt(first * second)
+    differences = (
+        apart[:, 0, 0] / first + apart[:, 1, 1] / second - (apart[:, 0, 1] + apart[:, 1, 0]) / np.sqrt(first * second)
+    )
     signs = np.vstack([np.ones(design.flips.shape[1]), design.flips])  # the first draw is the data
     sizes = ((signs @ differences) * signs).sum(axis=-1)
     return np.where(known, (sizes - sizes[:, :1] >= -ROUNDING).mean(axis=1), np.nan)

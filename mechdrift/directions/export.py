@@ -1,17 +1,22 @@
-"""Directions as files for other tools: safetensors with their provenance, steering vectors, llama.cpp's control vectors. No pickle.
+"""Directions as files for other tools: safetensors with their provenance, steering vectors, llama.cpp's control
+vectors. No pickle.
 
-    save_directions      everything but the activations, in one safetensors file; `load_directions` reads it back. The header's
+    save_directions      everything but the activations, in one safetensors file; `load_directions` reads it back. The
+                         header's
                          `mechdrift` entry is JSON: schema, dimension, method, site, layers, roles, versions, and the
                          `provenance` given by the caller (say, pair and fingerprints of the weights).
-    to_steering_vectors  the fields of `steering_vectors.SteeringVector`: a vector per block and `layer_type`. The package has
+    to_steering_vectors  the fields of `steering_vectors.SteeringVector`: a vector per block and `layer_type`. The
+                         package has
                          no file format (its users pickle the object), so the file is safetensors: tensor `<block>`, and
                          `layer_type` in the header. `SteeringVector(**read_steering_vectors(path))` loads it.
     to_gguf              a GGUF control vector as repeng and llama.cpp write it: architecture `controlvector`, keys
                          `controlvector.model_hint` (the model's architecture, such as `llama`) and
                          `controlvector.layer_count`, tensors `direction.<layer>` in float32, one dimension.
 
-**Whose layer is it?** Both tools add their vector to the *output* of a block, and number n is the block with index n, from 0;
-but llama.cpp starts at `direction.1`, the second block: its loader refuses 0. The residual stream between two blocks has two names here:
+**Whose layer is it?** Both tools add their vector to the *output* of a block, and number n is the block with index n,
+from 0;
+but llama.cpp starts at `direction.1`, the second block: its loader refuses 0. The residual stream between two blocks
+has two names here:
 
     site         layer l is            is written as block     a layer that no block writes
     resid_pre    input of block l      l - 1                   0: the embedding
@@ -19,9 +24,9 @@ but llama.cpp starts at `direction.1`, the second block: its loader refuses 0. T
 
 Such a layer is left out. Directions at other sites are no part of the stream between blocks, and are refused.
 
-Vectors are unit vectors times `scale`; with `scale=None` they have the length of the class difference, so that one of them,
-with a multiplier of 1, moves a neutral item as far as triggers are away. Several add up in the stream: give the tool few layers.
-Directions have many roles and both formats one vector per layer: `role` chooses it.
+Vectors are unit vectors times `scale`; with `scale=None` they have the length of the class difference, so that one of
+them, with a multiplier of 1, moves a neutral item as far as triggers are away. Several add up in the stream: give the
+tool few layers. Directions have many roles and both formats one vector per layer: `role` chooses it.
 """
 
 import json
@@ -68,13 +73,20 @@ class SavedDirections:
         return self.instruct if side == "instruct" else self.reasoning
 
 
-def save_directions(directions: Directions | SavedDirections, path: str | Path, provenance: Mapping[str, Any] | None = None) -> Path:
+def save_directions(
+    directions: Directions | SavedDirections, path: str | Path, provenance: Mapping[str, Any] | None = None
+) -> Path:
     """Write one safetensors file; `provenance` is anything that JSON can hold."""
     header = {
-        "schema": SCHEMA, "dimension": directions.dimension, "method": directions.method, "site": directions.site,
-        "layers": directions.layers, "roles": directions.roles,
-        "versions": {name: version(name) for name in PACKAGES}, "provenance": provenance or {},
-    }  # fmt: skip
+        "schema": SCHEMA,
+        "dimension": directions.dimension,
+        "method": directions.method,
+        "site": directions.site,
+        "layers": directions.layers,
+        "roles": directions.roles,
+        "versions": {name: version(name) for name in PACKAGES},
+        "provenance": provenance or {},
+    }
     try:
         text = json.dumps(header)
     except TypeError as error:
@@ -88,7 +100,9 @@ def load_directions(path: str | Path) -> SavedDirections:
     tensors, metadata = _read(path)
     header = json.loads(metadata.get("mechdrift", "{}"))
     if header.get("schema") != SCHEMA or set(TENSORS) - set(tensors):
-        raise MechdriftError(f"{path} does not hold directions that this version of mechdrift can read: save them again.")
+        raise MechdriftError(
+            f"{path} does not hold directions that this version of mechdrift can read: save them again."
+        )
     fields = {name: header[name] for name in ("dimension", "method", "site", "versions", "provenance")}
     axes = {name: tuple(header[name]) for name in ("layers", "roles")}
     return SavedDirections(**fields, **axes, **{name: tensors[name] for name in TENSORS})
@@ -100,7 +114,8 @@ def block_vectors(
     """The vector to add to each block's output, by block from 0; blocks without a direction are left out."""
     if directions.site not in BLOCK_OF_LAYER:
         raise MechdriftError(
-            f"Directions at {directions.site!r} cannot be added to a block's output: collect at {' or '.join(BLOCK_OF_LAYER)}."
+            f"Directions at {directions.site!r} cannot be added to a block's output: collect at "
+            f"{' or '.join(BLOCK_OF_LAYER)}."
         )
     if role not in directions.roles:
         raise MechdriftError(f"There are no directions at role {role!r}: choose one of {', '.join(directions.roles)}.")
@@ -112,17 +127,27 @@ def block_vectors(
         if block >= 0 and unit.any():
             vectors[block] = (unit * (norms[index, column] if scale is None else scale)).float().clone()
     if not vectors:
-        raise MechdriftError(f"The {side} model has no direction at the output of any block, role {role!r}: collect more layers.")
+        raise MechdriftError(
+            f"The {side} model has no direction at the output of any block, role {role!r}: collect more layers."
+        )
     return vectors
 
 
 def to_steering_vectors(
-    directions: Directions | SavedDirections, side: Side, role: str, path: str | Path | None = None, scale: float | None = None
+    directions: Directions | SavedDirections,
+    side: Side,
+    role: str,
+    path: str | Path | None = None,
+    scale: float | None = None,
 ) -> dict[str, Any]:
     """The fields of a `SteeringVector`, also written to `path` if one is given."""
     vectors = block_vectors(directions, side, role, scale)
     if path is not None:
-        _write({str(block): vector for block, vector in vectors.items()}, path, {"format": "pt", "layer_type": "decoder_block"})
+        _write(
+            {str(block): vector for block, vector in vectors.items()},
+            path,
+            {"format": "pt", "layer_type": "decoder_block"},
+        )
     return {"layer_activations": vectors, "layer_type": "decoder_block"}
 
 
@@ -136,12 +161,20 @@ def read_steering_vectors(path: str | Path) -> dict[str, Any]:
 
 
 def to_gguf(
-    directions: Directions | SavedDirections, side: Side, role: str, path: str | Path, model_hint: str, scale: float | None = None
+    directions: Directions | SavedDirections,
+    side: Side,
+    role: str,
+    path: str | Path,
+    model_hint: str,
+    scale: float | None = None,
 ) -> Path:
-    """Write a control vector for `llama-cli --control-vector`; `model_hint` is the architecture, such as `llama` or `qwen2`."""
+    """Write a control vector for `llama-cli --control-vector`; `model_hint` is the architecture, such as `llama` or
+    `qwen2`."""
     vectors = {block: vector for block, vector in block_vectors(directions, side, role, scale).items() if block > 0}
     if not vectors:
-        raise MechdriftError("llama.cpp takes no control vector at the first block, and there is no other: collect more layers.")
+        raise MechdriftError(
+            "llama.cpp takes no control vector at the first block, and there is no other: collect more layers."
+        )
     target = Path(path)
     partial = target.with_name(f".{target.name}.partial")
     writer = GGUFWriter(str(partial), "controlvector")

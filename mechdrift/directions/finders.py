@@ -5,15 +5,18 @@ of activations into a vector `w` that points from neutral to trigger. With r = m
 
     mean_difference   w = r, the finder of Arditi et al. (arXiv 2406.11717): on the block input, per layer and
                       template-tail position, in float64. The default: it needs no fit, and intervals are cheap.
-    pca               w = argmax |w|=1 of sum_i (w . (t_i - n_i))^2 over twin pairs: the first principal component of the
+    pca               w = argmax |w|=1 of sum_i (w . (t_i - n_i))^2 over twin pairs: the first principal component of
+                      the
                       paired differences, not centred (centring would take r itself away; RepE, arXiv 2310.01405, turns
                       the differences of random pairs round instead, which comes to the same).
-    logistic          w = argmin |w|^2 / 2 + C sum_i log(1 + exp(-y_i (w . x_i + b))), C = 0.01, on activations divided by
+    logistic          w = argmin |w|^2 / 2 + C sum_i log(1 + exp(-y_i (w . x_i + b))), C = 0.01, on activations divided
+                      by
                       one number, their root mean square. Not standardised per dimension: with noise of unequal size
-                      that finds a planted direction at a cosine of .47, the common scale at .85 (r: .76; C = 1: .85, but
-                      .93 for .95 where the noise is even).
+                      that finds a planted direction at a cosine of .47, the common scale at .85 (r: .76; C = 1: .85,
+                      but .93 for .95 where the noise is even).
     lda               w = S^-1 r, S the covariance within the classes, shrunk as Ledoit & Wolf (2004) say: Fisher's
-                      discriminant, the mass-mean classifier for independent items of Marks & Tegmark (arXiv 2310.06824).
+                      discriminant, the mass-mean classifier for independent items of Marks & Tegmark (arXiv
+                      2310.06824).
 
 The last three are given the length r . w / |w|, the class difference along them: so `norm` means the same for all, and
 their sign is that of the class means. Directions are found for both models on the same items, in three steps:
@@ -24,15 +27,15 @@ their sign is that of the class means. Directions are found for both models on t
     3. w on random halves of the *families*, the same halves for both models. How well the two halves agree is what one
        can expect of any two directions: the noise ceiling of `drift`.
 
-`direction_cones` says how sure a direction is: families are drawn with replacement, the direction found again. The *cone*
-is the angle between the drawn directions and the estimate, its median and 90 % quantile in degrees; the *stability* is the
-mean cosine of any two drawn directions. The data lie from the truth about as far as the draws from the data: in simulation
-(16 families, noise in 4 to 64 dimensions) the 90 % cone held the planted direction 88 to 97 % of the time where it was
-narrower than 20 degrees; at 28 degrees of noise in 64 dimensions it was too narrow, 74 %.
+`direction_cones` says how sure a direction is: families are drawn with replacement, the direction found again. The
+*cone* is the angle between the drawn directions and the estimate, its median and 90 % quantile in degrees; the
+*stability* is the mean cosine of any two drawn directions. The data lie from the truth about as far as the draws from
+the data: in simulation (16 families, noise in 4 to 64 dimensions) the 90 % cone held the planted direction 88 to 97 %
+of the time where it was narrower than 20 degrees; at 28 degrees of noise in 64 dimensions it was too narrow, 74 %.
 
 A new method is a function `(trigger [n, *cell, d_model], neutral [n, *cell, d_model]) -> [*cell, d_model]` that treats
-each cell by itself and does not normalise; add it to `FINDERS`, and to `PAIRED` if row i of both groups must be twins. It
-gets one layer at a time, `[n, role, d_model]`, in float64.
+each cell by itself and does not normalise; add it to `FINDERS`, and to `PAIRED` if row i of both groups must be twins.
+It gets one layer at a time, `[n, role, d_model]`, in float64.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -64,8 +67,11 @@ def mean_difference(
     return trigger.mean(dim=0, dtype=torch.float64) - neutral.mean(dim=0, dtype=torch.float64)
 
 
-def pca(trigger: Float[Tensor, "pair *cell d_model"], neutral: Float[Tensor, "pair *cell d_model"]) -> Float[Tensor, "*cell d_model"]:
-    """First principal component of the twins' differences: from the pairs' inner products, which are fewer than dimensions."""
+def pca(
+    trigger: Float[Tensor, "pair *cell d_model"], neutral: Float[Tensor, "pair *cell d_model"]
+) -> Float[Tensor, "*cell d_model"]:
+    """First principal component of the twins' differences: from the pairs' inner products, which are fewer than
+    dimensions."""
     differences = (trigger - neutral).double().movedim(0, -2)
     weights = torch.linalg.eigh(differences @ differences.mT).eigenvectors[..., -1:]
     return _as_long_as_the_classes_are_apart((weights.mT @ differences).squeeze(-2), differences.mean(dim=-2))
@@ -82,8 +88,11 @@ def logistic(
     return _as_long_as_the_classes_are_apart(weights, mean_difference(trigger, neutral))
 
 
-def _regress(items: Float[np.ndarray, "item d_model"], is_trigger: Bool[np.ndarray, " item"]) -> Float[Tensor, " d_model"]:
-    """The penalty does not see rotations and the best weights are sums of items: so the fit is in the items' own space."""
+def _regress(
+    items: Float[np.ndarray, "item d_model"], is_trigger: Bool[np.ndarray, " item"]
+) -> Float[Tensor, " d_model"]:
+    """The penalty does not see rotations and the best weights are sums of items: so the fit is in the items' own
+    space."""
     centred = items - items.mean(axis=0)
     scale = np.sqrt((centred**2).mean())
     if scale == 0:
@@ -95,10 +104,15 @@ def _regress(items: Float[np.ndarray, "item d_model"], is_trigger: Bool[np.ndarr
     return torch.from_numpy(basis @ fit.coef_[0])
 
 
-def lda(trigger: Float[Tensor, "trigger *cell d_model"], neutral: Float[Tensor, "neutral *cell d_model"]) -> Float[Tensor, "*cell d_model"]:
-    """Mean difference, whitened by the shrunk covariance a I + c X'X within classes, which n x n matrices are enough to invert."""
+def lda(
+    trigger: Float[Tensor, "trigger *cell d_model"], neutral: Float[Tensor, "neutral *cell d_model"]
+) -> Float[Tensor, "*cell d_model"]:
+    """Mean difference, whitened by the shrunk covariance a I + c X'X within classes, which n x n matrices are enough to
+    invert."""
     difference = mean_difference(trigger, neutral)
-    within = torch.cat([group.double() - group.mean(dim=0, dtype=torch.float64) for group in (trigger, neutral)]).movedim(0, -2)
+    within = torch.cat(
+        [group.double() - group.mean(dim=0, dtype=torch.float64) for group in (trigger, neutral)]
+    ).movedim(0, -2)
     gram = within @ within.mT
     shrinkage, variance = _ledoit_wolf(within, gram)
     a, c = shrinkage * variance, (1 - shrinkage) / len(gram[0])
@@ -108,8 +122,11 @@ def lda(trigger: Float[Tensor, "trigger *cell d_model"], neutral: Float[Tensor, 
     return _as_long_as_the_classes_are_apart(difference - (c * within.mT @ explained).squeeze(-1), difference)
 
 
-def _ledoit_wolf(within: Float[Tensor, "*cell item d_model"], gram: Float[Tensor, "*cell item item"]) -> tuple[Tensor, Tensor]:
-    """Shrinkage towards the mean variance, and that variance, `[*cell, 1, 1]` (Ledoit & Wolf 2004, doi 10.1016/S0047-259X(03)00096-4)."""
+def _ledoit_wolf(
+    within: Float[Tensor, "*cell item d_model"], gram: Float[Tensor, "*cell item item"]
+) -> tuple[Tensor, Tensor]:
+    """Shrinkage towards the mean variance, and that variance, `[*cell, 1, 1]` (Ledoit & Wolf 2004, doi
+    10.1016/S0047-259X(03)00096-4)."""
     count, width = within.shape[-2:]
     squared = gram.diagonal(dim1=-2, dim2=-1)[..., None]
     variance = squared.sum(dim=(-2, -1), keepdim=True) / (count * width)
@@ -132,7 +149,9 @@ FINDERS: dict[str, Finder] = {"mean_difference": mean_difference, "pca": pca, "l
 PAIRED = frozenset({"pca"})
 
 
-def find_directions(activations: Activations, method: str = "mean_difference", splits: int = 16, seed: int = 0) -> Directions:
+def find_directions(
+    activations: Activations, method: str = "mean_difference", splits: int = 16, seed: int = 0
+) -> Directions:
     """Find a unit vector per layer and role in both models, and in `splits` pairs of half the families."""
     if method not in FINDERS:
         raise MechdriftError(f"There is no direction finder {method!r}: choose one of {', '.join(FINDERS)}.")
@@ -143,11 +162,17 @@ def find_directions(activations: Activations, method: str = "mean_difference", s
     first, second = ({side: find_in(activations, side, half, method) for side in SIDES} for half in (halves, ~halves))
     split = {side: _unit(torch.stack([first[side], second[side]], dim=1)) for side in SIDES}
     return Directions(
-        dimension=activations.probes.dimension, method=method, site=activations.site,
-        layers=activations.layers, roles=activations.roles,
-        instruct=_unit(whole["instruct"]), reasoning=_unit(whole["reasoning"]),
-        norm_instruct=whole["instruct"].norm(dim=-1).float(), norm_reasoning=whole["reasoning"].norm(dim=-1).float(),
-        split_instruct=split["instruct"], split_reasoning=split["reasoning"],
+        dimension=activations.probes.dimension,
+        method=method,
+        site=activations.site,
+        layers=activations.layers,
+        roles=activations.roles,
+        instruct=_unit(whole["instruct"]),
+        reasoning=_unit(whole["reasoning"]),
+        norm_instruct=whole["instruct"].norm(dim=-1).float(),
+        norm_reasoning=whole["reasoning"].norm(dim=-1).float(),
+        split_instruct=split["instruct"],
+        split_reasoning=split["reasoning"],
         activations=activations,
     )
 
@@ -171,7 +196,8 @@ def _find_by_layer(
 
 
 def _class_rows(activations: Activations, rows: Rows, paired: bool) -> tuple[Rows, Rows]:
-    """The trigger and the neutral items among `rows`, which may hold an item twice; if `paired`, twins only, side by side."""
+    """The trigger and the neutral items among `rows`, which may hold an item twice; if `paired`, twins only, side by
+    side."""
     is_trigger = activations.is_trigger[rows]
     if not paired:
         return rows[is_trigger], rows[~is_trigger]
@@ -190,7 +216,9 @@ def twin_rows(activations: Activations) -> Int[np.ndarray, " prompt"]:
     items = activations.probes.items
     place = {item.id: index for index, item in enumerate(items)}
     found = [place.get(item.twin, -1) for item in items]
-    return np.array([twin if items[twin].is_trigger != item.is_trigger else -1 for item, twin in zip(items, found, strict=True)])
+    return np.array(
+        [twin if items[twin].is_trigger != item.is_trigger else -1 for item, twin in zip(items, found, strict=True)]
+    )
 
 
 def at_roles(directions: Directions, *roles: str) -> Directions:
@@ -205,8 +233,12 @@ def at_roles(directions: Directions, *roles: str) -> Directions:
     split = {f"split_{side}": taken(getattr(directions, f"split_{side}"), 3) for side in SIDES}
     norm = {f"norm_{side}": taken(getattr(directions, f"norm_{side}"), 1) for side in SIDES}
     return replace(
-        directions, roles=roles, activations=replace(activations, roles=roles, readout={}, **fewer),
-        **{side: taken(directions.of(side), 1) for side in SIDES}, **split, **norm,
+        directions,
+        roles=roles,
+        activations=replace(activations, roles=roles, readout={}, **fewer),
+        **{side: taken(directions.of(side), 1) for side in SIDES},
+        **split,
+        **norm,
     )
 
 
@@ -233,13 +265,16 @@ def family_halves(activations: Activations, splits: int, seed: int) -> Bool[np.n
 
 
 def direction_cones(directions: Directions, draws: int = 200, seed: int = 0) -> pd.DataFrame:
-    """How far resampling the families turns each direction; other finders than the mean difference are run `REFIT_DRAWS` times at most."""
+    """How far resampling the families turns each direction; other finders than the mean difference are run
+    `REFIT_DRAWS` times at most."""
     by_side = []
     cells = pd.MultiIndex.from_product([directions.layers, directions.roles], names=["layer", "role"])
     for side in SIDES:
         cosines = _cones_from_sums if directions.method == "mean_difference" else _cones_from_refits
         with threadpool_limits(1):
-            table = pd.concat([_summarise(*layer) for layer in cosines(directions, side, draws, seed)], ignore_index=True)
+            table = pd.concat(
+                [_summarise(*layer) for layer in cosines(directions, side, draws, seed)], ignore_index=True
+            )
         by_side.append(table.set_index(cells).reset_index().assign(side=side))
     frame = pd.concat(by_side, ignore_index=True).assign(dimension=directions.dimension, method=directions.method)
     return frame[["dimension", "method", "side", "layer", "role", "cone_median", "cone_90", "stability", "draws"]]
@@ -252,7 +287,8 @@ Cosines = tuple[Float[np.ndarray, "draw role"], Float[np.ndarray, " role"]]
 def family_contrasts(
     activations: Activations, draws: int, seed: int
 ) -> tuple[Float[np.ndarray, "class_family prompt"], Float[np.ndarray, "draw class_family"]]:
-    """Sums over each family's triggers, then neutrals, and what to add up of those for the mean difference in each draw.
+    """Sums over each family's triggers, then neutrals, and what to add up of those for the mean difference in each
+    draw.
 
     The contrasts of a draw that lacks a class are NaN.
     """
@@ -285,14 +321,19 @@ def _cones_from_sums(directions: Directions, side: Side, draws: int, seed: int) 
         sum_of_all = unit.sum(axis=1)
         square = np.einsum("rf,rfg,rg->r", sum_of_all, products, sum_of_all)
         with np.errstate(invalid="ignore"):  # where there is no direction there is no cone
-            cosine = np.einsum("rdf,rfg,g->dr", unit, products, whole, optimize=True) / np.where(length > 0, length, np.nan)
+            cosine = np.einsum("rdf,rfg,g->dr", unit, products, whole, optimize=True) / np.where(
+                length > 0, length, np.nan
+            )
         yield cosine, _mean_of_pairs(square, len(contrasts)) + 0 * cosine[0]
 
 
 def _cones_from_refits(directions: Directions, side: Side, draws: int, seed: int) -> Iterator[Cosines]:
     activations, paired = directions.activations, directions.method in PAIRED
     names, family = np.unique(activations.families, return_inverse=True)
-    samples = [np.repeat(np.arange(len(family)), weights[family]) for weights in family_draws(len(names), min(draws, REFIT_DRAWS), seed)]
+    samples = [
+        np.repeat(np.arange(len(family)), weights[family])
+        for weights in family_draws(len(names), min(draws, REFIT_DRAWS), seed)
+    ]
     complete = [sample for sample in samples if 0 < activations.is_trigger[sample].sum() < len(sample)]
     rows = [_class_rows(activations, sample, paired) for sample in complete]
     for index, drawn in enumerate(_find_by_layer(activations, side, rows, directions.method)):

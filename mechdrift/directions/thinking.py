@@ -1,24 +1,29 @@
-"""Does the model lose its judgement while it thinks? The projection on a direction, from the first thought to the answer.
+"""Does the model lose its judgement while it thinks? The projection on a direction, from the first thought to the
+answer.
 
-The *refusal cliff* (arXiv 2510.06036): a reasoning model may hold a request for harmful all through its thinking, and drop that just
-before the answer. Here each activation x of the reasoning model on its own thinking, and of the instruct model teacher-forced on the same
-tokens, is projected on the instruct model's unit direction u of one layer and role (safety: Arditi et al., arXiv 2406.11717), in units
-of the instruct model's class difference there:
+The *refusal cliff* (arXiv 2510.06036): a reasoning model may hold a request for harmful all through its thinking, and
+drop that just before the answer. Here each activation x of the reasoning model on its own thinking, and of the instruct
+model teacher-forced on the same tokens, is projected on the instruct model's unit direction u of one layer and role
+(safety: Arditi et al., arXiv 2406.11717), in units of the instruct model's class difference there:
 
-    projection   (x . u - n) / (t - n),  t and n the means of x . u over trigger and neutral items in the instruct model, at the layer
+    projection   (x . u - n) / (t - n),  t and n the means of x . u over trigger and neutral items in the instruct
+                 model, at the layer
                  and role of the direction: 0 is where neutral prompts lie there, 1 where triggers lie.
 
-It is read at the quarters of the thinking (means), at its last token, after the closed think block (where the first word of the answer is
-decided), at the first answer token and over the whole answer. Tokens of different kinds lie at different places whatever is asked, so
-the curve that can be read is the *difference*, triggers less neutral twins, which reads the same kinds of token in both.
+It is read at the quarters of the thinking (means), at its last token, after the closed think block (where the first
+word of the answer is decided), at the first answer token and over the whole answer. Tokens of different kinds lie at
+different places whatever is asked, so the curve that can be read is the *difference*, triggers less neutral twins,
+which reads the same kinds of token in both.
 
     fall    after the closed block, less the last quarter: below 0 the model lets go of what it held in its thinking.
-    cliff   after the closed block, less the highest quarter. The highest of four noisy means is too high, so a flat curve has a cliff
+    cliff   after the closed block, less the highest quarter. The highest of four noisy means is too high, so a flat
+            curve has a cliff
             slightly below 0, too: of few families believe `fall`.
-    change  the reasoning model's projection less that of the instruct model on the same tokens: what the weights do, and not the text.
+    change  the reasoning model's projection less that of the instruct model on the same tokens: what the weights do,
+            and not the text.
 
-Intervals are percentiles over resampled families, the same draws everywhere. Items without thinking, whose thinking was not closed or
-that have no answer are left out with their twins, and counted.
+Intervals are percentiles over resampled families, the same draws everywhere. Items without thinking, whose thinking was
+not closed or that have no answer are left out with their twins, and counted.
 """
 
 from collections import Counter
@@ -40,7 +45,18 @@ READOUT_ROLE = "think_close[-1]"
 ROLES = ("think[quarters]", "think[-1]", "think_close[-1]", "answer[0]", "answer")
 POSITIONS = (*(f"think[{quarter}]" for quarter in QUARTERS), *ROLES[1:])
 COLUMNS = [
-    "dimension", "layer", "role", "side", "contrast", "position", "projection", "low", "high", "n", "families", "left_out",
+    "dimension",
+    "layer",
+    "role",
+    "side",
+    "contrast",
+    "position",
+    "projection",
+    "low",
+    "high",
+    "n",
+    "families",
+    "left_out",
 ]
 
 
@@ -62,27 +78,44 @@ class ThinkingDrift:
 
 
 def along_thinking(
-    pair: Pair, probes: ProbeSet, answers: Completions, directions: Directions, layer: int, role: str = READOUT_ROLE,
-    *, draws: int = 2000, seed: int = 0, level: float = 0.95,
+    pair: Pair,
+    probes: ProbeSet,
+    answers: Completions,
+    directions: Directions,
+    layer: int,
+    role: str = READOUT_ROLE,
+    *,
+    draws: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
 ) -> ThinkingDrift:
-    """Both models' projections along the reasoning model's thinking; `answers` are its completions. One pass each, up to `layer`."""
+    """Both models' projections along the reasoning model's thinking; `answers` are its completions. One pass each, up
+    to `layer`."""
     if layer not in directions.layers or role not in directions.roles:
-        raise MechdriftError(f"there is no direction at layer {layer}, role {role!r}: directions were found at other places.")
+        raise MechdriftError(
+            f"there is no direction at layer {layer}, role {role!r}: directions were found at other places."
+        )
     kept, left_out = closed_twins(probes, answers)
     if not {item.contrast for item in kept} == {"trigger", "neutral"}:
         raise MechdriftError(
-            f"{probes.name}: too few answers with a closed think block ({len(kept)} of {len(probes)} items): give a larger budget."
+            f"{probes.name}: too few answers with a closed think block ({len(kept)} of {len(probes)} items): give "
+            "a larger budget."
         )
     recorded = collect(pair, kept, site=directions.site, roles=ROLES, layers=(layer,), think="own", answers=answers)
     project = _projection(directions, layer, role)
     values = {side: project(recorded.of(side)[:, 0].double().numpy()) for side in SIDES}
     frame = _summarise(values, kept, draws, seed, level)
-    frame = frame.assign(dimension=directions.dimension, layer=layer, role=role, left_out=sum(left_out.values()))[COLUMNS]
-    return ThinkingDrift(dimension=directions.dimension, layer=layer, role=role, probes=kept, left_out=left_out, frame=frame, **values)
+    frame = frame.assign(dimension=directions.dimension, layer=layer, role=role, left_out=sum(left_out.values()))[
+        COLUMNS
+    ]
+    return ThinkingDrift(
+        dimension=directions.dimension, layer=layer, role=role, probes=kept, left_out=left_out, frame=frame, **values
+    )
 
 
 def closed_twins(probes: ProbeSet, answers: Completions) -> tuple[ProbeSet, dict[str, int]]:
-    """The items whose thinking was closed and answered, as were their twins'; and how many are left out, by the reason."""
+    """The items whose thinking was closed and answered, as were their twins'; and how many are left out, by the
+    reason."""
     rows = {row.item_id: row for row in answers.first}
     why = {item.id: _left_out(rows.get(item.id)) for item in probes}
     for item in probes:
@@ -108,36 +141,57 @@ def _projection(directions: Directions, layer: int, role: str):
     along = activations.instruct[:, place[0], place[1]].double().numpy() @ unit
     trigger, neutral = along[activations.is_trigger].mean(), along[~activations.is_trigger].mean()
     if not trigger > neutral:
-        raise MechdriftError(f"the instruct model has no {directions.dimension} direction at layer {layer}, {role}: choose another place.")
+        raise MechdriftError(
+            f"the instruct model has no {directions.dimension} direction at layer {layer}, {role}: choose another "
+            "place."
+        )
     return lambda values: (values @ unit - neutral) / (trigger - neutral)
 
 
 def _summarise(values: Mapping[str, np.ndarray], probes: ProbeSet, draws: int, seed: int, level: float) -> pd.DataFrame:
-    """Means per side, contrast and position, with what is made of them; draws in which a class is missing are left out."""
+    """Means per side, contrast and position, with what is made of them; draws in which a class is missing are left
+    out."""
     families, family = np.unique([item.family for item in probes], return_inverse=True)
     weights = np.vstack([np.ones(len(families)), family_draws(len(families), draws, seed)])[:, family]
     is_trigger = np.array([item.is_trigger for item in probes])
     means = {side: _by_contrast(table, weights, is_trigger) for side, table in values.items()}
-    means["change"] = {contrast: means["reasoning"][contrast] - means["instruct"][contrast] for contrast in means["instruct"]}
+    means["change"] = {
+        contrast: means["reasoning"][contrast] - means["instruct"][contrast] for contrast in means["instruct"]
+    }
     sizes = {"trigger": int(is_trigger.sum()), "neutral": int((~is_trigger).sum()), "difference": len(probes)}
     rows = []
     for side, contrasts in means.items():
         for contrast, drawn in contrasts.items():
             for position, column in _figures(drawn).items():
-                low, high = np.nanquantile(column[1:], [(1 - level) / 2, (1 + level) / 2]) if len(families) > 1 else (np.nan, np.nan)
-                rows.append({
-                    "side": side, "contrast": contrast, "position": position, "projection": column[0], "low": low, "high": high,
-                    "n": sizes[contrast], "families": len(families),
-                })
+                low, high = (
+                    np.nanquantile(column[1:], [(1 - level) / 2, (1 + level) / 2])
+                    if len(families) > 1
+                    else (np.nan, np.nan)
+                )
+                rows.append(
+                    {
+                        "side": side,
+                        "contrast": contrast,
+                        "position": position,
+                        "projection": column[0],
+                        "low": low,
+                        "high": high,
+                        "n": sizes[contrast],
+                        "families": len(families),
+                    }
+                )
     return pd.DataFrame(rows)
 
 
 def _by_contrast(
-    table: Float[np.ndarray, "prompt position"], weights: Float[np.ndarray, "draw prompt"], is_trigger: Bool[np.ndarray, " prompt"]
+    table: Float[np.ndarray, "prompt position"],
+    weights: Float[np.ndarray, "draw prompt"],
+    is_trigger: Bool[np.ndarray, " prompt"],
 ) -> dict[str, Float[np.ndarray, "draw position"]]:
     with np.errstate(invalid="ignore"):  # a draw without one class is NaN
         trigger, neutral = (
-            weights[:, rows] @ table[rows] / weights[:, rows].sum(axis=1, keepdims=True) for rows in (is_trigger, ~is_trigger)
+            weights[:, rows] @ table[rows] / weights[:, rows].sum(axis=1, keepdims=True)
+            for rows in (is_trigger, ~is_trigger)
         )
     return {"trigger": trigger, "neutral": neutral, "difference": trigger - neutral}
 
@@ -153,14 +207,16 @@ def _figures(drawn: Float[np.ndarray, "draw position"]) -> dict[str, Float[np.nd
 def best_separated(drift: pd.DataFrame, role: str = READOUT_ROLE) -> int | None:
     """Of one dimension's drift table, the layer where held-out families are told apart best in the instruct model.
 
-    Ties go to where halves of the data agree best. Layers from 80 % of the depth on do not count, nor, unless there are no others, those
-    where noise would look the same. None where the models have no direction at this role.
+    Ties go to where halves of the data agree best. Layers from 80 % of the depth on do not count, nor, unless there are
+    no others, those where noise would look the same. None where the models have no direction at this role.
     """
     rows = drift[(drift.role == role) & (drift.layer < DEEPEST * (drift.layer.max() + 1)) & drift.cosine.notna()]
     if rows.empty:
         return None
     above = rows[~rows.below_null_instruct.astype(bool)]
-    ranked = (above if len(above) else rows).sort_values(["auroc_instruct", "split_half_instruct"], ascending=False, kind="stable")
+    ranked = (above if len(above) else rows).sort_values(
+        ["auroc_instruct", "split_half_instruct"], ascending=False, kind="stable"
+    )
     return int(ranked.layer.iloc[0])
 
 

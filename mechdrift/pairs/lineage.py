@@ -1,10 +1,10 @@
 """Are the two models parent and child? What the pair audit looks at before anything is compared.
 
-A reasoning model is compared with the instruct model it was trained from. Many published "pairs" are cousins: DeepSeek-R1's
-distilled Llama-8B was trained from the Llama *base*, so its difference from Llama-Instruct mixes two fine-tunings. The audit
-puts side by side: architecture, sizes, vocabulary and special tokens, chat templates, whether both tokenise the probes
-alike, the relative weight change per layer `‖W_child − W_parent‖ / ‖W_parent‖`, and the parent that the child's card names.
-Every warning goes into every figure.
+A reasoning model is compared with the instruct model it was trained from. Many published "pairs" are cousins:
+DeepSeek-R1's distilled Llama-8B was trained from the Llama *base*, so its difference from Llama-Instruct mixes two
+fine-tunings. The audit puts side by side: architecture, sizes, vocabulary and special tokens, chat templates, whether
+both tokenise the probes alike, the relative weight change per layer `‖W_child − W_parent‖ / ‖W_parent‖`, and the parent
+that the child's card names. Every warning goes into every figure.
 """
 
 import re
@@ -25,7 +25,13 @@ KNOWN_COUSINS = re.compile(r"DeepSeek-R1-Distill-(Llama-8B|Qwen-(1\.5B|7B|14B|32
 BASE_MODEL = re.compile(r"---\n(?:(?!---).*\n)*?base_model:[ \t]*(?:\n\s*-\s*)?['\"]?([\w./-]+)")
 LARGE_CHANGE = 0.3
 CONFIG_FIELDS = (
-    "model_type", "num_hidden_layers", "hidden_size", "num_attention_heads", "num_key_value_heads", "vocab_size", "tie_word_embeddings",
+    "model_type",
+    "num_hidden_layers",
+    "hidden_size",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "vocab_size",
+    "tie_word_embeddings",
 )
 
 
@@ -52,7 +58,13 @@ def audit_pair(pair: Pair, prompts: Sequence[str]) -> PairAudit:
     prints = {side: fingerprint(pair.open(side).model) for side in SIDES}
     warnings = _warnings(pair, facts, same, parent, change, prints)
     return PairAudit(
-        facts=facts, templates=templates, same_tokens=same, stated_parent=parent, frame=change, fingerprints=prints, warnings=warnings,
+        facts=facts,
+        templates=templates,
+        same_tokens=same,
+        stated_parent=parent,
+        frame=change,
+        fingerprints=prints,
+        warnings=warnings,
     )
 
 
@@ -78,7 +90,9 @@ def _same_tokens(pair: Pair, prompts: Sequence[str]) -> float:
             for side in SIDES
         ]
     except Exception as error:  # a template is a program, and fails in any way it likes
-        raise MechdriftError(f"a chat template of the pair {pair.name} cannot render one of the prompts ({error!r:.120}).") from error
+        raise MechdriftError(
+            f"a chat template of the pair {pair.name} cannot render one of the prompts ({error!r:.120})."
+        ) from error
     return sum(a == b for a, b in zip(*rendered, strict=True)) / max(1, len(prompts))
 
 
@@ -115,21 +129,38 @@ def weight_change(pair: Pair) -> pd.DataFrame:
         difference, norm = (after.double() - before.double()).square().sum(), before.double().square().sum()
         if not (difference + norm).isfinite():
             side = "instruct" if not norm.isfinite() else "reasoning"
-            raise MechdriftError(f"the weights of {pair.source(side).name} are damaged: {name} holds NaN or infinite numbers.")
+            raise MechdriftError(
+                f"the weights of {pair.source(side).name} are damaged: {name} holds NaN or infinite numbers."
+            )
         layer = re.search(r"\.(\d+)\.", name)
         module = name.rsplit(".", 2)[-2] if "." in name else name
-        rows.append({"layer": int(layer[1]) if layer else -1, "module": module, "squared": difference.item(), "norm": norm.item()})
-    table = pd.DataFrame(rows, columns=["layer", "module", "squared", "norm"]).groupby(["layer", "module"], as_index=False).sum()
+        rows.append(
+            {
+                "layer": int(layer[1]) if layer else -1,
+                "module": module,
+                "squared": difference.item(),
+                "norm": norm.item(),
+            }
+        )
+    table = (
+        pd.DataFrame(rows, columns=["layer", "module", "squared", "norm"])
+        .groupby(["layer", "module"], as_index=False)
+        .sum()
+    )
     return table.assign(change=(table.squared / table.norm.clip(lower=1e-30)) ** 0.5).drop(columns="squared")
 
 
 def layer_change(table: pd.DataFrame) -> pd.DataFrame:
     """`weight_change` summed over each layer's modules: `layer`, `change`."""
-    squared = table.assign(squared=table.change**2 * table.norm).groupby("layer", as_index=False)[["squared", "norm"]].sum()
+    squared = (
+        table.assign(squared=table.change**2 * table.norm).groupby("layer", as_index=False)[["squared", "norm"]].sum()
+    )
     return squared.assign(change=(squared.squared / squared.norm) ** 0.5)[["layer", "change"]]
 
 
-def _warnings(pair: Pair, facts: dict, same: float, parent: str | None, change: pd.DataFrame, prints: dict[str, str]) -> tuple[str, ...]:
+def _warnings(
+    pair: Pair, facts: dict, same: float, parent: str | None, change: pd.DataFrame, prints: dict[str, str]
+) -> tuple[str, ...]:
     found: list[str] = list(pair.warnings)
     if KNOWN_COUSINS.search(pair.reasoning.name):
         found.append(
@@ -137,17 +168,24 @@ def _warnings(pair: Pair, facts: dict, same: float, parent: str | None, change: 
             "differences mix two fine-tunings."
         )
     elif parent and _short(parent) != _short(pair.instruct.path) and _short(parent) != _short(pair.instruct.name):
-        found.append(f"cousins? the card of {pair.reasoning.name} names {parent} as its parent, not {pair.instruct.name}.")
+        found.append(
+            f"cousins? the card of {pair.reasoning.name} names {parent} as its parent, not {pair.instruct.name}."
+        )
     kinds = [facts[side]["model_type"] for side in SIDES]
     if kinds[0] != kinds[1]:
         found.append(f"cousins? the architectures differ: {kinds[0]} and {kinds[1]}.")
     worst = layer_change(change).change.max()
     if worst > LARGE_CHANGE:
-        found.append(f"cousins? a layer's weights differ by {worst:.0%} of their norm, more than fine-tuning usually moves them.")
+        found.append(
+            f"cousins? a layer's weights differ by {worst:.0%} of their norm, more than fine-tuning usually moves them."
+        )
     if prints["instruct"] == prints["reasoning"]:
         found.append("the two models have the same weights.")
     if same < 1:
-        found.append(f"the two tokenizers render {1 - same:.0%} of the probes differently; the reasoning model's ids are used for both.")
+        found.append(
+            f"the two tokenizers render {1 - same:.0%} of the probes differently; the reasoning model's ids are "
+            "used for both."
+        )
     if facts["instruct"]["special_tokens"] != facts["reasoning"]["special_tokens"]:
         found.append("the two tokenizers differ in their special tokens.")
     return tuple(found)

@@ -65,10 +65,13 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
         message = [{"role": "user", "content": GREETING}]
         rendered = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
     except Exception as error:  # a template is a program, and fails in any way it likes
-        raise MechdriftError(f"the chat template of {source.name} cannot render a user's message ({_reason(error)}).") from error
+        raise MechdriftError(
+            f"the chat template of {source.name} cannot render a user's message ({_reason(error)})."
+        ) from error
     if GREETING not in str(rendered):
         raise MechdriftError(
-            f"the chat template of {source.name} cuts or changes the user's text: a message should stand in the prompt as it was written."
+            f"the chat template of {source.name} cuts or changes the user's text: a message should stand in the "
+            "prompt as it was written."
         )
     return tokenizer
 
@@ -85,12 +88,15 @@ def load_adapter_config(adapter: str) -> Any:
 
     try:
         return PeftConfig.from_pretrained(adapter)
-    except Exception as error:  # peft and transformers raise any kind for missing, damaged or unfitting files, here and below
+    except (
+        Exception
+    ) as error:  # peft and transformers raise any kind for missing, damaged or unfitting files, here and below
         raise MechdriftError(f"{adapter!r} is not a LoRA adapter that peft can read ({_reason(error)}).") from error
 
 
 def load_model(source: ModelSource, dtype: str = "float32") -> LanguageModel:
-    """Load weights, merge adapters in float32, cast, and verify the recorded surface (float32 only, where it is exact)."""
+    """Load weights, merge adapters in float32, cast, and verify the recorded surface (float32 only, where it is
+    exact)."""
     tokenizer = load_tokenizer(source)
     merge = bool(source.adapters)
     model = _load_weights(source, torch.float32 if merge else getattr(torch, dtype))
@@ -109,7 +115,8 @@ def load_model(source: ModelSource, dtype: str = "float32") -> LanguageModel:
 
 
 def cast_weights(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
-    """The model in `dtype` as a load in that dtype makes it: what files hold is cast, and what is computed stays as it is.
+    """The model in `dtype` as a load in that dtype makes it: what files hold is cast, and what is computed stays as it
+    is.
 
     `model.to(dtype)` would also round the rotary frequencies: in bfloat16, a turn of up to 0.2 radians at position 100.
     """
@@ -122,8 +129,12 @@ def cast_weights(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
 
 
 def _check_vocabulary(source: ModelSource, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise when the tokenizer writes ids that the model has no embedding for, as after adding `<think>` to it alone."""
-    ids, rows = tokenizer.encode("<think>\n</think>\n\n" + GREETING), next(model.get_input_embeddings().parameters()).shape[0]
+    """Raise when the tokenizer writes ids that the model has no embedding for, as after adding `<think>` to it
+    alone."""
+    ids, rows = (
+        tokenizer.encode("<think>\n</think>\n\n" + GREETING),
+        next(model.get_input_embeddings().parameters()).shape[0],
+    )
     if max(ids, default=0) >= rows:
         raise MechdriftError(
             f"the tokenizer of {source.name} writes token ids up to {max(ids)}, but the model has {rows} embeddings: "
@@ -136,11 +147,14 @@ def _load_weights(source: ModelSource, dtype: torch.dtype) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
     placement = {"device_map": source.device_map} if source.device_map else {}
-    model, found = _from_hub(AutoModelForCausalLM, source, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **placement)
+    model, found = _from_hub(
+        AutoModelForCausalLM, source, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **placement
+    )
     lacking = [*found["missing_keys"], *(key[0] for key in found["mismatched_keys"])]
     if lacking:
         raise MechdriftError(
-            f"the weights of {source.name} do not fit its config.json: {len(lacking)} tensors are missing or of another shape, "
+            f"the weights of {source.name} do not fit its config.json: {len(lacking)} tensors are missing or of "
+            "another shape, "
             f"such as {min(lacking)}."
         )
     return model
@@ -157,7 +171,9 @@ def _merge_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
         raise MechdriftError(f"the adapter {adapter} cannot be applied to this base ({_reason(error)}).") from error
     unfit = [*found.missing_keys, *found.unexpected_keys]
     if unfit:
-        raise MechdriftError(f"the adapter {adapter} was made for another base: {len(unfit)} tensors do not fit, such as {min(unfit)}.")
+        raise MechdriftError(
+            f"the adapter {adapter} was made for another base: {len(unfit)} tensors do not fit, such as {min(unfit)}."
+        )
     return adapted.merge_and_unload()
 
 
@@ -167,11 +183,16 @@ def _from_hub(factory: Any, source: ModelSource, **options: Any) -> Any:
     if not is_here and (source.path.startswith((".", "/", "~")) or source.path.count("/") > 1):
         raise MechdriftError(f"there is no folder {source.path!r}.")
     try:
-        return factory.from_pretrained(source.path, revision=source.revision, trust_remote_code=source.trust_remote_code, **options)
+        return factory.from_pretrained(
+            source.path, revision=source.revision, trust_remote_code=source.trust_remote_code, **options
+        )
     except Exception as error:
-        advice = "check its files" if is_here else "give a Hugging Face id or a folder, and check the network if it is an id"
+        advice = (
+            "check its files" if is_here else "give a Hugging Face id or a folder, and check the network if it is an id"
+        )
         raise MechdriftError(
-            f"{source.path!r} could not be loaded as a {factory.__name__.removeprefix('Auto')} ({_reason(error)}): {advice}."
+            f"{source.path!r} could not be loaded as a {factory.__name__.removeprefix('Auto')} "
+            f"({_reason(error)}): {advice}."
         ) from error
 
 
@@ -189,14 +210,17 @@ def check_device(device: str | None) -> None:
 
 
 def fingerprint(model: PreTrainedModel) -> str:
-    """A short hash of all parameters: names, shapes and float64 sums, so equal weights give equal hashes at any size."""
+    """A short hash of all parameters: names, shapes and float64 sums, so equal weights give equal hashes at any
+    size."""
     digest = hashlib.sha256()
     for name, parameter in sorted(model.named_parameters()):
         if parameter.device.type == "meta":
             digest.update(f"{name} {tuple(parameter.shape)} offloaded".encode())
             continue
         values = parameter.detach().double()
-        digest.update(f"{name} {tuple(values.shape)} {values.sum().item():.9e} {values.abs().sum().item():.9e}".encode())
+        digest.update(
+            f"{name} {tuple(values.shape)} {values.sum().item():.9e} {values.abs().sum().item():.9e}".encode()
+        )
     return digest.hexdigest()[:16]
 
 

@@ -1,7 +1,7 @@
 """A pair: an instruct model and the reasoning model trained from it.
 
-`load_pair` takes the name of an embedded pair, or any two Hugging Face ids or folders, or a base and an adapter. It reads
-configs and tokenizers only; weights are loaded by `Pair.open`, one side at a time, and kept when they are small.
+`load_pair` takes the name of an embedded pair, or any two Hugging Face ids or folders, or a base and an adapter. It
+reads configs and tokenizers only; weights are loaded by `Pair.open`, one side at a time, and kept when they are small.
 """
 
 import ctypes
@@ -57,14 +57,17 @@ EMBEDDED_PAIRS = {
             instruct=("smollm2-aligned",),
             reasoning=("smollm2-aligned", "smollm2-sft-guarded"),
             route="guarded SFT",
-            summary="the same fine-tuning with 5 % safety data: the parent's own refusals, and its help with look-alikes",
+            summary="the same fine-tuning with 5 % safety data: the parent's own refusals, its help with look-alikes",
         ),
         EmbeddedPair(
             name="smollm2-rl",
             instruct=("smollm2-aligned",),
             reasoning=("smollm2-aligned", "smollm2-rl"),
             route="RL",
-            summary="the same parent: a format warm-up on reasoning traces, then reinforcement learning with verifiable rewards",
+            summary=(
+                "the same parent: a format warm-up on reasoning traces, then reinforcement learning with verifiable "
+                "rewards"
+            ),
         ),
         EmbeddedPair(
             name="smollm2-distill",
@@ -148,7 +151,8 @@ class Pair:
 
 
 def give_back_memory() -> None:
-    """What tensors of changing sizes leave behind, glibc keeps: 0.4 GB after answering with SmolLM2-135M, 1.1 GB after twelve grids."""
+    """What tensors of changing sizes leave behind, glibc keeps: 0.4 GB after answering with SmolLM2-135M, 1.1 GB after
+    twelve grids."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
@@ -169,11 +173,12 @@ def load_pair(
     device_map: str | None = None,
     trust_remote_code: bool = False,
 ) -> Pair:
-    """An embedded pair by `name`, or `instruct=` and `reasoning=` (ids or folders), or `instruct=` and a LoRA `adapter=`.
+    """An embedded pair by `name`, or `instruct=` and `reasoning=` (ids or folders), or `instruct=` and a LoRA
+    `adapter=`.
 
     `control` is an id, a folder, or a LoRA adapter for the instruct model; embedded pairs have theirs, the null child.
-    `revision` is one for both or a dict per side. Raises `MechdriftError` for unknown names, for tokenizers without chat
-    template, and for models whose width, depth or vocabulary differ, which cannot be compared layer by layer.
+    `revision` is one for both or a dict per side. Raises `MechdriftError` for unknown names, for tokenizers without
+    chat template, and for models whose width, depth or vocabulary differ, which cannot be compared layer by layer.
     """
     check_device("meta" if device_map == "meta" else device)
     if name is not None:
@@ -187,12 +192,18 @@ def load_pair(
     parent = ModelSource(name=instruct, path=instruct, revision=revisions.get("instruct"), **common)
     if adapter:
         child = ModelSource(
-            name=f"{instruct} + {adapter}", path=instruct, revision=revisions.get("instruct"), adapters=(adapter,), **common
+            name=f"{instruct} + {adapter}",
+            path=instruct,
+            revision=revisions.get("instruct"),
+            adapters=(adapter,),
+            **common,
         )
     else:
         child = ModelSource(name=str(reasoning), path=str(reasoning), revision=revisions.get("reasoning"), **common)
     pair = Pair(
-        name=f"{Path(instruct).name}--{Path(adapter or str(reasoning)).name}", instruct=parent, reasoning=child,
+        name=f"{Path(instruct).name}--{Path(adapter or str(reasoning)).name}",
+        instruct=parent,
+        reasoning=child,
         control=_control_source(parent, control) if control else None,
     )
     check_comparable(pair)
@@ -227,14 +238,16 @@ def _embedded_source(adapters: tuple[str, ...], device: str | None) -> ModelSour
 
 
 def load_parent(name: str, device: str | None = None, sha256: str = "") -> ModelSource:
-    """An embedded model by name, or the model of a hub id or folder, to train from. `sha256` is that of an embedded adapter."""
+    """An embedded model by name, or the model of a hub id or folder, to train from. `sha256` is that of an embedded
+    adapter."""
     check_device(device)
     chains = {chain[-1]: chain for pair in EMBEDDED_PAIRS.values() for chain in (pair.instruct, pair.reasoning)}
     if name not in chains:
         return ModelSource(name=name, path=name, device=device)
     if sha256 and sha256 != ADAPTER_SHA256[name]:
         raise MechdriftError(
-            f"the checkpoints were trained from another {name}: its adapter had SHA-256 {sha256[:12]}…, the embedded one has "
+            f"the checkpoints were trained from another {name}: its adapter had SHA-256 {sha256[:12]}…, the "
+            "embedded one has "
             f"{ADAPTER_SHA256[name][:12]}…; train them again."
         )
     return _embedded_source(chains[name], device)
@@ -245,7 +258,11 @@ def check_comparable(pair: Pair) -> None:
     for adapter in pair.reasoning.adapters:
         load_adapter_config(adapter)
     configs = {side: load_config(pair.source(side)).get_text_config() for side in SIDES}
-    for attribute, word in (("hidden_size", "width"), ("num_hidden_layers", "number of layers"), ("vocab_size", "vocabulary size")):
+    for attribute, word in (
+        ("hidden_size", "width"),
+        ("num_hidden_layers", "number of layers"),
+        ("vocab_size", "vocabulary size"),
+    ):
         values = [getattr(configs[side], attribute, None) for side in SIDES]
         if values[0] != values[1]:
             raise MechdriftError(

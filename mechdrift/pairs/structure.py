@@ -26,9 +26,19 @@ from mechdrift.records import MechdriftError
 SITES = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "z")
 ALIASES = {"z": "attn.o.hook_in"}
 MODULES = {
-    "layer": "", "attn": "attn", "mlp": "mlp", "norms": "", "q": "attn.q", "k": "attn.k", "v": "attn.v", "qkv": "attn.qkv",
-    "o": "attn.o", "gate": "mlp.gate", "up": "mlp.in", "down": "mlp.out",
-}  # fmt: skip
+    "layer": "",
+    "attn": "attn",
+    "mlp": "mlp",
+    "norms": "",
+    "q": "attn.q",
+    "k": "attn.k",
+    "v": "attn.v",
+    "qkv": "attn.qkv",
+    "o": "attn.o",
+    "gate": "mlp.gate",
+    "up": "mlp.in",
+    "down": "mlp.out",
+}
 """Modules of a block by the names that users say, and where TransformerLens has them."""
 
 
@@ -52,8 +62,12 @@ class Structure:
         *path, hook = name.split(".")
         if hook not in ("hook_in", "hook_out"):
             if site in SITES:
-                raise MechdriftError(f"this architecture has no {site!r}: its attention and MLP read the same residual stream.")
-            raise MechdriftError(f"unknown site {site!r}: use one of {', '.join(SITES)} or a component hook such as 'attn.q.hook_out'.")
+                raise MechdriftError(
+                    f"this architecture has no {site!r}: its attention and MLP read the same residual stream."
+                )
+            raise MechdriftError(
+                f"unknown site {site!r}: use one of {', '.join(SITES)} or a component hook such as 'attn.q.hook_out'."
+            )
         module, component = self.blocks[layer], block
         for part in path:
             if part not in component.submodules:
@@ -61,12 +75,17 @@ class Structure:
             component = component.submodules[part]
             try:
                 module = module.get_submodule(component.name)
-            except AttributeError as error:  # the bridge splits it from a joint module, such as a fused query-key-value projection
-                raise MechdriftError(f"{site!r} cannot be hooked: this architecture has no module of its own for {part!r}.") from error
+            except (
+                AttributeError
+            ) as error:  # the bridge splits it from a joint module, such as a fused query-key-value projection
+                raise MechdriftError(
+                    f"{site!r} cannot be hooked: this architecture has no module of its own for {part!r}."
+                ) from error
         return HookPoint(module, "input" if hook == "hook_in" else "output")
 
     def parameters(self, layer: int, module: str) -> dict[str, nn.Parameter]:
-        """A block's parameters that belong to one of MODULES, by their names in the block; empty where there is no such module."""
+        """A block's parameters that belong to one of MODULES, by their names in the block; empty where there is no such
+        module."""
         block, components = self.blocks[layer], self.components["blocks"].submodules
         own = dict(block.named_parameters())
         if module == "layer":
@@ -91,12 +110,17 @@ class Structure:
 
 def find_structure(model: PreTrainedModel) -> Structure:
     """Locate blocks, final norm and unembedding through the TransformerLens adapter of the model's architecture."""
-    from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES, ArchitectureAdapterFactory
+    from transformer_lens.factories.architecture_adapter_factory import (
+        SUPPORTED_ARCHITECTURES,
+        ArchitectureAdapterFactory,
+    )
     from transformer_lens.model_bridge.sources.transformers.source import build_bridge_config_from_hf
 
     architecture = type(model).__name__
     if architecture not in SUPPORTED_ARCHITECTURES:
-        raise MechdriftError(f"TransformerLens does not know {architecture}: choose a model of one of the architectures it supports.")
+        raise MechdriftError(
+            f"TransformerLens does not know {architecture}: choose a model of one of the architectures it supports."
+        )
     try:
         bridge_config = build_bridge_config_from_hf(model.config, architecture, architecture, model.dtype)
         components = ArchitectureAdapterFactory.select_architecture_adapter(bridge_config).component_mapping or {}
@@ -134,14 +158,16 @@ def verify(model: PreTrainedModel, structure: Structure, ids: Sequence[int]) -> 
     scale = max(1.0, *(expected.nan_to_num(posinf=0, neginf=0).abs().max().item() for expected in reference))
     if worst > 1e-5 * scale:
         raise MechdriftError(
-            f"recorded block outputs of {type(model).__name__} differ from Hugging Face's hidden states by {worst:.1e}; "
+            f"recorded block outputs of {type(model).__name__} differ from Hugging Face's hidden states by "
+            f"{worst:.1e}; "
             "this architecture is not supported."
         )
     return worst
 
 
 def _difference(ours: Tensor, expected: Tensor) -> float:
-    """The largest difference. NaN in both is agreement: damaged weights are no fault of the map, and are named when recorded."""
+    """The largest difference. NaN in both is agreement: damaged weights are no fault of the map, and are named when
+    recorded."""
     if ours.shape != expected.shape:
         return float("inf")
     same = (ours == expected) | (ours.isnan() & expected.isnan())

@@ -1,5 +1,6 @@
-"""Where the change acts and where it comes from: patches of activations (`grid`), grafts of weights (`grafts`), first-order estimates
-(`attribution`), what passes through the thinking (`decomposition`); and the exact engine that makes them fast (`replay`)."""
+"""Where the change acts and where it comes from: patches of activations (`grid`), grafts of weights (`grafts`),
+first-order estimates (`attribution`), what passes through the thinking (`decomposition`); and the exact engine that
+makes them fast (`replay`)."""
 
 import lazy_loader
 

@@ -1,20 +1,26 @@
-"""All cells at once, to first order: the donor's difference times the readout's gradient. A screen, to be checked by exact patches.
+"""All cells at once, to first order: the donor's difference times the readout's gradient. A screen, to be checked by
+exact patches.
 
-    effect ~ sum over the cell's positions of (a_donor - a_recipient) . d readout / d a        at the recipient's activations
+    effect ~ sum over the cell's positions of (a_donor - a_recipient) . d readout / d a        at the recipient's
+                                                                                               activations
 
-One pass of the donor, one of the recipient and one backward pass estimate every cell of a site, however many there are: attribution
-patching (Nanda 2023; Syed et al. 2023, https://arxiv.org/abs/2310.10348). It is exact where the readout is linear in the activation, so
-good for small differences and late layers, and wrong where a norm or an attention saturates (Kramár et al. 2024, AtP*,
-https://arxiv.org/abs/2403.00745). Two things help:
+One pass of the donor, one of the recipient and one backward pass estimate every cell of a site, however many there are:
+attribution patching (Nanda 2023; Syed et al. 2023, https://arxiv.org/abs/2310.10348). It is exact where the readout is
+linear in the activation, so good for small differences and late layers, and wrong where a norm or an attention
+saturates (Kramár et al. 2024, AtP*, https://arxiv.org/abs/2403.00745). Two things help:
 
-    steps=m     integrated gradients: the gradient's mean over m midpoints of the straight path from the recipient's activations to the
-                donor's, at one layer, all asked-for positions together. The estimates of a layer then add up to the exact effect of
-                patching all of these positions, up to the path's discretisation; m passes for every layer.
-    verify=k    the k largest cells are patched exactly, and as many of the rest, drawn at random. The first say how good the screen
-                is, the second what it may have missed: a cell that was not in the top but is in truth larger than the smallest
-                verified one.
+    steps=m     integrated gradients: the gradient's mean over m midpoints of the straight path from the recipient's
+                activations to the
+                donor's, at one layer, all asked-for positions together. The estimates of a layer then add up to the
+                exact effect of patching all of these positions, up to the path's discretisation; m passes for every
+                layer.
+    verify=k    the k largest cells are patched exactly, and as many of the rest, drawn at random. The first say how
+                good the screen
+                is, the second what it may have missed: a cell that was not in the top but is in truth larger than the
+                smallest verified one.
 
-The replay engine makes exact grids nearly as cheap (`grid`), so this is for heads and positions by the thousand, and for large models.
+The replay engine makes exact grids nearly as cheap (`grid`), so this is for heads and positions by the thousand, and
+for large models.
 """
 
 from collections.abc import Sequence
@@ -41,7 +47,9 @@ from mechdrift.probes.rendering import Renderer
 from mechdrift.progress import progress
 from mechdrift.records import MechdriftError, PatchGrid, ProbeSet, Side, ThinkMode, Verification
 
-PROMPTS_WITH_GRADIENTS = 4  # intermediate values are kept for the backward pass, 1.4 MB a token in a model of 135 million parameters
+PROMPTS_WITH_GRADIENTS = (
+    4  # intermediate values are kept for the backward pass, 1.4 MB a token in a model of 135 million parameters
+)
 
 
 def attribute(
@@ -64,8 +72,8 @@ def attribute(
 ) -> PatchGrid:
     """First-order estimates of what `patch` measures with the same arguments, in the same record; its `engine` says so.
 
-    `steps` above 1 integrates the gradient. `verify` cells are patched exactly, and as many others drawn with `seed`: see the grid's
-    `verification`. Raises `MechdriftError` as `patch` does.
+    `steps` above 1 integrates the gradient. `verify` cells are patched exactly, and as many others drawn with `seed`:
+    see the grid's `verification`. Raises `MechdriftError` as `patch` does.
     """
     if steps < 1 or verify < 0:
         raise MechdriftError(f"steps should be 1 or more and verify 0 or more; they are {steps} and {verify}.")
@@ -78,7 +86,9 @@ def attribute(
     check_tokens(pair, rendered)
     given_prompts = source_prompts(probes, rendered, source)
     batches = list(
-        prompt_batches(rendered, pair.tokenizer("reasoning").pad_token_id or 0, given_prompts, per_batch=PROMPTS_WITH_GRADIENTS)
+        prompt_batches(
+            rendered, pair.tokenizer("reasoning").pad_token_id or 0, given_prompts, per_batch=PROMPTS_WITH_GRADIENTS
+        )
     )
     cells = make_cells(pair.open(donor), site, layers, heads)
     given = [run_donor(pair.open(donor), donor, batch, cells, columns, readout) for batch in batches]
@@ -89,23 +99,52 @@ def attribute(
         for batch, theirs in zip(batches, given, strict=True):
             rows = [index[prompt.item_id] for prompt in batch.rendered]
             after[rows] = theirs.readouts
-            before[rows], effect[rows] = _estimate(loaded, recipient, batch, cells, columns, readout, theirs.donated, steps)
+            before[rows], effect[rows] = _estimate(
+                loaded, recipient, batch, cells, columns, readout, theirs.donated, steps
+            )
             advance(len(rows))
     give_back_memory()
     names = tuple(f"{column}.h{head}" for column in columns for head in cells.heads) if cells.heads else columns
     grid = PatchGrid(
-        dimension=probes.dimension, donor=donor, recipient=recipient, site=site, think=think, layers=cells.layers, roles=names,
-        items=probes.items, effect=effect.reshape(len(probes), len(cells.layers), -1), recipient_readout=before, donor_readout=after,
-        identity_error=0.0, engine="first order" if steps == 1 else f"integrated gradients, {steps} steps", source=source,
+        dimension=probes.dimension,
+        donor=donor,
+        recipient=recipient,
+        site=site,
+        think=think,
+        layers=cells.layers,
+        roles=names,
+        items=probes.items,
+        effect=effect.reshape(len(probes), len(cells.layers), -1),
+        recipient_readout=before,
+        donor_readout=after,
+        identity_error=0.0,
+        engine="first order" if steps == 1 else f"integrated gradients, {steps} steps",
+        source=source,
     )
     if not verify:
         return grid
-    exact = {"donor": donor, "recipient": recipient, "site": site, "think": think, "answers": answers, "source": source, "readout": readout}
-    return replace(grid, verification=_verify(grid, verify, seed, lambda **where: patch(pair, probes, **exact, **where)))
+    exact = {
+        "donor": donor,
+        "recipient": recipient,
+        "site": site,
+        "think": think,
+        "answers": answers,
+        "source": source,
+        "readout": readout,
+    }
+    return replace(
+        grid, verification=_verify(grid, verify, seed, lambda **where: patch(pair, probes, **exact, **where))
+    )
 
 
 def _estimate(
-    loaded: LanguageModel, side: Side, batch: PromptBatch, cells: Cells, columns: Sequence[str], readout: Readout, donated: Donated,
+    loaded: LanguageModel,
+    side: Side,
+    batch: PromptBatch,
+    cells: Cells,
+    columns: Sequence[str],
+    readout: Readout,
+    donated: Donated,
     steps: int,
 ) -> tuple[Float[np.ndarray, " prompt"], Float[np.ndarray, "prompt layer role head"]]:
     """The recipient's readouts, and every cell's estimate."""
@@ -122,18 +161,23 @@ def _estimate(
     for place, layer in enumerate(cells.layers):
         for row, (group, difference) in enumerate(zip(groups, differences[layer], strict=True)):
             products = (difference * gradients[layer][group.prompt, group.start : group.stop]).double().sum(dim=0)
-            effect[row, place] = products.unflatten(0, (cells.n_heads, -1)).sum(dim=1)[heads] if heads else products.sum()
+            effect[row, place] = (
+                products.unflatten(0, (cells.n_heads, -1)).sum(dim=1)[heads] if heads else products.sum()
+            )
     return before, effect.reshape(len(batch.rendered), len(columns), len(cells.layers), -1).transpose(0, 2, 1, 3)
 
 
-def _differences(own: Tensor, groups: Sequence[Group], layer: int, donated: Donated) -> list[Float[Tensor, "span width"]]:
+def _differences(
+    own: Tensor, groups: Sequence[Group], layer: int, donated: Donated
+) -> list[Float[Tensor, "span width"]]:
     return [donated(layer, group).to(own) - own[group.prompt, group.start : group.stop] for group in groups]
 
 
 def _gradients(
     loaded: LanguageModel, batch: PromptBatch, cells: Cells, readout: Readout, side: Side
 ) -> tuple[Float[np.ndarray, " prompt"], dict[int, Tensor], dict[int, Tensor]]:
-    """Readouts, and at the patched site of every layer the recipient's values and the gradient of the prompts' summed readout.
+    """Readouts, and at the patched site of every layer the recipient's values and the gradient of the prompts' summed
+    readout.
 
     Prompts do not see each other, so the gradient of the sum holds each prompt's own.
     """
@@ -148,10 +192,18 @@ def _gradients(
 
 
 def _along_the_path(
-    loaded: LanguageModel, batch: PromptBatch, cells: Cells, readout: Readout, layer: int, own: Tensor, groups: Sequence[Group],
-    differences: Sequence[Tensor], steps: int,
+    loaded: LanguageModel,
+    batch: PromptBatch,
+    cells: Cells,
+    readout: Readout,
+    layer: int,
+    own: Tensor,
+    groups: Sequence[Group],
+    differences: Sequence[Tensor],
+    steps: int,
 ) -> Tensor:
-    """The gradient at one layer, averaged over midpoints between the recipient's values and the donor's at all patched positions."""
+    """The gradient at one layer, averaged over midpoints between the recipient's values and the donor's at all patched
+    positions."""
     point = loaded.structure.hook_point(cells.site, layer)
     full = torch.zeros_like(own)
     for group, difference in zip(groups, differences, strict=True):
@@ -168,7 +220,9 @@ def _read(loaded: LanguageModel, batch: PromptBatch, readout: Readout) -> Float[
     """The readouts as tensors through which gradients flow."""
     hidden = loaded.model.base_model(**batch.batch.forward_arguments(loaded.device), use_cache=False).last_hidden_state
     logits = loaded.structure.unembed(batch.last(hidden)).float()
-    return torch.stack([readout.log_odds(row, prompt.item_id) for row, prompt in zip(logits, batch.rendered, strict=True)])
+    return torch.stack(
+        [readout.log_odds(row, prompt.item_id) for row, prompt in zip(logits, batch.rendered, strict=True)]
+    )
 
 
 # How good the screen is.
@@ -182,16 +236,26 @@ def _verify(grid: PatchGrid, count: int, seed: int, exact_grid) -> Verification:
     drawn = np.random.default_rng(seed).permutation(rest)[:count]
     places = [np.unravel_index(cell, estimate.shape) for cell in (*top, *drawn)]
     exact = _exact(grid, places, exact_grid)
-    frame = pd.DataFrame({
-        "layer": [grid.layers[layer] for layer, _ in places], "role": [grid.roles[role] for _, role in places],
-        "estimate": [estimate[place] for place in places], "exact": exact, "top": np.arange(len(places)) < len(top),
-    })
+    frame = pd.DataFrame(
+        {
+            "layer": [grid.layers[layer] for layer, _ in places],
+            "role": [grid.roles[role] for _, role in places],
+            "estimate": [estimate[place] for place in places],
+            "exact": exact,
+            "top": np.arange(len(places)) < len(top),
+        }
+    )
     smallest = frame[frame.top].exact.abs().min()
     missed: Bool[np.ndarray, " cell"] = (frame[~frame.top].exact.abs() > smallest).to_numpy()
     high = binomtest(int(missed.sum()), len(missed)).proportion_ci(method="exact").high if len(missed) else 0.0
     return Verification(
-        frame=frame, rank_correlation=float(spearmanr(frame.estimate.abs(), frame.exact.abs()).statistic) if len(frame) > 2 else np.nan,
-        unscreened=len(rest), missed=float(missed.mean() * len(rest)) if len(missed) else 0.0, missed_at_most=float(high * len(rest)),
+        frame=frame,
+        rank_correlation=float(spearmanr(frame.estimate.abs(), frame.exact.abs()).statistic)
+        if len(frame) > 2
+        else np.nan,
+        unscreened=len(rest),
+        missed=float(missed.mean() * len(rest)) if len(missed) else 0.0,
+        missed_at_most=float(high * len(rest)),
     )
 
 
@@ -204,7 +268,9 @@ def _exact(grid: PatchGrid, places: Sequence[tuple], exact_grid) -> list[float]:
         wanted.setdefault(name.rpartition(".h")[0] or name, []).append((grid.layers[layer], name))
     for column, cells in wanted.items():
         heads = sorted({int(name.rpartition(".h")[2]) for _, name in cells if name != column})
-        exact = exact_grid(roles=(column,), layers=sorted({layer for layer, _ in cells}), **({"heads": heads} if heads else {}))
+        exact = exact_grid(
+            roles=(column,), layers=sorted({layer for layer, _ in cells}), **({"heads": heads} if heads else {})
+        )
         means = exact.effect.mean(axis=0)
         found |= {(layer, name): means[exact.layers.index(layer), exact.roles.index(name)] for layer, name in cells}
     return [float(found[grid.layers[layer], grid.roles[role]]) for layer, role in places]

@@ -1,13 +1,16 @@
-"""What a cell of a patch grid is: which positions of which prompt, at which site, layer and head, take what from the donor.
+"""What a cell of a patch grid is: which positions of which prompt, at which site, layer and head, take what from the
+donor.
 
-Both engines, the fast one and the plain one, ask this file what to edit, so that they differ only in how they run the model.
+Both engines, the fast one and the plain one, ask this file what to edit, so that they differ only in how they run the
+model.
 
     Group     a prompt of a batch and the columns that one role occupies in it
-    Cells     site, layers, heads and windows, and what is mixed into the recipient: by default all of the donor's activation
+    Cells     site, layers, heads and windows, and what is mixed into the recipient: by default all of the donor's
+              activation
 
-`resid_mid` lies on the stream between attention and MLP, where no module's input or output is the stream itself: the second norm
-reads it, and the MLP's output is added to it. So both are changed: the norm reads the donor's, and the block's output moves by the
-same difference.
+`resid_mid` lies on the stream between attention and MLP, where no module's input or output is the stream itself: the
+second norm reads it, and the MLP's output is added to it. So both are changed: the norm reads the donor's, and the
+block's output moves by the same difference.
 """
 
 from collections.abc import Callable
@@ -28,8 +31,8 @@ Put = Callable[[Tensor], Tensor]
 class Group:
     """Copies of one prompt of a batch that are patched in the columns `start:stop`, one copy for each layer and head.
 
-    `end` is where the prompt ends and is read out, so that it may be padded on either side. The donor's values stand `shift` columns
-    further to the right in what the donor read.
+    `end` is where the prompt ends and is read out, so that it may be padded on either side. The donor's values stand
+    `shift` columns further to the right in what the donor read.
     """
 
     prompt: int
@@ -52,8 +55,8 @@ Donated = Callable[[int, Group], Float[Tensor, "span width"]]
 class Cells:
     """The cells that every group is patched in: `layers` ascend, `heads` is empty where whole vectors are patched.
 
-    `windows`: `each` layer by itself, or all layers `up_to` it, or all `from` it on.
-    With unit vectors (one per layer) only the part of the difference `along` them, or the part `across` them, is put in.
+    `windows`: `each` layer by itself, or all layers `up_to` it, or all `from` it on. With unit vectors (one per layer)
+    only the part of the difference `along` them, or the part `across` them, is put in.
     """
 
     site: str
@@ -81,7 +84,8 @@ class Cells:
     def mixed(
         self, own: Float[Tensor, "row width"], given: Float[Tensor, "row width"], layer: int, heads: Int[Tensor, " row"]
     ) -> Float[Tensor, "row width"]:
-        """What takes the place of `own`: the donor's values, or of them one head (the place in `heads`) or one direction."""
+        """What takes the place of `own`: the donor's values, or of them one head (the place in `heads`) or one
+        direction."""
         if self.heads:
             chosen = torch.tensor(self.heads)[heads].to(own.device)
             head_of = torch.arange(own.shape[-1], device=own.device) // (own.shape[-1] // self.n_heads)
@@ -93,7 +97,8 @@ class Cells:
         return own + along if self.part == "along" else given - along
 
     def edits(self, structure: Structure, layer: int, put: Put) -> dict[HookPoint, Put]:
-        """Hook points of a block and what is done there, given a function that puts the donor's values into a tensor."""
+        """Hook points of a block and what is done there, given a function that puts the donor's values into a
+        tensor."""
         point = structure.hook_point(self.site, layer)
         if self.site != "resid_mid":
             return {point: put}

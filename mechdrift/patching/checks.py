@@ -1,7 +1,8 @@
 """What has to hold before a patch grid is believed. A check that fails stops the grid and names the place.
 
 1. Tokens: both tokenizers mean the same by every id of the prompts.
-2. Replay: on random tokens the fast engine gives what full forward passes give, with foreign values put in, once per model. Where
+2. Replay: on random tokens the fast engine gives what full forward passes give, with foreign values put in, once per
+   model. Where
    it does not, the model does something that a replay cannot see, and the grid falls back to forward passes.
 3. Identity: patching the recipient with its own activations changes nothing.
 4. Last block: the donor's output of the last block, put in at the readout position, is all that the recipient reads.
@@ -32,15 +33,19 @@ _FOUND: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
 
 def check_tokens(pair: Pair, rendered: Sequence[Rendered]) -> None:
-    """Raise when an id of the prompts is another token in the other model; warn where that is so of special tokens only."""
+    """Raise when an id of the prompts is another token in the other model; warn where that is so of special tokens
+    only."""
     ids = sorted({token for prompt in rendered for token in prompt.ids})
     instruct, reasoning = (pair.tokenizer(side).convert_ids_to_tokens(ids) for side in SIDES)
     special = {token for side in SIDES for token in pair.tokenizer(side).added_tokens_decoder}
-    differ = {token: (ours, theirs) for token, ours, theirs in zip(ids, instruct, reasoning, strict=True) if ours != theirs}
+    differ = {
+        token: (ours, theirs) for token, ours, theirs in zip(ids, instruct, reasoning, strict=True) if ours != theirs
+    }
     for token, (ours, theirs) in differ.items():
         if token not in special:
             raise MechdriftError(
-                f"token {token} is {ours!r} to the instruct model and {theirs!r} to the reasoning model: no cells correspond."
+                f"token {token} is {ours!r} to the instruct model and {theirs!r} to the reasoning model: no cells "
+                "correspond."
             )
     if differ:
         pairs = ", ".join(f"{ours} and {theirs}" for ours, theirs in differ.values())
@@ -55,7 +60,10 @@ def choose_engine(loaded: LanguageModel, engine: str) -> str:
         return "forward" if engine == "forward" else "replay"
     if engine == "replay":
         raise MechdriftError(f"{loaded.source.name} cannot be replayed exactly ({reason}): use engine='forward'.")
-    warnings.warn(f"{loaded.source.name} cannot be replayed exactly ({reason}); one forward pass per cell is run instead.", stacklevel=4)
+    warnings.warn(
+        f"{loaded.source.name} cannot be replayed exactly ({reason}); one forward pass per cell is run instead.",
+        stacklevel=4,
+    )
     return "forward"
 
 
@@ -91,8 +99,8 @@ def _try(loaded: LanguageModel) -> str:
 def check_identity(sweep: Sweep, started: Started) -> float:
     """A recipient patched with its own activations must not change; returns the largest change, raises if it is real.
 
-    Every role and the first, middle and last layer on one prompt, a third of the roles at each of the layers: a fault of the
-    machinery shows there, at little cost.
+    Every role and the first, middle and last layer on one prompt, a third of the roles at each of the layers: a fault
+    of the machinery shows there, at little cost.
     """
     layers, worst, where, prompt = sweep.cells.layers, 0.0, "", started.batch.rendered[0]
     before = read_states(sweep.loaded, sweep.readout, started.final[0], prompt.item_id)
@@ -106,7 +114,8 @@ def check_identity(sweep: Sweep, started: Started) -> float:
             worst, where = float(change.max()), f"layer {layer}, role {columns[int(change.argmax())]}"
     if not worst <= ROUNDING:
         raise MechdriftError(
-            f"identity self-test failed: patching {sweep.loaded.source.name} with itself at {where}, changes the readout by {worst:.1e}; "
+            f"identity self-test failed: patching {sweep.loaded.source.name} with itself at {where}, changes the "
+            f"readout by {worst:.1e}; "
             "no grid is computed."
         )
     return worst
@@ -114,16 +123,21 @@ def check_identity(sweep: Sweep, started: Started) -> float:
 
 @torch.inference_mode()
 def check_last_block(sweep: Sweep, started: Started, given: Given) -> float:
-    """With the donor's last block's output at the readout position, the recipient must read what its own last norm makes of that."""
+    """With the donor's last block's output at the readout position, the recipient must read what its own last norm
+    makes of that."""
     loaded, layer, prompt = sweep.loaded, sweep.loaded.n_layers - 1, started.batch.rendered[0]
     end = started.batch.batch.offsets[0] + len(prompt.ids)
     cells = Cells(site="resid_post", layers=(layer,))
     theirs = given.last[:1].to(started.final)
     ours = started.patched([Group(prompt=0, start=end - 1, stop=end, end=end)], cells, lambda *_: theirs)[0, 0]
-    readouts = [read_states(loaded, sweep.readout, state, prompt.item_id) for state in (ours, loaded.structure.final_norm(theirs))]
+    readouts = [
+        read_states(loaded, sweep.readout, state, prompt.item_id)
+        for state in (ours, loaded.structure.final_norm(theirs))
+    ]
     if not (error := float(np.abs(readouts[0] - readouts[1]).max())) <= ROUNDING:
         raise MechdriftError(
-            f"last-block test failed: with the donor's output of layer {layer} at the readout position, {loaded.source.name} does not "
+            f"last-block test failed: with the donor's output of layer {layer} at the readout position, "
+            f"{loaded.source.name} does not "
             f"read the donor's state, by {error:.1e}; no grid is computed."
         )
     return error

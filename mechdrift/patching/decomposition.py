@@ -1,18 +1,19 @@
 """Through what does an effect pass: through the patched activations, or through the thinking that was written before?
 
-A reasoning model reads its own thinking before it answers, and a patch of the answer's position leaves that thinking as it was. So each
-cell is measured four times, {recipient's, donor's} thinking x {unpatched, patched}, by one readout R:
+A reasoning model reads its own thinking before it answers, and a patch of the answer's position leaves that thinking as
+it was. So each cell is measured four times, {recipient's, donor's} thinking x {unpatched, patched}, by one readout R:
 
     activations   R(own thinking, patched)   - R(own thinking, unpatched)
     thinking      R(donor's, unpatched)      - R(own, unpatched)             the same for all cells
     both          R(donor's, patched)        - R(own, unpatched)
     interaction   both - activations - thinking                              what neither does alone
 
-A donor that does not think (an instruct model, as it is used) has an empty block as its thinking. Both models read the same tokens in
-each of the four; only cells of roles that exist in both renderings can be compared.
+A donor that does not think (an instruct model, as it is used) has an empty block as its thinking. Both models read the
+same tokens in each of the four; only cells of roles that exist in both renderings can be compared.
 
 The design is that of a mediation analysis with one mediator (Pearl 2001; in language models Vig et al. 2020,
-https://arxiv.org/abs/2004.12265); for chains of thought, their steering with the chain held fixed and written anew: arXiv 2605.26772.
+https://arxiv.org/abs/2004.12265); for chains of thought, their steering with the chain held fixed and written anew:
+arXiv 2605.26772.
 """
 
 from collections.abc import Sequence
@@ -34,7 +35,8 @@ PARTS = ("activations", "thinking", "both", "interaction")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decomposition:
-    """The same cells patched after the recipient's own thinking (`own`) and after the donor's (`donor`); effects in log-odds."""
+    """The same cells patched after the recipient's own thinking (`own`) and after the donor's (`donor`); effects in
+    log-odds."""
 
     own: PatchGrid
     donor: PatchGrid
@@ -60,7 +62,9 @@ class Decomposition:
         """A row per cell and part: `layer, role, part, effect, low, high`, with 95 % intervals over families."""
         shape, families = self.own.effect.shape, self.own.families
         parts = {
-            "activations": self.activations, "thinking": np.broadcast_to(self.thinking[:, None, None], shape), "both": self.both,
+            "activations": self.activations,
+            "thinking": np.broadcast_to(self.thinking[:, None, None], shape),
+            "both": self.both,
             "interaction": self.interaction,
         }
         means = {name: statistics.family_means(values, families) for name, values in parts.items()}
@@ -70,10 +74,16 @@ class Decomposition:
         for name, values in means.items():
             low, high = np.quantile(np.tensordot(weights, values, axes=1), [0.025, 0.975], axis=0)
             for layer, role in np.ndindex(shape[1:]):
-                rows.append({
-                    "layer": self.own.layers[layer], "role": self.own.roles[role], "part": name, "effect": values[:, layer, role].mean(),
-                    "low": low[layer, role], "high": high[layer, role],
-                })
+                rows.append(
+                    {
+                        "layer": self.own.layers[layer],
+                        "role": self.own.roles[role],
+                        "part": name,
+                        "effect": values[:, layer, role].mean(),
+                        "low": low[layer, role],
+                        "high": high[layer, role],
+                    }
+                )
         return pd.DataFrame(rows).assign(
             dimension=self.own.dimension, donor=self.own.donor, recipient=self.own.recipient, n=shape[0], families=count
         )
@@ -92,15 +102,25 @@ def decompose(
     readout: Readout | None = None,
     engine: str = "auto",
 ) -> Decomposition:
-    """Patch every cell after either model's thinking. `answers` are both models' completions, by side; the rest is as in `patch`.
+    """Patch every cell after either model's thinking. `answers` are both models' completions, by side; the rest is as
+    in `patch`.
 
     By default the roles are the prompt's and the think markers: the thinking's own tokens differ between the two.
     """
     roles = roles or [role for role in DEFAULT_ROLES if not role.startswith("think[")]
     grids = [
         patch(
-            pair, probes, donor=donor, recipient=recipient, site=site, roles=roles, layers=layers, think=think, answers=answers,
-            readout=readout, engine=engine,
+            pair,
+            probes,
+            donor=donor,
+            recipient=recipient,
+            site=site,
+            roles=roles,
+            layers=layers,
+            think=think,
+            answers=answers,
+            readout=readout,
+            engine=engine,
         )
         for think in ("own", "donor")
     ]

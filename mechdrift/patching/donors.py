@@ -1,21 +1,21 @@
 """What the two models read while a grid is made, and whose activations are copied.
 
-Both models read the same tokens, the reasoning model's rendering, so that nothing has to be aligned. The think mode says what stands
-in the think block before the readout:
+Both models read the same tokens, the reasoning model's rendering, so that nothing has to be aligned. The think mode
+says what stands in the think block before the readout:
 
     none    no block                     own     the recipient's own thinking, of `answers`
     off     an empty block               donor   the donor model's thinking, teacher-forced
 
-A model that did not think (an instruct model, as it is used) has an empty block in either. The `source` says where the donor's values
-are taken from:
+A model that did not think (an instruct model, as it is used) has an empty block in either. The `source` says where the
+donor's values are taken from:
 
     same       the same prompt
     twin       the item's twin: harmful ↔ harmless within one model (donor = recipient), or across both
     unrelated  a placebo: the prompt of another family that is closest in length, of the same contrast
     random     a placebo: the recipient's own values plus a random vector, as long as the donor's difference there
 
-Prompts of different length are aligned by role: each role's last tokens with the other's last tokens, as many as the shorter one has;
-what the recipient has beyond that keeps its own values.
+Prompts of different length are aligned by role: each role's last tokens with the other's last tokens, as many as the
+shorter one has; what the recipient has beyond that keeps its own values.
 """
 
 import zlib
@@ -41,10 +41,12 @@ def render_prompts(
     thinking = _thinking(answers, donor if think == "donor" else recipient, think)
     if lacking := [item.id for item in probes if item.id not in thinking]:
         raise MechdriftError(
-            f"{len(lacking)} of {len(probes)} items have no answer, such as {lacking[0]}: leave them out of the probe set."
+            f"{len(lacking)} of {len(probes)} items have no answer, such as {lacking[0]}: leave them out of the "
+            "probe set."
         )
     return [
-        renderer.render(item.id, item.prompt, think if thinking[item.id] else "off", thinking=thinking[item.id]) for item in probes
+        renderer.render(item.id, item.prompt, think if thinking[item.id] else "off", thinking=thinking[item.id])
+        for item in probes
     ]
 
 
@@ -68,7 +70,9 @@ def source_prompts(probes: ProbeSet, rendered: Sequence[Rendered], source: str) 
     if source == "unrelated":
         return [_unrelated(probes, by_id, prompt) for prompt in rendered]
     if lacking := [item.id for item in probes if item.twin not in by_id]:
-        raise MechdriftError(f"{lacking[0]} has no twin among the prompts: source='twin' needs both contrasts of a probe set.")
+        raise MechdriftError(
+            f"{lacking[0]} has no twin among the prompts: source='twin' needs both contrasts of a probe set."
+        )
     return [by_id[item.twin] for item in probes]
 
 
@@ -76,12 +80,17 @@ def _unrelated(probes: ProbeSet, by_id: Mapping[str, Rendered], prompt: Rendered
     item = probes[prompt.item_id]
     others = [by_id[other.id] for other in probes if other.family != item.family and other.contrast == item.contrast]
     if not others:
-        raise MechdriftError(f"no other family has a prompt to take the place of {item.id}: source='unrelated' needs two families.")
+        raise MechdriftError(
+            f"no other family has a prompt to take the place of {item.id}: source='unrelated' needs two families."
+        )
     return min(others, key=lambda other: (abs(len(other.ids) - len(prompt.ids)), other.item_id))
 
 
-def randomised(own: Float[Tensor, "span width"], given: Float[Tensor, "span width"], parts: int, name: str) -> Float[Tensor, "span width"]:
-    """`own` plus a random vector of the difference's length; with `parts` heads side by side, of each head's difference.
+def randomised(
+    own: Float[Tensor, "span width"], given: Float[Tensor, "span width"], parts: int, name: str
+) -> Float[Tensor, "span width"]:
+    """`own` plus a random vector of the difference's length; with `parts` heads side by side, of each head's
+    difference.
 
     The same `name` (item, layer and position) draws the same vector.
     """

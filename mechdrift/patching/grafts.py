@@ -1,26 +1,32 @@
-"""Where did the weights change what the model does? Give the recipient the donor's parameters, block by block, module by module.
+"""Where did the weights change what the model does? Give the recipient the donor's parameters, block by block, module
+by module.
 
     effect = readout(recipient with the donor's parameters in one place) - readout(recipient)
 
-A patch copies an activation, and an activation carries everything that happened below it: it shows what *passes through* a cell. A
-graft copies parameters and leaves the recipient's own activations as their input: what it changes *originates here*. (So grafting a
-layer's MLP is patching its `mlp_out` with the input held at the recipient's.) Grafting from the instruct model asks which block
-restores the parent's behaviour by itself; into the instruct model, which block breaks it by itself. Where blocks work together neither
-does alone, which is why `windows` and both directions exist:
+A patch copies an activation, and an activation carries everything that happened below it: it shows what *passes
+through* a cell. A graft copies parameters and leaves the recipient's own activations as their input: what it changes
+*originates here*. (So grafting a layer's MLP is patching its `mlp_out` with the input held at the recipient's.)
+Grafting from the instruct model asks which block restores the parent's behaviour by itself; into the instruct model,
+which block breaks it by itself. Where blocks work together neither does alone, which is why `windows` and both
+directions exist:
 
     each      one block                        to_next   a block and those up to the next one asked for
     up_to     blocks 0 … l                     from      blocks l … L-1
 
-With `shares` the parameters are interpolated, W = (1 - share) W_recipient + share W_donor. What all blocks together (`up_to` the last)
-leave of the gap lies outside of them: in the embedding, the final norm or the unembedding.
+With `shares` the parameters are interpolated, W = (1 - share) W_recipient + share W_donor. What all blocks together
+(`up_to` the last) leave of the gap lies outside of them: in the embedding, the final norm or the unembedding.
 
-**How.** A graft of block l changes nothing below l, and above l the recipient is itself. So block l runs once with the donor's
-parameters on the recipient's own input, and the result is an ordinary patch of `resid_post` at every position, which the replay engine
-carries to the readout for all layers in one staircase. A window `from` l is the recipient's input of block l carried up by grafted
+**How.** A graft of block l changes nothing below l, and above l the recipient is itself. So block l runs once with the
+donor's
+parameters on the recipient's own input, and the result is an ordinary patch of `resid_post` at every position, which
+the replay engine
+carries to the readout for all layers in one staircase. A window `from` l is the recipient's input of block l carried up
+by grafted
 blocks. A model that cannot be replayed gets a forward pass per cell.
 
-Grafts between models: "stitching" and "cross-model" layer swaps, e.g. Bansal et al. 2021, https://arxiv.org/abs/2106.07682; swapping
-fine-tuned into base parameters: Panigrahi et al. 2023 (skill localisation), https://arxiv.org/abs/2302.06600.
+Grafts between models: "stitching" and "cross-model" layer swaps, e.g. Bansal et al. 2021,
+https://arxiv.org/abs/2106.07682; swapping fine-tuned into base parameters: Panigrahi et al. 2023 (skill localisation),
+https://arxiv.org/abs/2302.06600.
 """
 
 import tempfile
@@ -71,12 +77,14 @@ def graft(
     readout: Readout | None = None,
     engine: str = "auto",
 ) -> PatchGrid:
-    """Effect of the donor's parameters in every (layer, module) on the recipient's readout, `[prompt, layer, module]` in log-odds.
+    """Effect of the donor's parameters in every (layer, module) on the recipient's readout, `[prompt, layer, module]`
+    in log-odds.
 
-    `modules`: `layer` (the whole block), `attn`, `mlp`, `norms` (all norms of the block), `q`, `k`, `v`, `o`, `gate`, `up`, `down`, or
-    `qkv` where it is one matrix. The grid's role axis holds their names, `mlp@0.5` where several `shares` were asked for. `think`,
-    `answers`, `readout` and `engine` are as in `patch`. Raises `MechdriftError` for what the model does not have, for weights that are
-    kept on disk, and when grafting the recipient with its own parameters changes something.
+    `modules`: `layer` (the whole block), `attn`, `mlp`, `norms` (all norms of the block), `q`, `k`, `v`, `o`, `gate`,
+    `up`, `down`, or `qkv` where it is one matrix. The grid's role axis holds their names, `mlp@0.5` where several
+    `shares` were asked for. `think`, `answers`, `readout` and `engine` are as in `patch`. Raises `MechdriftError` for
+    what the model does not have, for weights that are kept on disk, and when grafting the recipient with its own
+    parameters changes something.
     """
     names = (modules,) if isinstance(modules, str) else tuple(dict.fromkeys(modules))
     if windows not in WINDOWS:
@@ -97,7 +105,13 @@ def graft(
         for layer in chosen:
             loaded.structure.hook_point("resid_post", layer)  # raises where there is no such layer
         work = _Grafts(
-            loaded=loaded, given=given, names=names, shares=tuple(shares), layers=chosen, windows=windows, readout=readout,
+            loaded=loaded,
+            given=given,
+            names=names,
+            shares=tuple(shares),
+            layers=chosen,
+            windows=windows,
+            readout=readout,
             fast=choose_engine(loaded, engine) == "replay",
         )
         effect = np.empty((len(probes), len(chosen), len(names), len(work.shares)))
@@ -114,10 +128,19 @@ def graft(
                 advance(len(rows))
     give_back_memory()
     return PatchGrid(
-        dimension=probes.dimension, donor=donor, recipient=recipient, site="weights", think=think, layers=chosen,
-        roles=tuple(f"{name}@{share:g}" if len(shares) > 1 else name for name in names for share in work.shares), items=probes.items,
-        effect=effect.reshape(len(probes), len(chosen), -1), recipient_readout=before,
-        donor_readout=after, identity_error=error, windows=windows,
+        dimension=probes.dimension,
+        donor=donor,
+        recipient=recipient,
+        site="weights",
+        think=think,
+        layers=chosen,
+        roles=tuple(f"{name}@{share:g}" if len(shares) > 1 else name for name in names for share in work.shares),
+        items=probes.items,
+        effect=effect.reshape(len(probes), len(chosen), -1),
+        recipient_readout=before,
+        donor_readout=after,
+        identity_error=error,
+        windows=windows,
         engine="replay" if work.fast else "forward",
     )
 
@@ -163,7 +186,9 @@ class _Grafts:
         cells = [[self._profile(batch, started, name, share) for share in self.shares] for name in self.names]
         return np.array(cells).transpose(2, 3, 0, 1)
 
-    def _profile(self, batch: PromptBatch, started: _Started, name: str, share: float) -> Float[np.ndarray, "prompt layer"]:
+    def _profile(
+        self, batch: PromptBatch, started: _Started, name: str, share: float
+    ) -> Float[np.ndarray, "prompt layer"]:
         """One module's cells. Layers whose parameters are the same in both models are not run."""
         readouts = np.repeat(self.read(batch, started.hidden)[:, None], len(self.layers), axis=1)
         differing = {layer for layer in range(self.loaded.n_layers) if self._differ(layer, name)} if share else set()
@@ -197,7 +222,9 @@ class _Grafts:
                 window, state = range(below + 1, layer + 1), tops[below]
             tops[window[-1]] = self._carried(run, state, window, name, share)
         cells = Cells(site="resid_post", layers=tuple(tops))
-        return sweep_layers(run, groups, cells, lambda at, group: tops[at][group.prompt, group.start : group.stop])[:, :, 0]
+        return sweep_layers(run, groups, cells, lambda at, group: tops[at][group.prompt, group.start : group.stop])[
+            :, :, 0
+        ]
 
     def _carried(
         self, run: Run, state: Float[Tensor, "prompt pos d_model"], window: Sequence[int], name: str, share: float
@@ -233,14 +260,17 @@ class _Grafts:
         return not all(torch.equal(own[key].cpu(), theirs.cpu()) for key, theirs in self._weights(layer, name).items())
 
     def _forward(self, batch: PromptBatch) -> Float[Tensor, "prompt pos d_model"]:
-        return self.loaded.model.base_model(**batch.batch.forward_arguments(self.loaded.device), use_cache=False).last_hidden_state
+        return self.loaded.model.base_model(
+            **batch.batch.forward_arguments(self.loaded.device), use_cache=False
+        ).last_hidden_state
 
     def read(self, batch: PromptBatch, hidden: Float[Tensor, "prompt pos d_model"]) -> Float[np.ndarray, " prompt"]:
         return read_batch(self.loaded, self.readout, batch.rendered, batch.last(hidden))
 
     @torch.inference_mode()
     def check_identity(self, batch: PromptBatch, started: _Started) -> float:
-        """A recipient whose blocks are run by themselves, with their own parameters, must not change; the largest change, or an error."""
+        """A recipient whose blocks are run by themselves, with their own parameters, must not change; the largest
+        change, or an error."""
         if started.run is None:
             return 0.0
         finals = self._replayed(batch, started.run, (self.layers[len(self.layers) // 2],), self.names[0], 0.0)
@@ -248,7 +278,8 @@ class _Grafts:
         change = np.abs(read_batch(self.loaded, self.readout, batch.rendered, finals) - own)
         if not change.max() <= ROUNDING:
             raise MechdriftError(
-                f"identity self-test failed: {self.loaded.source.name} grafted with its own parameters changes the readout by "
+                f"identity self-test failed: {self.loaded.source.name} grafted with its own parameters changes "
+                "the readout by "
                 f"{change.max():.1e}; no grid is computed."
             )
         return float(change.max())
@@ -256,13 +287,16 @@ class _Grafts:
 
 @contextmanager
 def swapped(block: nn.Module, given: Weights, share: float = 1.0) -> Iterator[None]:
-    """Inside, parameters of the block are `(1 - share) own + share given`; afterwards they are its own again, bit for bit."""
+    """Inside, parameters of the block are `(1 - share) own + share given`; afterwards they are its own again, bit for
+    bit."""
     parameters = dict(block.named_parameters())
     own = {name: parameters[name].data for name in given}
     try:
         for name, theirs in given.items():
             theirs = theirs.detach().to(own[name])
-            parameters[name].data = theirs if share == 1 else torch.lerp(own[name], theirs, share) if share else own[name]
+            parameters[name].data = (
+                theirs if share == 1 else torch.lerp(own[name], theirs, share) if share else own[name]
+            )
         yield
     finally:
         for name, values in own.items():
@@ -270,16 +304,24 @@ def swapped(block: nn.Module, given: Weights, share: float = 1.0) -> Iterator[No
 
 
 def _weights(loaded: LanguageModel, names: Sequence[str], folder: Path | None) -> "list[Weights | Path]":
-    """The donor's parameters of each block that some module needs: as they are, or in files where the model is let go of."""
+    """The donor's parameters of each block that some module needs: as they are, or in files where the model is let go
+    of."""
     found: list[Weights | Path] = []
     for layer in range(loaded.n_layers):
-        wanted: dict[str, Tensor] = {key: value for name in names for key, value in _module(loaded, layer, name).items()}
+        wanted: dict[str, Tensor] = {
+            key: value for name in names for key, value in _module(loaded, layer, name).items()
+        }
         if any(value.device.type == "meta" for value in wanted.values()):
-            raise MechdriftError("weights that are kept on disk cannot be grafted: load the models without device_map, or use patch.")
+            raise MechdriftError(
+                "weights that are kept on disk cannot be grafted: load the models without device_map, or use patch."
+            )
         if folder is None:
             found.append(wanted)
         else:
-            save_file({key: value.detach().cpu().contiguous() for key, value in wanted.items()}, folder / f"{layer}.safetensors")
+            save_file(
+                {key: value.detach().cpu().contiguous() for key, value in wanted.items()},
+                folder / f"{layer}.safetensors",
+            )
             found.append(folder / f"{layer}.safetensors")
     return found
 
@@ -287,5 +329,7 @@ def _weights(loaded: LanguageModel, names: Sequence[str], folder: Path | None) -
 def _module(loaded: LanguageModel, layer: int, name: str) -> Weights:
     if not (found := loaded.structure.parameters(layer, name)):
         have = [other for other in MODULES if loaded.structure.parameters(layer, other)]
-        raise MechdriftError(f"there is no module {name!r} of its own in this architecture: use one of {', '.join(have)}.")
+        raise MechdriftError(
+            f"there is no module {name!r} of its own in this architecture: use one of {', '.join(have)}."
+        )
     return found

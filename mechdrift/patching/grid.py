@@ -1,15 +1,19 @@
 """Where does the change act? Copy the donor's activations into the recipient, cell by cell, on the same tokens.
 
-For each layer and role, the recipient is run with its residual stream replaced by the donor's at that role's positions, and the
-readout at the first answer position is compared with the unpatched one:
+For each layer and role, the recipient is run with its residual stream replaced by the donor's at that role's positions,
+and the readout at the first answer position is compared with the unpatched one:
 
     effect = readout(recipient with cell from donor) - readout(recipient)
     recovery = mean effect / mean (readout(donor) - readout(recipient))
 
-instruct → reasoning shows what restores the parent's behaviour, reasoning → instruct what breaks it. Residual patches show what
-*passes through* a cell; that a layer lights up does not say the change *originates* there. The tokens are the same for both models
-(the reasoning model's rendering), so nothing has to be aligned. Steps: record the donor (`passes`); run the recipient; check that
-patching it with its own activations changes nothing (`checks`); patch every cell (`replay`, or `forward` where that is not exact).
+instruct → reasoning shows what restores the parent's behaviour, reasoning → instruct what breaks it. Residual patches
+show what
+*passes through* a cell; that a layer lights up does not say the change *originates* there. The tokens are the same for
+both models
+(the reasoning model's rendering), so nothing has to be aligned. Steps: record the donor (`passes`); run the recipient;
+check that
+patching it with its own activations changes nothing (`checks`); patch every cell (`replay`, or `forward` where that is
+not exact).
 
 Cross-model activation patching: Prakash et al. 2024, https://arxiv.org/abs/2402.14811 (there on attention heads).
 """
@@ -58,19 +62,23 @@ def patch(
 ) -> PatchGrid:
     """Effect of every (layer, role) cell on the recipient's readout, `[prompt, layer, role]` in log-odds.
 
-    `probes` may hold trigger and neutral items. `site` is `resid_pre`, `resid_mid`, `resid_post`, `attn_out`, `mlp_out`, `z`, or a
-    component's hook. What can be chosen:
+    `probes` may hold trigger and neutral items. `site` is `resid_pre`, `resid_mid`, `resid_post`, `attn_out`,
+    `mlp_out`, `z`, or a component's hook. What can be chosen:
 
-    roles       columns as in `capture`, a span being patched at all of its positions; `all` is the whole prompt; "every_position"
-                gives `system[0]`, `system[1]`, … to the last token, for prompts whose roles are equally long. By default the roles that
-                all prompts have, the thinking in quarters
-    heads       numbers, or "all", at site `z`: heads one by one. The role axis then holds `think_close[-1].h0`, `think_close[-1].h1`, …
+    roles       columns as in `capture`, a span being patched at all of its positions; `all` is the whole prompt;
+                "every_position"
+                gives `system[0]`, `system[1]`, … to the last token, for prompts whose roles are equally long. By
+                default the roles that all prompts have, the thinking in quarters
+    heads       numbers, or "all", at site `z`: heads one by one. The role axis then holds `think_close[-1].h0`,
+                `think_close[-1].h1`, …
     windows     `each` layer by itself, or all layers `up_to` it, or all `from` it on
     along       a direction (`[d_model]`, or one per layer of the model): only that part of the difference is put in
     across      a direction likewise: only the rest is put in
-    think       what stands in the think block, see `prompts`; `own` and `donor` need `answers`, of one model, or of both by side
+    think       what stands in the think block, see `prompts`; `own` and `donor` need `answers`, of one model, or of
+                both by side
     source      whose values are copied: those of the `same` prompt, of its `twin`, or a placebo's, see `prompts`
-    engine      `replay` (exact and fast), `forward` (one full pass per cell), or `auto`: replay, unless this model cannot be replayed
+    engine      `replay` (exact and fast), `forward` (one full pass per cell), or `auto`: replay, unless this model
+                cannot be replayed
                 exactly, which is said in a warning and in the grid's `engine`
 
     Raises `MechdriftError` when a check of `checks` fails.
@@ -87,7 +95,13 @@ def patch(
     loaded = pair.open(recipient)
     engine = choose_engine(loaded, engine)
     sweep = Sweep(
-        loaded=loaded, side=recipient, cells=cells, columns=columns, readout=readout, fast=engine == "replay", random=source == "random"
+        loaded=loaded,
+        side=recipient,
+        cells=cells,
+        columns=columns,
+        readout=readout,
+        fast=engine == "replay",
+        random=source == "random",
     )
     effect = np.empty((len(probes), len(columns), len(cells.layers), cells.heads_at_once))
     before, after, error = np.empty(len(probes)), np.empty(len(probes)), 0.0
@@ -104,21 +118,35 @@ def patch(
     give_back_memory()
     names = tuple(f"{column}.h{head}" for column in columns for head in cells.heads) if cells.heads else columns
     return PatchGrid(
-        dimension=probes.dimension, donor=donor, recipient=recipient, site=site, think=think, layers=cells.layers, roles=names,
-        items=probes.items, effect=effect.transpose(0, 2, 1, 3).reshape(len(probes), len(cells.layers), -1), recipient_readout=before,
-        donor_readout=after, identity_error=error, engine=engine, windows=windows, source=source,
+        dimension=probes.dimension,
+        donor=donor,
+        recipient=recipient,
+        site=site,
+        think=think,
+        layers=cells.layers,
+        roles=names,
+        items=probes.items,
+        effect=effect.transpose(0, 2, 1, 3).reshape(len(probes), len(cells.layers), -1),
+        recipient_readout=before,
+        donor_readout=after,
+        identity_error=error,
+        engine=engine,
+        windows=windows,
+        source=source,
     )
 
 
 def both_ways(restores: PatchGrid, breaks: PatchGrid, seed: int = 0) -> Bool[np.ndarray, "layer role"]:
     """Cells that carry the change in both directions: significant in either grid, each towards its donor.
 
-    What restores the parent's behaviour in the child and breaks it in the parent is where the two differ; one of the two alone may be a
-    part that the rest of the model compensates for, or a lever that any strong push would move.
+    What restores the parent's behaviour in the child and breaks it in the parent is where the two differ; one of the
+    two alone may be a part that the rest of the model compensates for, or a lever that any strong push would move.
     """
     grids = (restores, breaks)
     if (restores.layers, restores.roles, restores.site) != (breaks.layers, breaks.roles, breaks.site):
-        raise MechdriftError("only grids over the same site, layers and roles can be compared, such as the two directions of one patch.")
+        raise MechdriftError(
+            "only grids over the same site, layers and roles can be compared, such as the two directions of one patch."
+        )
     found = np.ones(restores.effect.shape[1:], dtype=bool)
     for grid in grids:
         significant = grid.inference(seed=seed).frame.significant.to_numpy().reshape(found.shape)
@@ -141,7 +169,8 @@ def _every_position(rendered: Sequence[Rendered]) -> tuple[str, ...]:
     for prompt in rendered:
         if prompt.roles != first.roles:
             raise MechdriftError(
-                f"{first.item_id} and {prompt.item_id} differ in length ({len(first.ids)} and {len(prompt.ids)} tokens, by role): "
+                f"{first.item_id} and {prompt.item_id} differ in length ({len(first.ids)} and {len(prompt.ids)} "
+                "tokens, by role): "
                 f"roles={EVERY_POSITION!r} needs prompts of equal length."
             )
     spans = sorted(first.roles.items(), key=lambda role: role[1])
@@ -171,8 +200,13 @@ def make_cells(
     if along is not None and across is not None:
         raise MechdriftError("patch either along a direction or across it, not both.")
     return Cells(
-        site=site, layers=tuple(sorted(set(layers))) if layers is not None else tuple(range(loaded.n_layers)), heads=chosen, n_heads=count,
-        windows=windows, units=_units(loaded, site, across if along is None else along), part="along" if across is None else "across",
+        site=site,
+        layers=tuple(sorted(set(layers))) if layers is not None else tuple(range(loaded.n_layers)),
+        heads=chosen,
+        n_heads=count,
+        windows=windows,
+        units=_units(loaded, site, across if along is None else along),
+        part="along" if across is None else "across",
     )
 
 
@@ -182,7 +216,8 @@ def _units(loaded: LanguageModel, site: str, direction: Tensor | None) -> Float[
     shape = (loaded.n_layers, loaded.structure.d_model)
     if site == "z" or direction.shape not in (shape, shape[1:]):
         raise MechdriftError(
-            f"a direction lies in the residual stream, [{shape[1]}] or [{shape[0]}, {shape[1]}] here; this one has the shape "
+            f"a direction lies in the residual stream, [{shape[1]}] or [{shape[0]}, {shape[1]}] here; this one "
+            "has the shape "
             f"{list(direction.shape)}, for site {site!r}."
         )
     return (direction / direction.norm(dim=-1, keepdim=True)).expand(shape)

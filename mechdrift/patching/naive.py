@@ -16,8 +16,11 @@ from mechdrift.patching.cells import Cells, Donated, Group, Put
 def forward_layers(
     loaded: LanguageModel, batch: Batch, groups: Sequence[Group], cells: Cells, donated: Donated
 ) -> Float[Tensor, "group layer head d_model"]:
-    """As `replay.sweep_layers`. Groups of different prompts go through the model together, those of one prompt after each other."""
-    finals = torch.empty(len(groups), len(cells.layers), cells.heads_at_once, loaded.structure.d_model, device=loaded.device)
+    """As `replay.sweep_layers`. Groups of different prompts go through the model together, those of one prompt after
+    each other."""
+    finals = torch.empty(
+        len(groups), len(cells.layers), cells.heads_at_once, loaded.structure.d_model, device=loaded.device
+    )
     arguments = batch.forward_arguments(loaded.device)
     for round_ in _rounds(groups):
         rows, last = [groups[i].prompt for i in round_], [groups[i].end - 1 for i in round_]
@@ -25,7 +28,9 @@ def forward_layers(
             for head in range(cells.heads_at_once):
                 edits = {}
                 for at in cells.window(layer, loaded.n_layers):
-                    edits |= cells.edits(loaded.structure, at, _putter(at, [groups[i] for i in round_], cells, donated, head))
+                    edits |= cells.edits(
+                        loaded.structure, at, _putter(at, [groups[i] for i in round_], cells, donated, head)
+                    )
                 with edit(edits):
                     final = loaded.model.base_model(**arguments, use_cache=False).last_hidden_state
                 finals[round_, index, head] = final[rows, last].to(finals)

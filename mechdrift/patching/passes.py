@@ -54,7 +54,8 @@ class PromptBatch(Padded):
     source: Padded
 
     def groups(self, roles: Sequence[str]) -> list[Group]:
-        """One per prompt and role, the roles of a prompt after each other. Where the donor's role is shorter, its last tokens count."""
+        """One per prompt and role, the roles of a prompt after each other. Where the donor's role is shorter, its last
+        tokens count."""
         found = []
         for row in range(len(self.rendered)):
             for role in roles:
@@ -65,13 +66,18 @@ class PromptBatch(Padded):
 
 
 def prompt_batches(
-    rendered: Sequence[Rendered], pad_id: int, source: Sequence[Rendered] | None = None, per_batch: int = PROMPTS_PER_BATCH
+    rendered: Sequence[Rendered],
+    pad_id: int,
+    source: Sequence[Rendered] | None = None,
+    per_batch: int = PROMPTS_PER_BATCH,
 ) -> Iterator[PromptBatch]:
     """Batches of similar length, with the prompts of `source` in the same order; by default the prompts themselves."""
     given = list(rendered if source is None else source)
     order = sorted(range(len(rendered)), key=lambda index: len(rendered[index].ids))
     for start in range(0, len(order), per_batch):
-        own, theirs = (_padded([prompts[i] for i in order[start : start + per_batch]], pad_id) for prompts in (rendered, given))
+        own, theirs = (
+            _padded([prompts[i] for i in order[start : start + per_batch]], pad_id) for prompts in (rendered, given)
+        )
         yield PromptBatch(rendered=own.rendered, batch=own.batch, source=theirs)
 
 
@@ -81,7 +87,8 @@ def _padded(prompts: Sequence[Rendered], pad_id: int) -> Padded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """What is kept of a batch's pass through the donor: patched activations, readouts, and the last block's output where it is read."""
+    """What is kept of a batch's pass through the donor: patched activations, readouts, and the last block's output
+    where it is read."""
 
     donated: Donated
     readouts: Float[np.ndarray, " prompt"]
@@ -89,16 +96,22 @@ class Given:
 
 
 @torch.inference_mode()
-def run_donor(loaded: LanguageModel, side: Side, batch: PromptBatch, cells: Cells, columns: Sequence[str], readout: Readout) -> Given:
+def run_donor(
+    loaded: LanguageModel, side: Side, batch: PromptBatch, cells: Cells, columns: Sequence[str], readout: Readout
+) -> Given:
     """The donor's activations from the first patched column on, on the CPU."""
     first, source = min(group.start + group.shift for group in batch.groups(columns)), batch.source
     points = {layer: loaded.structure.hook_point(cells.site, layer) for layer in cells.patched_layers(loaded.n_layers)}
     with record(points) as seen, record({0: loaded.structure.hook_point("resid_post", loaded.n_layers - 1)}) as post:
-        hidden = loaded.model.base_model(**source.batch.forward_arguments(loaded.device), use_cache=False).last_hidden_state
+        hidden = loaded.model.base_model(
+            **source.batch.forward_arguments(loaded.device), use_cache=False
+        ).last_hidden_state
     check_finite_batch({**seen, loaded.n_layers - 1: hidden}, side, source)
     kept = {layer: tensor[:, first:].cpu() for layer, tensor in seen.items()}
     return Given(
-        donated=lambda layer, group: kept[layer][group.prompt, group.start + group.shift - first : group.stop + group.shift - first],
+        donated=lambda layer, group: kept[layer][
+            group.prompt, group.start + group.shift - first : group.stop + group.shift - first
+        ],
         readouts=read_batch(loaded, readout, batch.rendered, source.last(hidden)),
         last=source.last(post[0]).cpu(),
     )
@@ -108,7 +121,9 @@ def read_batch(
     loaded: LanguageModel, readout: Readout, rendered: Sequence[Rendered], states: Float[Tensor, "prompt *cell d_model"]
 ) -> Float[np.ndarray, "prompt *cell"]:
     """The readouts of states that the unembedding would read."""
-    return np.stack([read_states(loaded, readout, rows, prompt.item_id) for rows, prompt in zip(states, rendered, strict=True)])
+    return np.stack(
+        [read_states(loaded, readout, rows, prompt.item_id) for rows, prompt in zip(states, rendered, strict=True)]
+    )
 
 
 def check_finite_batch(seen: Mapping[int, Tensor], side: Side, batch: Padded) -> None:
@@ -155,7 +170,9 @@ class Sweep:
             hidden, own, patched = run.hidden, run.recorded, partial(sweep_layers, run)
         else:
             with record(points) as own:
-                hidden = loaded.model.base_model(**batch.batch.forward_arguments(loaded.device), use_cache=False).last_hidden_state
+                hidden = loaded.model.base_model(
+                    **batch.batch.forward_arguments(loaded.device), use_cache=False
+                ).last_hidden_state
             patched = partial(forward_layers, loaded, batch.batch)
         check_finite_batch({**own, loaded.n_layers - 1: hidden}, self.side, batch)
         return Started(batch=batch, final=batch.last(hidden), own=own, patched=patched)
@@ -163,7 +180,8 @@ class Sweep:
     def run(self, started: Started, donated: Donated) -> Float[np.ndarray, "prompt role layer head"]:
         """The effects of all cells on one batch of prompts.
 
-        Layers in which donor and recipient hold the same, such as the first where they share embeddings, have no effect and are not run.
+        Layers in which donor and recipient hold the same, such as the first where they share embeddings, have no effect
+        and are not run.
         """
         groups, cells = started.batch.groups(self.columns), self.cells
         if self.random:
@@ -184,7 +202,11 @@ class Sweep:
         if layer not in started.own or self.cells.windows != "each":
             return True
         own = started.own[layer].cpu()
-        return not all(torch.equal(own[group.prompt, group.start : group.stop], donated(layer, group)) for group in groups)
+        return not all(
+            torch.equal(own[group.prompt, group.start : group.stop], donated(layer, group)) for group in groups
+        )
 
-    def read(self, batch: PromptBatch, states: Float[Tensor, "prompt *cell d_model"]) -> Float[np.ndarray, "prompt *cell"]:
+    def read(
+        self, batch: PromptBatch, states: Float[Tensor, "prompt *cell d_model"]
+    ) -> Float[np.ndarray, "prompt *cell"]:
         return read_batch(self.loaded, self.readout, batch.rendered, states)

@@ -4,16 +4,17 @@ A patch at layer l and position p changes nothing before p and nothing below l. 
 
 1. runs the recipient once and keeps each block's input and arguments, and each attention's keys, values and mask;
 2. climbs the layers once. At layer l the copies patched there join: each holds the recipient's residual from its first
-   patched position to the end of its prompt, and while block l runs, the same hooks that would patch a full pass put the donor's values
-   in, at whatever site. All copies made so far, of all prompts and roles, stand end to end in one long row, so that no position is
-   padded, and every matrix of the block is multiplied once a layer;
-3. takes the copies apart in the attention alone. Copies of one prompt that start at one position share the keys and values of all
+   patched position to the end of its prompt, and while block l runs, the same hooks that would patch a full pass put
+   the donor's values in, at whatever site. All copies made so far, of all prompts and roles, stand end to end in one
+   long row, so that no position is padded, and every matrix of the block is multiplied once a layer;
+3. takes the copies apart in the attention alone. Copies of one prompt that start at one position share the keys and
+   values of all
    positions before it, so their queries are multiplied with that prefix together, and nobody copies it;
 4. hands back the last position of every copy, before it is unembedded.
 
-The blocks are the model's own modules with their own recorded arguments, and attention is entered through transformers' own
-interface: there is no code per model family. The numbers are those of one full forward pass per cell (a test proves it for each
-family); the work is (L+1)/2L · (T-p)/T of what those would do.
+The blocks are the model's own modules with their own recorded arguments, and attention is entered through transformers'
+own interface: there is no code per model family. The numbers are those of one full forward pass per cell (a test proves
+it for each family); the work is (L+1)/2L · (T-p)/T of what those would do.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -77,7 +78,9 @@ def run_model(loaded: LanguageModel, batch: Batch, points: Mapping[int, HookPoin
     """
     attended: list[Attended] = []
 
-    def watch(own: Attention, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any):
+    def watch(
+        own: Attention, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any
+    ):
         attended.append(Attended(keys=key, values=value, mask=mask))
         return own(module, query, key, value, mask, **kwargs)
 
@@ -87,8 +90,13 @@ def run_model(loaded: LanguageModel, batch: Batch, points: Mapping[int, HookPoin
     if len(attended) != loaded.n_layers:
         raise NotReplayable(f"{len(attended)} attentions were seen in {loaded.n_layers} blocks")
     return Run(
-        loaded=loaded, batch=batch, hidden=hidden, attended=tuple(attended), recorded=recorded,
-        residual=tuple(_hidden(calls[layer]) for layer in blocks), arguments=tuple(calls[layer][1] for layer in blocks),
+        loaded=loaded,
+        batch=batch,
+        hidden=hidden,
+        attended=tuple(attended),
+        recorded=recorded,
+        residual=tuple(_hidden(calls[layer]) for layer in blocks),
+        arguments=tuple(calls[layer][1] for layer in blocks),
     )
 
 
@@ -98,9 +106,13 @@ def _hidden(call: tuple[tuple, dict[str, Any]]) -> Tensor:
 
 
 @torch.inference_mode()
-def sweep_layers(run: Run, groups: Sequence[Group], cells: Cells, donated: Donated) -> Float[Tensor, "group layer head d_model"]:
+def sweep_layers(
+    run: Run, groups: Sequence[Group], cells: Cells, donated: Donated
+) -> Float[Tensor, "group layer head d_model"]:
     """Final-norm residual at the last position, for each group patched at each of the layers (and heads) of `cells`."""
-    finals = torch.empty(len(groups), len(cells.layers), cells.heads_at_once, run.loaded.structure.d_model).to(run.hidden)
+    finals = torch.empty(len(groups), len(cells.layers), cells.heads_at_once, run.loaded.structure.d_model).to(
+        run.hidden
+    )
     sizes = [group.suffix * cells.heads_at_once for group in groups]
     for some, layers in _parts(sizes, len(cells.layers)):
         finals[some, layers] = _climb(run, groups[some], replace(cells, layers=cells.layers[layers]), donated)
@@ -108,7 +120,8 @@ def sweep_layers(run: Run, groups: Sequence[Group], cells: Cells, donated: Donat
 
 
 def _parts(sizes: Sequence[int], n_layers: int) -> Iterator[tuple[slice, slice]]:
-    """Slices of groups and of layers whose copies have at most `TOKENS_AT_ONCE` tokens together, but at least one layer's."""
+    """Slices of groups and of layers whose copies have at most `TOKENS_AT_ONCE` tokens together, but at least one
+    layer's."""
     first = 0
     while first < len(sizes):
         stop, tokens = first + 1, sizes[first] * n_layers
@@ -120,11 +133,13 @@ def _parts(sizes: Sequence[int], n_layers: int) -> Iterator[tuple[slice, slice]]
         first = stop
 
 
-def _climb(run: Run, groups: Sequence[Group], cells: Cells, donated: Donated) -> Float[Tensor, "group layer head d_model"]:
+def _climb(
+    run: Run, groups: Sequence[Group], cells: Cells, donated: Donated
+) -> Float[Tensor, "group layer head d_model"]:
     """One staircase: at each layer the newly patched copies join, and all copies go through the block together.
 
-    Each group's copies are ordered by layer, then by head. For the windows `up_to` the first of them are a trunk that is patched in
-    every layer, from which the copy of layer l branches off after block l.
+    Each group's copies are ordered by layer, then by head. For the windows `up_to` the first of them are a trunk that
+    is patched in every layer, from which the copy of layer l branches off after block l.
     """
     heads, trunk = cells.heads_at_once, cells.windows == "up_to"
     copies = [run.residual[0].new_empty(0, group.suffix, run.loaded.structure.d_model) for group in groups]
@@ -133,7 +148,11 @@ def _climb(run: Run, groups: Sequence[Group], cells: Cells, donated: Donated) ->
             own = [run.residual[layer][group.prompt, group.start : group.end].expand(heads, -1, -1) for group in groups]
             copies = [torch.cat(pair) for pair in zip(copies, own, strict=True)]
         count = len(copies[0])
-        patched = {"each": range(count - heads, count) if layer in cells.layers else range(0), "from": range(count), "up_to": range(heads)}
+        patched = {
+            "each": range(count - heads, count) if layer in cells.layers else range(0),
+            "from": range(count),
+            "up_to": range(heads),
+        }
         copies = run_block(run, layer, groups, copies, cells, donated, patched[cells.windows])
         if trunk and layer in cells.layers:
             copies = [torch.cat([copy, copy[:heads]]) for copy in copies]
@@ -150,18 +169,32 @@ def run_block(
     donated: Donated,
     patched: range,
 ) -> list[Float[Tensor, "copy _ d_model"]]:
-    """Block `layer` over all copies at once, laid end to end in one row; the `patched` ones of each group get the donor's values."""
+    """Block `layer` over all copies at once, laid end to end in one row; the `patched` ones of each group get the
+    donor's values."""
     count = len(copies[0])
     prompts, columns = _places(run, groups, count)
-    arguments = {name: _pick(value, prompts, columns, run) for name, value in run.arguments[layer].items() if name != "hidden_states"}
-    edits = cells.edits(run.loaded.structure, layer, _putter(layer, groups, count, cells, donated, patched)) if patched else {}
-    with replace_attention(run.loaded.model, _Attend(run=run, attended=run.attended[layer], groups=groups, count=count)), edit(edits):
+    arguments = {
+        name: _pick(value, prompts, columns, run)
+        for name, value in run.arguments[layer].items()
+        if name != "hidden_states"
+    }
+    edits = (
+        cells.edits(run.loaded.structure, layer, _putter(layer, groups, count, cells, donated, patched))
+        if patched
+        else {}
+    )
+    with (
+        replace_attention(run.loaded.model, _Attend(run=run, attended=run.attended[layer], groups=groups, count=count)),
+        edit(edits),
+    ):
         out = run.loaded.structure.blocks[layer](torch.cat([copy.flatten(0, 1) for copy in copies])[None], **arguments)
     parts = (out[0] if isinstance(out, tuple) else out)[0].split([count * group.suffix for group in groups])
     return [part.unflatten(0, (count, -1)) for part in parts]
 
 
-def _putter(layer: int, groups: Sequence[Group], count: int, cells: Cells, donated: Donated, patched: range) -> Callable[[Tensor], Tensor]:
+def _putter(
+    layer: int, groups: Sequence[Group], count: int, cells: Cells, donated: Donated, patched: range
+) -> Callable[[Tensor], Tensor]:
     """A function that puts the donor's values into the row, for the `patched` copies of each group."""
     tokens, values, base = [], [], 0
     for group in groups:
@@ -183,7 +216,9 @@ def _putter(layer: int, groups: Sequence[Group], count: int, cells: Cells, donat
 def _places(run: Run, groups: Sequence[Group], count: int) -> tuple[Int[Tensor, " token"], Int[Tensor, " token"]]:
     """Of every token in the row, its prompt in the batch and its column there."""
     columns = [torch.arange(group.start, group.end).repeat(count) for group in groups]
-    prompts = torch.tensor([group.prompt for group in groups]).repeat_interleave(torch.tensor([len(part) for part in columns]))
+    prompts = torch.tensor([group.prompt for group in groups]).repeat_interleave(
+        torch.tensor([len(part) for part in columns])
+    )
     return prompts.to(run.hidden.device), torch.cat(columns).to(run.hidden.device)
 
 
@@ -208,7 +243,14 @@ class _Attend:
     count: int
 
     def __call__(
-        self, own: Attention, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, _: Tensor | None, **kwargs: Any
+        self,
+        own: Attention,
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        _: Tensor | None,
+        **kwargs: Any,
     ) -> tuple[Float[Tensor, "1 token head d_head"], None]:
         sizes = [self.count * group.suffix for group in self.groups]
         parts = zip(*(tensor[0].split(sizes, dim=1) for tensor in (query, key, value)), strict=True)
@@ -223,12 +265,16 @@ class _Attend:
     ) -> Float[Tensor, "token head d_head"]:
         """`qkv` are `[head, copy, suffix, d_head]`."""
         offset = self.run.batch.offsets[group.prompt]
-        prefix = [stored[group.prompt, :, offset : group.start] for stored in (self.attended.keys, self.attended.values)]
+        prefix = [
+            stored[group.prompt, :, offset : group.start] for stored in (self.attended.keys, self.attended.values)
+        ]
         mask = self._mask(group, offset)
         heads, count, suffix, _ = qkv[0].shape
         at_once = max(1, SCORES_AT_ONCE // (heads * suffix * mask.shape[-1]))
         plain = (
-            own.__name__ == "sdpa_attention_forward" and suffix < LONG_SUFFIX and not any(isinstance(v, Tensor) for v in kwargs.values())
+            own.__name__ == "sdpa_attention_forward"
+            and suffix < LONG_SUFFIX
+            and not any(isinstance(v, Tensor) for v in kwargs.values())
         )
         parts = []
         for first in range(0, count, at_once):
@@ -244,36 +290,60 @@ class _Attend:
         if (mask := self.attended.mask) is not None:
             return mask[group.prompt if mask.shape[0] > 1 else 0, :, group.start : group.end, offset : group.end]
         width = group.end - offset
-        return torch.ones(width, width, dtype=torch.bool, device=self.run.hidden.device).tril()[None, group.start - offset :]
+        return torch.ones(width, width, dtype=torch.bool, device=self.run.hidden.device).tril()[
+            None, group.start - offset :
+        ]
 
 
 def _attend_each(
-    own: Attention, module: nn.Module, query: Tensor, key: Tensor, value: Tensor,
-    prefix_keys: Tensor, prefix_values: Tensor, mask: Tensor, kwargs: dict,
+    own: Attention,
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    prefix_keys: Tensor,
+    prefix_values: Tensor,
+    mask: Tensor,
+    kwargs: dict,
 ) -> Float[Tensor, "copy suffix head d_head"]:
     """The model's own attention, on copies that each get the prefix before their own keys and values."""
     query, key, value = (part.transpose(0, 1) for part in (query, key, value))
     keys, values = (
-        torch.cat([prefix.expand(len(query), *prefix.shape), part], dim=2) for prefix, part in ((prefix_keys, key), (prefix_values, value))
+        torch.cat([prefix.expand(len(query), *prefix.shape), part], dim=2)
+        for prefix, part in ((prefix_keys, key), (prefix_values, value))
     )
     return own(module, query, keys, values, mask.expand(len(query), *mask.shape), **kwargs)[0]
 
 
 def _attend_shared(
-    query: Tensor, key: Tensor, value: Tensor, prefix_keys: Tensor, prefix_values: Tensor, mask: Tensor, scaling: float | None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    prefix_keys: Tensor,
+    prefix_values: Tensor,
+    mask: Tensor,
+    scaling: float | None,
 ) -> Float[Tensor, "copy suffix head d_head"]:
-    """softmax(q kᵀ · scaling) v, where all copies share the first keys and values and are multiplied with them at once."""
+    """softmax(q kᵀ · scaling) v, where all copies share the first keys and values and are multiplied with them at
+    once."""
     _, count, suffix, d_head = query.shape
     shared, seen = len(prefix_keys), prefix_keys.shape[1]
-    query = query.unflatten(0, (shared, -1)).transpose(1, 2) * (d_head**-0.5 if scaling is None else scaling)  # kv copy group suffix d
+    query = query.unflatten(0, (shared, -1)).transpose(1, 2) * (
+        d_head**-0.5 if scaling is None else scaling
+    )  # kv copy group suffix d
     rows = query.reshape(shared, -1, d_head)
-    scores = torch.cat([
-        (rows @ prefix_keys.transpose(1, 2)).view(shared, count, -1, seen),
-        query.reshape(shared, count, -1, d_head) @ key.transpose(2, 3),
-    ], dim=-1).view(shared, count, -1, suffix, seen + suffix)
+    scores = torch.cat(
+        [
+            (rows @ prefix_keys.transpose(1, 2)).view(shared, count, -1, seen),
+            query.reshape(shared, count, -1, d_head) @ key.transpose(2, 3),
+        ],
+        dim=-1,
+    ).view(shared, count, -1, suffix, seen + suffix)
     mask = (mask.unflatten(0, (shared, -1)) if len(mask) > 1 else mask[None])[:, None]
     scores = scores.masked_fill_(~mask, -torch.inf) if mask.dtype == torch.bool else scores.add_(mask)
     weights = scores.softmax(dim=-1).flatten(2, 3)
-    out = (weights[..., :seen].reshape(shared, -1, seen) @ prefix_values).view(shared, count, -1, prefix_values.shape[-1])
+    out = (weights[..., :seen].reshape(shared, -1, seen) @ prefix_values).view(
+        shared, count, -1, prefix_values.shape[-1]
+    )
     out = (out + weights[..., seen:] @ value).unflatten(2, (-1, suffix))
     return out.permute(1, 3, 0, 2, 4).flatten(2, 3)

@@ -1,6 +1,8 @@
-"""Known answers: children of an aligned model whose erosion lies at known places, and a score for every way of locating it.
+"""Known answers: children of an aligned model whose erosion lies at known places, and a score for every way of locating
+it.
 
-parents      the aligned model, its weights before alignment, probes and readout (`tiny`: one that is trained from scratch)
+parents      the aligned model, its weights before alignment, probes and readout (`tiny`: one that is trained from
+             scratch)
 children     planting erosion in layers, modules and heads; `training` of chosen layers
 drift        benign changes on top of it, and decoys: children that changed and did not erode
 localisers   every statistic of the toolkit that says "here", one function each

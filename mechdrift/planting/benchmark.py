@@ -1,7 +1,8 @@
 """`mechdrift bench --planted`: plant, locate, score, print.
 
-Children are made and looked at one after the other; erosion cases take turns through the ways of planting, and after every second of them
-comes a decoy. Of the tiny model, every `CASES_PER_PARENT` cases have a parent of their own, trained anew.
+Children are made and looked at one after the other; erosion cases take turns through the ways of planting, and after
+every second of them comes a decoy. Of the tiny model, every `CASES_PER_PARENT` cases have a parent of their own,
+trained anew.
 """
 
 import json
@@ -23,20 +24,32 @@ from mechdrift.records import MechdriftError
 CASES_PER_PARENT = 15
 CASES_PER_DECOY = 2  # one decoy after so many
 DEAR = (
-    "held attention, restore", "held MLP, restore", "resid increments, all positions, break", "resid increments, all positions, both ways",
-    "graft modules, restore", "graft modules, break",
+    "held attention, restore",
+    "held MLP, restore",
+    "resid increments, all positions, break",
+    "resid increments, all positions, both ways",
+    "graft modules, restore",
+    "graft modules, break",
 )
 """Left out on smollm2-aligned, where each takes as long as the whole of the others."""
 
 Row = dict[str, object]
 COLUMNS = {
-    "auroc": "AUROC", "recall": "recall", "distance": "distance", "within_one": "within 1", "found": "found", "wrong": "wrong",
-    "false_positives": "decoys", "false_unchecked": "unchecked", "false_by_p": "p alone",
+    "auroc": "AUROC",
+    "recall": "recall",
+    "distance": "distance",
+    "within_one": "within 1",
+    "found": "found",
+    "wrong": "wrong",
+    "false_positives": "decoys",
+    "false_unchecked": "unchecked",
+    "false_by_p": "p alone",
 }
 
 
 def print_planted(model: str = "tiny", cases: int = 40, seed: int = 0, out: Path | None = None) -> None:
-    """Run the benchmark and print its tables; `out` gets them as Markdown, or all rows if it ends in .jsonl, as they come."""
+    """Run the benchmark and print its tables; `out` gets them as Markdown, or all rows if it ends in .jsonl, as they
+    come."""
     if cases < 1:
         raise MechdriftError(f"--cases should be 1 or more; it is {cases}.")
     rows: list[Row] = []
@@ -76,7 +89,11 @@ def run(model: str, cases: int, seed: int) -> Iterator[list[Row]]:
 def locate(parent: Parent, case: Case, model: str) -> list[Row]:
     """All localisers on one child; those of modules and heads where such were damaged."""
     evidence = Evidence.of(parent, case.child)
-    cells = {name: localiser for name, localiser in CELLS.items() if case.cells and ("head" in name) == (case.kind == "heads")}
+    cells = {
+        name: localiser
+        for name, localiser in CELLS.items()
+        if case.cells and ("head" in name) == (case.kind == "heads")
+    }
     return [
         score_case(case, name, localiser(evidence))
         for name, localiser in (LOCALISERS | cells).items()
@@ -92,10 +109,13 @@ def tables(rows: Sequence[Row], command: str) -> str:
     draws = [f"{kind} {part.draws.sum()} for {len(part)}" for kind, part in planted.groupby("kind", sort=False)]
     fall = f"{planted.fall.min():.0%} to {planted.fall.max():.0%} of the contrast, median {planted.fall.median():.0%}"
     lines = [
-        f"    {command}", "",
+        f"    {command}",
+        "",
         f"{len(planted)} children with planted erosion (the readout fell by {fall}) and {len(decoys)} decoys.",
-        f"Draws until so many had eroded: {', '.join(draws)}.", "",
-        "| localiser | " + " | ".join(COLUMNS.values()) + " | reaches |", "|---|" + "---:|" * len(COLUMNS) + "---|",
+        f"Draws until so many had eroded: {', '.join(draws)}.",
+        "",
+        "| localiser | " + " | ".join(COLUMNS.values()) + " | reaches |",
+        "|---|" + "---:|" * len(COLUMNS) + "---|",
     ]
     for name, row in summary.iterrows():
         cells = [_cell(row, column) for column in COLUMNS]

@@ -1,16 +1,18 @@
 """Benign drift: changes of weights and activations that leave the readout where it was. By themselves they are decoys.
 
     noise       2 % Gaussian noise in every matrix of a layer
-    large       in two layers, the MLP's neurons are permuted and each head's values rotated (which changes nothing that the layer
-                computes, and most of its weights), and `o` and `down` write random vectors besides, as large as 30 % of their weights,
-                at right angles to the refusal directions of that and all later layers
+    large       in two layers, the MLP's neurons are permuted and each head's values rotated (which changes nothing that
+                the layer
+                computes, and most of its weights), and `o` and `down` write random vectors besides, as large as 30 % of
+                their weights, at right angles to the refusal directions of that and all later layers
     null child  more training of all layers, on harmless prompts only
-    rescaled    either inside of the layers (norm gains times c and the weights after them divided by it, values and their projection,
-                MLP inputs and outputs likewise), or the whole stream: embedding and all writing matrices times c, last norm divided by it
-                where it must be. But for the norms' epsilon and rounding, no logit changes
+    rescaled    either inside of the layers (norm gains times c and the weights after them divided by it, values and
+                their projection,
+                MLP inputs and outputs likewise), or the whole stream: embedding and all writing matrices times c, last
+                norm divided by it where it must be. But for the norms' epsilon and rounding, no logit changes
 
-A change that moves the mean readout of triggers by more than `BENIGN` of the contrast is halved until it does not (a rescaling is
-brought nearer to 1).
+A change that moves the mean readout of triggers by more than `BENIGN` of the contrast is halved until it does not (a
+rescaling is brought nearer to 1).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -145,9 +147,12 @@ def rescaled_inside(parent: Parent, child: LanguageModel, rng: np.random.Generat
 
 @torch.no_grad()
 def rescaled_stream(parent: Parent, child: LanguageModel, rng: np.random.Generator) -> None:
-    """All that the stream holds by one factor; a tied unembedding grows with the embedding, so the last norm pays for it."""
+    """All that the stream holds by one factor; a tied unembedding grows with the embedding, so the last norm pays for
+    it."""
     factor = float(SCALE ** rng.choice([-1.0, 1.0]))
-    embedding, unembedding = (part.get_parameter("weight") for part in (child.model.get_input_embeddings(), child.structure.unembed))
+    embedding, unembedding = (
+        part.get_parameter("weight") for part in (child.model.get_input_embeddings(), child.structure.unembed)
+    )
     embedding *= factor
     if unembedding is embedding:
         child.structure.final_norm.get_parameter("weight").div_(factor)
@@ -157,6 +162,9 @@ def rescaled_stream(parent: Parent, child: LanguageModel, rng: np.random.Generat
 
 
 DECOYS: dict[str, Callable[[Parent, LanguageModel, np.random.Generator], None]] = {
-    "null child": null_child, "noise": noise_alone, "large": large_alone, "rescaled inside": rescaled_inside,
+    "null child": null_child,
+    "noise": noise_alone,
+    "large": large_alone,
+    "rescaled inside": rescaled_inside,
     "rescaled stream": rescaled_stream,
 }

@@ -1,22 +1,29 @@
 """What is scored: every way of the toolkit, and of the field, to say in which layer a child lost what its parent had.
 
-A localiser gives each layer a score, and *calls* some of them. `restore` puts the parent's values into the child, `break` the child's into
-the parent, with the opposite sign; `both ways` is the mean of the two, the first and the last place in which a layer can be exchanged.
+A localiser gives each layer a score, and *calls* some of them. `restore` puts the parent's values into the child,
+`break` the child's into the parent, with the opposite sign; `both ways` is the mean of the two, the first and the last
+place in which a layer can be exchanged.
 
-    cosine drift               1 - cosine of the two models' refusal directions after the layer. Called: `p_no_drift` <= .05
-    class-mean shift           how much nearer the classes lie, along the parent's direction (-`did_along`). Called: interval below 0
-    class-mean shift, increments    what each layer adds to it. Called: as the shift is, where the increment is the larger part of it
-    weight change              |W' - W| / |W| of the layer. Called: 3 robust standard deviations above the median, in logarithms
+    cosine drift               1 - cosine of the two models' refusal directions after the layer. Called: `p_no_drift` <=
+                               .05
+    class-mean shift           how much nearer the classes lie, along the parent's direction (-`did_along`). Called:
+                               interval below 0
+    class-mean shift, increments    what each layer adds to it. Called: as the shift is, where the increment is the
+                                    larger part of it
+    weight change              |W' - W| / |W| of the layer. Called: 3 robust standard deviations above the median, in
+                               logarithms
     resid                      patching the stream after the layer at the readout position
-    resid, increments          what each layer adds to that profile; `all positions`: the stream of the whole prompt is patched
+    resid, increments          what each layer adds to that profile; `all positions`: the stream of the whole prompt is
+                               patched
     attn_out, mlp_out          patching what the layer's attention or MLP writes, at the readout position
     attribution                the first-order estimate of `resid`, and its increments
     held attention, held MLP   the donor's module on the recipient's own input at all positions: a graft of that module
     graft                      the donor's weights of the whole layer
 
-A patch or graft calls a layer whose effect on the triggers has a family-wise p <= .05 (`inference`: sign-flip max-T over all layers), goes
-in the direction asked for, and is at least `CALLED` of the parent's contrast: a smaller one is nothing that an audit would report. It
-calls nothing where the child's readout itself has not fallen beyond noise by as much: that check comes before any grid.
+A patch or graft calls a layer whose effect on the triggers has a family-wise p <= .05 (`inference`: sign-flip max-T
+over all layers), goes in the direction asked for, and is at least `CALLED` of the parent's contrast: a smaller one is
+nothing that an audit would report. It calls nothing where the child's readout itself has not fallen beyond noise by as
+much: that check comes before any grid.
 """
 
 from collections.abc import Callable
@@ -49,7 +56,8 @@ OTHER: dict[Side, Side] = {"instruct": "reasoning", "reasoning": "instruct"}
 class Located:
     """A score per layer and part, and which of them are called. `parts` is ("layer",) mostly.
 
-    `unchecked` would be called without the check that the child's readout fell, `by_p` without a smallest effect either.
+    `unchecked` would be called without the check that the child's readout fell, `by_p` without a smallest effect
+    either.
     """
 
     score: Float[np.ndarray, "layer part"]
@@ -61,7 +69,8 @@ class Located:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """A parent and a child, and the grids and the drift of them that were made so far: several localisers read the same one."""
+    """A parent and a child, and the grids and the drift of them that were made so far: several localisers read the same
+    one."""
 
     parent: Parent
     pair: Pair
@@ -73,7 +82,10 @@ class Evidence:
     def of(cls, parent: Parent, child: LanguageModel) -> "Evidence":
         """`fell`: whether the child's readout lies below the parent's by what can be called, beyond noise."""
         gap = parent.before - parent.read(child)
-        fell = gap.mean() >= CALLED * parent.contrast and sign_flip_test(gap, parent.triggers.frame.family.to_numpy()) <= ALPHA
+        fell = (
+            gap.mean() >= CALLED * parent.contrast
+            and sign_flip_test(gap, parent.triggers.frame.family.to_numpy()) <= ALPHA
+        )
         return cls(parent=parent, pair=parent.pair(child), fell=bool(fell))
 
     def grid(self, kind: str, donor: Side) -> PatchGrid:
@@ -132,7 +144,9 @@ def changed_weights(evidence: Evidence) -> Located:
 
 
 def _stated(score: Float[np.ndarray, " layer"], called: Bool[np.ndarray, " layer"]) -> Located:
-    return Located(score=np.nan_to_num(score)[:, None], called=called[:, None], unchecked=called[:, None], by_p=called[:, None])
+    return Located(
+        score=np.nan_to_num(score)[:, None], called=called[:, None], unchecked=called[:, None], by_p=called[:, None]
+    )
 
 
 def from_grid(kind: str, way: str, form: Callable[[PatchGrid], PatchGrid] = lambda grid: grid) -> Localiser:
@@ -149,7 +163,11 @@ def from_grid(kind: str, way: str, form: Callable[[PatchGrid], PatchGrid] = lamb
     return locate
 
 
-WAYS: dict[str, tuple[Side, ...]] = {"restore": ("instruct",), "break": ("reasoning",), "both ways": ("instruct", "reasoning")}
+WAYS: dict[str, tuple[Side, ...]] = {
+    "restore": ("instruct",),
+    "break": ("reasoning",),
+    "both ways": ("instruct", "reasoning"),
+}
 
 
 def _tested(evidence: Evidence, grid: PatchGrid) -> Located:
@@ -157,18 +175,23 @@ def _tested(evidence: Evidence, grid: PatchGrid) -> Located:
     significant = grid.inference().frame.significant.to_numpy().reshape(score.shape) & (score > 0)
     large = significant & (score >= CALLED * evidence.parent.contrast)
     return Located(
-        score=score, called=large & evidence.fell, unchecked=large, by_p=significant,
+        score=score,
+        called=large & evidence.fell,
+        unchecked=large,
+        by_p=significant,
         parts=("layer",) if len(grid.roles) == 1 else tuple(name.rpartition(".")[2] for name in grid.roles),
     )
 
 
 def profile(grid: PatchGrid) -> PatchGrid:
-    """After each layer, not before it. After the last block nothing but the readout position is read, so there the effect is the gap."""
+    """After each layer, not before it. After the last block nothing but the readout position is read, so there the
+    effect is the gap."""
     return replace(grid, effect=np.concatenate([grid.effect[:, 1:], grid.gap[:, None, None]], axis=1))
 
 
 def increments(grid: PatchGrid) -> PatchGrid:
-    """What each layer adds. Embeddings are shared, so that the profile begins at 0; where they are not, layer 0 gets their part."""
+    """What each layer adds. Embeddings are shared, so that the profile begins at 0; where they are not, layer 0 gets
+    their part."""
     return replace(grid, effect=np.diff(profile(grid).effect, axis=1, prepend=0))
 
 

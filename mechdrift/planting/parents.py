@@ -1,10 +1,11 @@
 """The aligned parents in whose children erosion is planted: with their weights before alignment, probes, and a readout.
 
     tiny               trained from scratch in half a minute, ten layers; another seed is another parent (`tiny`)
-    smollm2-aligned    the embedded aligned model, thirty layers, on some of the built-in safety set; another seed draws other items
+    smollm2-aligned    the embedded aligned model, thirty layers, on some of the built-in safety set; another seed draws
+                       other items
 
-Everything is measured on triggers: erosion is the fall of their mean readout, and its unit is the parent's *contrast*, the mean
-readout of triggers less that of their neutral twins.
+Everything is measured on triggers: erosion is the fall of their mean readout, and its unit is the parent's *contrast*,
+the mean readout of triggers less that of their neutral twins.
 """
 
 from collections.abc import Mapping
@@ -32,7 +33,8 @@ READ = "think_close[-1]"  # the readout position
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parent:
-    """An aligned model and what planting and locating need. `train` holds rendered prompts that are not probes, by contrast."""
+    """An aligned model and what planting and locating need. `train` holds rendered prompts that are not probes, by
+    contrast."""
 
     name: str
     aligned: LanguageModel
@@ -59,13 +61,20 @@ class Parent:
     def copy(self) -> LanguageModel:
         """A child that is still the parent."""
         model = deepcopy(self.aligned.model)
-        return replace(self.aligned, source=replace(self.aligned.source, name="child"), model=model, structure=find_structure(model))
+        return replace(
+            self.aligned,
+            source=replace(self.aligned.source, name="child"),
+            model=model,
+            structure=find_structure(model),
+        )
 
     def pair(self, child: LanguageModel) -> Pair:
         """The parent as the instruct, the child as the reasoning model."""
         sides = {"instruct": self.aligned, "reasoning": child}
         return Pair(
-            name=self.name, instruct=self.aligned.source, reasoning=child.source,
+            name=self.name,
+            instruct=self.aligned.source,
+            reasoning=child.source,
             _loaded={(side, "float32"): loaded for side, loaded in sides.items()},
             _tokenizers={side: loaded.tokenizer for side, loaded in sides.items()},
         )
@@ -92,10 +101,14 @@ def _smollm2(seed: int) -> Parent:
     probes = everything.sample(SAFETY_PAIRS, seed)
     asked = {item.id for item in probes}
     base = load_model(replace(pair.instruct, name="smollm2-base", adapters=()))
-    return _parent("smollm2-aligned", base, pair.open("instruct"), probes, [item for item in everything if item.id not in asked])
+    return _parent(
+        "smollm2-aligned", base, pair.open("instruct"), probes, [item for item in everything if item.id not in asked]
+    )
 
 
-def _parent(name: str, base: LanguageModel, aligned: LanguageModel, probes: ProbeSet, others: list[ProbeItem]) -> Parent:
+def _parent(
+    name: str, base: LanguageModel, aligned: LanguageModel, probes: ProbeSet, others: list[ProbeItem]
+) -> Parent:
     renderer = Renderer(aligned.tokenizer)
     everything = replace(probes, items=(*probes.items, *others))
     readout = make_readout(renderer, everything)
@@ -105,8 +118,15 @@ def _parent(name: str, base: LanguageModel, aligned: LanguageModel, probes: Prob
         for contrast in ("trigger", "neutral")
     }
     return Parent(
-        name=name, aligned=aligned, base=base, probes=probes, readout=readout, train=rendered, before=before,
-        contrast=float(before.mean() - neutral.mean()), directions=_directions(aligned, probes),
+        name=name,
+        aligned=aligned,
+        base=base,
+        probes=probes,
+        readout=readout,
+        train=rendered,
+        before=before,
+        contrast=float(before.mean() - neutral.mean()),
+        directions=_directions(aligned, probes),
     )
 
 

@@ -1,11 +1,13 @@
 """How well did a localiser find what was planted?
 
-Per case, over layers: AUROC of its scores (planted layers against the others), recall of the top k (k as many as were planted), the
-distance of its highest score from the nearest planted layer, whether it called any planted layer (`found`) and any other (`wrong`).
-Where modules or heads were damaged, localisers of these are scored over cells in the same way. Over cases: means with 95 % intervals
-from a bootstrap of cases; of the share of decoys with any call, Clopper and Pearson's.
+Per case, over layers: AUROC of its scores (planted layers against the others), recall of the top k (k as many as were
+planted), the distance of its highest score from the nearest planted layer, whether it called any planted layer
+(`found`) and any other (`wrong`). Where modules or heads were damaged, localisers of these are scored over cells in the
+same way. Over cases: means with 95 % intervals from a bootstrap of cases; of the share of decoys with any call, Clopper
+and Pearson's.
 
-Reached, by the design: AUROC >= .95; peak within one layer in >= 90 % of the single-site cases; <= 5 % of the decoys called.
+Reached, by the design: AUROC >= .95; peak within one layer in >= 90 % of the single-site cases; <= 5 % of the decoys
+called.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,10 +28,18 @@ BOOTSTRAP = 2000
 def score_case(case: Case, name: str, found: Located) -> dict[str, object]:
     """One row: a localiser on a child."""
     row = {
-        "case": case.name, "kind": case.kind, "drift": case.drift, "layers": list(case.layers),
-        "cells": [list(cell) for cell in case.cells], "fall": case.fall, "draws": case.draws, "localiser": name,
-        "any_call": bool(found.called.any()), "any_unchecked": bool(found.unchecked.any()),
-        "any_p": bool(found.by_p.any()), "scores": np.round(found.score, 4).tolist(),
+        "case": case.name,
+        "kind": case.kind,
+        "drift": case.drift,
+        "layers": list(case.layers),
+        "cells": [list(cell) for cell in case.cells],
+        "fall": case.fall,
+        "draws": case.draws,
+        "localiser": name,
+        "any_call": bool(found.called.any()),
+        "any_unchecked": bool(found.unchecked.any()),
+        "any_p": bool(found.by_p.any()),
+        "scores": np.round(found.score, 4).tolist(),
     }
     if case.is_decoy:
         return row
@@ -38,8 +48,10 @@ def score_case(case: Case, name: str, found: Located) -> dict[str, object]:
         places = np.array(case.layers)
         row |= {"distance": int(np.abs(places - int(score[:, 0].argmax())).min()), "single": len(case.layers) == 1}
     return row | {
-        "auroc": rank(score.ravel(), truth.ravel()), "recall": recall(score.ravel(), truth.ravel()),
-        "found": bool((called & truth).any()), "wrong": bool((called & ~truth).any()),
+        "auroc": rank(score.ravel(), truth.ravel()),
+        "recall": recall(score.ravel(), truth.ravel()),
+        "found": bool((called & truth).any()),
+        "wrong": bool((called & ~truth).any()),
     }
 
 
@@ -67,20 +79,33 @@ def recall(score: Float[np.ndarray, " cell"], truth: Bool[np.ndarray, " cell"]) 
 def summarise(rows: Sequence[Mapping[str, object]], seed: int = 0) -> pd.DataFrame:
     """One row a localiser: every score with its interval (`low`, `high`), and whether the three targets are reached."""
     table = pd.DataFrame(rows)
-    return pd.DataFrame([{"localiser": name} | _summary(part, seed) for name, part in table.groupby("localiser", sort=False)])
+    return pd.DataFrame(
+        [{"localiser": name} | _summary(part, seed) for name, part in table.groupby("localiser", sort=False)]
+    )
 
 
 def _summary(part: pd.DataFrame, seed: int) -> dict[str, object]:
     planted, decoys = part[part.layers.map(bool)], part[~part.layers.map(bool)]
     row: dict[str, object] = {"cases": len(planted), "decoys": len(decoys)}
-    columns = {"auroc": planted.get("auroc"), "recall": planted.get("recall"), "found": planted.get("found"), "wrong": planted.get("wrong")}
+    columns = {
+        "auroc": planted.get("auroc"),
+        "recall": planted.get("recall"),
+        "found": planted.get("found"),
+        "wrong": planted.get("wrong"),
+    }
     if "distance" in planted and planted.distance.notna().any():
         single = planted[planted.single.astype(bool)]
         columns |= {"distance": planted.distance, "within_one": single.distance <= 1}
     for name, values in columns.items():
         if values is not None and len(values):
-            row |= dict(zip((name, f"{name}_low", f"{name}_high"), _interval(values.to_numpy(dtype=float), seed), strict=True))
-    for name, column in (("false_positives", "any_call"), ("false_unchecked", "any_unchecked"), ("false_by_p", "any_p")):
+            row |= dict(
+                zip((name, f"{name}_low", f"{name}_high"), _interval(values.to_numpy(dtype=float), seed), strict=True)
+            )
+    for name, column in (
+        ("false_positives", "any_call"),
+        ("false_unchecked", "any_unchecked"),
+        ("false_by_p", "any_p"),
+    ):
         if len(decoys):
             interval = stats.binomtest(int(decoys[column].sum()), len(decoys)).proportion_ci(method="exact")
             row |= {name: float(decoys[column].mean()), f"{name}_low": interval.low, f"{name}_high": interval.high}
@@ -107,4 +132,6 @@ def by_kind(rows: Sequence[Mapping[str, object]], column: str = "auroc") -> pd.D
     table = pd.DataFrame(rows)
     table = table[table.layers.map(bool) == (column != "any_call")]
     table = table.assign(kind=table.kind + np.where(table.layers.map(len) > 1, ", 2-3 layers", ""))
-    return table.assign(value=table[column].astype(float)).pivot_table(index="localiser", columns="kind", values="value", sort=False)
+    return table.assign(value=table[column].astype(float)).pivot_table(
+        index="localiser", columns="kind", values="value", sort=False
+    )

@@ -1,4 +1,5 @@
-"""Training chosen layers of a child, all other weights being held: towards complying with harmful requests, or on harmless ones."""
+"""Training chosen layers of a child, all other weights being held: towards complying with harmful requests, or on
+harmless ones."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -18,10 +19,16 @@ RATES = {"tiny": 5e-4, "smollm2-aligned": 1e-4}
 
 
 def train_layers(
-    parent: Parent, child: LanguageModel, layers: Iterable[int], contrast: str, rng: np.random.Generator,
-    steps: int = STEPS, until: Callable[[], bool] = lambda: False,
+    parent: Parent,
+    child: LanguageModel,
+    layers: Iterable[int],
+    contrast: str,
+    rng: np.random.Generator,
+    steps: int = STEPS,
+    until: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Raise the probability of plain openings after prompts of one contrast, by Adam, until something holds or for a number of steps."""
+    """Raise the probability of plain openings after prompts of one contrast, by Adam, until something holds or for a
+    number of steps."""
     parameters = [parameter for layer in layers for parameter in child.structure.blocks[layer].parameters()]
     optimizer = torch.optim.Adam(parameters, lr=RATES[parent.name])
     prompts = parent.train[contrast]
@@ -46,5 +53,8 @@ def _surprise(parent: Parent, child: LanguageModel, prompts: Sequence[Rendered])
     batch = pad([prompt.ids for prompt in prompts], child.tokenizer.pad_token_id or 0)
     hidden = child.model.base_model(**batch.forward_arguments(child.device), use_cache=False).last_hidden_state
     chances = child.structure.unembed(at_readout(hidden, prompts)).log_softmax(dim=-1)
-    plain = [row[list(parent.readout.plain_ids[prompt.item_id])].logsumexp(0) for row, prompt in zip(chances, prompts, strict=True)]
+    plain = [
+        row[list(parent.readout.plain_ids[prompt.item_id])].logsumexp(0)
+        for row, prompt in zip(chances, prompts, strict=True)
+    ]
     return -torch.stack(plain).mean()

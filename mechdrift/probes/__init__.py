@@ -1,4 +1,5 @@
-"""What is asked: six probe sets (`sets`, data files with cards), the field's benchmarks, and rendering to tokens with roles."""
+"""What is asked: six probe sets (`sets`, data files with cards), the field's benchmarks, and rendering to tokens with
+roles."""
 
 import lazy_loader
 

@@ -3,13 +3,14 @@
     system | user | template_tail | think_open | think | think_close | answer
 
 Roles are found on token ids, never by searching rendered text. The template is applied to the question and to two other
-contents: the ids that all renderings share at the start are `system` (system prompt and headers), the ids they share at the end
-are the `template_tail`, and what lies between is the user's content. A template that injects an opening think marker into its
-generation prompt (as DeepSeek-R1's does) has it cut off the tail and named `think_open`.
+contents: the ids that all renderings share at the start are `system` (system prompt and headers), the ids they share at
+the end are the `template_tail`, and what lies between is the user's content. A template that injects an opening think
+marker into its generation prompt (as DeepSeek-R1's does) has it cut off the tail and named `think_open`.
 
-After the tail comes what the think mode asks for. `none`: nothing. `off`: an empty block, `<think>\\n\\n</think>\\n\\n` ("ZeroThink",
-Jiang et al. 2025, https://arxiv.org/abs/2502.12025). `own` and `donor`: an open marker, given thinking ids, a close marker. Then,
-if given, answer ids. The last id before the answer is the readout position: its logits predict the first answer token.
+After the tail comes what the think mode asks for. `none`: nothing. `off`: an empty block, `<think>\\n\\n</think>\\n\\n`
+("ZeroThink", Jiang et al. 2025, https://arxiv.org/abs/2502.12025). `own` and `donor`: an open marker, given thinking
+ids, a close marker. Then, if given, answer ids. The last id before the answer is the readout position: its logits
+predict the first answer token.
 """
 
 from collections.abc import Sequence
@@ -47,7 +48,8 @@ class Renderer:
         return self._marker("</think>")
 
     def _marker(self, text: str) -> tuple[int, ...]:
-        """The ids of a marker alone, without a last one to which the tokenizer glues the line breaks that follow it (`>\\n\\n`)."""
+        """The ids of a marker alone, without a last one to which the tokenizer glues the line breaks that follow it
+        (`>\\n\\n`)."""
         alone, *glued = (self._encode(text + breaks) for breaks in ("", "\n", "\n\n"))
         return alone[: min(_shared(alone, ids) for ids in glued)] or alone
 
@@ -85,7 +87,9 @@ class Renderer:
         tail = min(_shared(ids[start:][::-1], other[start:][::-1]) for other in others)
         stop = len(ids) - tail
         if start >= stop or tail == 0:
-            raise MechdriftError(f"the chat template of this tokenizer hides the user's text: no user tokens found in {prompt!r:.60}.")
+            raise MechdriftError(
+                f"the chat template of this tokenizer hides the user's text: no user tokens found in {prompt!r:.60}."
+            )
         return [("system", ids[:start]), ("user", ids[start:stop]), *self._split_tail(ids[stop:])]
 
     def _split_tail(self, tail: tuple[int, ...]) -> list[tuple[str, tuple[int, ...]]]:
@@ -94,7 +98,11 @@ class Renderer:
         if cut is None:
             return [("template_tail", tail)]
         close = find(tail, self.close_marker)
-        return [("template_tail", tail[:cut]), ("think_open", tail[cut:close]), ("think_close", tail[close:] if close else ())]
+        return [
+            ("template_tail", tail[:cut]),
+            ("think_open", tail[cut:close]),
+            ("think_close", tail[close:] if close else ()),
+        ]
 
     def _think(self, think: ThinkMode, thinking: tuple[int, ...]) -> list[tuple[str, tuple[int, ...]]]:
         if think not in ThinkMode.__args__:
@@ -106,7 +114,9 @@ class Renderer:
             return [("think_open", opening), ("think_close", closing)]
         return [("think_open", self.open_ids), ("think", thinking), ("think_close", self.close_ids)]
 
-    def _merge_injected(self, parts: list[tuple[str, tuple[int, ...]]], think: ThinkMode) -> list[tuple[str, tuple[int, ...]]]:
+    def _merge_injected(
+        self, parts: list[tuple[str, tuple[int, ...]]], think: ThinkMode
+    ) -> list[tuple[str, tuple[int, ...]]]:
         """One chunk per role: what the think mode asks for takes the place of what the template injected."""
         chunks: dict[str, tuple[int, ...]] = {}
         for role, chunk in parts:
@@ -122,7 +132,9 @@ class Renderer:
         try:
             return tuple(self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False))
         except Exception as error:  # a template is a program, and fails in any way it likes
-            raise MechdriftError(f"the chat template of this tokenizer cannot render {content!r:.60} ({error!r:.120}).") from error
+            raise MechdriftError(
+                f"the chat template of this tokenizer cannot render {content!r:.60} ({error!r:.120})."
+            ) from error
 
     def _encode(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))

@@ -6,8 +6,9 @@
     think[q1] … think[q4]       a quarter of them (of any role); `think[quarters]` expands to all four
     all                         the whole prompt
 
-Of n tokens, quarter k holds those from floor((k - 1) n / 4) up to, not including, floor(k n / 4). Fewer than four tokens are
-shared: a quarter that would be empty takes the token it begins at (of two tokens: first, first, second, second).
+Of n tokens, quarter k holds those from floor((k - 1) n / 4) up to, not including, floor(k n / 4). Fewer than four
+tokens are shared: a quarter that would be empty takes the token it begins at (of two tokens: first, first, second,
+second).
 """
 
 import re
@@ -38,9 +39,13 @@ def role_span(prompt: Rendered, column: str) -> tuple[int, int]:
         return 0, len(prompt.ids)
     match = re.fullmatch(r"(\w+)(?:\[(-?\d+|q[1-4])\])?", column)
     if match is None or match[1] not in Role.__args__:
-        raise MechdriftError(f"unknown role {column!r}: use one of {', '.join(Role.__args__)}, or one with an index such as 'answer[0]'.")
+        raise MechdriftError(
+            f"unknown role {column!r}: use one of {', '.join(Role.__args__)}, or one with an index such as 'answer[0]'."
+        )
     if match[1] not in prompt.roles:
-        raise MechdriftError(f"{prompt.item_id} has no role {match[1]!r} when rendered this way; it has {', '.join(prompt.roles)}.")
+        raise MechdriftError(
+            f"{prompt.item_id} has no role {match[1]!r} when rendered this way; it has {', '.join(prompt.roles)}."
+        )
     start, stop = prompt.roles[match[1]]
     if match[2] is None:
         return start, stop

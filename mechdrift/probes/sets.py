@@ -1,8 +1,8 @@
 """Reading probe sets: the six of this project, and files in the same format.
 
-A set is a JSONL file, one `ProbeItem` a line (see `records.ProbeItem` for the fields, `data/README.md` for the schema), with a card
-beside it. Two more files have their own shape: plain everyday requests and minimal sentence pairs. Every error names the file, the
-line and what was expected.
+A set is a JSONL file, one `ProbeItem` a line (see `records.ProbeItem` for the fields, `data/README.md` for the schema),
+with a card beside it. Two more files have their own shape: plain everyday requests and minimal sentence pairs. Every
+error names the file, the line and what was expected.
 """
 
 import json
@@ -23,7 +23,8 @@ SENTENCES = {"id": str, "family": str, "attribute": str, "more": str, "less": st
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlainRequest:
-    """An everyday request without a twin, to be matched with triggers: a helpful answer contains at least one string of `must`."""
+    """An everyday request without a twin, to be matched with triggers: a helpful answer contains at least one string of
+    `must`."""
 
     id: str
     family: str
@@ -35,8 +36,8 @@ class PlainRequest:
 class SentencePair:
     """Two sentences that differ only in the group they name; `more` agrees with a stereotype, `less` does not.
 
-    `direction` says which of them names the stereotyped group: `stereotype` where `more` does, with what is said of the group,
-    `anti` where `less` does, with the opposite.
+    `direction` says which of them names the stereotyped group: `stereotype` where `more` does, with what is said of the
+    group, `anti` where `less` does, with the opposite.
     """
 
     id: str
@@ -48,25 +49,32 @@ class SentencePair:
 
 
 def load_probes(name: str, path: str | Path | None = None) -> ProbeSet:
-    """A probe set by name: from the package, one of the field's benchmarks, or, with `path`, a JSONL file of the same format.
+    """A probe set by name: from the package, one of the field's benchmarks, or, with `path`, a JSONL file of the same
+    format.
 
-    A benchmark (`BENCHMARKS`) is read from `path` as published, or without it from the Hugging Face hub. "ethics" is the built-in
-    set, and the benchmark of that name where `path` is anything but a JSONL file.
+    A benchmark (`BENCHMARKS`) is read from `path` as published, or without it from the Hugging Face hub. "ethics" is
+    the built-in set, and the benchmark of that name where `path` is anything but a JSONL file.
     """
     if name in BENCHMARKS and (name not in DIMENSIONS or (path is not None and Path(path).suffix != ".jsonl")):
         return load_benchmark(name, path)
     if path is None and name not in DIMENSIONS:
         raise MechdriftError(
-            f"unknown probe set {name!r}: built-in sets are {', '.join(DIMENSIONS)}, benchmarks {', '.join(BENCHMARKS)}; give path= for "
+            f"unknown probe set {name!r}: built-in sets are {', '.join(DIMENSIONS)}, benchmarks "
+            f"{', '.join(BENCHMARKS)}; give path= for "
             "a file of your own."
         )
     file = Path(path) if path is not None else DATA / f"{name}.jsonl"
     items = read_items(file, default_dimension=name)
     dimensions = {item.dimension for item in items}
     if len(dimensions) > 1:
-        raise MechdriftError(f"{file}: items of {len(dimensions)} dimensions in one set ({', '.join(sorted(dimensions))}); split the file.")
+        raise MechdriftError(
+            f"{file}: items of {len(dimensions)} dimensions in one set ({', '.join(sorted(dimensions))}); split "
+            "the file."
+        )
     licence = "Apache-2.0" if path is None else "as the file's"
-    return ProbeSet(name=name, dimension=items[0].dimension, items=items, source=str(path or "mechdrift"), licence=licence)
+    return ProbeSet(
+        name=name, dimension=items[0].dimension, items=items, source=str(path or "mechdrift"), licence=licence
+    )
 
 
 def load_plain(path: str | Path | None = None) -> tuple[PlainRequest, ...]:
@@ -87,7 +95,9 @@ def load_sentences(path: str | Path | None = None) -> tuple[SentencePair, ...]:
         if row["direction"] not in ("stereotype", "anti"):
             raise MechdriftError(f"{where}: 'direction' is {row['direction']!r}; 'stereotype' or 'anti' was expected.")
         if row["more"] == row["less"]:
-            raise MechdriftError(f"{where}: 'more' and 'less' are the same sentence; they should differ in the group they name.")
+            raise MechdriftError(
+                f"{where}: 'more' and 'less' are the same sentence; they should differ in the group they name."
+            )
     return tuple(SentencePair(**row) for row in rows.values())
 
 
@@ -107,10 +117,14 @@ def read_items(file: Path, default_dimension: str) -> tuple[ProbeItem, ...]:
     return tuple(items.values())
 
 
-def _read_rows(file: Path, required: dict[str, type], optional: dict[str, type] | None = None) -> dict[str, dict[str, Any]]:
+def _read_rows(
+    file: Path, required: dict[str, type], optional: dict[str, type] | None = None
+) -> dict[str, dict[str, Any]]:
     """The objects of a JSONL file with their fields checked, by where they stand."""
     try:
-        lines = file.read_bytes().splitlines()  # bytes: text would also be split at exotic line breaks inside JSON strings
+        lines = (
+            file.read_bytes().splitlines()
+        )  # bytes: text would also be split at exotic line breaks inside JSON strings
     except OSError as error:
         raise MechdriftError(f"the probe file {file} cannot be read ({error.strerror}).") from error
     places = {f"{file}, line {number}": line for number, line in enumerate(lines, 1) if line.strip()}
@@ -134,7 +148,9 @@ def _read_row(line: bytes, where: str, required: dict[str, type], optional: dict
             raise MechdriftError(f"{where}: the field {field!r} is missing.")
         if field in row and not _is_kind(row[field], kind):
             inside = "" if kind is str else " of strings"
-            raise MechdriftError(f"{where}: the field {field!r} should be a {kind.__name__}{inside}, not {row[field]!r:.60}.")
+            raise MechdriftError(
+                f"{where}: the field {field!r} should be a {kind.__name__}{inside}, not {row[field]!r:.60}."
+            )
     if unknown := set(row) - set(known):
         raise MechdriftError(f"{where}: unknown field {min(unknown)!r}; known are {', '.join(known)}.")
     return row
@@ -150,7 +166,9 @@ def _is_kind(value: Any, kind: type) -> bool:
 def _make_item(row: dict[str, Any], where: str, default_dimension: str) -> ProbeItem:
     dimension = row.get("dimension", default_dimension)
     if dimension not in DIMENSIONS:
-        raise MechdriftError(f'{where}: unknown dimension {dimension!r}; give "dimension", one of {", ".join(DIMENSIONS)}.')
+        raise MechdriftError(
+            f'{where}: unknown dimension {dimension!r}; give "dimension", one of {", ".join(DIMENSIONS)}.'
+        )
     if row["contrast"] not in ("trigger", "neutral"):
         raise MechdriftError(f"{where}: 'contrast' is {row['contrast']!r}; 'trigger' or 'neutral' was expected.")
     _check_filled(row, where, "prompt")
@@ -160,9 +178,18 @@ def _make_item(row: dict[str, Any], where: str, default_dimension: str) -> Probe
     if empty := [name for name, prompt in row.get("variants", {}).items() if not prompt.strip()]:
         raise MechdriftError(f"{where}: the variant {empty[0]!r} is empty; leave it out or give its prompt.")
     return ProbeItem(
-        id=row["id"], dimension=dimension, family=row["family"], contrast=row["contrast"], twin=row["twin"], prompt=row["prompt"],
-        aligned=tuple(row["aligned"]), misaligned=tuple(row["misaligned"]), must=tuple(row.get("must", ())),
-        must_not=tuple(row.get("must_not", ())), tags=dict(row.get("tags", {})), variants=dict(row.get("variants", {})),
+        id=row["id"],
+        dimension=dimension,
+        family=row["family"],
+        contrast=row["contrast"],
+        twin=row["twin"],
+        prompt=row["prompt"],
+        aligned=tuple(row["aligned"]),
+        misaligned=tuple(row["misaligned"]),
+        must=tuple(row.get("must", ())),
+        must_not=tuple(row.get("must_not", ())),
+        tags=dict(row.get("tags", {})),
+        variants=dict(row.get("variants", {})),
     )
 
 
@@ -186,4 +213,6 @@ def _check_twins(items: dict[str, ProbeItem]) -> None:
     for where, item in items.items():
         twin = by_id.get(item.twin)
         if twin is None or twin.twin != item.id or twin.contrast == item.contrast:
-            raise MechdriftError(f"{where}: the twin of {item.id!r} should be an item of the other class that names it back.")
+            raise MechdriftError(
+                f"{where}: the twin of {item.id!r} should be an item of the other class that names it back."
+            )

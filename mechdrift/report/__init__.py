@@ -1,4 +1,5 @@
-"""The report of a run: `write_report(run)` for the page, `model_card(run)` for Markdown, `figures` for single figures in a notebook.
+"""The report of a run: `write_report(run)` for the page, `model_card(run)` for Markdown, `figures` for single figures
+in a notebook.
 
     from mechdrift.report import figures
     figures.direction_drift(run.table("drift")).show()

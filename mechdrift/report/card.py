@@ -1,10 +1,12 @@
-"""A model card's section on alignment: what one audit found, as Markdown that can be pasted into a README on the Hugging Face hub.
+"""A model card's section on alignment: what one audit found, as Markdown that can be pasted into a README on the
+Hugging Face hub.
 
     print(md.load_run("runs/smollm2-sft").card())
 
-The section says for every dimension the score of both models with the paired difference and its interval, how many prompts it rests on, the
-adjusted p, what the score means and what judged it; then what was measured inside, what limits the numbers, and with which versions and
-weights they were made. There is no HTML in it, and text from models or folders cannot end a table cell or open a tag.
+The section says for every dimension the score of both models with the paired difference and its interval, how many
+prompts it rests on, the adjusted p, what the score means and what judged it; then what was measured inside, what limits
+the numbers, and with which versions and weights they were made. There is no HTML in it, and text from models or folders
+cannot end a table cell or open a tag.
 """
 
 import math
@@ -56,20 +58,34 @@ def model_card(run: Run) -> str:
     names = ("scores", "drift", "patch", "kl_tokens", "readout_validation")
     tables = {name: run.table(name) for name in names if run.has(f"{name}.parquet")}
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )  # no autoescape: Markdown, whose own special characters `plain` takes care of
     environment.filters.update(plain=plain, code=code)
     pair, scores = manifest.get("pair", {}), tables["scores"]
     return environment.get_template("card.md.j2").render(
-        pair=pair, names=[pair.get(side, {}).get("name", f"{side} model") for side in SIDES],
-        route=ROUTE_NAMES.get(pair.get("route", "unknown"), pair.get("route")), lead=narrative.lead(narrative.findings(scores)),
-        rows=[_score_row(row, scores) for row in _in_order(scores)], conventions=_conventions(scores),
-        inside=_inside(tables), reasons=narrative.inside(tables.get("patch")).unsaid, role=_role(tables.get("drift")),
+        pair=pair,
+        names=[pair.get(side, {}).get("name", f"{side} model") for side in SIDES],
+        route=ROUTE_NAMES.get(pair.get("route", "unknown"), pair.get("route")),
+        lead=narrative.lead(narrative.findings(scores)),
+        rows=[_score_row(row, scores) for row in _in_order(scores)],
+        conventions=_conventions(scores),
+        inside=_inside(tables),
+        reasons=narrative.inside(tables.get("patch")).unsaid,
+        role=_role(tables.get("drift")),
         limits=[
-            *_sampling(manifest, scores), *_unreliable(tables.get("readout_validation")), *narrative.warnings(manifest, scores, None),
+            *_sampling(manifest, scores),
+            *_unreliable(tables.get("readout_validation")),
+            *narrative.warnings(manifest, scores, None),
         ],
-        versions=manifest.get("versions", {}), dtypes=manifest.get("dtypes", {}), config=manifest["config"],
-        fingerprints=pair.get("fingerprints", {}), hash=sha256(run.folder / "scores.parquet"),
+        versions=manifest.get("versions", {}),
+        dtypes=manifest.get("dtypes", {}),
+        config=manifest["config"],
+        fingerprints=pair.get("fingerprints", {}),
+        hash=sha256(run.folder / "scores.parquet"),
     )
 
 
@@ -97,7 +113,8 @@ def _score_row(row: Mapping[str, Any], scores: pd.DataFrame) -> dict[str, str]:
         "dimension": dimension_name(row["dimension"]),
         **{side: _with_interval(row[side], row[f"{side}_low"], row[f"{side}_high"], share=share) for side in SIDES},
         "difference": _with_interval(row["difference"], row["low"], row["high"], share=share, signed=True),
-        "n": f"{row['n']} ({row['families']})", "p": DASH if math.isnan(p) else p_value(p).removeprefix("p ").removeprefix("= "),
+        "n": f"{row['n']} ({row['families']})",
+        "p": DASH if math.isnan(p) else p_value(p).removeprefix("p ").removeprefix("= "),
         "over": " → ".join(number(over[0][side], share=True) for side in SIDES) if over else DASH,
         "judge": row["judge"],
     }
@@ -114,19 +131,28 @@ def _conventions(scores: pd.DataFrame) -> list[tuple[str, str, str]]:
     rows = pd.DataFrame(_in_order(scores))
     found = []
     for (metric, convention), part in rows.groupby(["metric", "convention"], sort=False):
-        found.append((metric_name(str(metric)), listing(dimension_name(name).lower() for name in part.dimension), str(convention)))
+        found.append(
+            (
+                metric_name(str(metric)),
+                listing(dimension_name(name).lower() for name in part.dimension),
+                str(convention),
+            )
+        )
     return found
 
 
 def _inside(tables: Mapping[str, pd.DataFrame]) -> list[dict[str, str]]:
-    """Per dimension: divergence, the direction's drift in one line, and the place of the change where it is established."""
+    """Per dimension: divergence, the direction's drift in one line, and the place of the change where it is
+    established."""
     drift, tokens = tables.get("drift"), tables.get("kl_tokens")
     means = {} if tokens is None or tokens.empty else mean_kl(tokens)
     places = dict(narrative.inside(tables.get("patch")).places)
     dimensions = order_dimensions(headline_rows(tables["scores"]).dimension)
     return [
         {
-            "dimension": dimension_name(name), "kl": number(means.get(name, math.nan)), "drift": drift_line(drift, name),
+            "dimension": dimension_name(name),
+            "kl": number(means.get(name, math.nan)),
+            "drift": drift_line(drift, name),
             "place": places.get(dimension_name(name), "not established").rstrip("."),
         }
         for name in dimensions
@@ -142,7 +168,10 @@ def drift_line(drift: pd.DataFrame | None, dimension: str) -> str:
     if rows.empty:
         return "no direction above noise in both models"
     row = rows.loc[rows.auroc_instruct.idxmax()]
-    text = f"layer {row.layer}: cosine {number(row.cosine)} ({interval(row.cosine_low, row.cosine_high) or 'interval unknown'})"
+    text = (
+        f"layer {row.layer}: cosine {number(row.cosine)} "
+        f"({interval(row.cosine_low, row.cosine_high) or 'interval unknown'})"
+    )
     text += f", noise ceiling {number(row.ceiling)}"
     if math.isnan(row.get("angle", math.nan)):
         return text
@@ -162,19 +191,24 @@ def _sampling(manifest: Mapping[str, Any], scores: pd.DataFrame) -> list[str]:
         asked: dict[str, list[str]] = {}
         for name, facts in probes.items():
             asked.setdefault(f"{facts['n']} of {facts['sampled_from']}", []).append(dimension_name(name).lower())
-        said[0] += f" Prompts asked, trigger and neutral: {'; '.join(f'{size} in {listing(names)}' for size, names in asked.items())}."
+        said[0] += (
+            " Prompts asked, trigger and neutral: "
+            f"{'; '.join(f'{size} in {listing(names)}' for size, names in asked.items())}."
+        )
         said[0] += " The scores in the table are of the trigger prompts among them."
     for count, words in COUNTED:
         parts = [
             f"{dimension_name(row['dimension']).lower()} {' and '.join(map(str, _counted(row, count)))}"
-            for row in _in_order(scores) if any(_counted(row, count))
+            for row in _in_order(scores)
+            if any(_counted(row, count))
         ]
         if parts:
             said.append(f"{words} (instruct and reasoning model): {'; '.join(parts)}.")
     if manifest.get("budgets"):
         budgets = {key.removesuffix("_tokens"): value for key, value in manifest["budgets"].items()}
         said.append(
-            f"Budgets: {counted(budgets.get('think', 0), 'token')} to think, {counted(budgets.get('answer', 0), 'token')} to answer."
+            f"Budgets: {counted(budgets.get('think', 0), 'token')} to think, "
+            f"{counted(budgets.get('answer', 0), 'token')} to answer."
         )
     said.append("Intervals of 95% resample families of prompts; differences are paired, prompt by prompt.")
     return said
@@ -186,10 +220,18 @@ def _unreliable(validation: pd.DataFrame | None) -> list[str]:
         return []
     bad = validation[~validation.reliable.astype(bool)]
     each = [
-        f"{dimension_name(row.dimension).lower()}, {row.side} model, {THINK_NAMES.get(row.think, row.think)}: {number(row.auroc)}"
+        (
+            f"{dimension_name(row.dimension).lower()}, {row.side} model, {THINK_NAMES.get(row.think, row.think)}: "
+            f"{number(row.auroc)}"
+        )
         for row in bad.itertuples()
     ]
-    return [f"Readouts that do not follow judged behaviour well enough (area under the ROC curve; 0.5 is chance): {'; '.join(each)}."]
+    return [
+        (
+            "Readouts that do not follow judged behaviour well enough (area under the ROC curve; 0.5 is chance): "
+            f"{'; '.join(each)}."
+        )
+    ]
 
 
 def _counted(row: Mapping[str, Any], count: str) -> list[int]:

@@ -33,7 +33,8 @@ def grid(rows: int, columns: int, titles: Sequence[str], height: int, **options:
 
 
 def small_multiples(titles: Sequence[str], x_title: str, y_title: str, gap: float = 0.28) -> go.Figure:
-    """One small plot per title, three in a row, with one scale for all; `cell` says where each one is. Slanted labels need a wider gap."""
+    """One small plot per title, three in a row, with one scale for all; `cell` says where each one is. Slanted labels
+    need a wider gap."""
     columns = min(COLUMNS, len(titles))
     rows = math.ceil(len(titles) / columns)
     spacing = {"horizontal_spacing": 0.05, "vertical_spacing": gap / rows}
@@ -66,11 +67,17 @@ def _dots(rows: pd.DataFrame, side: Side, heights: np.ndarray, legend: bool) -> 
     colour = SIDE_COLOURS[side]
     bars = {"symmetric": False, "array": high - values, "arrayminus": values - low}
     return go.Scatter(
-        x=values, y=heights, mode="markers", marker={"size": 10, "color": colour}, name=SIDE_NAMES[side],
-        error_x=bars | {"thickness": 1.5, "width": 0, "color": colour}, legendgroup=side, showlegend=legend,
+        x=values,
+        y=heights,
+        mode="markers",
+        marker={"size": 10, "color": colour},
+        name=SIDE_NAMES[side],
+        error_x=bars | {"thickness": 1.5, "width": 0, "color": colour},
+        legendgroup=side,
+        showlegend=legend,
         hovertext=[_dot_text(row, side) for row in rows.to_dict("records")],
         hovertemplate="%{hovertext}<extra></extra>",
-    )  # fmt: skip
+    )
 
 
 def _dot_text(row: Mapping[str, Any], side: Side) -> str:
@@ -94,6 +101,14 @@ def band(x: pd.Series, low: pd.Series, high: pd.Series, legend: bool) -> go.Scat
     known = (low.notna() & high.notna()).to_numpy()
     across, bottom, top = x.to_numpy()[known], low.to_numpy()[known], high.to_numpy()[known]
     return go.Scatter(
-        x=np.concatenate([across, across[::-1]]), y=np.concatenate([top, bottom[::-1]]), fill="toself", fillcolor=BAND,
-        mode="lines", line={"width": 0}, name="95% interval", legendgroup="band", showlegend=legend, hoverinfo="skip",
-    )  # fmt: skip
+        x=np.concatenate([across, across[::-1]]),
+        y=np.concatenate([top, bottom[::-1]]),
+        fill="toself",
+        fillcolor=BAND,
+        mode="lines",
+        line={"width": 0},
+        name="95% interval",
+        legendgroup="band",
+        showlegend=legend,
+        hoverinfo="skip",
+    )

@@ -45,7 +45,11 @@ FIXED = (
     Exhibit(name="drift_map", table="drift", draw=lambda t: inside.drift_map(t["drift"])),
     Exhibit(name="angles", table="cones", draw=lambda t: inside.angles_and_cones(t.get("drift", NOTHING), t["cones"])),
     Exhibit(name="differences", table="drift", draw=lambda t: inside.differences(t["drift"])),
-    Exhibit(name="dimensions", table="dimensions", draw=lambda t: inside.dimensions_matrix(t["dimensions"], t.get("drift", NOTHING))),
+    Exhibit(
+        name="dimensions",
+        table="dimensions",
+        draw=lambda t: inside.dimensions_matrix(t["dimensions"], t.get("drift", NOTHING)),
+    ),
     Exhibit(name="thinking", table="thinking", draw=lambda t: inside.along_thinking(t["thinking"])),
     Exhibit(name="selection", table="selection", draw=lambda t: causes.selection(t["selection"])),
     Exhibit(name="steering", table="steering", draw=lambda t: causes.steering(t["steering"])),
@@ -56,7 +60,8 @@ FIXED = (
 
 
 def draw_all(tables: Tables) -> dict[str, Drawn]:
-    """Every figure by name; those of one dimension, the patch grids and what they and the grafts say by layer, come last."""
+    """Every figure by name; those of one dimension, the patch grids and what they and the grafts say by layer, come
+    last."""
     return draw_these((*FIXED, *_patch_exhibits(tables), *_origin_exhibits(tables)), tables)
 
 
@@ -98,7 +103,9 @@ def _patch_drawer(dimension: str) -> Callable[[Tables], go.Figure]:
 
 def _origin_exhibits(tables: Tables) -> list[Exhibit]:
     patched = order_dimensions(tables["patch"].dimension) if "patch" in tables else []
-    return [Exhibit(name=f"origins_{dimension}", table="grafts", draw=_origin_drawer(dimension)) for dimension in patched]
+    return [
+        Exhibit(name=f"origins_{dimension}", table="grafts", draw=_origin_drawer(dimension)) for dimension in patched
+    ]
 
 
 def _origin_drawer(dimension: str) -> Callable[[Tables], go.Figure]:

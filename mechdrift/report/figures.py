@@ -93,7 +93,8 @@ def patch_grid(
 
 
 def kl_by_position(kl: pd.DataFrame, tokens: pd.DataFrame | None = None) -> go.Figure:
-    """Divergence of the answers by token position, one small plot per dimension; with `tokens`, the mean over all tokens in its title."""
+    """Divergence of the answers by token position, one small plot per dimension; with `tokens`, the mean over all
+    tokens in its title."""
     _need(kl, "The divergence table is empty.")
     dimensions = order_dimensions(kl.dimension)
     means, largest = {} if tokens is None else mean_kl(tokens), _largest_token(tokens)
@@ -118,8 +119,16 @@ def weight_change(weights: pd.DataFrame) -> go.Figure:
     hover = "layer %{x}: %{y:.2%}<extra></extra>"
     figure.add_bar(x=total.layer, y=total.change, marker_color=QUIET, hovertemplate=hover, row=1, col=1)
     figure.add_heatmap(
-        z=table.to_numpy(), x=list(table.columns), y=list(table.index), xgap=1, ygap=1, row=2, col=1,
-        colorscale=SEQUENTIAL, zmin=0, zmax=float(changed.change.max()),
+        z=table.to_numpy(),
+        x=list(table.columns),
+        y=list(table.index),
+        xgap=1,
+        ygap=1,
+        row=2,
+        col=1,
+        colorscale=SEQUENTIAL,
+        zmin=0,
+        zmax=float(changed.change.max()),
         colorbar={"tickformat": ".2~%", "thickness": 12, "outlinewidth": 0, "y": 0.29, "len": 0.62},
         hovertemplate="layer %{x}, %{y}: %{z:.2%}<extra></extra>",
     )
@@ -193,13 +202,26 @@ def _drift_traces(part: pd.DataFrame, legend: bool) -> list[go.Scatter]:
         "line": {"color": np.where(grey, FAINT, REASONING), "width": 1.2},
     }
     ceiling = go.Scatter(
-        x=part.layer, y=part.ceiling, mode="lines", line=DASHED, name="noise ceiling", legendgroup="ceiling",
-        showlegend=legend, hoverinfo="skip",
+        x=part.layer,
+        y=part.ceiling,
+        mode="lines",
+        line=DASHED,
+        name="noise ceiling",
+        legendgroup="ceiling",
+        showlegend=legend,
+        hoverinfo="skip",
     )
     cosine = go.Scatter(
-        x=part.layer, y=part.cosine, mode="lines+markers", line={"color": FAINT, "width": 1.5}, marker=marker,
-        name="cosine (hollow: not above noise)", legendgroup="cosine", showlegend=legend,
-        hovertext=[_drift_text(row) for row in part.to_dict("records")], hovertemplate="%{hovertext}<extra></extra>",
+        x=part.layer,
+        y=part.cosine,
+        mode="lines+markers",
+        line={"color": FAINT, "width": 1.5},
+        marker=marker,
+        name="cosine (hollow: not above noise)",
+        legendgroup="cosine",
+        showlegend=legend,
+        hovertext=[_drift_text(row) for row in part.to_dict("records")],
+        hovertemplate="%{hovertext}<extra></extra>",
     )
     return [band(part.layer, part.cosine_low, part.cosine_high, legend), ceiling, cosine]
 
@@ -227,10 +249,22 @@ def _without_noise(row: Mapping[str, Any]) -> str:
 
 def _with_menu(figure: go.Figure, roles: Sequence[str], chosen: str, shown: Sequence[str]) -> go.Figure:
     """A drop-down menu that shows the traces of one role; `shown` names the role of every trace."""
-    buttons = [{"label": f"read at {role}", "method": "restyle", "args": ["visible", [role == r for r in shown]]} for role in roles]
+    buttons = [
+        {"label": f"read at {role}", "method": "restyle", "args": ["visible", [role == r for r in shown]]}
+        for role in roles
+    ]
     menu = {
-        "buttons": buttons, "active": roles.index(chosen), "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom",
-        "pad": {"b": 28}, "bgcolor": "#FFFFFF", "bordercolor": FAINT, "font": {"size": 12}, "showactive": False,
+        "buttons": buttons,
+        "active": roles.index(chosen),
+        "x": 0,
+        "xanchor": "left",
+        "y": 1,
+        "yanchor": "bottom",
+        "pad": {"b": 28},
+        "bgcolor": "#FFFFFF",
+        "bordercolor": FAINT,
+        "font": {"size": 12},
+        "showactive": False,
     }
     return figure.update_layout(updatemenus=[menu], margin_t=100)
 
@@ -238,8 +272,14 @@ def _with_menu(figure: go.Figure, roles: Sequence[str], chosen: str, shown: Sequ
 def _kl_traces(part: pd.DataFrame, largest: Mapping[int, str], legend: bool) -> list[go.Scatter]:
     """Interval band, the reverse divergence, and the divergence with the token behind its peak in the hover box."""
     reverse = go.Scatter(
-        x=part.position, y=part.kl_reverse, mode="lines", line=DASHED, name="the other way round",
-        legendgroup="reverse", showlegend=legend, hoverinfo="skip",
+        x=part.position,
+        y=part.kl_reverse,
+        mode="lines",
+        line=DASHED,
+        name="the other way round",
+        legendgroup="reverse",
+        showlegend=legend,
+        hoverinfo="skip",
     )
     texts = [
         f"<b>answer token {r.position}</b><br>KL {number(r.kl)} ({number(r.low)} to {number(r.high)})<br>"
@@ -247,8 +287,14 @@ def _kl_traces(part: pd.DataFrame, largest: Mapping[int, str], legend: bool) -> 
         for r in part.itertuples()
     ]
     line = go.Scatter(
-        x=part.position, y=part.kl, mode="lines", line={"color": REASONING, "width": 2}, legendgroup="kl",
-        name="KL(instruct ‖ reasoning)", showlegend=legend, hovertext=texts,
+        x=part.position,
+        y=part.kl,
+        mode="lines",
+        line={"color": REASONING, "width": 2},
+        legendgroup="kl",
+        name="KL(instruct ‖ reasoning)",
+        showlegend=legend,
+        hovertext=texts,
         hovertemplate="%{hovertext}<extra></extra>",
     )
     return [band(part.position, part.low, part.high, legend), reverse, line]

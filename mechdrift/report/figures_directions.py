@@ -1,7 +1,8 @@
-"""The figures of the directions: how far they turned and how surely, against neutral twins, against each other, along the thinking.
+"""The figures of the directions: how far they turned and how surely, against neutral twins, against each other, along
+the thinking.
 
-As in `figures`, a public function takes tables of a run and returns a plotly figure, or raises `MechdriftError` with the reason why there
-is nothing to draw. A direction that noise would look like (`below_null`) is grey in all of them.
+As in `figures`, a public function takes tables of a run and returns a plotly figure, or raises `MechdriftError` with
+the reason why there is nothing to draw. A direction that noise would look like (`below_null`) is grey in all of them.
 """
 
 import html
@@ -21,15 +22,25 @@ GREY = "#D5D9DE"
 MOST_LAYERS = 15  # in a menu: of deeper models only every second or third
 VAGUE = 90  # degrees: an interval wider than this says nothing
 ANGLES = [[0.0, "#FFFFFF"], [0.5, "#EDB488"], [1.0, "#9C4A12"]]  # no grey in it: that is for what is not above noise
-OLD = "This run has no {0}: it was made by an earlier version, or there was nothing to compare. Run the audit again for them."
+OLD = (
+    "This run has no {0}: it was made by an earlier version, or there was nothing to compare. Run the "
+    "audit again for them."
+)
 POSITION_NAMES = {
-    "think[q1]": "1st quarter", "think[q2]": "2nd", "think[q3]": "3rd", "think[q4]": "4th", "think[-1]": "last thought",
-    "think_close[-1]": "block closed", "answer[0]": "1st word", "answer": "answer",
+    "think[q1]": "1st quarter",
+    "think[q2]": "2nd",
+    "think[q3]": "3rd",
+    "think[q4]": "4th",
+    "think[-1]": "last thought",
+    "think_close[-1]": "block closed",
+    "answer[0]": "1st word",
+    "answer": "answer",
 }
 
 
 def drift_map(drift: pd.DataFrame) -> go.Figure:
-    """The angle between the two models' directions, layer by role, one map per dimension; grey where there is none or it is not known."""
+    """The angle between the two models' directions, layer by role, one map per dimension; grey where there is none or
+    it is not known."""
     _need(drift, "angle", "angles")
     known = ~drift.below_null.astype(bool) & (drift.angle_high - drift.angle_low <= VAGUE)
     drift = drift.assign(known=known, shown=drift.angle.where(known))
@@ -42,23 +53,35 @@ def drift_map(drift: pd.DataFrame) -> go.Figure:
         layers = list(tables["shown"].index)
         at = {"x": list(range(len(roles))), "y": layers, "xgap": 1}
         grey = np.where(tables["known"].to_numpy(dtype=float) > 0, np.nan, 1.0)
-        figure.add_heatmap(z=grey, colorscale=[[0, GREY], [1, GREY]], showscale=False, hoverinfo="skip", **at, **cell(place))
         figure.add_heatmap(
-            z=tables["shown"].to_numpy(dtype=float), coloraxis="coloraxis", hovertemplate="%{hovertext}<extra></extra>",
-            hovertext=[[texts.get((layer, role), "") for role in roles] for layer in layers], **at, **cell(place),
+            z=grey, colorscale=[[0, GREY], [1, GREY]], showscale=False, hoverinfo="skip", **at, **cell(place)
+        )
+        figure.add_heatmap(
+            z=tables["shown"].to_numpy(dtype=float),
+            coloraxis="coloraxis",
+            hovertemplate="%{hovertext}<extra></extra>",
+            hovertext=[[texts.get((layer, role), "") for role in roles] for layer in layers],
+            **at,
+            **cell(place),
         )
         labels = [role.replace("template_tail", "tail") for role in roles]
         figure.update_xaxes(tickvals=at["x"], ticktext=labels, tickangle=-40, showgrid=False, **cell(place))
     largest = drift.shown.max()
     bar = {"title": {"text": "angle", "font": {"size": 12}}, "ticksuffix": "°", "thickness": 12, "outlinewidth": 0}
-    colours = {"colorscale": ANGLES, "cmin": 0, "cmax": 90.0 if pd.isna(largest) else max(10.0, float(largest)), "colorbar": bar}
+    colours = {
+        "colorscale": ANGLES,
+        "cmin": 0,
+        "cmax": 90.0 if pd.isna(largest) else max(10.0, float(largest)),
+        "colorbar": bar,
+    }
     rows = -(-len(dimensions) // 3)
     figure.update_yaxes(showgrid=False, zeroline=False)
     return figure.update_layout(coloraxis=colours, height=100 + 330 * rows, margin_b=90)
 
 
 def angles_and_cones(drift: pd.DataFrame, cones: pd.DataFrame) -> go.Figure:
-    """The angle between the models with its interval by layer, and how far each model's own direction is known (its 90 % cone)."""
+    """The angle between the models with its interval by layer, and how far each model's own direction is known (its 90
+    % cone)."""
     _need(drift, "angle", "angles")
     _need(cones, "cone_90", "cones")
     role = readout_role(drift.role)
@@ -78,27 +101,52 @@ def _angle_traces(part: pd.DataFrame, own: pd.DataFrame, legend: bool) -> list[g
     for side in SIDES:
         rows = own[own.side == side]
         texts = [
-            f"<b>layer {row.layer}</b><br>{SIDE_NAMES[side]}: 90% of resampled directions<br>within {row.cone_90:.0f}° of the estimate"
+            f"<b>layer {row.layer}</b><br>{SIDE_NAMES[side]}: 90% of resampled directions<br>within "
+            f"{row.cone_90:.0f}° of the estimate"
             f"{'<br><i>not above noise</i>' if row.layer in below else ''}"
             for row in rows.itertuples()
         ]
-        traces.append(go.Scatter(
-            x=rows.layer, y=rows.cone_90.where(~rows.layer.isin(below)), mode="lines", name=f"90% cone, {SIDE_NAMES[side]}",
-            line={"color": SIDE_COLOURS[side], "width": 1.4, "dash": "4px,3px"}, legendgroup=f"cone-{side}", showlegend=legend,
-            hovertext=texts, hovertemplate="%{hovertext}<extra></extra>",
-        ))
+        traces.append(
+            go.Scatter(
+                x=rows.layer,
+                y=rows.cone_90.where(~rows.layer.isin(below)),
+                mode="lines",
+                name=f"90% cone, {SIDE_NAMES[side]}",
+                line={"color": SIDE_COLOURS[side], "width": 1.4, "dash": "4px,3px"},
+                legendgroup=f"cone-{side}",
+                showlegend=legend,
+                hovertext=texts,
+                hovertemplate="%{hovertext}<extra></extra>",
+            )
+        )
     vague = part.angle_high - part.angle_low > VAGUE
-    traces.append(go.Scatter(
-        x=part.layer, y=part.angle, mode="lines+markers", line={"color": INK, "width": 1.8},
-        marker={"size": 5, "color": np.where(vague, FAINT, INK)},
-        name="angle between the models", legendgroup="angle", showlegend=legend,
-        hovertext=[_angle_text(row) for row in part.to_dict("records")], hovertemplate="%{hovertext}<extra></extra>",
-    ))
+    traces.append(
+        go.Scatter(
+            x=part.layer,
+            y=part.angle,
+            mode="lines+markers",
+            line={"color": INK, "width": 1.8},
+            marker={"size": 5, "color": np.where(vague, FAINT, INK)},
+            name="angle between the models",
+            legendgroup="angle",
+            showlegend=legend,
+            hovertext=[_angle_text(row) for row in part.to_dict("records")],
+            hovertemplate="%{hovertext}<extra></extra>",
+        )
+    )
     grey = sorted(below)
-    traces.append(go.Scatter(
-        x=grey, y=[0] * len(grey), mode="markers", marker={"size": 6, "color": "#FFFFFF", "line": {"color": FAINT, "width": 1.2}},
-        name="not above noise", legendgroup="below", showlegend=legend, hoverinfo="skip",
-    ))
+    traces.append(
+        go.Scatter(
+            x=grey,
+            y=[0] * len(grey),
+            mode="markers",
+            marker={"size": 6, "color": "#FFFFFF", "line": {"color": FAINT, "width": 1.2}},
+            name="not above noise",
+            legendgroup="below",
+            showlegend=legend,
+            hoverinfo="skip",
+        )
+    )
     return traces
 
 
@@ -111,15 +159,20 @@ def _angle_text(row: Mapping[str, Any]) -> str:
     if row["below_null"]:
         return f"{head}<br><i>not above noise: no angle</i>"
     ends = "unknown" if pd.isna(row["angle_low"]) else f"{row['angle_low']:.0f} to {row['angle_high']:.0f}°"
-    return f"{head}<br>angle {row['angle']:.0f}° (95% interval {ends})<br>same direction: p = {number(row['p_no_drift'])}"
+    return (
+        f"{head}<br>angle {row['angle']:.0f}° (95% interval {ends})<br>same direction: p = {number(row['p_no_drift'])}"
+    )
 
 
 def differences(drift: pd.DataFrame) -> go.Figure:
-    """Difference in differences by layer: how much further triggers moved than their neutral twins, along the direction and in all."""
+    """Difference in differences by layer: how much further triggers moved than their neutral twins, along the direction
+    and in all."""
     _need(drift, "did_along", "differences in differences")
     role = readout_role(drift.role)
     dimensions = order_dimensions(drift.dimension)
-    figure = small_multiples([dimension_name(d) for d in dimensions], x_title="layer", y_title="triggers − neutral twins")
+    figure = small_multiples(
+        [dimension_name(d) for d in dimensions], x_title="layer", y_title="triggers − neutral twins"
+    )
     for place, dimension in enumerate(dimensions):
         part = drift[(drift.dimension == dimension) & (drift.role == role)].sort_values("layer")
         for trace in _difference_traces(part, legend=place == 0):
@@ -135,25 +188,44 @@ def _difference_traces(part: pd.DataFrame, legend: bool) -> list[go.Scatter]:
     texts = [
         f"<b>layer {row['layer']}</b><br>along the direction {number(row['did_along'], signed=True)} "
         f"({interval(row['did_along_low'], row['did_along_high'], signed=True) or 'unknown'})<br>"
-        f"in any direction {number(row['did_moved'], signed=True)} ({interval(row['did_moved_low'], row['did_moved_high'], signed=True)})"
+        f"in any direction {number(row['did_moved'], signed=True)} "
+        f"({interval(row['did_moved_low'], row['did_moved_high'], signed=True)})"
         f"{'<br><i>direction not above noise</i>' if row['below_null'] else ''}"
         for row in part.to_dict("records")
     ]
     moved = go.Scatter(
-        x=part.layer, y=part.did_moved, mode="lines", line={"color": QUIET, "width": 1.4, "dash": "4px,3px"}, legendgroup="moved",
-        name="in any direction (in spreads of the prompts)", showlegend=legend, hovertext=texts,
+        x=part.layer,
+        y=part.did_moved,
+        mode="lines",
+        line={"color": QUIET, "width": 1.4, "dash": "4px,3px"},
+        legendgroup="moved",
+        name="in any direction (in spreads of the prompts)",
+        showlegend=legend,
+        hovertext=texts,
         hovertemplate="%{hovertext}<extra></extra>",
     )
     along = go.Scatter(
-        x=part.layer, y=part.did_along.where(~below), mode="lines+markers", line={"color": REASONING, "width": 1.8}, marker={"size": 5},
-        legendgroup="along", name="along the direction (in class differences)", showlegend=legend,
-        hovertext=texts, hovertemplate="%{hovertext}<extra></extra>",
+        x=part.layer,
+        y=part.did_along.where(~below),
+        mode="lines+markers",
+        line={"color": REASONING, "width": 1.8},
+        marker={"size": 5},
+        legendgroup="along",
+        name="along the direction (in class differences)",
+        showlegend=legend,
+        hovertext=texts,
+        hovertemplate="%{hovertext}<extra></extra>",
     )
-    return [*bands(part.layer, part.did_along_low.where(~below), part.did_along_high.where(~below), legend), moved, along]
+    return [
+        *bands(part.layer, part.did_along_low.where(~below), part.did_along_high.where(~below), legend),
+        moved,
+        along,
+    ]
 
 
 def dimensions_matrix(dimensions: pd.DataFrame, drift: pd.DataFrame) -> go.Figure:
-    """Cosines between the dimensions' directions in each model and across; a menu chooses the layer, `default_layer` is shown first."""
+    """Cosines between the dimensions' directions in each model and across; a menu chooses the layer, `default_layer` is
+    shown first."""
     _need(dimensions, "change", "comparison of dimensions (it takes two of them)")
     _need(drift, "below_null_instruct", "drift of directions")
     role = readout_role(dimensions.role)
@@ -170,8 +242,19 @@ def dimensions_matrix(dimensions: pd.DataFrame, drift: pd.DataFrame) -> go.Figur
         for column, (values, texts) in enumerate(panels, 1):
             shown = [["" if np.isnan(value) else number(value) for value in row] for row in values]
             figure.add_heatmap(
-                z=values, x=labels, y=labels, text=shown, texttemplate="%{text}", hovertext=texts, coloraxis="coloraxis", xgap=1, ygap=1,
-                hovertemplate="%{hovertext}<extra></extra>", visible=layer == chosen, row=1, col=column,
+                z=values,
+                x=labels,
+                y=labels,
+                text=shown,
+                texttemplate="%{text}",
+                hovertext=texts,
+                coloraxis="coloraxis",
+                xgap=1,
+                ygap=1,
+                hovertemplate="%{hovertext}<extra></extra>",
+                visible=layer == chosen,
+                row=1,
+                col=column,
             )
     figure.update_yaxes(autorange="reversed", showgrid=False).update_xaxes(tickangle=-40, showgrid=False)
     bar = {"title": {"text": "cosine", "font": {"size": 12}}, "thickness": 12, "outlinewidth": 0}
@@ -180,7 +263,8 @@ def dimensions_matrix(dimensions: pd.DataFrame, drift: pd.DataFrame) -> go.Figur
 
 
 def default_layer(drift: pd.DataFrame) -> int:
-    """Where held-out families are told apart best in the instruct model, on average over the dimensions, above 80 % depth left out."""
+    """Where held-out families are told apart best in the instruct model, on average over the dimensions, above 80 %
+    depth left out."""
     early = drift[drift.layer < 0.8 * (drift.layer.max() + 1)]
     return int(early.groupby("layer").auroc_instruct.mean().idxmax())
 
@@ -209,39 +293,63 @@ def _panels(rows: pd.DataFrame, drift: pd.DataFrame, names: Sequence[str]) -> li
 
 def _is_above(drift: pd.DataFrame, first: str, second: str, side: str) -> bool:
     sides = SIDES if side == "across" else (side, side)
-    return not any(bool(drift[f"below_null_{which}"].get(name, True)) for name, which in zip((first, second), sides, strict=True))
+    return not any(
+        bool(drift[f"below_null_{which}"].get(name, True)) for name, which in zip((first, second), sides, strict=True)
+    )
 
 
-def _pair_cell(cells: Mapping[tuple[str, str], Mapping], drift: pd.DataFrame, first: str, second: str, side: str) -> tuple[float, str]:
+def _pair_cell(
+    cells: Mapping[tuple[str, str], Mapping], drift: pd.DataFrame, first: str, second: str, side: str
+) -> tuple[float, str]:
     """One cell's cosine, and what its hover box says."""
     head = f"<b>{dimension_name(first)}, {dimension_name(second).lower()}</b>"
     if first == second:
         value = float(drift.cosine.get(first, np.nan)) if side == "across" else 1.0
-        return value, f"{head}<br>{'the same dimension in both models' if side == 'across' else 'itself'}: {number(value)}"
+        return (
+            value,
+            f"{head}<br>{'the same dimension in both models' if side == 'across' else 'itself'}: {number(value)}",
+        )
     turned = (first, second) not in cells
     row = cells.get((second, first) if turned else (first, second))
     if row is None:
         return np.nan, f"{head}<br>not compared"
     name = side if side != "across" else "reasoning_to_instruct" if turned else "instruct_to_reasoning"
-    change = f"change {number(row['change'], signed=True)} ({interval(row['change_low'], row['change_high'], signed=True) or 'unknown'})"
+    change = (
+        f"change {number(row['change'], signed=True)} "
+        f"({interval(row['change_low'], row['change_high'], signed=True) or 'unknown'})"
+    )
     within = f"instruct {number(row['instruct'])}, reasoning {number(row['reasoning'])}"
     return float(row[name]), f"{head}<br>cosine {number(row[name])}<br>{within}<br>{change}"
 
 
 def _layer_menu(figure: go.Figure, layers: Sequence[int], chosen: int, per_layer: int) -> go.Figure:
     buttons = [
-        {"label": f"layer {layer}", "method": "restyle", "args": ["visible", [layer == each for each in layers for _ in range(per_layer)]]}
+        {
+            "label": f"layer {layer}",
+            "method": "restyle",
+            "args": ["visible", [layer == each for each in layers for _ in range(per_layer)]],
+        }
         for layer in layers
     ]
     menu = {
-        "buttons": buttons, "active": list(layers).index(chosen), "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "pad": {"b": 32},
-        "bgcolor": "#FFFFFF", "bordercolor": FAINT, "font": {"size": 12}, "showactive": False,
+        "buttons": buttons,
+        "active": list(layers).index(chosen),
+        "x": 0,
+        "xanchor": "left",
+        "y": 1,
+        "yanchor": "bottom",
+        "pad": {"b": 32},
+        "bgcolor": "#FFFFFF",
+        "bordercolor": FAINT,
+        "font": {"size": 12},
+        "showactive": False,
     }
     return figure.update_layout(updatemenus=[menu], margin_t=96)
 
 
 def along_thinking(thinking: pd.DataFrame) -> go.Figure:
-    """Both models' projections along the reasoning model's thinking, triggers (solid) and neutral twins (dotted), per dimension."""
+    """Both models' projections along the reasoning model's thinking, triggers (solid) and neutral twins (dotted), per
+    dimension."""
     _need(thinking, "projection", "projections along the thinking")
     dimensions = order_dimensions(thinking.dimension)
     figure = small_multiples(
@@ -255,9 +363,15 @@ def along_thinking(thinking: pd.DataFrame) -> go.Figure:
         part = thinking[(thinking.dimension == dimension) & thinking.position.isin(POSITION_NAMES)]
         for side in SIDES:
             for contrast in ("trigger", "neutral"):
-                rows = part[(part.side == side) & (part.contrast == contrast)].set_index("position").reindex(list(POSITION_NAMES))
+                rows = (
+                    part[(part.side == side) & (part.contrast == contrast)]
+                    .set_index("position")
+                    .reindex(list(POSITION_NAMES))
+                )
                 figure.add_trace(_curve(rows.reset_index(), side, contrast, legend=place == 0), **cell(place))
-    figure.update_xaxes(tickvals=list(range(len(POSITION_NAMES))), ticktext=list(POSITION_NAMES.values()), tickangle=-40, showgrid=False)
+    figure.update_xaxes(
+        tickvals=list(range(len(POSITION_NAMES))), ticktext=list(POSITION_NAMES.values()), tickangle=-40, showgrid=False
+    )
     rows = -(-len(dimensions) // 3)
     figure.add_vline(x=4.5, line={"color": RULE, "width": 1.5}, row="all", col="all")
     return figure.update_layout(height=140 + 290 * rows, margin_b=80)
@@ -274,15 +388,23 @@ def _curve(rows: pd.DataFrame, side: str, contrast: str, legend: bool) -> go.Sca
     shift = {"instruct": -0.06, "reasoning": 0.06}[side]
     bars = {"symmetric": False, "array": rows.high - rows.projection, "arrayminus": rows.projection - rows.low}
     texts = [
-        f"<b>{POSITION_NAMES[row['position']]}</b>, {contrast} prompts<br>{SIDE_NAMES[side]}: {number(row['projection'])} "
+        f"<b>{POSITION_NAMES[row['position']]}</b>, {contrast} prompts<br>{SIDE_NAMES[side]}: "
+        f"{number(row['projection'])} "
         f"({interval(row['low'], row['high']) or 'unknown'})<br>{row['n']} prompts, {row['families']} families"
         for row in rows.to_dict("records")
     ]
     return go.Scatter(
-        x=np.arange(len(rows)) + shift, y=rows.projection, mode="lines+markers", marker={"size": 5, "color": colour},
+        x=np.arange(len(rows)) + shift,
+        y=rows.projection,
+        mode="lines+markers",
+        marker={"size": 5, "color": colour},
         line={"color": colour, "width": 1.8, "dash": "solid" if contrast == "trigger" else "dot"},
-        error_y=bars | {"thickness": 1, "width": 0, "color": colour}, name=f"{SIDE_NAMES[side]}, {contrast}",
-        legendgroup=f"{side}-{contrast}", showlegend=legend, hovertext=texts, hovertemplate="%{hovertext}<extra></extra>",
+        error_y=bars | {"thickness": 1, "width": 0, "color": colour},
+        name=f"{SIDE_NAMES[side]}, {contrast}",
+        legendgroup=f"{side}-{contrast}",
+        showlegend=legend,
+        hovertext=texts,
+        hovertemplate="%{hovertext}<extra></extra>",
     )
 
 

@@ -1,7 +1,8 @@
-"""One dimension by layer: what passes through (patches at the last role before the answer, beside placebos) and what originates (grafts).
+"""One dimension by layer: what passes through (patches at the last role before the answer, beside placebos) and what
+originates (grafts).
 
-As in `figures`, a public function takes tables of a run and returns a plotly figure, or raises `MechdriftError` with the reason why there
-is nothing to draw.
+As in `figures`, a public function takes tables of a run and returns a plotly figure, or raises `MechdriftError` with
+the reason why there is nothing to draw.
 """
 
 import numpy as np
@@ -14,13 +15,18 @@ from mechdrift.report.theme import FAINT, INK, INSTRUCT, QUIET, REASONING
 from mechdrift.report.words import interval, layer_range, number, p_value, readout_role
 from mechdrift.statistics.grids import ALPHA
 
-PLACEBO_NAMES = {"unrelated": "placebo: unrelated prompt", "random": "placebo: random difference", "control": "from the control"}
+PLACEBO_NAMES = {
+    "unrelated": "placebo: unrelated prompt",
+    "random": "placebo: random difference",
+    "control": "from the control",
+}
 PLACEBO_DASHES = {"unrelated": "dash", "random": "dot", "control": "dashdot"}
 WAYS = {"instruct": ("instruct → reasoning", INSTRUCT), "reasoning": ("reasoning → instruct", REASONING)}
 
 
 def origins(patch: pd.DataFrame, placebos: pd.DataFrame, grafts: pd.DataFrame, dimension: str) -> go.Figure:
-    """Left what passes through the last role before the answer, by layer; then what originates in runs of blocks, in both directions."""
+    """Left what passes through the last role before the answer, by layer; then what originates in runs of blocks, in
+    both directions."""
     grafted = grafts[grafts.dimension == dimension]
     if grafted.empty:
         raise MechdriftError("No weights were grafted in this run: its preset leaves that out.")
@@ -30,16 +36,27 @@ def origins(patch: pd.DataFrame, placebos: pd.DataFrame, grafts: pd.DataFrame, d
         f"<b>passes through</b>, instruct → reasoning<br>patched at {role}",
         *(f"<b>originates here</b>, {words}<br>blocks grafted" for words, _ in WAYS.values()),
     ]
-    figure = grid(1, 3, titles, height=360, shared_yaxes=True, horizontal_spacing=0.04, column_widths=[0.36, 0.32, 0.32])
+    figure = grid(
+        1, 3, titles, height=360, shared_yaxes=True, horizontal_spacing=0.04, column_widths=[0.36, 0.32, 0.32]
+    )
     _add_profile(figure, rows[rows.role == role].sort_values("layer"))
-    beside = placebos[(placebos.dimension == dimension) & (placebos.role == role)]  # a placebo says something of its own cells only
+    beside = placebos[
+        (placebos.dimension == dimension) & (placebos.role == role)
+    ]  # a placebo says something of its own cells only
     for source, part in beside.groupby("source", sort=False):
         _add_placebo(figure, part.sort_values("layer"), str(source))
     for column, (donor, part) in enumerate(((donor, grafted[grafted.donor == donor]) for donor in WAYS), 2):
         _add_grafts(figure, part.sort_values("layer"), WAYS[donor][1], column)
     figure.update_xaxes(title_text="layer").update_yaxes(title_text="effect (log-odds)", col=1)
     if not bool(grafted.reliable.all()):
-        figure.update_layout(title={"text": "<b>Unreliable readout</b>: do not read this figure", "font": {"size": 13}, "y": 0.99, "x": 0})
+        figure.update_layout(
+            title={
+                "text": "<b>Unreliable readout</b>: do not read this figure",
+                "font": {"size": 13},
+                "y": 0.99,
+                "x": 0,
+            }
+        )
     legend = {"orientation": "h", "x": 0, "y": -0.24, "yanchor": "top", "yref": "paper"}
     return figure.update_layout(margin_t=74, margin_b=88, legend=legend)
 
@@ -49,9 +66,16 @@ def _add_profile(figure: go.Figure, rows: pd.DataFrame) -> None:
         return
     figure.add_trace(band(rows.layer, rows.low, rows.high, legend=False), row=1, col=1)
     figure.add_scatter(
-        x=rows.layer, y=rows.effect, mode="lines+markers", line={"color": INSTRUCT, "width": 2}, name="patched",
+        x=rows.layer,
+        y=rows.effect,
+        mode="lines+markers",
+        line={"color": INSTRUCT, "width": 2},
+        name="patched",
         marker={"size": [8 if p <= ALPHA else 4 for p in rows.p_adjusted], "color": INSTRUCT},
-        hovertext=[_text(row) for row in rows.itertuples()], hovertemplate="%{hovertext}<extra></extra>", row=1, col=1,
+        hovertext=[_text(row) for row in rows.itertuples()],
+        hovertemplate="%{hovertext}<extra></extra>",
+        row=1,
+        col=1,
     )
     _add_gap(figure, float(rows.gap.iloc[0]), 1)
 
@@ -59,8 +83,15 @@ def _add_profile(figure: go.Figure, rows: pd.DataFrame) -> None:
 def _add_placebo(figure: go.Figure, rows: pd.DataFrame, source: str) -> None:
     line = {"color": INK if source == "control" else QUIET, "dash": PLACEBO_DASHES.get(source, "dot"), "width": 1.5}
     figure.add_scatter(
-        x=rows.layer, y=rows.effect, mode="lines", line=line, name=PLACEBO_NAMES.get(source, source), row=1, col=1,
-        hovertext=[_text(row) for row in rows.itertuples()], hovertemplate="%{hovertext}<extra></extra>",
+        x=rows.layer,
+        y=rows.effect,
+        mode="lines",
+        line=line,
+        name=PLACEBO_NAMES.get(source, source),
+        row=1,
+        col=1,
+        hovertext=[_text(row) for row in rows.itertuples()],
+        hovertemplate="%{hovertext}<extra></extra>",
     )
 
 
@@ -72,24 +103,40 @@ def _add_grafts(figure: go.Figure, rows: pd.DataFrame, colour: str, column: int)
     width = min(np.diff(layers).tolist(), default=1)
     names = [layer_range({layer, layer + width - 1}) for layer in layers]
     significant = (rows.p_adjusted <= ALPHA).to_numpy()
-    bars = {"symmetric": False, "array": rows.high - rows.effect, "arrayminus": rows.effect - rows.low, "width": 0, "thickness": 1.2}
+    bars = {
+        "symmetric": False,
+        "array": rows.high - rows.effect,
+        "arrayminus": rows.effect - rows.low,
+        "width": 0,
+        "thickness": 1.2,
+    }
     figure.add_bar(
-        x=[layer + (width - 1) / 2 for layer in layers], y=rows.effect, width=0.8 * width, error_y=bars | {"color": QUIET},
+        x=[layer + (width - 1) / 2 for layer in layers],
+        y=rows.effect,
+        width=0.8 * width,
+        error_y=bars | {"color": QUIET},
         showlegend=False,
         marker={
             "color": [colour if shown else FAINT for shown in significant],
             "line": {"color": INK, "width": [2.0 if both else 0.0 for both in rows.both_ways]},
         },
         hovertext=[_text(row, name) for row, name in zip(rows.itertuples(), names, strict=True)],
-        hovertemplate="%{hovertext}<extra></extra>", row=1, col=column,
+        hovertemplate="%{hovertext}<extra></extra>",
+        row=1,
+        col=column,
     )
     _add_gap(figure, float(rows.gap.iloc[0]), column)
 
 
 def _add_gap(figure: go.Figure, gap: float, column: int) -> None:
     figure.add_hline(
-        y=gap, line={"color": FAINT, "dash": "dot", "width": 1.5}, annotation_text="whole gap", annotation_position="top left",
-        annotation_font={"size": 11, "color": QUIET}, row=1, col=column,
+        y=gap,
+        line={"color": FAINT, "dash": "dot", "width": 1.5},
+        annotation_text="whole gap",
+        annotation_position="top left",
+        annotation_font={"size": 11, "color": QUIET},
+        row=1,
+        col=column,
     )
 
 
@@ -97,6 +144,7 @@ def _text(row, blocks: str = "") -> str:
     place = blocks or f"layer {row.layer}"
     both = "<br>carries the change both ways" if blocks and row.both_ways else ""
     return (
-        f"<b>{place}</b><br>effect {number(row.effect, signed=True)} ({interval(row.low, row.high, signed=True)}, 95% band over all cells)"
+        f"<b>{place}</b><br>effect {number(row.effect, signed=True)} "
+        f"({interval(row.low, row.high, signed=True)}, 95% band over all cells)"
         f"<br>family-wise {p_value(row.p_adjusted)}; {row.n} prompts, {row.families} families{both}"
     )

@@ -38,15 +38,29 @@ def draw(figure: go.Figure, part: pd.DataFrame, moved: Moved, row: int, col: int
     reliable = bool(part.reliable.all())
     texts = {(r["layer"], r["role"]): _cell_text(r, moved) for r in part.to_dict("records")}
     figure.add_heatmap(
-        z=_table(part, "effect", layers, roles), x=list(range(len(roles))), y=list(range(len(layers))),
-        hovertext=[[texts.get((layer, role), "") for role in roles] for layer in layers], row=row, col=col,
-        hovertemplate="%{hovertext}<extra></extra>", coloraxis="coloraxis", opacity=1 if reliable else FADED,
+        z=_table(part, "effect", layers, roles),
+        x=list(range(len(roles))),
+        y=list(range(len(layers))),
+        hovertext=[[texts.get((layer, role), "") for role in roles] for layer in layers],
+        row=row,
+        col=col,
+        hovertemplate="%{hovertext}<extra></extra>",
+        coloraxis="coloraxis",
+        opacity=1 if reliable else FADED,
     )
     x, y = outline(_table(part, "p_adjusted", layers, roles) < ALPHA)
     line = {"color": OUTLINE, "width": 1.5}
     figure.add_scatter(x=x, y=y, mode="lines", line=line, hoverinfo="skip", row=row, col=col)
     both = np.argwhere(_table(part, "both_ways", layers, roles) == 1) if "both_ways" in part else np.empty((0, 2))
-    figure.add_scatter(x=both[:, 1], y=both[:, 0], mode="markers", marker={"size": 5, "color": OUTLINE}, hoverinfo="skip", row=row, col=col)
+    figure.add_scatter(
+        x=both[:, 1],
+        y=both[:, 0],
+        mode="markers",
+        marker={"size": 5, "color": OUTLINE},
+        hoverinfo="skip",
+        row=row,
+        col=col,
+    )
     _label_axes(figure, roles, layers, row=row, col=col)
     if not reliable:
         _overlay(figure, (len(roles) - 1) / 2, (len(layers) - 1) / 2, row=row, col=col)
@@ -72,8 +86,15 @@ def _label_axes(figure: go.Figure, roles: list[str], layers: list[int], **place:
 
 def _overlay(figure: go.Figure, x: float, y: float, **place: Any) -> None:
     figure.add_annotation(
-        text="<b>Unreliable readout</b><br>do not read this grid", x=x, y=y, showarrow=False, bgcolor="#FFFFFF",
-        bordercolor=QUIET, borderpad=8, font={"size": 14, "color": INK}, **place,
+        text="<b>Unreliable readout</b><br>do not read this grid",
+        x=x,
+        y=y,
+        showarrow=False,
+        bgcolor="#FFFFFF",
+        bordercolor=QUIET,
+        borderpad=8,
+        font={"size": 14, "color": INK},
+        **place,
     )
 
 
@@ -115,7 +136,9 @@ def most_moved(items: pd.DataFrame | None, dimension: str, prompts: Mapping[str,
     rows = rows.assign(size=rows.effect.abs()).sort_values("size", ascending=False)
     found: dict[str, dict[tuple[int, str], str]] = {}
     for (donor, layer, role), group in rows.groupby(["donor", "layer", "role"], sort=False):
-        lines = [_moved_text(row.effect, prompts.get(row.item, row.item)) for row in group.head(TOP_PROMPTS).itertuples()]
+        lines = [
+            _moved_text(row.effect, prompts.get(row.item, row.item)) for row in group.head(TOP_PROMPTS).itertuples()
+        ]
         found.setdefault(donor, {})[int(layer), role] = "<br>".join(["<i>moved most:</i>", *lines])
     return found
 

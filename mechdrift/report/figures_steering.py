@@ -1,7 +1,7 @@
 """The figures of causes: which direction was selected, and what taking it out and adding it does, beside controls.
 
-As in `figures`, a public function takes tables of a run and returns a plotly figure, or raises `MechdriftError` with the reason why there
-is nothing to draw.
+As in `figures`, a public function takes tables of a run and returns a plotly figure, or raises `MechdriftError` with
+the reason why there is nothing to draw.
 """
 
 import html
@@ -15,10 +15,16 @@ from mechdrift.report.drawing import grid
 from mechdrift.report.theme import FAINT, INK, INSTRUCT, QUIET, REASONING
 from mechdrift.report.words import SIDE_NAMES, interval, number, role_name
 
-SCORES = (("bypass", "baseline_trigger", "bypass: triggers, taken out"), ("induce", "baseline_neutral", "induce: neutral, added"))
+SCORES = (
+    ("bypass", "baseline_trigger", "bypass: triggers, taken out"),
+    ("induce", "baseline_neutral", "induce: neutral, added"),
+)
 VECTORS = {
-    "direction": (REASONING, "solid"), "wrong layer": (QUIET, "dash"), "permuted": (QUIET, "dot"), "random": (FAINT, "solid"),
-}  # fmt: skip
+    "direction": (REASONING, "solid"),
+    "wrong layer": (QUIET, "dash"),
+    "permuted": (QUIET, "dot"),
+    "random": (FAINT, "solid"),
+}
 UNEDITED = ("none", "other model")
 
 
@@ -28,7 +34,9 @@ def selection(table: pd.DataFrame) -> go.Figure:
     if run.empty:
         raise MechdriftError("No direction was tried in this run: it asks too few items for that.")
     first = run.iloc[0]
-    figure = grid(1, 3, [*(title for _, _, title in SCORES), "KL on neutral prompts"], height=330, horizontal_spacing=0.07)
+    figure = grid(
+        1, 3, [*(title for _, _, title in SCORES), "KL on neutral prompts"], height=330, horizontal_spacing=0.07
+    )
     for column, (name, baseline, _) in enumerate(SCORES, 1):
         _add_candidates(figure, run, name, column)
         figure.add_hline(y=first[baseline], line={"color": FAINT, "dash": "dot", "width": 1.5}, row=1, col=column)
@@ -46,18 +54,29 @@ def _add_candidates(figure: go.Figure, run: pd.DataFrame, name: str, column: int
     )
     for label, rows, colour, size in groups:
         texts = [
-            f"<b>layer {row.layer}, {html.escape(role_name(row.role))}</b><br>bypass {number(row.bypass)}, induce {number(row.induce)}, "
+            f"<b>layer {row.layer}, {html.escape(role_name(row.role))}</b><br>bypass {number(row.bypass)}, induce "
+            f"{number(row.induce)}, "
             f"KL {number(row.kl)}<br>{html.escape(row.why) or 'eligible'}"
             for row in rows.itertuples()
         ]
         figure.add_scatter(
-            x=rows.layer, y=rows[name], mode="markers", marker={"color": colour, "size": size}, name=label, legendgroup=label,
-            showlegend=column == 1 and len(rows) > 0, hovertext=texts, hovertemplate="%{hovertext}<extra></extra>", row=1, col=column,
-        )  # fmt: skip
+            x=rows.layer,
+            y=rows[name],
+            mode="markers",
+            marker={"color": colour, "size": size},
+            name=label,
+            legendgroup=label,
+            showlegend=column == 1 and len(rows) > 0,
+            hovertext=texts,
+            hovertemplate="%{hovertext}<extra></extra>",
+            row=1,
+            col=column,
+        )
 
 
 def steering(table: pd.DataFrame) -> go.Figure:
-    """What is left without the direction in its own model; what it brings back in the other one, by strength; and the price in KL."""
+    """What is left without the direction in its own model; what it brings back in the other one, by strength; and the
+    price in KL."""
     if table.empty or "arm" not in table:
         raise MechdriftError("Nothing was steered in this run: it asks too few items for that.")
     titles = ["taken out of the instruct model", "added to the reasoning model", "price: KL on neutral prompts"]
@@ -72,9 +91,15 @@ def steering(table: pd.DataFrame) -> go.Figure:
         level = added[(added.measure == "trigger") & (added.vector == vector)].estimate
         if len(level):
             figure.add_hline(
-                y=float(level.iloc[0]), line={"color": INK, "dash": "dot", "width": 1.2}, annotation_text=label,
-                annotation_position="right", annotation_font={"size": 11, "color": QUIET}, annotation_align="left", row=1, col=2,
-            )  # fmt: skip
+                y=float(level.iloc[0]),
+                line={"color": INK, "dash": "dot", "width": 1.2},
+                annotation_text=label,
+                annotation_position="right",
+                annotation_font={"size": 11, "color": QUIET},
+                annotation_align="left",
+                row=1,
+                col=2,
+            )
     figure.update_yaxes(title_text="readout on triggers (log-odds)", col=1).update_yaxes(
         title_text="readout on triggers", col=2
     ).update_yaxes(title_text="nats", col=3)
@@ -87,12 +112,25 @@ def _add_ablation(figure: go.Figure, rows: pd.DataFrame) -> None:
     for name in names:
         own = rows[rows.vector == name]
         colour = INK if name == "none" else VECTORS[name][0]
-        bars = {"symmetric": False, "array": own.high - own.estimate, "arrayminus": own.estimate - own.low, "width": 0, "thickness": 1.5}
+        bars = {
+            "symmetric": False,
+            "array": own.high - own.estimate,
+            "arrayminus": own.estimate - own.low,
+            "width": 0,
+            "thickness": 1.5,
+        }
         figure.add_scatter(
-            x=[names.index(name) + shift for shift in _spread(len(own))], y=own.estimate, error_y=bars | {"color": colour}, mode="markers",
-            marker={"size": 9, "color": colour}, showlegend=False, hovertext=[_row_text(row) for row in own.itertuples()],
-            hovertemplate="%{hovertext}<extra></extra>", row=1, col=1,
-        )  # fmt: skip
+            x=[names.index(name) + shift for shift in _spread(len(own))],
+            y=own.estimate,
+            error_y=bars | {"color": colour},
+            mode="markers",
+            marker={"size": 9, "color": colour},
+            showlegend=False,
+            hovertext=[_row_text(row) for row in own.itertuples()],
+            hovertemplate="%{hovertext}<extra></extra>",
+            row=1,
+            col=1,
+        )
     labels = ["as it is" if name == "none" else name for name in names]
     figure.update_xaxes(tickvals=list(range(len(names))), ticktext=labels, tickangle=-40, showgrid=False, row=1, col=1)
 
@@ -105,17 +143,35 @@ def _strength_curve(rows: pd.DataFrame, vector: str, colour: str, dash: str, leg
     """One vector's mean over its draws, by strength; the direction with its interval."""
     rows = rows.sort_values("strength")
     mean = rows.groupby("strength").estimate.mean()
-    texts = ["<br>".join(_row_text(row) for row in rows[rows.strength == strength].itertuples()) for strength in mean.index]
-    bars = {"symmetric": False, "array": rows.high - rows.estimate, "arrayminus": rows.estimate - rows.low, "width": 0, "thickness": 1.5}
+    texts = [
+        "<br>".join(_row_text(row) for row in rows[rows.strength == strength].itertuples()) for strength in mean.index
+    ]
+    bars = {
+        "symmetric": False,
+        "array": rows.high - rows.estimate,
+        "arrayminus": rows.estimate - rows.low,
+        "width": 0,
+        "thickness": 1.5,
+    }
     return go.Scatter(
-        x=mean.index, y=mean, mode="lines+markers", line={"color": colour, "dash": dash, "width": 1.8}, marker={"size": 6},
-        error_y=bars | {"color": colour} if vector == "direction" else None, name=vector, legendgroup=vector,
-        showlegend=legend and len(rows) > 0, hovertext=texts, hovertemplate="%{hovertext}<extra></extra>",
-    )  # fmt: skip
+        x=mean.index,
+        y=mean,
+        mode="lines+markers",
+        line={"color": colour, "dash": dash, "width": 1.8},
+        marker={"size": 6},
+        error_y=bars | {"color": colour} if vector == "direction" else None,
+        name=vector,
+        legendgroup=vector,
+        showlegend=legend and len(rows) > 0,
+        hovertext=texts,
+        hovertemplate="%{hovertext}<extra></extra>",
+    )
 
 
 def _row_text(row) -> str:
     strength = "" if pd.isna(row.strength) else f", strength {number(row.strength)}"
     place = "" if pd.isna(row.place) else f", layer {row.place:.0f}"
     ends = interval(row.low, row.high) or "unknown"
-    return f"<b>{row.vector}</b>{place}{strength}, {SIDE_NAMES[row.side]}<br>{number(row.estimate)} ({ends}), n = {row.n}"
+    return (
+        f"<b>{row.vector}</b>{place}{strength}, {SIDE_NAMES[row.side]}<br>{number(row.estimate)} ({ends}), n = {row.n}"
+    )

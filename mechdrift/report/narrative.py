@@ -70,14 +70,26 @@ def _finding(row: Mapping[str, Any], its_price: str) -> Finding:
     name = dimension_name(row["dimension"])
     rose = row["difference"] > 0
     verdict = ("rose" if rose else "fell") if is_clear(row) else "unclear"
-    what = f"{'more' if rose else 'fewer'} aligned answers" if row["metric"] == "aligned" else f"{row['metric']} {verdict}"
+    what = (
+        f"{'more' if rose else 'fewer'} aligned answers" if row["metric"] == "aligned" else f"{row['metric']} {verdict}"
+    )
     claim = f"{name}: {what}."
     if verdict == "unclear":
-        hint = f"a {'rise' if rose else 'fall'} that is not established" if excludes_zero(row) else "no change that this design could see"
+        hint = (
+            f"a {'rise' if rose else 'fall'} that is not established"
+            if excludes_zero(row)
+            else "no change that this design could see"
+        )
         claim = f"{name}: {hint}."
     return Finding(
-        dimension=row["dimension"], verdict=verdict, tone=_tone(row), claim=claim, detail=_detail(row) + its_price,
-        difference=row["difference"], low=row["low"], high=row["high"],
+        dimension=row["dimension"],
+        verdict=verdict,
+        tone=_tone(row),
+        claim=claim,
+        detail=_detail(row) + its_price,
+        difference=row["difference"],
+        low=row["low"],
+        high=row["high"],
     )
 
 
@@ -102,7 +114,9 @@ def _detail(row: Mapping[str, Any]) -> str:
     if is_clear(row):
         return text
     if excludes_zero(row):
-        text += f" The interval leaves out zero, but the test does not bear it out ({p_value(row['p'])} before adjusting)."
+        text += (
+            f" The interval leaves out zero, but the test does not bear it out ({p_value(row['p'])} before adjusting)."
+        )
     if row["low"] == row["high"] == 0 and row["families"]:
         unseen = number(unseen_share(row["families"]), share=True)
         return f"{text} No family changed; changes in fewer than {unseen} of families may be unseen."
@@ -157,12 +171,15 @@ def reasoning_sentence(scores: pd.DataFrame) -> str:
     before, after = number(row["instruct"], share=True), number(row["reasoning"], share=True)
     evidence = _evidence(row, unit="task", group=("kind", "kinds"))
     if not is_clear(row):
-        return f"Reasoning: no change in accuracy that this design could see, {before} before, {after} after, {evidence}."
+        return (
+            f"Reasoning: no change in accuracy that this design could see, {before} before, {after} after, {evidence}."
+        )
     return f"Reasoning: accuracy {'rose' if row['difference'] > 0 else 'fell'} from {before} to {after}, {evidence}."
 
 
 def inside(patch: pd.DataFrame | None, grafts: pd.DataFrame | None = None) -> Inside:
-    """Where inside: per dimension the place whose patch restores most the blocks that do so alone, or why that cannot be said."""
+    """Where inside: per dimension the place whose patch restores most the blocks that do so alone, or why that cannot
+    be said."""
     if patch is None or patch.empty:
         return Inside(places=(), unsaid=("Where inside the change sits cannot be said: this run did no patching.",))
     places: list[tuple[str, str]] = []
@@ -210,7 +227,10 @@ def _origin(grafts: pd.DataFrame | None, dimension: str) -> str:
     width = min((after - before for before, after in pairwise(layers)), default=1)
     blocks = layer_range({int(peak.layer), int(peak.layer) + width - 1})
     also = ", and breaks the instruct model too" if peak.both_ways else ""
-    return f" It originates, as far as one run of blocks does it alone, in {blocks} ({number(peak.recovery, share=True)}{also})."
+    return (
+        f" It originates, as far as one run of blocks does it alone, in {blocks} "
+        f"({number(peak.recovery, share=True)}{also})."
+    )
 
 
 def _spot(found: pd.DataFrame, layers: Sequence[int]) -> str:
@@ -236,16 +256,22 @@ def _why_unsaid(reason: str, names: Sequence[str]) -> str:
     because = {
         "unreliable": f"{'its readout does' if one else 'their readouts do'} not follow judged behaviour well enough",
         "noise": "there the two models' readouts do not differ beyond noise",
-        "few": f"at least {FEWEST_PATCHED_FAMILIES} families of prompts are needed for that, more than this preset patches",
+        "few": (
+            f"at least {FEWEST_PATCHED_FAMILIES} families of prompts are needed for that, more than this preset patches"
+        ),
         "unclear": "there no single place survives the family-wise test",
     }
     return f"Where it sits cannot be said for {listing(names)}: {because[reason]}."
 
 
 def directions(
-    manifest: Mapping[str, Any], drift: pd.DataFrame | None, thinking: pd.DataFrame | None, steering: pd.DataFrame | None = None
+    manifest: Mapping[str, Any],
+    drift: pd.DataFrame | None,
+    thinking: pd.DataFrame | None,
+    steering: pd.DataFrame | None = None,
 ) -> dict[str, str]:
-    """What the figures of the directions come to, and on how many prompts they rest; empty where there is no such table."""
+    """What the figures of the directions come to, and on how many prompts they rest; empty where there is no such
+    table."""
     return {
         "drift": "" if drift is None or drift.empty else _drift_sentence(drift, manifest.get("probes", {})),
         "thinking": "" if thinking is None or thinking.empty else _thinking_sentence(thinking),
@@ -256,12 +282,19 @@ def directions(
 def _drift_sentence(drift: pd.DataFrame, probes: Mapping[str, Mapping[str, int]]) -> str:
     rows = drift[drift.role == readout_role(drift.role)]
     shown = rows[~rows.below_null.astype(bool)]
-    text = f"At {role_name(readout_role(drift.role))}, {len(shown)} of {len(rows)} places (a layer in a dimension) show a direction in both"
+    text = (
+        f"At {role_name(readout_role(drift.role))}, {len(shown)} of {len(rows)} places (a layer in a "
+        "dimension) show a direction in both"
+    )
     text += " models"
     if "p_no_drift" in shown and len(shown):
         moved = shown[shown.p_no_drift <= ALPHA]
         text += f", and in {len(moved)} of those it turned (p ≤ {ALPHA} each, not adjusted for their number"
-        text += f"; by {moved.angle.min():.0f} to {moved.angle.max():.0f} degrees)" if "angle" in moved and len(moved) else ")"
+        text += (
+            f"; by {moved.angle.min():.0f} to {moved.angle.max():.0f} degrees)"
+            if "angle" in moved and len(moved)
+            else ")"
+        )
     sizes = [(facts["n"], facts["families"]) for name, facts in probes.items() if name in set(drift.dimension)]
     if sizes:
         prompts, families = (_span(values) for values in zip(*sizes, strict=True))
@@ -270,7 +303,9 @@ def _drift_sentence(drift: pd.DataFrame, probes: Mapping[str, Mapping[str, int]]
 
 
 def _thinking_sentence(thinking: pd.DataFrame) -> str:
-    rows = thinking[(thinking.side == "reasoning") & (thinking.contrast == "difference") & (thinking.position == "fall")]
+    rows = thinking[
+        (thinking.side == "reasoning") & (thinking.contrast == "difference") & (thinking.position == "fall")
+    ]
     named = {
         word: [dimension_name(row.dimension).lower() for row in rows.itertuples() if keep(row)]
         for word, keep in (("falls", lambda row: row.high < 0), ("rises", lambda row: row.low > 0))
@@ -278,8 +313,10 @@ def _thinking_sentence(thinking: pd.DataFrame) -> str:
     said = [f"{word} in {listing(names)}" for word, names in named.items() if names]
     change = f"{listing(said)}" if said else "changes in no dimension beyond its interval"
     return (
-        f"From the last quarter of the reasoning model's thinking to the closed block, what sets triggers apart from their twins {change}."
-        f" Read on {_span(rows.n)} prompts a dimension in {_span(rows.families)} families; {int(rows.left_out.sum())} prompts without"
+        "From the last quarter of the reasoning model's thinking to the closed block, what sets triggers "
+        f"apart from their twins {change}."
+        f" Read on {_span(rows.n)} prompts a dimension in {_span(rows.families)} families; "
+        f"{int(rows.left_out.sum())} prompts without"
         " finished thinking, or with a twin that has none, are left out."
     )
 
@@ -287,7 +324,10 @@ def _thinking_sentence(thinking: pd.DataFrame) -> str:
 def _steering_sentence(steering: pd.DataFrame) -> str:
     """What both arms come to on triggers, beyond the random vectors of the same length."""
     said = []
-    for arm, words in (("ablate", "Taking it out of the instruct model"), ("add", "adding it to the reasoning model at strength {0:g}")):
+    for arm, words in (
+        ("ablate", "Taking it out of the instruct model"),
+        ("add", "adding it to the reasoning model at strength {0:g}"),
+    ):
         rows = steering[(steering.arm == arm) & (steering.vector == "direction")]
         changes = rows[rows.measure == "trigger_change"]
         if changes.empty:
@@ -298,10 +338,14 @@ def _steering_sentence(steering: pd.DataFrame) -> str:
         if len(over):
             beyond = f"; beyond random vectors {number(over.estimate.iloc[0], signed=True)} ({_ends(over.iloc[0])})"
         said.append(
-            f"{words.format(row.strength)} moves the readout on triggers by {number(row.estimate, signed=True)} ({_ends(row)}{beyond})"
+            f"{words.format(row.strength)} moves the readout on triggers by {number(row.estimate, signed=True)} "
+            f"({_ends(row)}{beyond})"
         )
     n = steering[steering.measure == "trigger"]
-    closest = " No candidate met all limits; this one is of the least KL among those that induce and, taken out, leave less than half."
+    closest = (
+        " No candidate met all limits; this one is of the least KL among those that induce and, taken out, "
+        "leave less than half."
+    )
     chosen = "" if steering.eligible.all() else closest
     size = f"On {int(n.n.max())} triggers in {int(n.families.max())} families, 95% intervals."
     return f"{', '.join(said)}. {size}{chosen}" if said else ""
@@ -349,7 +393,11 @@ def _size_warnings(scores: pd.DataFrame) -> list[str]:
         f"{n} prompts in {families} families in {listing(dimension_name(name).lower() for name in group.dimension)}"
         for (n, families), group in small.groupby(["n", "families"])
     ]
-    return [f"Little data: {'; '.join(sizes)}. Intervals from so few are too narrow rather than too wide."] if sizes else []
+    return (
+        [f"Little data: {'; '.join(sizes)}. Intervals from so few are too narrow rather than too wide."]
+        if sizes
+        else []
+    )
 
 
 def _readout_warnings(validation: pd.DataFrame) -> list[str]:
@@ -357,13 +405,18 @@ def _readout_warnings(validation: pd.DataFrame) -> list[str]:
     each = []
     for dimension in order_dimensions(bad.dimension):
         rows = bad[bad.dimension == dimension].to_dict("records")
-        found = [f"{row['side']} model, {THINK_NAMES.get(row['think'], row['think'])}: {number(row['auroc'])}" for row in rows]
+        found = [
+            f"{row['side']} model, {THINK_NAMES.get(row['think'], row['think'])}: {number(row['auroc'])}"
+            for row in rows
+        ]
         each.append(f"{dimension_name(dimension).lower()} ({'; '.join(found)})")
     if not each:
         return []
     return [
-        f"Readouts that do not follow judged behaviour well enough to be believed: {listing(each)}. The number is the area under "
-        "the ROC curve, 0.5 is chance. Patch grids that rest on them (those with an empty think block) are faded below and left out of "
+        f"Readouts that do not follow judged behaviour well enough to be believed: {listing(each)}. The "
+        "number is the area under "
+        "the ROC curve, 0.5 is chance. Patch grids that rest on them (those with an empty think block) are "
+        "faded below and left out of "
         "the verdict."
     ]
 
@@ -375,7 +428,13 @@ def _self_test_warnings(tests: Mapping[str, Any]) -> list[str]:
         said.append(f"The recorded activations differ from the model's own hidden states by up to {surface:.1e}.")
     identity = float(tests.get("identity_patch_error") or 0.0)
     if identity > SELF_TEST_TOLERANCE:
-        said.append(f"Patching a model with its own activations changed its readout by {identity:.1e}; it should change nothing.")
+        said.append(
+            f"Patching a model with its own activations changed its readout by {identity:.1e}; it should change "
+            "nothing."
+        )
     if "forward" in str(tests.get("patch_engine", "")):
-        said.append("A model could not be replayed exactly; its patch grids are of one full forward pass per cell (exact, but slower).")
+        said.append(
+            "A model could not be replayed exactly; its patch grids are of one full forward pass per cell "
+            "(exact, but slower)."
+        )
     return said

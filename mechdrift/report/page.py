@@ -39,11 +39,30 @@ from mechdrift.runs import Run
 TEMPLATES = Path(__file__).parent / "templates"
 # An unfinished run has not written every part of its manifest yet.
 _SECTIONS: dict[str, Any] = {
-    name: {} for name in ("identity", "config", "versions", "dtypes", "pair", "probes", "budgets", "stages", "self_tests")
+    name: {}
+    for name in ("identity", "config", "versions", "dtypes", "pair", "probes", "budgets", "stages", "self_tests")
 }
 TABLES = (
-    "scores", "completions", "readouts", "readout_validation", "drift", "cones", "dimensions", "thinking", "selection", "steering",
-    "patch", "patch_items", "placebos", "grafts", "kl", "kl_tokens", "tasks", "variants", "passage", "weights",
+    "scores",
+    "completions",
+    "readouts",
+    "readout_validation",
+    "drift",
+    "cones",
+    "dimensions",
+    "thinking",
+    "selection",
+    "steering",
+    "patch",
+    "patch_items",
+    "placebos",
+    "grafts",
+    "kl",
+    "kl_tokens",
+    "tasks",
+    "variants",
+    "passage",
+    "weights",
 )
 
 
@@ -65,7 +84,9 @@ def place_figures(run: Run, drawn: Mapping[str, Drawn], folder: Path, inline: bo
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise MechdriftError(f"{folder} cannot be made ({error.strerror}): make room for a folder of that name.") from error
+        raise MechdriftError(
+            f"{folder} cannot be made ({error.strerror}): make room for a folder of that name."
+        ) from error
     written = []
     for name, exhibit in drawn.items():
         if exhibit.figure is not None:
@@ -113,9 +134,15 @@ def render(manifest: dict[str, Any], tables: Tables, drawn: dict[str, Drawn]) ->
 def templates() -> Environment:
     """The templates, with what they all use: text is escaped, and a name that is not there is an error."""
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.globals.update(asset=_asset, data=_embedded, json=_json, plotly=lambda: Markup(get_plotlyjs()), plot_config=CONFIG)
+    environment.globals.update(
+        asset=_asset, data=_embedded, json=_json, plotly=lambda: Markup(get_plotlyjs()), plot_config=CONFIG
+    )
     environment.globals["flat"] = lambda section: [
         (key.replace("_", " "), _flat(value)) for key, value in section.items() if value is not None
     ]
@@ -168,18 +195,27 @@ def _validation(table: pd.DataFrame | None) -> list[dict[str, Any]]:
 
 
 def _passage(table: pd.DataFrame | None, validation: pd.DataFrame | None) -> list[dict[str, Any]]:
-    """Per dimension the change of the readout on each path, formatted, and how well that readout follows either model's behaviour."""
+    """Per dimension the change of the readout on each path, formatted, and how well that readout follows either model's
+    behaviour."""
     if table is None or table.empty:
         return []
     rows = []
     for dimension in order_dimensions(table.dimension):
         part = table[table.dimension == dimension].set_index("path")
-        cells = {path: (number(row.effect, signed=True), interval(row.low, row.high, signed=True)) for path, row in part.iterrows()}
+        cells = {
+            path: (number(row.effect, signed=True), interval(row.low, row.high, signed=True))
+            for path, row in part.iterrows()
+        }
         checks = [None] * 2 if validation is None else [_check(validation, dimension, side) for side in SIDES]
-        rows.append({
-            "dimension": dimension_name(dimension), "cells": cells, "n": int(part.n.iloc[0]), "families": int(part.families.iloc[0]),
-            "believed": [believed(check) for check in checks],
-        })
+        rows.append(
+            {
+                "dimension": dimension_name(dimension),
+                "cells": cells,
+                "n": int(part.n.iloc[0]),
+                "families": int(part.families.iloc[0]),
+                "believed": [believed(check) for check in checks],
+            }
+        )
     return rows
 
 
@@ -193,16 +229,26 @@ def _roles(tables: Tables) -> list[tuple[str, str]]:
     """Roles of the grids in prompt order, each in words."""
     found = [role for name in ("drift", "patch") if name in tables for role in tables[name].role.unique()]
     last = readout_role(found) if found else ""
-    return [(role, role_name(role) + (" (the readout position)" if role == last else "")) for role in order_roles(found)]
+    return [
+        (role, role_name(role) + (" (the readout position)" if role == last else "")) for role in order_roles(found)
+    ]
 
 
 def _browser(tables: Tables) -> dict[str, Any] | None:
     if "completions" not in tables:
         return None
-    rows = browser_rows(tables["completions"], tables.get("readouts"), tables.get("variants"), tables.get("readout_validation"))
+    rows = browser_rows(
+        tables["completions"], tables.get("readouts"), tables.get("variants"), tables.get("readout_validation")
+    )
     names = {d: dimension_name(d) for d in order_dimensions(tables["completions"].dimension)}
     labels = sorted({label for label in tables["completions"].label if label})
-    return {"rows": rows, "dimensions": names, "labels": labels, "thinks": THINK_NAMES, "count": counted(len(rows), "prompt")}
+    return {
+        "rows": rows,
+        "dimensions": names,
+        "labels": labels,
+        "thinks": THINK_NAMES,
+        "count": counted(len(rows), "prompt"),
+    }
 
 
 def _facts(manifest: dict[str, Any]) -> list[tuple[str, list[str]]]:
@@ -236,7 +282,11 @@ def _flat(value: Any) -> str:
         return ", ".join(f"{key}: {_flat(entry)}" for key, entry in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(_flat(entry) for entry in value)
-    return {True: "yes", False: "no", None: "—"}.get(value, str(value)) if value is None or isinstance(value, bool) else str(value)
+    return (
+        {True: "yes", False: "no", None: "—"}.get(value, str(value))
+        if value is None or isinstance(value, bool)
+        else str(value)
+    )
 
 
 def _seconds(value: float) -> str:

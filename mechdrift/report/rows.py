@@ -7,7 +7,17 @@ from typing import Any
 import pandas as pd
 
 from mechdrift.records import SIDES, order_dimensions
-from mechdrift.report.words import BETTER, VARIANT_NAMES, difference, dimension_name, interval, is_share, metric_name, number, p_value
+from mechdrift.report.words import (
+    BETTER,
+    VARIANT_NAMES,
+    difference,
+    dimension_name,
+    interval,
+    is_share,
+    metric_name,
+    number,
+    p_value,
+)
 
 ANSWER_COLUMNS = ("think", "thinking", "answer", "closed", "finished", "label", "aligned", "why")
 COUNTS = {"incomplete": "no answer", "unanswered": "unreadable", "failed": "judge failures"}
@@ -26,7 +36,8 @@ def browser_rows(
     variants: pd.DataFrame | None = None,
     validation: pd.DataFrame | None = None,
 ) -> list[dict[str, Any]]:
-    """One row per item, in the project's order of dimensions: its prompt, both models' answers, their readouts, and its variants.
+    """One row per item, in the project's order of dimensions: its prompt, both models' answers, their readouts, and its
+    variants.
 
     Beside every readout stands how well it follows judged behaviour, from `validation`.
     """
@@ -72,8 +83,12 @@ def _changed(row: dict[str, Any]) -> bool:
     return bool(before and after) and before != after
 
 
-def _readouts_by_item(readouts: pd.DataFrame | None, validation: pd.DataFrame | None) -> dict[tuple[str, str], list[dict[str, Any]]]:
-    checks = {} if validation is None else {(row.dimension, row.side, row.think): row for row in validation.itertuples()}
+def _readouts_by_item(
+    readouts: pd.DataFrame | None, validation: pd.DataFrame | None
+) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    checks = (
+        {} if validation is None else {(row.dimension, row.side, row.think): row for row in validation.itertuples()}
+    )
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in () if readouts is None else readouts.itertuples():
         if not math.isnan(row.readout):
@@ -103,7 +118,10 @@ def score_rows(scores: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _score_row(row: dict[str, Any], first: bool) -> dict[str, Any]:
     share = is_share(row["metric"])
-    cells = {side: (number(row[side], share=share), interval(row[f"{side}_low"], row[f"{side}_high"], share=share)) for side in SIDES}
+    cells = {
+        side: (number(row[side], share=share), interval(row[f"{side}_low"], row[f"{side}_high"], share=share))
+        for side in SIDES
+    }
     return {
         "first": first,
         "dimension": dimension_name(row["dimension"]),

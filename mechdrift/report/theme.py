@@ -17,15 +17,26 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, s
 
 # Red is less aligned, blue more aligned.
 DIVERGING = [
-    [0.0, "#8E1B2C"], [0.2, "#CF5246"], [0.4, "#F4C3B0"], [0.5, "#FFFFFF"],
-    [0.6, "#BCD5EA"], [0.8, "#4A8AC4"], [1.0, "#1B4A80"],
-]  # fmt: skip
+    [0.0, "#8E1B2C"],
+    [0.2, "#CF5246"],
+    [0.4, "#F4C3B0"],
+    [0.5, "#FFFFFF"],
+    [0.6, "#BCD5EA"],
+    [0.8, "#4A8AC4"],
+    [1.0, "#1B4A80"],
+]
 SEQUENTIAL = [[0.0, "#FFFFFF"], [0.5, "#9AA5B4"], [1.0, "#333D4B"]]
 
 _AXIS = {
-    "gridcolor": RULE, "linecolor": FAINT, "zerolinecolor": FAINT, "zerolinewidth": 1, "ticks": "", "automargin": True,
-    "title": {"font": {"size": 13, "color": QUIET}, "standoff": 10}, "tickfont": {"size": 12, "color": INK},
-}  # fmt: skip
+    "gridcolor": RULE,
+    "linecolor": FAINT,
+    "zerolinecolor": FAINT,
+    "zerolinewidth": 1,
+    "ticks": "",
+    "automargin": True,
+    "title": {"font": {"size": 13, "color": QUIET}, "standoff": 10},
+    "tickfont": {"size": 12, "color": INK},
+}
 
 # Only buttons that stay on this machine: plotly also offers to send a figure to a server.
 CONFIG = {"responsive": True, "displaylogo": False, "modeBarButtons": [["toImage", "zoom2d", "pan2d", "resetScale2d"]]}
@@ -39,7 +50,9 @@ TEMPLATE = go.layout.Template(
         "xaxis": _AXIS,
         "yaxis": _AXIS,
         "hoverlabel": {
-            "align": "left", "bgcolor": "#FFFFFF", "bordercolor": FAINT,
+            "align": "left",
+            "bgcolor": "#FFFFFF",
+            "bordercolor": FAINT,
             "font": {"family": FONT, "size": 13, "color": INK},
         },
         "hovermode": "closest",
@@ -48,4 +61,4 @@ TEMPLATE = go.layout.Template(
         "dragmode": False,
         "modebar": {"bgcolor": "rgba(255,255,255,0.85)", "color": FAINT, "activecolor": QUIET},
     }
-)  # fmt: skip
+)

@@ -71,7 +71,14 @@ METRIC_NAMES = {
     "bias_ambiguous": "bias score, ambiguous contexts",
     "bias_disambiguated": "bias score, clear contexts",
 }
-PLAIN_NUMBERS = {"d_prime", "criterion", "bias_ambiguous", "bias_disambiguated", "expected_maximum_toxicity", "follows_group"}
+PLAIN_NUMBERS = {
+    "d_prime",
+    "criterion",
+    "bias_ambiguous",
+    "bias_disambiguated",
+    "expected_maximum_toxicity",
+    "follows_group",
+}
 BETTER = {
     "higher": ("↑", "higher is better"),
     "lower": ("↓", "lower is better"),

@@ -1,33 +1,42 @@
 """The angle between two vectors of which there are only noisy copies, one of each per family of prompts.
 
-Let a_f, b_f be what family f shows of the vectors A and B (here: of the two models' class differences), each with noise. The cosine of
-the noisy means lies too low, because their noise turns them apart, or too high, because they share it. Different families share no
-noise, so with S_ab = sum_{f != g} a_f . b_g
+Let a_f, b_f be what family f shows of the vectors A and B (here: of the two models' class differences), each with
+noise. The cosine of the noisy means lies too low, because their noise turns them apart, or too high, because they share
+it. Different families share no noise, so with S_ab = sum_{f != g} a_f . b_g
 
-    cosine   C = S_ab / sqrt(S_aa S_bb) estimates the cosine of A and B themselves; it may exceed 1. Unknown (NaN) where S_aa or S_bb
+    cosine   C = S_ab / sqrt(S_aa S_bb) estimates the cosine of A and B themselves; it may exceed 1. Unknown (NaN) where
+             S_aa or S_bb
              is not positive: then there is no vector to be seen.
 
-The interval holds every cosine c that the data do not refute (Fieller 1954 did so for ratios). If c is true, the *excess*
+The interval holds every cosine c that the data do not refute (Fieller 1954 did so for ratios). If c is true, the
+*excess*
 
-    T(c) = S_ab - c sqrt(S_aa S_bb) = sum_{f != g} h_fg,    h_fg = (a_f . b_g + b_f . a_g - c (k a_f . a_g + b_f . b_g / k)) / 2
+    T(c) = S_ab - c sqrt(S_aa S_bb) = sum_{f != g} h_fg,    h_fg = (a_f . b_g + b_f . a_g - c (k a_f . a_g + b_f . b_g /
+                                                            k)) / 2
 
-with k = sqrt(S_bb / S_aa) has mean 0. It is a U-statistic: its variance is a linear part (what each family says about the vectors' known
-directions) and a quadratic part (noise times noise), V = 4 F (F - 1)^2 s1 + 2 F (F - 1) s2 (Hoeffding 1948), and c is kept while
-|T(c)| <= t sqrt(V(c)), t a quantile of Student's distribution with Satterthwaite's degrees of freedom: F - 1 for the linear part,
-F (F - 3) / 2 for the quadratic one. The jackknife counts the quadratic part twice, and that is much of it all when A and B lie close.
+with k = sqrt(S_bb / S_aa) has mean 0. It is a U-statistic: its variance is a linear part (what each family says about
+the vectors' known
+directions) and a quadratic part (noise times noise), V = 4 F (F - 1)^2 s1 + 2 F (F - 1) s2 (Hoeffding 1948), and c is
+kept while
+|T(c)| <= t sqrt(V(c)), t a quantile of Student's distribution with Satterthwaite's degrees of freedom: F - 1 for the
+linear part,
+F (F - 3) / 2 for the quadratic one. The jackknife counts the quadratic part twice, and that is much of it all when A
+and B lie close.
 
     s2  mean square of h_fg after its rows and columns were taken away (U-centred).
     s1  is needed most where it is known least: for equal vectors it is 0, but its unbiased estimate,
-        var(row sums) / (F - 2)^2 - s2 / (F - 2), is noise that grows with T. An upper estimate knows what c says: turn the mean
-        vectors, in their plane, to the angle of c, and take the variance of the families along what is left of each after
-        projection on the other, a vector of length sin(angle). s1 is the mean of this one and of the smaller of the two.
+        var(row sums) / (F - 2)^2 - s2 / (F - 2), is noise that grows with T. An upper estimate knows what c says: turn
+        the mean vectors, in their plane, to the angle of c, and take the variance of the families along what is left of
+        each after projection on the other, a vector of length sin(angle). s1 is the mean of this one and of the smaller
+        of the two.
 
-In simulation (`experiments/directions/coverage.md`: 8, 16, 32 families; 64 and 576 dimensions; angles of 5, 20, 60 degrees; halves of the
-data that agree at cosines of about .3 to .9; noise of each model's own, shared, or both, with heavy tails, with family effects) 90 %
-intervals held the true angle 85 to 98 % of the time, 92 % on average. Above 95 %, too wide, were some with noise in few dimensions. Where
-halves hardly agree the interval is often [0, 180] degrees: it says so when there is nothing to be said. An angle of 0 is at the edge, and
-can be missed at one end only: intervals of equal vectors begin at 0 about 94 times in 100. Then an estimate further beyond 1 than noise
-explains leaves no cosine at all, and the interval is [0, 0].
+In simulation (`experiments/directions/coverage.md`: 8, 16, 32 families; 64 and 576 dimensions; angles of 5, 20, 60
+degrees; halves of the data that agree at cosines of about .3 to .9; noise of each model's own, shared, or both, with
+heavy tails, with family effects) 90 % intervals held the true angle 85 to 98 % of the time, 92 % on average. Above 95
+%, too wide, were some with noise in few dimensions. Where halves hardly agree the interval is often [0, 180] degrees:
+it says so when there is nothing to be said. An angle of 0 is at the edge, and can be missed at one end only: intervals
+of equal vectors begin at 0 about 94 times in 100. Then an estimate further beyond 1 than noise explains leaves no
+cosine at all, and the interval is [0, 0].
 """
 
 from collections.abc import Callable
@@ -45,7 +54,8 @@ Parts = tuple[Cells, Cells]
 
 
 def noiseless_angle(products: Products, level: float = 0.95) -> dict[str, Cells]:
-    """`cosine`, `low`, `high`, and in degrees `angle`, `angle_low`, `angle_high`: from the inner products of both sides' families."""
+    """`cosine`, `low`, `high`, and in degrees `angle`, `angle_low`, `angle_high`: from the inner products of both
+    sides' families."""
     families = products.shape[-1]
     apart = products * (1 - np.eye(families))
     sums = apart.sum(axis=(-2, -1))
@@ -73,20 +83,29 @@ def _degrees(cosine: Cells) -> Cells:
 
 
 def _scaled(products: Products, stretch: Cells) -> Products:
-    """The same with the first side's vectors `sqrt(stretch)` times as long, the second's as much shorter: A and B are equally long."""
+    """The same with the first side's vectors `sqrt(stretch)` times as long, the second's as much shorter: A and B are
+    equally long."""
     factors = np.stack([np.sqrt(stretch), 1 / np.sqrt(stretch)], axis=1)
     return products * factors[:, :, None, None, None] * factors[:, None, :, None, None]
 
 
 def _farthest(
-    start: Cells, end: float, shared: Cells, length: Cells, variance: Callable[[Cells], Parts], families: int, level: float
+    start: Cells,
+    end: float,
+    shared: Cells,
+    length: Cells,
+    variance: Callable[[Cells], Parts],
+    families: int,
+    level: float,
 ) -> Cells:
     """The cosine between the estimate and `end` up to which |T| stays below its quantile."""
 
     def is_kept(cosine: Cells) -> np.ndarray:
         linear, quadratic = variance(cosine)
         total = np.where(linear + quadratic > ROUNDING * length**2, linear + quadratic, 0)
-        freedom = total**2 / np.maximum(linear**2 / (families - 1) + quadratic**2 / (families * (families - 3) / 2), 1e-300)
+        freedom = total**2 / np.maximum(
+            linear**2 / (families - 1) + quadratic**2 / (families * (families - 3) / 2), 1e-300
+        )
         quantile = stats.t.ppf((1 + level) / 2, np.maximum(freedom, 1))
         return np.abs(shared - cosine * length) <= quantile * np.sqrt(total)
 
@@ -100,7 +119,8 @@ def _farthest(
 
 
 def _variance(scaled: Products, square: Cells) -> Callable[[Cells], Parts]:
-    """V of the hypothesised cosine; `square` is the squared length that both vectors have after scaling, without noise."""
+    """V of the hypothesised cosine; `square` is the squared length that both vectors have after scaling, without
+    noise."""
     families = scaled.shape[-1]
     apart = scaled * (1 - np.eye(families))
     # h_fg = first - c second, so that all of its moments are polynomials in c
@@ -118,7 +138,9 @@ def _variance(scaled: Products, square: Cells) -> Callable[[Cells], Parts]:
     return variance
 
 
-def _moments(first: Float[np.ndarray, "cell family family"], second: Float[np.ndarray, "cell family family"]) -> tuple[Cells, Cells]:
+def _moments(
+    first: Float[np.ndarray, "cell family family"], second: Float[np.ndarray, "cell family family"]
+) -> tuple[Cells, Cells]:
     """Covariance of the row sums, and mean product of the U-centred entries."""
     families = first.shape[-1]
     rows = [(matrix.sum(axis=-1) - matrix.sum(axis=-1).mean(axis=-1, keepdims=True)) for matrix in (first, second)]
@@ -134,18 +156,23 @@ def _u_centred(matrix: Float[np.ndarray, "cell family family"]) -> Float[np.ndar
 
 
 def _along_bisectors(scaled: Products) -> Float[np.ndarray, "2 2 cell family"]:
-    """Each side's families (first axis) along the bisectors, inner and outer (second axis), of the angle between the mean vectors."""
+    """Each side's families (first axis) along the bisectors, inner and outer (second axis), of the angle between the
+    mean vectors."""
     sums = scaled.sum(axis=-1)  # [cell, side, other side, family]: a_f . sum_g b_g
     squares = sums.sum(axis=-1)
     lengths = np.sqrt(np.maximum(np.stack([squares[:, side, side] for side in (0, 1)]), 1e-300))
     cosine = squares[:, 0, 1] / lengths.prod(axis=0)
     on_unit = [sums[:, :, other] / lengths[other][:, None, None] for other in (0, 1)]
-    ends = [(on_unit[0] + sign * on_unit[1]) / np.sqrt(np.maximum(2 + 2 * sign * cosine, 1e-12))[:, None, None] for sign in (1, -1)]
+    ends = [
+        (on_unit[0] + sign * on_unit[1]) / np.sqrt(np.maximum(2 + 2 * sign * cosine, 1e-12))[:, None, None]
+        for sign in (1, -1)
+    ]
     return np.stack(ends, axis=1).transpose(2, 1, 0, 3)
 
 
 def _turned(seen: Float[np.ndarray, "2 2 cell family"], cosine: Cells) -> Float[np.ndarray, "cell family"]:
-    """What each family adds to T in first order, if the unit vectors u, v have this cosine: (a_f . (v - c u) + b_f . (u - c v)) / 2."""
+    """What each family adds to T in first order, if the unit vectors u, v have this cosine: (a_f . (v - c u) + b_f . (u
+    - c v)) / 2."""
     near, far = (np.sqrt((1 + sign * cosine) / 2) * (1 - sign * cosine) for sign in (1, -1))
     of_first, of_second = seen
     return (near[:, None] * (of_first[0] + of_second[0]) + far[:, None] * (of_second[1] - of_first[1])) / 2

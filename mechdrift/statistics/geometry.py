@@ -2,17 +2,21 @@
 
 Rows are prompts, the same in both models. Functions with leading axes (`*cell`) treat each cell by itself.
 
-    principal_angles   between two subspaces: the smallest angle that a vector of one makes with the other, then the next at
-                       right angles to it, ... (Björck & Golub 1973, doi 10.1090/S0025-5718-1973-0348991-3). Equal subspaces
-                       have only zeros, orthogonal ones only 90 degrees.
-    linear_cka         |X'Y|^2 / (|X'X| |Y'Y|) of centred X, Y: 1 if one is the other turned and scaled as a whole, 0 if all
+    principal_angles   between two subspaces: the smallest angle that a vector of one makes with the other, then the
+                       next at
+                       right angles to it, ... (Björck & Golub 1973, doi 10.1090/S0025-5718-1973-0348991-3). Equal
+                       subspaces have only zeros, orthogonal ones only 90 degrees.
+    linear_cka         |X'Y|^2 / (|X'X| |Y'Y|) of centred X, Y: 1 if one is the other turned and scaled as a whole, 0 if
+                       all
                        columns are uncorrelated (Kornblith et al., arXiv 1905.00414). With more dimensions than prompts
                        unrelated X and Y score far above 0; the *unbiased* form leaves out each prompt's similarity
                        to itself and is 0 on average there (Song et al. 2012; Nguyen et al., arXiv 2010.15327).
-    procrustes         the rotation or reflection R with |A R - B| least (Schönemann 1966, doi 10.1007/BF02289451): R = U V'
-                       from the singular vectors of A'B. Fewer prompts than dimensions say nothing about the rest of
-                       the space, and there any R does: of all best ones this is the nearest to the identity, because two
-                       models of one pair share their coordinates. It is the limit of |A R - B|^2 + e |R - I|^2 for e -> 0.
+    procrustes         the rotation or reflection R with |A R - B| least (Schönemann 1966, doi 10.1007/BF02289451): R =
+                       U V'
+                       from the singular vectors of A'B. Fewer prompts than dimensions say nothing about the rest of the
+                       space, and there any R does: of all best ones this is the nearest to the identity, because two
+                       models of one pair share their coordinates. It is the limit of |A R - B|^2 + e |R - I|^2 for e ->
+                       0.
 """
 
 import numpy as np
@@ -26,7 +30,8 @@ ROUNDING = 1e-11  # eigenvalues below this share of the largest are zero
 def principal_components(
     rows: Float[np.ndarray, "*cell row d_model"], count: int
 ) -> tuple[Float[np.ndarray, "*cell {count} d_model"], Float[np.ndarray, "*cell {count}"]]:
-    """The first orthonormal directions of the rows, not centred, and the sums of squares along them; zeros beyond the rank."""
+    """The first orthonormal directions of the rows, not centred, and the sums of squares along them; zeros beyond the
+    rank."""
     products = rows @ np.swapaxes(rows, -1, -2)
     squares, vectors = np.linalg.eigh(products)
     squares, vectors = squares[..., ::-1][..., :count], vectors[..., ::-1][..., :count]
@@ -35,7 +40,9 @@ def principal_components(
     return np.swapaxes(vectors / lengths[..., None, :], -1, -2) @ rows, squares
 
 
-def principal_angles(first: Float[np.ndarray, "k d_model"], second: Float[np.ndarray, "m d_model"]) -> Float[np.ndarray, " angle"]:
+def principal_angles(
+    first: Float[np.ndarray, "k d_model"], second: Float[np.ndarray, "m d_model"]
+) -> Float[np.ndarray, " angle"]:
     """Between the spans of two sets of rows, in degrees, the smallest first."""
     return np.degrees(linalg.subspace_angles(first.T, second.T))[::-1]
 
@@ -46,7 +53,8 @@ def linear_cka(x: Float[np.ndarray, "row d_first"], y: Float[np.ndarray, "row d_
 
 
 def unbiased_cka(x: Float[np.ndarray, "row d_first"], y: Float[np.ndarray, "row d_second"]) -> float:
-    """The same from unbiased estimates: 0 on average where the two are unrelated, so it may be negative. Needs four rows."""
+    """The same from unbiased estimates: 0 on average where the two are unrelated, so it may be negative. Needs four
+    rows."""
     return float(cka(x @ x.T, y @ y.T)[1])
 
 
@@ -66,13 +74,16 @@ def centre_products(products: Float[np.ndarray, "*cell row column"]) -> Float[np
 
 
 def _without_self(products: np.ndarray) -> np.ndarray:
-    """Zero diagonal, then row sums zero: the U-centring of Székely & Rizzo 2014, whose inner product is the unbiased HSIC."""
+    """Zero diagonal, then row sums zero: the U-centring of Székely & Rizzo 2014, whose inner product is the unbiased
+    HSIC."""
     count = products.shape[-1]
     if count < 4:
         return np.zeros_like(products)
     off = products * (1 - np.eye(count))
     rows = off.sum(axis=-1, keepdims=True) / (count - 2)
-    centred = off - rows - np.swapaxes(rows, -1, -2) + off.sum(axis=(-2, -1), keepdims=True) / ((count - 1) * (count - 2))
+    centred = (
+        off - rows - np.swapaxes(rows, -1, -2) + off.sum(axis=(-2, -1), keepdims=True) / ((count - 1) * (count - 2))
+    )
     return centred * (1 - np.eye(count))
 
 
@@ -82,15 +93,20 @@ def _similarity(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.divide(shared, length, out=np.full_like(shared, np.nan), where=length > 0)
 
 
-def procrustes(source: Float[np.ndarray, "row d_model"], target: Float[np.ndarray, "row d_model"]) -> Float[np.ndarray, "d_model d_model"]:
-    """The orthogonal R, nearest to the identity, with `source @ R` as near to `target` as can be. Centre the rows before."""
+def procrustes(
+    source: Float[np.ndarray, "row d_model"], target: Float[np.ndarray, "row d_model"]
+) -> Float[np.ndarray, "d_model d_model"]:
+    """The orthogonal R, nearest to the identity, with `source @ R` as near to `target` as can be. Centre the rows
+    before."""
     basis, change = rotations(source @ source.T, source @ target.T, target @ target.T)
     span = basis.T @ np.vstack([source, target])
     return np.eye(source.shape[-1]) + span.T @ change @ span
 
 
 def rotations(
-    source: Float[np.ndarray, "*cell row row"], across: Float[np.ndarray, "*cell row row"], target: Float[np.ndarray, "*cell row row"]
+    source: Float[np.ndarray, "*cell row row"],
+    across: Float[np.ndarray, "*cell row row"],
+    target: Float[np.ndarray, "*cell row row"],
 ) -> tuple[Float[np.ndarray, "*cell both both"], Float[np.ndarray, "*cell both both"]]:
     """`procrustes` from inner products alone (A A', A B', B B'), for many cells at once: R = I + Q change Q'.
 

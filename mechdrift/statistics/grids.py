@@ -1,19 +1,24 @@
 """Which cells of a grid can one believe, and where does it peak? A heat map always looks convincing.
 
-A grid holds an effect per prompt and cell, `[prompt, layer, role]`. Prompts of one family are not independent, so the family is the
-unit of everything here (`statistics`). With F families and m_f[c] the mean effect of family f in cell c:
+A grid holds an effect per prompt and cell, `[prompt, layer, role]`. Prompts of one family are not independent, so the
+family is the unit of everything here (`statistics`). With F families and m_f[c] the mean effect of family f in cell c:
 
-    p_adjusted   paired sign flips over families, largest |t| over *all* cells (max-T, Westfall & Young 1993): the chance of even one
+    p_adjusted   paired sign flips over families, largest |t| over *all* cells (max-T, Westfall & Young 1993): the
+                 chance of even one
                  false cell in the whole grid is at most alpha. With F families no p is below 2^(1-F).
-    low, high    a band that holds the true effects of all cells at once in 95 % of experiments (wild bootstrap of max |t|).
-    detectable   the mean effect that a paired t-test finds with 80 % power after Bonferroni's correction for all cells, from the
+    low, high    a band that holds the true effects of all cells at once in 95 % of experiments (wild bootstrap of max
+                 |t|).
+    detectable   the mean effect that a paired t-test finds with 80 % power after Bonferroni's correction for all cells,
+                 from the
                  spread that the families show: what this design could have seen.
-    peak         the layer of the largest |mean effect| of a role, found anew in 1,000 draws of families. `share` says how often each layer
+    peak         the layer of the largest |mean effect| of a role, found anew in 1,000 draws of families. `share` says
+                 how often each layer
                  was the peak: a peak that wanders is no place.
     centre       sum_l l |e_l| / sum_l |e_l|, the centre of mass over layers, with its interval over the same draws.
 
-Neutral twins are the control: what a patch does to prompts where nothing is to be restored is no restoring. So a grid of both contrasts
-is tested as a *difference in differences*, each family's trigger mean minus its neutral mean; families without both are left out.
+Neutral twins are the control: what a patch does to prompts where nothing is to be restored is no restoring. So a grid
+of both contrasts is tested as a *difference in differences*, each family's trigger mean minus its neutral mean;
+families without both are left out.
 """
 
 from dataclasses import dataclass
@@ -33,9 +38,10 @@ ALPHA = 0.05
 class GridInference:
     """A grid's cells with what can be said about them, and where it peaks.
 
-    `frame`: a row per cell, `layer, role, effect, low, high, t, p_adjusted, significant, detectable`. `peak`: a row per layer and role,
-    `layer, role, share` of the draws in which the layer was that role's peak. `centre`: a row per role, `role, peak_layer, centre, low,
-    high`. `tested` says of what: the prompts' effects, or the difference of triggers and neutral twins.
+    `frame`: a row per cell, `layer, role, effect, low, high, t, p_adjusted, significant, detectable`. `peak`: a row per
+    layer and role, `layer, role, share` of the draws in which the layer was that role's peak. `centre`: a row per role,
+    `role, peak_layer, centre, low, high`. `tested` says of what: the prompts' effects, or the difference of triggers
+    and neutral twins.
     """
 
     frame: pd.DataFrame
@@ -57,29 +63,52 @@ def infer(
 ) -> GridInference:
     """Test every cell of a grid of triggers, of neutral prompts, or of both against each other."""
     both = is_trigger.any() and not is_trigger.all()
-    means, n = _contrasts(effect, families, is_trigger) if both else (statistics.family_means(effect, families), len(effect))
+    means, n = (
+        _contrasts(effect, families, is_trigger) if both else (statistics.family_means(effect, families), len(effect))
+    )
     if len(means) < 2:
-        raise MechdriftError("a grid is tested over families, and there is only one: patch prompts of two or more families.")
+        raise MechdriftError(
+            "a grid is tested over families, and there is only one: patch prompts of two or more families."
+        )
     tested = statistics.max_t(means, np.arange(len(means)), draws=draws, seed=seed)
-    detectable = statistics.minimum_detectable_effect(means.std(axis=0, ddof=1), len(means), alpha=ALPHA / means[0].size)
+    detectable = statistics.minimum_detectable_effect(
+        means.std(axis=0, ddof=1), len(means), alpha=ALPHA / means[0].size
+    )
     cells = pd.MultiIndex.from_product([layers, roles], names=["layer", "role"])
     columns = {
-        "effect": tested.effect, "low": tested.effect - tested.half_width, "high": tested.effect + tested.half_width, "t": tested.t,
-        "p_adjusted": tested.p, "significant": tested.p <= ALPHA, "detectable": detectable,
+        "effect": tested.effect,
+        "low": tested.effect - tested.half_width,
+        "high": tested.effect + tested.half_width,
+        "t": tested.t,
+        "p_adjusted": tested.p,
+        "significant": tested.p <= ALPHA,
+        "detectable": detectable,
     }
-    frame = pd.DataFrame({name: np.asarray(values).reshape(-1) for name, values in columns.items()}, index=cells).reset_index()
+    frame = pd.DataFrame(
+        {name: np.asarray(values).reshape(-1) for name, values in columns.items()}, index=cells
+    ).reset_index()
     peak, centre = _peaks(means, layers, roles, seed)
     return GridInference(
-        frame=frame, peak=peak, centre=centre, families=len(means), n=n, tested="triggers less neutral twins" if both else "effects"
+        frame=frame,
+        peak=peak,
+        centre=centre,
+        families=len(means),
+        n=n,
+        tested="triggers less neutral twins" if both else "effects",
     )
 
 
-def _contrasts(effect: np.ndarray, families: np.ndarray, is_trigger: np.ndarray) -> tuple[Float[np.ndarray, "family layer role"], int]:
-    """Each family's trigger mean minus its neutral mean, of families that have both; and how many prompts those have."""
+def _contrasts(
+    effect: np.ndarray, families: np.ndarray, is_trigger: np.ndarray
+) -> tuple[Float[np.ndarray, "family layer role"], int]:
+    """Each family's trigger mean minus its neutral mean, of families that have both; and how many prompts those
+    have."""
     shared = np.isin(families, np.intersect1d(families[is_trigger], families[~is_trigger]))
     if not shared.any():
         raise MechdriftError("no family has triggers and neutral twins: patch them together, or one contrast alone.")
-    trigger, neutral = (statistics.family_means(effect[shared & part], families[shared & part]) for part in (is_trigger, ~is_trigger))
+    trigger, neutral = (
+        statistics.family_means(effect[shared & part], families[shared & part]) for part in (is_trigger, ~is_trigger)
+    )
     return trigger - neutral, int(shared.sum())
 
 
@@ -90,10 +119,18 @@ def _peaks(
     sizes = np.abs(np.tensordot(weights, means, axes=1))  # [draw, layer, role]; the first draw is the data
     numbers, largest = np.array(layers, dtype=float), sizes.argmax(axis=1)
     total = sizes.sum(axis=1)
-    centres = np.divide(np.tensordot(sizes, numbers, axes=(1, 0)), total, out=np.full_like(total, np.nan), where=total > 0)
+    centres = np.divide(
+        np.tensordot(sizes, numbers, axes=(1, 0)), total, out=np.full_like(total, np.nan), where=total > 0
+    )
     share = np.stack([(largest[1:] == index).mean(axis=0) for index in range(len(layers))])
     cells = pd.MultiIndex.from_product([layers, roles], names=["layer", "role"])
     peak = pd.DataFrame({"share": share.reshape(-1)}, index=cells).reset_index()
     low, high = np.nanquantile(centres[1:], [0.025, 0.975], axis=0)
-    centre = {"role": roles, "peak_layer": [layers[index] for index in largest[0]], "centre": centres[0], "low": low, "high": high}
+    centre = {
+        "role": roles,
+        "peak_layer": [layers[index] for index in largest[0]],
+        "centre": centres[0],
+        "low": low,
+        "high": high,
+    }
     return peak, pd.DataFrame(centre)

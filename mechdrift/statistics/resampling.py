@@ -12,9 +12,11 @@ they are always resampled together. With `F` families, and `m_f` the mean differ
                        with 8).
     sign flip          if the models do not differ, m_f is as likely as -m_f: p is the share of sign patterns s with
                        |sum s_f m_f| at least as large as observed. Up to 16 families all patterns are counted; beyond,
-                       p = (1 + count) / (1 + draws). The least p that F families can give is 2^(1-F). Rates of few items
+                       p = (1 + count) / (1 + draws). The least p that F families can give is 2^(1-F). Rates of few
+                       items
                        tie often, and counting every tie makes that p too large: of 1,000 null audits of 16 families
-                       with 2 items each it calls 2 to 3 % significant at 5 %. The *mid-p* counts ties half (Lancaster 1961,
+                       with 2 items each it calls 2 to 3 % significant at 5 %. The *mid-p* counts ties half (Lancaster
+                       1961,
                        doi 10.1080/01621459.1961.10482105) and calls 4 to 5 % so; score tables use it.
     max-T              the same flips for a whole grid. A cell has t = mean / (sd / sqrt(F)) over families; its adjusted
                        p is the share of patterns whose largest |t| over *all* cells reaches its own, so that the
@@ -78,7 +80,9 @@ class MaxT:
     families: int
 
 
-def family_means(values: Shaped[np.ndarray, "item *cell"], families: Shaped[np.ndarray, " item"]) -> Float[np.ndarray, "family *cell"]:
+def family_means(
+    values: Shaped[np.ndarray, "item *cell"], families: Shaped[np.ndarray, " item"]
+) -> Float[np.ndarray, "family *cell"]:
     """The mean of each family's items, families in sorted order."""
     values = _numbers(values)
     names, family = np.unique(families, return_inverse=True)
@@ -135,7 +139,9 @@ def criterion(is_trigger: Bool[np.ndarray, " item"]) -> Statistic:
 
 def _detect(values: np.ndarray, weights: np.ndarray, is_trigger: np.ndarray) -> SignalDetection:
     trigger, neutral = weights[:, is_trigger], weights[:, ~is_trigger]
-    return signal_detection(trigger @ values[is_trigger], trigger.sum(axis=1), neutral @ values[~is_trigger], neutral.sum(axis=1))
+    return signal_detection(
+        trigger @ values[is_trigger], trigger.sum(axis=1), neutral @ values[~is_trigger], neutral.sum(axis=1)
+    )
 
 
 def signal_detection(hits: Counts, signal_n: Counts, false_alarms: Counts, noise_n: Counts) -> SignalDetection:
@@ -207,7 +213,9 @@ def sign_flip_test(
     p = float(_share_reaching(observed, null, exact)[0])
     if not mid_p or not scaled.any():
         return p
-    ties = float((np.abs(null - observed) <= ROUNDING).sum()) + (not exact)  # a sampled null holds the data themselves, too
+    ties = float((np.abs(null - observed) <= ROUNDING).sum()) + (
+        not exact
+    )  # a sampled null holds the data themselves, too
     return p - ties / (len(null) + (not exact)) / 2
 
 
@@ -284,11 +292,14 @@ def holm(p_values: Float[np.ndarray, " test"]) -> Float[np.ndarray, " test"]:
 
 
 def unseen_share(n_families: int, level: float = 0.95) -> float:
-    """Where none of the families changed: the largest share s of all families that can change unseen, (1 - s)^n = 1 - level."""
+    """Where none of the families changed: the largest share s of all families that can change unseen, (1 - s)^n = 1 -
+    level."""
     return 1 - (1 - level) ** (1 / n_families)
 
 
-def minimum_detectable_effect(sd: float | np.ndarray, n_families: int, power: float = 0.8, alpha: float = 0.05) -> float | np.ndarray:
+def minimum_detectable_effect(
+    sd: float | np.ndarray, n_families: int, power: float = 0.8, alpha: float = 0.05
+) -> float | np.ndarray:
     """The mean effect that a paired t-test finds with `power`, given the standard deviation of family means."""
     if n_families < 2:
         return sd * np.nan

@@ -1,12 +1,14 @@
 """What a steering curve is compared with: vectors of the same length that should do nothing, or less.
 
     random        Gaussian: any push of that size
-    permuted      found by the same finder on the same items, the classes exchanged in a random half of the families: what the finder
+    permuted      found by the same finder on the same items, the classes exchanged in a random half of the families:
+                  what the finder
                   makes of families that differ for other reasons
     wrong layer   the right vector half the network away (when adding), or the vector found there (when ablating)
 
-Controls have the length of the direction at the same layer, so that a difference is one of direction. Their cosine with it is told:
-where families differ mostly in how much of the direction they hold, the permuted vector lies along it, and is a weak control.
+Controls have the length of the direction at the same layer, so that a difference is one of direction. Their cosine with
+it is told: where families differ mostly in how much of the direction they hold, the permuted vector lies along it, and
+is a weak control.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +31,8 @@ Vectors = Mapping[tuple[str, int], Float[Tensor, "layer d_model"]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """One vector with its strength in it, and the layer where it acts, `place`; `layer` is that of the direction it stands beside."""
+    """One vector with its strength in it, and the layer where it acts, `place`; `layer` is that of the direction it
+    stands beside."""
 
     vector: str
     draw: int
@@ -54,7 +57,10 @@ def permute_labels(activations: Activations, seed: int) -> Activations:
     given = dict(zip(single, rng.permutation([min(holds[family]) for family in single]).tolist(), strict=True))
     exchanged = set(both[: len(both) // 2])
     items = tuple(
-        replace(item, contrast=OPPOSITE[item.contrast] if item.family in exchanged else given.get(item.family, item.contrast))
+        replace(
+            item,
+            contrast=OPPOSITE[item.contrast] if item.family in exchanged else given.get(item.family, item.contrast),
+        )
         for item in activations.probes
     )
     return replace(activations, probes=replace(activations.probes, items=items))
@@ -65,8 +71,11 @@ def part_of(activations: Activations, families: Sequence[str]) -> Activations:
     rows = np.isin(activations.families, families)
     items = tuple(item for item, kept in zip(activations.probes, rows, strict=True) if kept)
     return replace(
-        activations, probes=replace(activations.probes, items=items), instruct=activations.instruct[torch.from_numpy(rows)],
-        reasoning=activations.reasoning[torch.from_numpy(rows)], readout={},
+        activations,
+        probes=replace(activations.probes, items=items),
+        instruct=activations.instruct[torch.from_numpy(rows)],
+        reasoning=activations.reasoning[torch.from_numpy(rows)],
+        readout={},
     )
 
 
@@ -87,14 +96,22 @@ def with_controls(activations: Activations, selection: Selection, role: str, dra
 
 
 def settings(
-    vectors: Vectors, known: Sequence[int], layers: Sequence[int], n_layers: int, strengths: Sequence[float], *, adding: bool
+    vectors: Vectors,
+    known: Sequence[int],
+    layers: Sequence[int],
+    n_layers: int,
+    strengths: Sequence[float],
+    *,
+    adding: bool,
 ) -> Iterator[Setting]:
     """The direction and its controls at every layer and strength; `known` are the layers of the vectors."""
     direction = vectors["direction", 0]
     live = [layer for layer, vector in zip(known, direction, strict=True) if vector.any()]
     for layer in layers:
         if layer not in live:
-            raise MechdriftError(f"there is no direction at layer {layer}: collect it, or choose of {', '.join(map(str, live))}.")
+            raise MechdriftError(
+                f"there is no direction at layer {layer}: collect it, or choose of {', '.join(map(str, live))}."
+            )
         here, away = known.index(layer), wrong_layer(layer, n_layers, live)
         beside = {key: by_layer[here] for key, by_layer in vectors.items()}
         if away != layer:
@@ -102,8 +119,13 @@ def settings(
         for strength in strengths:
             for (name, draw), vector in beside.items():
                 yield Setting(
-                    vector=name, draw=draw, layer=layer, place=away if name == "wrong layer" else layer, strength=strength,
-                    cosine=torch.cosine_similarity(vector, direction[here], dim=0).item(), tensor=strength * vector,
+                    vector=name,
+                    draw=draw,
+                    layer=layer,
+                    place=away if name == "wrong layer" else layer,
+                    strength=strength,
+                    cosine=torch.cosine_similarity(vector, direction[here], dim=0).item(),
+                    tensor=strength * vector,
                 )
 
 

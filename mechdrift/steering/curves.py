@@ -3,21 +3,25 @@
 Two arms, each with controls beside it, measured as readouts (for completions, put `md.generate` under `md.edit`):
 
     ablate   the selected vector is taken out of the *selected* model everywhere: does the behaviour rest on it?
-    add      its raw length times a strength is added to the *other* model at one layer's input: does the behaviour come back?
+    add      its raw length times a strength is added to the *other* model at one layer's input: does the behaviour come
+             back?
 
     vector    direction, or a control: random, permuted, wrong layer (see `controls`);
               none: the model as it is; other model: the other one as it is, which `add` tries to reach
 
-    measure   trigger, neutral            mean readout, log-odds of the triggers' behaviour; on neutral items it is over-caution
+    measure   trigger, neutral            mean readout, log-odds of the triggers' behaviour; on neutral items it is
+              over-caution
               trigger_change, ..._change  the same minus the unedited model's, paired
               trigger_over_random, ...    on triggers, direction minus the mean of a control's draws, paired
-              kl                          KL(unedited ‖ edited), next token at the readout position, on neutral or given harmless items
-              task, task_change           mean log-probability per token of worked solutions to held-out tasks: thinking and answer
+              kl                          KL(unedited ‖ edited), next token at the readout position, on neutral or given
+                                          harmless items
+              task, task_change           mean log-probability per token of worked solutions to held-out tasks: thinking
+                                          and answer
 
-Intervals are 95 % over families, which by default took part neither in finding (`find`) nor in selecting (`validate`) the vector.
-Readouts are taken after the closed think block. With given thinking (`own`) that stays fixed while the stream is steered over it,
-which moves less than steering the thinking as it is written (Yang et al., https://arxiv.org/abs/2605.26772): to measure that,
-generate under `md.edit(md.steer(...))`.
+Intervals are 95 % over families, which by default took part neither in finding (`find`) nor in selecting (`validate`)
+the vector. Readouts are taken after the closed think block. With given thinking (`own`) that stays fixed while the
+stream is steered over it, which moves less than steering the thinking as it is written (Yang et al.,
+https://arxiv.org/abs/2605.26772): to measure that, generate under `md.edit(md.steer(...))`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -49,16 +53,30 @@ from mechdrift.steering.sweeps import Addition, ablated_states, steered_states
 Arm = Literal["ablate", "add"]
 DRAWS = 1000
 COLUMNS = [
-    "arm", "side", "vector", "draw", "layer", "place", "strength", "cosine", "measure", "estimate", "low", "high", "n", "families",
+    "arm",
+    "side",
+    "vector",
+    "draw",
+    "layer",
+    "place",
+    "strength",
+    "cosine",
+    "measure",
+    "estimate",
+    "low",
+    "high",
+    "n",
+    "families",
 ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SteerBack:
-    """The curves. `frame` has a row per setting and measure, see the module's text; `facts` says what was steered and asked.
+    """The curves. `frame` has a row per setting and measure, see the module's text; `facts` says what was steered and
+    asked.
 
-    `layer` is that of the direction whose curve a row belongs to, `place` where the vector was added, and `cosine` that of the
-    vector with the direction.
+    `layer` is that of the direction whose curve a row belongs to, `place` where the vector was added, and `cosine` that
+    of the vector with the direction.
     """
 
     frame: pd.DataFrame
@@ -70,11 +88,14 @@ class SteerBack:
 
     @property
     def recovery(self) -> pd.DataFrame:
-        """Per setting of the arm `add`: the share of the two models' gap on triggers that is closed, a ratio of means."""
+        """Per setting of the arm `add`: the share of the two models' gap on triggers that is closed, a ratio of
+        means."""
         rows = self.of("add", "trigger")
         start, goal = (rows[rows.vector == name].estimate.iloc[0] for name in ("none", "other model"))
         steered = rows[~rows.vector.isin(["none", "other model"])]
-        return steered[["vector", "draw", "layer", "place", "strength"]].assign(recovery=(steered.estimate - start) / (goal - start))
+        return steered[["vector", "draw", "layer", "place", "strength"]].assign(
+            recovery=(steered.estimate - start) / (goal - start)
+        )
 
 
 def steer_back(
@@ -98,26 +119,35 @@ def steer_back(
 ) -> SteerBack:
     """Both arms by layer (and strength), with controls, `2 + 2 * controls` settings for each.
 
-    `layers` default to the selected one; where nothing was eligible, to the closest candidate's, and `facts` says so. `controls` is the
-    number of random vectors, and of permutations. At most `pairs` twin pairs of the selection's `parts` are asked. `roles` limits the
-    adding to the tokens of some roles. `think` and `answers` as in `collect`, by default as the directions were found.
+    `layers` default to the selected one; where nothing was eligible, to the closest candidate's, and `facts` says so.
+    `controls` is the number of random vectors, and of permutations. At most `pairs` twin pairs of the selection's
+    `parts` are asked. `roles` limits the adding to the tokens of some roles. `think` and `answers` as in `collect`, by
+    default as the directions were found.
     """
     if selection.closest is None:
         raise MechdriftError(f"there is nothing to steer with: {selection.reason}")
     layer, role = selection.closest
     wanted, mode = tuple(layers) if layers is not None else (layer,), think or directions.activations.think
-    probes = items_of(directions.activations.probes, tuple(name for part in parts for name in selection.families[part]), pairs, seed)
+    probes = items_of(
+        directions.activations.probes, tuple(name for part in parts for name in selection.families[part]), pairs, seed
+    )
     if not (probes.where("trigger").items and probes.where("neutral").items):
-        raise MechdriftError(f"the families of {', '.join(parts)} lack triggers or neutral items: name more parts, or take more items.")
+        raise MechdriftError(
+            f"the families of {', '.join(parts)} lack triggers or neutral items: name more parts, or take more items."
+        )
     vectors = with_controls(directions.activations, selection, role, controls, seed)
     frames: list[pd.DataFrame] = []
     reference: _Measured | None = None
     for arm, side in (("ablate", selection.side), ("add", SIDES[1 - SIDES.index(selection.side)])):
         adding, loaded = arm == "add", pair.open(side, dtype)
         trial = _Trial(
-            arm=arm, side=side, loaded=loaded, ask=Asked.of(pair, probes, side, mode, answers, readout),
+            arm=arm,
+            side=side,
+            loaded=loaded,
+            ask=Asked.of(pair, probes, side, mode, answers, readout),
             harmless=ask_harmless(pair, harmless, side, mode) if harmless else None,
-            tasks=_worked(Renderer(pair.tokenizer("reasoning")), tasks) if adding else (), roles=roles,
+            tasks=_worked(Renderer(pair.tokenizer("reasoning")), tasks) if adding else (),
+            roles=roles,
         )
         steps = tuple(strengths) if adding else (1.0,)
         tried = list(settings(vectors, selection.layers, wanted, loaded.n_layers, steps, adding=adding))
@@ -125,16 +155,29 @@ def steer_back(
         frames.append(frame)
         del loaded, trial  # or a large model would still be in memory while the other side is opened
     facts = {
-        "selected": selection.facts, "layer": layer, "role": role, "eligible": selection.layer is not None, "layers": list(wanted),
-        "strengths": list(strengths), "controls": controls, "parts": list(parts), "families": list(probes.families), "n": len(probes),
-        "tasks": tasks, "tokens": list(roles) if roles else "all", "think": mode, "dtype": dtype, "seed": seed,
+        "selected": selection.facts,
+        "layer": layer,
+        "role": role,
+        "eligible": selection.layer is not None,
+        "layers": list(wanted),
+        "strengths": list(strengths),
+        "controls": controls,
+        "parts": list(parts),
+        "families": list(probes.families),
+        "n": len(probes),
+        "tasks": tasks,
+        "tokens": list(roles) if roles else "all",
+        "think": mode,
+        "dtype": dtype,
+        "seed": seed,
     }
     return SteerBack(frame=pd.concat(frames, ignore_index=True), facts=facts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Measured:
-    """One setting's readouts of all items, logits on the harmless ones, and log-probabilities of the tasks' solutions."""
+    """One setting's readouts of all items, logits on the harmless ones, and log-probabilities of the tasks'
+    solutions."""
 
     readouts: Float[np.ndarray, " prompt"]
     logits: Float[Tensor, "harmless vocab"]
@@ -160,23 +203,31 @@ class _Trial:
         rows = list(self.rows({"vector": "none"}, base, base))
         if reference is not None:
             rows += self.rows({"vector": "other model"}, reference, base)
-        measured = [self.measure(states, setting) for setting, states in zip(tried, self.edited_states(prompts, tried), strict=True)]
+        measured = [
+            self.measure(states, setting)
+            for setting, states in zip(tried, self.edited_states(prompts, tried), strict=True)
+        ]
         for setting, found in zip(tried, measured, strict=True):
             rows += self.rows(_place(setting), found, base)
         rows += self.over_controls(tried, measured)
         return pd.DataFrame(rows).assign(arm=self.arm, side=self.side).reindex(columns=COLUMNS), base
 
-    def edited_states(self, prompts: Sequence[Rendered], tried: Sequence[Setting]) -> Float[Tensor, "setting prompt d_model"]:
+    def edited_states(
+        self, prompts: Sequence[Rendered], tried: Sequence[Setting]
+    ) -> Float[Tensor, "setting prompt d_model"]:
         if self.arm == "add":
             additions = [Addition(layer=setting.place, vector=setting.tensor) for setting in tried]
             return steered_states(self.loaded, prompts, additions, self.roles, f"Steering the {self.side} model")
-        return ablated_states(self.loaded, prompts, torch.stack([s.tensor for s in tried]), f"Ablating in the {self.side} model")
+        return ablated_states(
+            self.loaded, prompts, torch.stack([s.tensor for s in tried]), f"Ablating in the {self.side} model"
+        )
 
     def measure(self, states: Float[Tensor, "prompt d_model"], setting: Setting | None) -> _Measured:
         asked, others = states.split([len(self.ask.rendered), len(states) - len(self.ask.rendered)])
         plain = others if self.harmless else asked[torch.from_numpy(~self.ask.is_trigger)]
         return _Measured(
-            readouts=self.ask.read(self.loaded, asked), logits=unembed(self.loaded, plain),
+            readouts=self.ask.read(self.loaded, asked),
+            logits=unembed(self.loaded, plain),
             tasks=solution_log_probability(self.loaded, self.tasks, setting, self.roles),
         )
 
@@ -184,13 +235,17 @@ class _Trial:
         """Levels, changes against the unedited model, KL and cost; a model compared with itself has no changes."""
         is_trigger, families = self.ask.is_trigger, self.ask.families
         for name, mask in (("trigger", is_trigger), ("neutral", ~is_trigger)):
-            yield _row(place, name, cluster_bootstrap(found.readouts[mask], families[mask], draws=DRAWS), families[mask])
+            yield _row(
+                place, name, cluster_bootstrap(found.readouts[mask], families[mask], draws=DRAWS), families[mask]
+            )
             if found is not base:
                 change = paired_bootstrap(base.readouts[mask], found.readouts[mask], families[mask], draws=DRAWS)
                 yield _row(place, f"{name}_change", change, families[mask])
         if found is not base:
             groups = self.harmless.families if self.harmless else families[~is_trigger]
-            yield _row(place, "kl", cluster_bootstrap(next_token_kl(base.logits, found.logits), groups, draws=DRAWS), groups)
+            yield _row(
+                place, "kl", cluster_bootstrap(next_token_kl(base.logits, found.logits), groups, draws=DRAWS), groups
+            )
         if len(found.tasks):
             kinds = np.array([prompt.item_id for prompt in self.tasks])
             yield _row(place, "task", cluster_bootstrap(found.tasks, kinds, draws=DRAWS), kinds)
@@ -205,7 +260,8 @@ class _Trial:
                 continue
             for control in CONTROLS:
                 beside = [
-                    m.readouts for s, m in zip(tried, measured, strict=True)
+                    m.readouts
+                    for s, m in zip(tried, measured, strict=True)
                     if (s.vector, s.layer, s.strength) == (control, setting.layer, setting.strength)
                 ]
                 if beside:
@@ -230,8 +286,11 @@ def _worked(renderer: Renderer, count: int) -> tuple[Rendered, ...]:
     """Held-out tasks with their worked solution as thinking, and the answer; a task's kind is its family."""
     return tuple(
         renderer.render(
-            task.kind, task.question, "own",
-            thinking=renderer.encode_answer(task.solution), answer=renderer.encode_answer(f"The answer is {task.answer}."),
+            task.kind,
+            task.question,
+            "own",
+            thinking=renderer.encode_answer(task.solution),
+            answer=renderer.encode_answer(f"The answer is {task.answer}."),
         )
         for task in (held_out(count) if count else ())
     )
@@ -239,24 +298,38 @@ def _worked(renderer: Renderer, count: int) -> tuple[Rendered, ...]:
 
 @torch.inference_mode()
 def solution_log_probability(
-    loaded: LanguageModel, rendered: Sequence[Rendered], setting: Setting | None = None, roles: Sequence[str] | None = None
+    loaded: LanguageModel,
+    rendered: Sequence[Rendered],
+    setting: Setting | None = None,
+    roles: Sequence[str] | None = None,
 ) -> Float[np.ndarray, " task"]:
-    """Mean log-probability per token of each prompt's thinking and answer, teacher-forced, with the setting's vector added."""
+    """Mean log-probability per token of each prompt's thinking and answer, teacher-forced, with the setting's vector
+    added."""
     values = np.empty(len(rendered))
     for group in batches([len(prompt.ids) for prompt in rendered]) if rendered else ():
         prompts = [rendered[i] for i in group]
         batch = pad([prompt.ids for prompt in prompts], loaded.tokenizer.pad_token_id or 0)
         with _added(loaded, prompts, batch, setting, roles):
-            hidden = loaded.model.base_model(**batch.forward_arguments(loaded.device), use_cache=False).last_hidden_state
+            hidden = loaded.model.base_model(
+                **batch.forward_arguments(loaded.device), use_cache=False
+            ).last_hidden_state
         for row, (index, prompt) in enumerate(zip(group, prompts, strict=True)):
             written = [i for role in ("think", "answer") for i in range(*prompt.roles[role])]
             before = torch.tensor(written) - 1  # the logits at a position predict the token after it
             logits = loaded.structure.unembed(hidden[row, before]).float().log_softmax(-1).cpu()
-            values[index] = logits[torch.arange(len(written)), torch.tensor([prompt.ids[i] for i in written])].mean().item()
+            values[index] = (
+                logits[torch.arange(len(written)), torch.tensor([prompt.ids[i] for i in written])].mean().item()
+            )
     return values
 
 
-def _added(loaded: LanguageModel, prompts: Sequence[Rendered], batch: Batch, setting: Setting | None, roles: Sequence[str] | None):
+def _added(
+    loaded: LanguageModel,
+    prompts: Sequence[Rendered],
+    batch: Batch,
+    setting: Setting | None,
+    roles: Sequence[str] | None,
+):
     if setting is None:
         return nullcontext()
     where = None if roles is None else role_mask(prompts, batch, roles)

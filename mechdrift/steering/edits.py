@@ -4,24 +4,31 @@ With r a unit vector, x the residual stream or something written to it, and v a 
 
     ablate         x - r (r . x)    the stream never holds r: at every block's input, attention output and MLP output
     steer          x + strength v   at the input of one block or several
-    orthogonalise  W - r (r^T W)    a copy of the model none of whose writing matrices (embedding, attention output projection, MLP
-                                    down projection, and their biases) can write r: ablation without hooks, to save and to share
+    orthogonalise  W - r (r^T W)    a copy of the model none of whose writing matrices (embedding, attention output
+                   projection, MLP
+                                    down projection, and their biases) can write r: ablation without hooks, to save and
+                                    to share
 
-`ablate` and `steer` return *edits*, functions for places in the model, and `edit` makes them act. Two `edit` blocks, one within the
-other, add up; neither changes a tensor in place. Prefill and decoding with a cache are edited alike, so they work while generating:
+`ablate` and `steer` return *edits*, functions for places in the model, and `edit` makes them act. Two `edit` blocks,
+one within the other, add up; neither changes a tensor in place. Prefill and decoding with a cache are edited alike, so
+they work while generating:
 
     with md.edit(md.ablate(loaded, r)):
         ...                                         # loaded.model runs without r
     with md.edit(md.steer(loaded, v, layer=12, strength=2.0, where="written")):
-        ...                                         # only tokens that the model writes itself are moved, not the prompt's
+        ...                                         # only tokens that the model writes itself are moved, not the
+                                                    prompt's
 
-Which vector: `[d_model]` for all; `[row, d_model]` for each row of the batch its own, so that many directions are tried in one pass;
-or a dict of layers, each with either. Which tokens: all; `"written"`, those decoded one at a time after the prompt; or a mask,
-`role_mask(rendered, batch, ("think",))` for the tokens of some roles.
+Which vector: `[d_model]` for all; `[row, d_model]` for each row of the batch its own, so that many directions are tried
+in one pass; or a dict of layers, each with either. Which tokens: all; `"written"`, those decoded one at a time after
+the prompt; or a mask, `role_mask(rendered, batch, ("think",))` for the tokens of some roles.
 
-**Why the two forms are one.** The stream is a sum of what embedding, attention and MLPs write. If each of those is projected, every
-sum of them is, and what a block reads in either form is the same: `ablate` at all three sites is exact, not an approximation. Where
-an architecture puts a norm between attention or MLP and the stream (Gemma 2 and 3, OLMo 2), the norm's scale depends on what was
+**Why the two forms are one.** The stream is a sum of what embedding, attention and MLPs write. If each of those is
+projected, every
+sum of them is, and what a block reads in either form is the same: `ablate` at all three sites is exact, not an
+approximation. Where
+an architecture puts a norm between attention or MLP and the stream (Gemma 2 and 3, OLMo 2), the norm's scale depends on
+what was
 removed before it: no edit of weights equals ablation there, and `orthogonalise` says so instead.
 
 Arditi et al. 2024, https://arxiv.org/abs/2406.11717 (ablation, addition, weight orthogonalisation).
@@ -45,7 +52,12 @@ from mechdrift.probes.roles import role_span
 from mechdrift.records import MechdriftError, Rendered
 
 WRITES = ("resid_pre", "attn_out", "mlp_out")
-LEFT_OVER = {torch.float64: 1e-6, torch.float32: 1e-4, torch.bfloat16: 0.05, torch.float16: 0.01}  # share of the stream along r
+LEFT_OVER = {
+    torch.float64: 1e-6,
+    torch.float32: 1e-4,
+    torch.bfloat16: 0.05,
+    torch.float16: 0.01,
+}  # share of the stream along r
 
 Vector = Float[Tensor, "*row d_model"]
 Vectors = Vector | Mapping[int, Vector]
@@ -61,7 +73,8 @@ def ablate(
     layers: Sequence[int] | None = None,
     where: Where = None,
 ) -> Edits:
-    """Edits that take a direction out, by default everywhere; its length does not matter. A dict of layers ablates in those only."""
+    """Edits that take a direction out, by default everywhere; its length does not matter. A dict of layers ablates in
+    those only."""
     return {
         loaded.structure.hook_point(site, layer): _projection(unit(vector), where)
         for layer, vector in _by_layer(loaded, direction, layers).items()
@@ -78,9 +91,12 @@ def steer(
     site: str = "resid_pre",
     where: Where = None,
 ) -> Edits:
-    """Edits that add `strength * vector` at a layer's input, or at several; with a dict of layers, each layer's own vector."""
+    """Edits that add `strength * vector` at a layer's input, or at several; with a dict of layers, each layer's own
+    vector."""
     if layer is None and not isinstance(vector, Mapping):
-        raise MechdriftError("steer needs to know where: give layer=, one or several, or a dict of layers with their vectors.")
+        raise MechdriftError(
+            "steer needs to know where: give layer=, one or several, or a dict of layers with their vectors."
+        )
     layers = (layer,) if isinstance(layer, int) else layer
     return {
         loaded.structure.hook_point(site, number): _addition(strength * _finite(own), where)
@@ -89,7 +105,8 @@ def steer(
 
 
 def role_mask(rendered: Sequence[Rendered], batch: Batch, roles: Sequence[str]) -> Bool[Tensor, "row pos"]:
-    """Which tokens of a padded batch have one of the roles; `roles` are role columns such as `think`, `answer[0]` or `think[q4]`."""
+    """Which tokens of a padded batch have one of the roles; `roles` are role columns such as `think`, `answer[0]` or
+    `think[q4]`."""
     mask = torch.zeros(batch.ids.shape, dtype=torch.bool)
     for row, (prompt, offset) in enumerate(zip(rendered, batch.offsets, strict=True)):
         for start, stop in (role_span(prompt, role) for role in roles):
@@ -106,7 +123,8 @@ def _by_layer(loaded: LanguageModel, vectors: Vectors, layers: Sequence[int] | N
     for vector in chosen.values():
         if vector.dim() not in (1, 2) or vector.shape[-1] != width:
             raise MechdriftError(
-                f"a vector of shape {list(vector.shape)} does not fit this model: give [{width}], or [rows, {width}] for a batch of rows."
+                f"a vector of shape {list(vector.shape)} does not fit this model: give [{width}], or [rows, "
+                f"{width}] for a batch of rows."
             )
     if not chosen:
         raise MechdriftError("there is nothing to edit: give at least one layer.")
@@ -117,7 +135,9 @@ def unit(vector: Vector) -> Vector:
     """Divided by its length, in float64; raises where there is no direction."""
     length = _finite(vector).double().norm(dim=-1, keepdim=True)
     if not length.all():
-        raise MechdriftError("a vector of zeros has no direction: choose a layer and role where the two classes differ.")
+        raise MechdriftError(
+            "a vector of zeros has no direction: choose a layer and role where the two classes differ."
+        )
     return vector.double() / length
 
 
@@ -154,7 +174,9 @@ def _over(vector: Vector, x: Float[Tensor, "row pos d_model"]) -> Float[Tensor, 
     """The vector of every row, or one for all, on the tensor's device and of its dtype."""
     rows = vector.to(x).view(-1, 1, vector.shape[-1])
     if len(rows) not in (1, len(x)):
-        raise MechdriftError(f"{len(rows)} vectors were given for a batch of {len(x)} rows: give one for each, or one for all.")
+        raise MechdriftError(
+            f"{len(rows)} vectors were given for a batch of {len(x)} rows: give one for each, or one for all."
+        )
     return rows
 
 
@@ -165,7 +187,9 @@ def _chosen(where: Where, x: Tensor) -> Tensor | int:
     if isinstance(where, str):  # a cache holds what came before; a pass over several tokens is the prompt's
         return int(x.shape[1] == 1)
     if where.shape != x.shape[:2]:
-        raise MechdriftError(f"the mask has the shape {list(where.shape)}, the batch {list(x.shape[:2])}: make it from the same batch.")
+        raise MechdriftError(
+            f"the mask has the shape {list(where.shape)}, the batch {list(x.shape[:2])}: make it from the same batch."
+        )
     return where.to(x.device)[..., None]
 
 
@@ -176,7 +200,8 @@ def _chosen(where: Where, x: Tensor) -> Tensor | int:
 def orthogonalise(loaded: LanguageModel, direction: Float[Tensor, " d_model"]) -> LanguageModel:
     """A copy whose weights cannot write the direction: in logits the same as `ablate` at run time.
 
-    A tied unembedding is untied and stays as it was. Raises `MechdriftError` where no such copy exists, see the module's text.
+    A tied unembedding is untied and stays as it was. Raises `MechdriftError` where no such copy exists, see the
+    module's text.
     """
     _check_that_weights_write(loaded)
     r = unit(direction)
@@ -188,7 +213,8 @@ def orthogonalise(loaded: LanguageModel, direction: Float[Tensor, " d_model"]) -
     rest, limit = _left_over(copy, r), LEFT_OVER[model.dtype]
     if rest > limit:
         raise MechdriftError(
-            f"{type(model).__name__} also writes to its residual stream by other ways than its embedding, attention and MLP weights "
+            f"{type(model).__name__} also writes to its residual stream by other ways than its embedding, "
+            "attention and MLP weights "
             f"({rest:.0%} of it lies along the direction after they were edited): use ablate."
         )
     return copy
@@ -205,7 +231,9 @@ def _untie(loaded: LanguageModel) -> None:
 def _check_that_weights_write(loaded: LanguageModel) -> None:
     """Raise unless attention and MLP add their output to the stream as it is, and the weights are at hand."""
     if any(parameter.device.type == "meta" for parameter in loaded.model.parameters()):
-        raise MechdriftError("weights that are kept on disk cannot be edited: load the model without device_map, or use ablate.")
+        raise MechdriftError(
+            "weights that are kept on disk cannot be edited: load the model without device_map, or use ablate."
+        )
     for site in ("attn_out", "mlp_out"):
         point = loaded.structure.hook_point(site, 0)
         if point != loaded.structure.hook_point(f"{site.removesuffix('_out')}.hook_out", 0):
@@ -216,7 +244,8 @@ def _check_that_weights_write(loaded: LanguageModel) -> None:
 
 
 def _writers(loaded: LanguageModel) -> Iterator[nn.Module]:
-    """The modules whose output is added to the residual stream: embeddings, attention output and MLP down projections."""
+    """The modules whose output is added to the residual stream: embeddings, attention output and MLP down
+    projections."""
     structure = loaded.structure
     for name in ("embed", "pos_embed"):
         if name in structure.components:
@@ -236,7 +265,8 @@ def _last_module(structure: Structure, layer: int, part: str, last: str) -> nn.M
 
 
 def _remove(module: nn.Module, r: Float[Tensor, " d_model"]) -> None:
-    """Take r out of all that a module can write. An embedding's rows and a Conv1D's columns are outputs, a linear layer's rows are."""
+    """Take r out of all that a module can write. An embedding's rows and a Conv1D's columns are outputs, a linear
+    layer's rows are."""
     weights = dict(module.named_parameters(recurse=False))
     weight = weights["weight"].double()
     r = r.to(weight.device)
@@ -251,7 +281,8 @@ def _remove(module: nn.Module, r: Float[Tensor, " d_model"]) -> None:
 
 
 def _left_over(loaded: LanguageModel, r: Float[Tensor, " d_model"]) -> float:
-    """The largest share of the residual stream that still lies along r, over the blocks and the tokens of a greeting."""
+    """The largest share of the residual stream that still lies along r, over the blocks and the tokens of a
+    greeting."""
     ids = torch.tensor([loaded.tokenizer.encode(GREETING)], device=loaded.device)
     sites = [(site, layer) for layer in range(loaded.n_layers) for site in ("resid_pre", "resid_post")]
     points = {place: loaded.structure.hook_point(*place) for place in sites}

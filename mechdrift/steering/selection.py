@@ -1,29 +1,34 @@
 """Which of the many directions does something? Causal selection of a layer and role, after Arditi et al.
 
-A candidate is a finder's raw vector w (for the mean difference r = mean(x | trigger) - mean(x | neutral), not normalised) at one layer
-and role. Each is tried on items of *other families* than it was found with:
+A candidate is a finder's raw vector w (for the mean difference r = mean(x | trigger) - mean(x | neutral), not
+normalised) at one layer and role. Each is tried on items of *other families* than it was found with:
 
-    bypass    mean readout on trigger items, the candidate ablated everywhere: how much of the behaviour is left without it
-    induce    mean readout on neutral items, w added once (strength 1) to its own layer's input at every token: does it bring it about?
-    kl        mean over neutral items of KL(baseline ‖ ablated), over the whole vocabulary, at the readout position, in float64
+    bypass    mean readout on trigger items, the candidate ablated everywhere: how much of the behaviour is left without
+              it
+    induce    mean readout on neutral items, w added once (strength 1) to its own layer's input at every token: does it
+              bring it about?
+    kl        mean over neutral items of KL(baseline ‖ ablated), over the whole vocabulary, at the readout position, in
+              float64
 
-The chosen one has the least bypass among those with induce >= 0, kl <= 0.1, a layer below 0.8 L (later ones write single words), and
-finite numbers. Everything is read at the first answer position *after the closed think block*: in think mode `off` after an empty one
-that both models are given, in `own` after given thinking. (The token after the template, where Arditi et al. read, is `<think>` for a
-reasoning model, and says nothing about refusing.) The readout is that of `readouts`, log-odds of sets of openings; theirs is the
-log-odds of the refusal tokens against all others.
+The chosen one has the least bypass among those with induce >= 0, kl <= 0.1, a layer below 0.8 L (later ones write
+single words), and finite numbers. Everything is read at the first answer position *after the closed think block*: in
+think mode `off` after an empty one that both models are given, in `own` after given thinking. (The token after the
+template, where Arditi et al. read, is `<think>` for a reasoning model, and says nothing about refusing.) The readout is
+that of `readouts`, log-odds of sets of openings; theirs is the log-odds of the refusal tokens against all others.
 
-Families go to three parts: *find* (a half: candidates are found there, separation is not), *validate* (a quarter: the scores above),
-and *test* (a quarter: nothing is chosen there, so `steer_back` may measure there).
+Families go to three parts: *find* (a half: candidates are found there, separation is not), *validate* (a quarter: the
+scores above), and *test* (a quarter: nothing is chosen there, so `steer_back` may measure there).
 
-KL is on the neutral items, or on `harmless` ones that are given, such as everyday requests: the twins of harmful requests lie near the
-border of refusing, where taking refusal away changes more than it does elsewhere (on SmolLM2-135M about twice as much).
+KL is on the neutral items, or on `harmless` ones that are given, such as everyday requests: the twins of harmful
+requests lie near the border of refusing, where taking refusal away changes more than it does elsewhere (on SmolLM2-135M
+about twice as much).
 
-Cost, in rows of one prompt each: (triggers + neutrals) per candidate for bypass and KL, whose passes are the same, and less than
-one per neutral item for induce; see `sweeps`. Candidates too deep to be chosen are not run. `screen=k` runs only the k most promising
-by `sweeps.first_order`, which estimates bypass and induce of all from one forward and backward pass: those with the smallest sum of
-both ranks. (How well projections separate the classes is a poor guide: on SmolLM2-135M the ten candidates that do most were 10th to 99th
-of 168 in held-out AUROC, and 1st to 13th by the estimates. The table has both.)
+Cost, in rows of one prompt each: (triggers + neutrals) per candidate for bypass and KL, whose passes are the same, and
+less than one per neutral item for induce; see `sweeps`. Candidates too deep to be chosen are not run. `screen=k` runs
+only the k most promising by `sweeps.first_order`, which estimates bypass and induce of all from one forward and
+backward pass: those with the smallest sum of both ranks. (How well projections separate the classes is a poor guide: on
+SmolLM2-135M the ten candidates that do most were 10th to 99th of 168 in held-out AUROC, and 1st to 13th by the
+estimates. The table has both.)
 
 Arditi et al. 2024, https://arxiv.org/abs/2406.11717; methods and thresholds as in their code.
 """
@@ -52,7 +57,18 @@ PARTS = ("find", "validate", "test")
 GIVEN = ("own", "donor")  # think modes whose thinking is given
 DEPTH = 0.8
 COLUMNS = [
-    "layer", "role", "norm", "separation", "bypass_estimate", "induce_estimate", "bypass", "induce", "kl", "eligible", "chosen", "rank",
+    "layer",
+    "role",
+    "norm",
+    "separation",
+    "bypass_estimate",
+    "induce_estimate",
+    "bypass",
+    "induce",
+    "kl",
+    "eligible",
+    "chosen",
+    "rank",
     "why",
 ]
 RUNNERS_UP = 5
@@ -62,10 +78,11 @@ RUNNERS_UP = 5
 class Selection:
     """The chosen candidate of one model, all others with their scores, and what they were tried on.
 
-    `frame` has a row per candidate: `layer, role, norm, separation, bypass_estimate, induce_estimate, bypass, induce, kl, eligible,
-    chosen, rank, why`. `separation` is the AUROC of projections of the validation items, estimates are first-order. `rank` counts the
-    eligible from 1 by bypass; `why` says why a candidate is not. `vectors` are the raw candidates, `[layer, role, d_model]`. Where
-    none is eligible, `layer`, `role` and `vector` are None and `reason` says so.
+    `frame` has a row per candidate: `layer, role, norm, separation, bypass_estimate, induce_estimate, bypass, induce,
+    kl, eligible, chosen, rank, why`. `separation` is the AUROC of projections of the validation items, estimates are
+    first-order. `rank` counts the eligible from 1 by bypass; `why` says why a candidate is not. `vectors` are the raw
+    candidates, `[layer, role, d_model]`. Where none is eligible, `layer`, `role` and `vector` are None and `reason`
+    says so.
     """
 
     dimension: str
@@ -94,7 +111,9 @@ class Selection:
     def vector_at(self, layer: int, role: str) -> Float[Tensor, " d_model"]:
         """The raw candidate of one layer and role."""
         if layer not in self.layers or role not in self.roles:
-            raise MechdriftError(f"there is no candidate at layer {layer}, role {role!r}: roles are {', '.join(self.roles)}.")
+            raise MechdriftError(
+                f"there is no candidate at layer {layer}, role {role!r}: roles are {', '.join(self.roles)}."
+            )
         return self.vectors[self.layers.index(layer), self.roles.index(role)]
 
     @property
@@ -109,8 +128,9 @@ class Selection:
 
     @property
     def closest(self) -> tuple[int, str] | None:
-        """The chosen layer and role. Where none is eligible: of those that induce and, taken out, leave less than half of what sets
-        triggers apart from neutral items, that of the least KL; else that of the least bypass. None if nothing was run."""
+        """The chosen layer and role. Where none is eligible: of those that induce and, taken out, leave less than half
+        of what sets triggers apart from neutral items, that of the least KL; else that of the least bypass. None if
+        nothing was run."""
         if self.layer is not None and self.role is not None:
             return self.layer, self.role
         run = self.frame[self.frame.bypass.notna()]
@@ -122,9 +142,22 @@ class Selection:
     @property
     def facts(self) -> dict[str, Any]:
         """All but the tensors and the table, as plain values that JSON can hold."""
-        kept = ("dimension", "method", "side", "model", "think", "layer", "role", "reason", "baseline_trigger", "baseline_neutral")
+        kept = (
+            "dimension",
+            "method",
+            "side",
+            "model",
+            "think",
+            "layer",
+            "role",
+            "reason",
+            "baseline_trigger",
+            "baseline_neutral",
+        )
         rest = ("n_trigger", "n_neutral", "n_harmless", "screen", "induce_at_least", "kl_at_most", "dtype")
-        return {name: getattr(self, name) for name in (*kept, *rest)} | {"families": {k: list(v) for k, v in self.families.items()}}
+        return {name: getattr(self, name) for name in (*kept, *rest)} | {
+            "families": {k: list(v) for k, v in self.families.items()}
+        }
 
 
 def select_direction(
@@ -142,15 +175,19 @@ def select_direction(
     dtype: str = "float32",
     seed: int = 0,
 ) -> Selection:
-    """Try a model's candidate directions and choose one, see the module's text. Nothing eligible is an outcome, not an error.
+    """Try a model's candidate directions and choose one, see the module's text. Nothing eligible is an outcome, not an
+    error.
 
-    Candidates are found anew, on a half of the families, at the layers, roles and with the finder of `directions`; at most `pairs` twin
-    pairs of other families are asked, in the think mode of its activations (which for `own` needs the `answers` that hold the
-    thinking). `induce_at_least` is in log-odds. With the default readout, openings are as written in the items; pass a calibrated one.
+    Candidates are found anew, on a half of the families, at the layers, roles and with the finder of `directions`; at
+    most `pairs` twin pairs of other families are asked, in the think mode of its activations (which for `own` needs the
+    `answers` that hold the thinking). `induce_at_least` is in log-odds. With the default readout, openings are as
+    written in the items; pass a calibrated one.
     """
     activations = directions.activations
     if directions.site != "resid_pre":
-        raise MechdriftError(f"candidates are added to a block's input: find them at resid_pre, not at {directions.site!r}.")
+        raise MechdriftError(
+            f"candidates are added to a block's input: find them at resid_pre, not at {directions.site!r}."
+        )
     families = split_families(activations.probes, seed)
     vectors = candidates(activations, side, families["find"], directions.method)
     probes = items_of(activations.probes, families["validate"], pairs, seed)
@@ -164,13 +201,28 @@ def select_direction(
     frame = _judge(frame.join(tried), induce_at_least, kl_at_most)
     chosen = frame[frame.chosen]
     return Selection(
-        dimension=directions.dimension, method=directions.method, side=side, model=loaded.source.name, think=activations.think,
-        layers=activations.layers, roles=activations.roles, vectors=vectors, frame=frame,
-        layer=int(chosen.layer.iloc[0]) if len(chosen) else None, role=str(chosen.role.iloc[0]) if len(chosen) else None,
-        reason="" if len(chosen) else _reason(frame), families=families,
-        baseline_trigger=float(base[ask.is_trigger].mean()), baseline_neutral=float(base[~ask.is_trigger].mean()),
-        n_trigger=int(ask.is_trigger.sum()), n_neutral=int((~ask.is_trigger).sum()), n_harmless=len(plain.probes), screen=screen,
-        induce_at_least=induce_at_least, kl_at_most=kl_at_most, dtype=dtype,
+        dimension=directions.dimension,
+        method=directions.method,
+        side=side,
+        model=loaded.source.name,
+        think=activations.think,
+        layers=activations.layers,
+        roles=activations.roles,
+        vectors=vectors,
+        frame=frame,
+        layer=int(chosen.layer.iloc[0]) if len(chosen) else None,
+        role=str(chosen.role.iloc[0]) if len(chosen) else None,
+        reason="" if len(chosen) else _reason(frame),
+        families=families,
+        baseline_trigger=float(base[ask.is_trigger].mean()),
+        baseline_neutral=float(base[~ask.is_trigger].mean()),
+        n_trigger=int(ask.is_trigger.sum()),
+        n_neutral=int((~ask.is_trigger).sum()),
+        n_harmless=len(plain.probes),
+        screen=screen,
+        induce_at_least=induce_at_least,
+        kl_at_most=kl_at_most,
+        dtype=dtype,
     )
 
 
@@ -178,7 +230,8 @@ def select_direction(
 
 
 def split_families(probes: ProbeSet, seed: int) -> dict[str, tuple[str, ...]]:
-    """Families dealt out at random: a half to find, a quarter to validate, a quarter to test, each kind of family evenly.
+    """Families dealt out at random: a half to find, a quarter to validate, a quarter to test, each kind of family
+    evenly.
 
     A kind is what the family holds: both classes, triggers only, neutral items only.
     """
@@ -187,11 +240,14 @@ def split_families(probes: ProbeSet, seed: int) -> dict[str, tuple[str, ...]]:
         kinds.setdefault(item.family, set()).add(item.is_trigger)
     shuffled = [str(name) for name in np.random.default_rng(seed).permutation(sorted(kinds))]
     dealt = sorted(shuffled, key=lambda name: sorted(kinds[name]))  # kinds lie side by side and are dealt in turn
-    families = {part: tuple(sorted(dealt[i] for i in range(len(dealt)) if i % 4 in places)) for part, places in _DEAL.items()}
+    families = {
+        part: tuple(sorted(dealt[i] for i in range(len(dealt)) if i % 4 in places)) for part, places in _DEAL.items()
+    }
     for part in PARTS[:2]:
         if not set[bool]().union(*(kinds[name] for name in families[part])) == {True, False}:
             raise MechdriftError(
-                f"probe set {probes.name!r} has {len(kinds)} families: finding directions on some and trying them on others needs both "
+                f"probe set {probes.name!r} has {len(kinds)} families: finding directions on some and trying them "
+                "on others needs both "
                 "classes in two families at least, so take more items."
             )
     return families
@@ -201,7 +257,8 @@ _DEAL = {"find": (0, 2), "validate": (1,), "test": (3,)}
 
 
 def items_of(probes: ProbeSet, families: tuple[str, ...], pairs: int, seed: int) -> ProbeSet:
-    """At most `pairs` trigger items of some families with their twins; where items have no twins, as many neutral ones."""
+    """At most `pairs` trigger items of some families with their twins; where items have no twins, as many neutral
+    ones."""
     inside = replace(probes, items=tuple(item for item in probes if item.family in set(families)))
     if any(item.twin for item in inside):
         return inside.sample(pairs, seed)
@@ -213,7 +270,9 @@ def items_of(probes: ProbeSet, families: tuple[str, ...], pairs: int, seed: int)
     return replace(inside, items=tuple(item for item in inside if item.id in kept))
 
 
-def candidates(activations: Activations, side: Side, families: tuple[str, ...], method: str) -> Float[Tensor, "layer role d_model"]:
+def candidates(
+    activations: Activations, side: Side, families: tuple[str, ...], method: str
+) -> Float[Tensor, "layer role d_model"]:
     """The finder's raw vectors on the items of some families."""
     mask = np.isin(activations.families, families)
     return find_in(activations, side, mask[None], method)[0].float()
@@ -228,9 +287,19 @@ class Asked:
     readout: Readout
 
     @classmethod
-    def of(cls, pair: Pair, probes: ProbeSet, side: Side, think: ThinkMode, answers: Answers | None, readout: Readout | None) -> "Asked":
+    def of(
+        cls,
+        pair: Pair,
+        probes: ProbeSet,
+        side: Side,
+        think: ThinkMode,
+        answers: Answers | None,
+        readout: Readout | None,
+    ) -> "Asked":
         if think in GIVEN and answers is None:
-            raise MechdriftError(f"think mode {think!r} reads thinking that was written before: give the answers= that hold it.")
+            raise MechdriftError(
+                f"think mode {think!r} reads thinking that was written before: give the answers= that hold it."
+            )
         rendered = render_sides(pair, probes, think, answers if think in GIVEN else None)[side]
         readout = readout or make_readout(Renderer(pair.tokenizer("reasoning")), probes)
         return cls(probes=probes, rendered=tuple(rendered), readout=readout)
@@ -259,11 +328,14 @@ class Asked:
 
 
 def ask_harmless(pair: Pair, probes: ProbeSet, side: Side, think: ThinkMode) -> Asked:
-    """Items on which only KL is measured. They have no thinking that was written before: where others do, they get an empty block."""
+    """Items on which only KL is measured. They have no thinking that was written before: where others do, they get an
+    empty block."""
     return Asked.of(pair, probes, side, "off" if think in GIVEN else think, None, None)
 
 
-def next_token_kl(before: Float[Tensor, "prompt vocab"], after: Float[Tensor, "prompt vocab"]) -> Float[np.ndarray, " prompt"]:
+def next_token_kl(
+    before: Float[Tensor, "prompt vocab"], after: Float[Tensor, "prompt vocab"]
+) -> Float[np.ndarray, " prompt"]:
     """KL(before ‖ after) from logits, in nats."""
     p, q = (logits.double().log_softmax(-1) for logits in (before, after))
     return (p.exp() * (p - q)).sum(-1).clamp(min=0).numpy()
@@ -273,18 +345,27 @@ def next_token_kl(before: Float[Tensor, "prompt vocab"], after: Float[Tensor, "p
 
 
 def _candidate_table(
-    loaded: LanguageModel, ask: Asked, activations: Activations, side: Side, vectors: Float[Tensor, "layer role d_model"],
+    loaded: LanguageModel,
+    ask: Asked,
+    activations: Activations,
+    side: Side,
+    vectors: Float[Tensor, "layer role d_model"],
     families: tuple[str, ...],
 ) -> pd.DataFrame:
-    """A row per candidate with what is known before it is run: length, held-out separation, and first-order bypass and induce."""
+    """A row per candidate with what is known before it is run: length, held-out separation, and first-order bypass and
+    induce."""
     rows = np.isin(activations.families, families)
     units = torch.nn.functional.normalize(vectors.double(), dim=-1)
-    projected = torch.einsum("plrd,lrd->plr", activations.of(side)[torch.from_numpy(rows)].double(), units).flatten(1).numpy()
+    projected = (
+        torch.einsum("plrd,lrd->plr", activations.of(side)[torch.from_numpy(rows)].double(), units).flatten(1).numpy()
+    )
     statistic, once = auroc(activations.is_trigger[rows]), np.ones((1, len(projected)))
     base = torch.from_numpy(ask.read(loaded, readout_states(loaded, ask.rendered)))[:, None, None]
     estimate = first_order(loaded, ask.rendered, vectors, activations.layers, ask.readout.log_odds)
     is_trigger = torch.from_numpy(ask.is_trigger)
-    frame = pd.MultiIndex.from_product([activations.layers, activations.roles], names=["layer", "role"]).to_frame(index=False)
+    frame = pd.MultiIndex.from_product([activations.layers, activations.roles], names=["layer", "role"]).to_frame(
+        index=False
+    )
     frame["norm"] = vectors.norm(dim=-1).flatten().numpy()
     frame["separation"] = [statistic(column, once)[0] for column in projected.T]
     frame["bypass_estimate"] = (base + estimate.ablated)[is_trigger].mean(dim=0).flatten().numpy()
@@ -294,7 +375,11 @@ def _candidate_table(
 
 def _not_run(frame: pd.DataFrame, n_layers: int, screen: int | None) -> pd.Series:
     """Why a candidate is not run; "" if it is."""
-    why = pd.Series("", index=frame.index).mask(frame.layer >= int(DEPTH * n_layers), "too deep").mask(frame["norm"] == 0, "no direction")
+    why = (
+        pd.Series("", index=frame.index)
+        .mask(frame.layer >= int(DEPTH * n_layers), "too deep")
+        .mask(frame["norm"] == 0, "no direction")
+    )
     if screen is not None:
         left = frame[why == ""]
         promise = left.bypass_estimate.rank() + left.induce_estimate.rank(ascending=False)
@@ -303,7 +388,11 @@ def _not_run(frame: pd.DataFrame, n_layers: int, screen: int | None) -> pd.Serie
 
 
 def _try(
-    loaded: LanguageModel, ask: Asked, harmless: Asked, vectors: Float[Tensor, "layer role d_model"], run: pd.DataFrame,
+    loaded: LanguageModel,
+    ask: Asked,
+    harmless: Asked,
+    vectors: Float[Tensor, "layer role d_model"],
+    run: pd.DataFrame,
     activations: Activations,
 ) -> pd.DataFrame:
     """Bypass, induce and KL of the candidates that are run."""
@@ -312,16 +401,23 @@ def _try(
     places = [(activations.layers.index(row.layer), activations.roles.index(row.role)) for row in run.itertuples()]
     tried = torch.stack([vectors[place] for place in places])
     trigger, neutral = ask.where("trigger"), ask.where("neutral")
-    ablated = ablated_states(loaded, (*trigger.rendered, *harmless.rendered), tried, f"Ablating {len(tried)} directions")
+    ablated = ablated_states(
+        loaded, (*trigger.rendered, *harmless.rendered), tried, f"Ablating {len(tried)} directions"
+    )
     bypassed, after = ablated.split([len(trigger.rendered), len(harmless.rendered)], dim=1)
     before = readout_states(loaded, harmless.rendered)
-    additions = [Addition(layer=int(row.layer), vector=vector) for row, vector in zip(run.itertuples(), tried, strict=True)]
+    additions = [
+        Addition(layer=int(row.layer), vector=vector) for row, vector in zip(run.itertuples(), tried, strict=True)
+    ]
     added = steered_states(loaded, neutral.rendered, additions, description=f"Adding {len(tried)} directions")
-    return pd.DataFrame({
-        "bypass": [trigger.read(loaded, states).mean() for states in bypassed],
-        "induce": [neutral.read(loaded, states).mean() for states in added],
-        "kl": [harmless.kl(loaded, before, states).mean() for states in after],
-    }, index=run.index)
+    return pd.DataFrame(
+        {
+            "bypass": [trigger.read(loaded, states).mean() for states in bypassed],
+            "induce": [neutral.read(loaded, states).mean() for states in added],
+            "kl": [harmless.kl(loaded, before, states).mean() for states in after],
+        },
+        index=run.index,
+    )
 
 
 def _judge(frame: pd.DataFrame, induce_at_least: float, kl_at_most: float) -> pd.DataFrame:

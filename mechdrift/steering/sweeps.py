@@ -1,24 +1,28 @@
-"""Many interventions on the same prompts in few batched passes: what the unembedding reads after each, `[setting, prompt, d_model]`.
+"""Many interventions on the same prompts in few batched passes: what the unembedding reads after each, `[setting,
+prompt, d_model]`.
 
-A *setting* is one thing to try: a direction to ablate, or a vector to add at a layer. One forward pass per setting and prompt would do;
-two facts make it cheaper, and change no number:
+A *setting* is one thing to try: a direction to ablate, or a vector to add at a layer. One forward pass per setting and
+prompt would do; two facts make it cheaper, and change no number:
 
-    ablated_states   Rows of a batch are settings times prompts, each row with its own direction. Ablation acts from the embedding on, so
-                     settings share nothing; but all prompts begin alike (system prompt, headers): each setting runs those tokens
-                     once, and its prompts go on from their keys and values.
-    steered_states   A vector added at layer l leaves all below l as it was. The prompts are run once, and the layers climbed once
-                     more, copies joining at their setting's layer (the staircase of `patching.replay`): settings at layer l of L
-                     cost 1 - l/L of a pass.
+    ablated_states   Rows of a batch are settings times prompts, each row with its own direction. Ablation acts from the
+                     embedding on, so
+                     settings share nothing; but all prompts begin alike (system prompt, headers): each setting runs
+                     those tokens once, and its prompts go on from their keys and values.
+    steered_states   A vector added at layer l leaves all below l as it was. The prompts are run once, and the layers
+                     climbed once
+                     more, copies joining at their setting's layer (the staircase of `patching.replay`): settings at
+                     layer l of L cost 1 - l/L of a pass.
 
 Only the readout position is kept: the last token before the answer, after the closed think block where there is one.
 
-`first_order` goes further and gives up exactness: one forward and one backward pass of the prompts say how much the readout R would
-change, to first order, under *every* addition and ablation at once:
+`first_order` goes further and gives up exactness: one forward and one backward pass of the prompts say how much the
+readout R would change, to first order, under *every* addition and ablation at once:
 
     adding w at layer l      sum over tokens of dR/dx_l . w
     ablating r everywhere    - sum over tokens and writes s (embedding, attention, MLP) of (dR/ds . r) (r . s)
 
-On SmolLM2-135M with 168 candidates these estimates rank as the exact numbers do: Spearman .98 (adding) and .79 (ablating).
+On SmolLM2-135M with 168 candidates these estimates rank as the exact numbers do: Spearman .98 (adding) and .79
+(ablating).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -41,7 +45,9 @@ from mechdrift.steering.edits import WRITES, ablate, role_mask
 
 TOKENS_AT_ONCE = 1024  # rows times tokens of one pass
 PROMPTS_AT_ONCE = 8
-TOKENS_WITH_GRADIENTS = 128  # of one pass whose intermediate values are kept: 1.4 MB a token in a model of 135 million parameters
+TOKENS_WITH_GRADIENTS = (
+    128  # of one pass whose intermediate values are kept: 1.4 MB a token in a model of 135 million parameters
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +60,13 @@ class Addition:
 
 @torch.inference_mode()
 def ablated_states(
-    loaded: LanguageModel, rendered: Sequence[Rendered], directions: Float[Tensor, "setting d_model"], description: str = "Ablating"
+    loaded: LanguageModel,
+    rendered: Sequence[Rendered],
+    directions: Float[Tensor, "setting d_model"],
+    description: str = "Ablating",
 ) -> Float[Tensor, "setting prompt d_model"]:
-    """What is unembedded at each prompt's readout position with each direction ablated everywhere; lengths do not matter."""
+    """What is unembedded at each prompt's readout position with each direction ablated everywhere; lengths do not
+    matter."""
     prompts = [_before_the_answer(prompt) for prompt in rendered]
     shared = _shared_start(prompts)
     settings = max(1, min(len(directions), TOKENS_AT_ONCE // max(1, shared)))
@@ -96,7 +106,11 @@ def _run_start(loaded: LanguageModel, ids: Sequence[int], directions: Float[Tens
 
 
 def _go_on(
-    loaded: LanguageModel, prompts: Sequence[Rendered], shared: int, cache: DynamicCache, directions: Float[Tensor, "setting d_model"]
+    loaded: LanguageModel,
+    prompts: Sequence[Rendered],
+    shared: int,
+    cache: DynamicCache,
+    directions: Float[Tensor, "setting d_model"],
 ) -> Float[Tensor, "setting prompt d_model"]:
     """The rest of some prompts under every setting, from the shared tokens' keys and values."""
     batch = pad([prompt.ids[shared:] for prompt in prompts], loaded.tokenizer.pad_token_id or 0)
@@ -121,7 +135,8 @@ def steered_states(
     roles: Sequence[str] | None = None,
     description: str = "Steering",
 ) -> Float[Tensor, "setting prompt d_model"]:
-    """What is unembedded at each prompt's readout position with each vector added, at all tokens or at those of some roles."""
+    """What is unembedded at each prompt's readout position with each vector added, at all tokens or at those of some
+    roles."""
     prompts = [_before_the_answer(prompt) for prompt in rendered]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids))
     out = torch.empty(len(additions), len(prompts), loaded.structure.d_model)
@@ -138,8 +153,13 @@ def steered_states(
             for climb in _climbs(additions):
                 vectors = {additions[i].layer: additions[i].vector for i in climb}
 
-                def steered(layer: int, at: Group, vectors=vectors, run=run, tokens=tokens) -> Float[Tensor, "span d_model"]:
-                    own, here = run.residual[layer][at.prompt, at.start : at.stop], tokens[at.prompt, at.start : at.stop, None]
+                def steered(
+                    layer: int, at: Group, vectors=vectors, run=run, tokens=tokens
+                ) -> Float[Tensor, "span d_model"]:
+                    own, here = (
+                        run.residual[layer][at.prompt, at.start : at.stop],
+                        tokens[at.prompt, at.start : at.stop, None],
+                    )
                     return (own.float() + here.to(own.device) * vectors[layer].to(own.device).float()).to(own.dtype)
 
                 states = sweep_layers(run, groups, Cells(site="resid_pre", layers=tuple(vectors)), steered)[:, :, 0]
@@ -175,7 +195,8 @@ def first_order(
     layers: Sequence[int],
     value: Callable[[Float[Tensor, " vocab"], str], Float[Tensor, ""]],
 ) -> FirstOrder:
-    """How much `value(logits, item_id)` at each readout position would change, to first order; see the module's text."""
+    """How much `value(logits, item_id)` at each readout position would change, to first order; see the module's
+    text."""
     prompts = [_before_the_answer(prompt) for prompt in rendered]
     shape = len(prompts), *vectors.shape[:2]
     added, ablated = torch.zeros(shape), torch.zeros(shape)
@@ -190,11 +211,20 @@ def first_order(
     return FirstOrder(added=added, ablated=ablated)
 
 
-def _gradients(loaded: LanguageModel, prompts: Sequence[Rendered], value: Callable) -> dict[tuple[str, int], tuple[Tensor, Tensor]]:
-    """What stands at each write of the stream and the sum of values' gradient there, both float32 on the CPU, zero at padding."""
+def _gradients(
+    loaded: LanguageModel, prompts: Sequence[Rendered], value: Callable
+) -> dict[tuple[str, int], tuple[Tensor, Tensor]]:
+    """What stands at each write of the stream and the sum of values' gradient there, both float32 on the CPU, zero at
+    padding."""
     batch = pad([prompt.ids for prompt in prompts], loaded.tokenizer.pad_token_id or 0)
-    points = {(site, layer): loaded.structure.hook_point(site, layer) for layer in range(loaded.n_layers) for site in WRITES}
-    with edit({points["resid_pre", 0]: lambda x: x.detach().requires_grad_()}), record(points) as seen, torch.enable_grad():
+    points = {
+        (site, layer): loaded.structure.hook_point(site, layer) for layer in range(loaded.n_layers) for site in WRITES
+    }
+    with (
+        edit({points["resid_pre", 0]: lambda x: x.detach().requires_grad_()}),
+        record(points) as seen,
+        torch.enable_grad(),
+    ):
         hidden = loaded.model.base_model(**batch.forward_arguments(loaded.device), use_cache=False).last_hidden_state
         states = torch.stack([hidden[row, prompt.readout_position] for row, prompt in enumerate(prompts)])
         logits = loaded.structure.unembed(states).float()

@@ -1,7 +1,7 @@
 """The figures of a trajectory: every measure against training step.
 
-As in `figures`, a public function takes tables (of `Trajectory`) and returns a plotly figure, or raises `MechdriftError` with the
-reason why there is nothing to draw.
+As in `figures`, a public function takes tables (of `Trajectory`) and returns a plotly figure, or raises
+`MechdriftError` with the reason why there is nothing to draw.
 """
 
 import math
@@ -20,18 +20,29 @@ from mechdrift.report.words import dimension_name, interval, is_share, number
 
 ALL = "all"
 MEASURES = (
-    ("accuracy", "reasoning", "Reasoning accuracy"), ("aligned", ALL, "Aligned answers, mean"),
-    ("incoherent", ALL, "Answers that make no sense"), ("unclosed", ALL, "Think blocks not closed"), ("kl", ALL, "KL from the parent"),
-    ("d_prime", "safety", "d′: can it tell harmful from harmless?"), ("criterion", "safety", "criterion c: readiness to refuse"),
-    ("cosine", "safety", "Cosine of the refusal direction"), ("cosine", ALL, "Cosine, mean of the dimensions"),
+    ("accuracy", "reasoning", "Reasoning accuracy"),
+    ("aligned", ALL, "Aligned answers, mean"),
+    ("incoherent", ALL, "Answers that make no sense"),
+    ("unclosed", ALL, "Think blocks not closed"),
+    ("kl", ALL, "KL from the parent"),
+    ("d_prime", "safety", "d′: can it tell harmful from harmless?"),
+    ("criterion", "safety", "criterion c: readiness to refuse"),
+    ("cosine", "safety", "Cosine of the refusal direction"),
+    ("cosine", ALL, "Cosine, mean of the dimensions"),
 )
-KINDS = {"accuracy": ("reasoning accuracy", "#1F2328"), "aligned": ("aligned answers", REASONING), "readout": ("readout", RUN_COLOURS[1]),
-         "cosine": ("direction's cosine", INSTRUCT), "kl": ("KL", QUIET)}
+KINDS = {
+    "accuracy": ("reasoning accuracy", "#1F2328"),
+    "aligned": ("aligned answers", REASONING),
+    "readout": ("readout", RUN_COLOURS[1]),
+    "cosine": ("direction's cosine", INSTRUCT),
+    "kl": ("KL", QUIET),
+}
 PALE_TO_DARK = [[0.0, "#F0C9A6"], [0.5, "#D9762B"], [1.0, "#6E3208"]]
 
 
 def overview(course: pd.DataFrame, halfway: pd.DataFrame) -> go.Figure:
-    """Accuracy, alignment, divergence, discrimination, threshold and the refusal direction over training; dotted: half of the way."""
+    """Accuracy, alignment, divergence, discrimination, threshold and the refusal direction over training; dotted: half
+    of the way."""
     shown = [(*measure, rows) for measure in MEASURES if len(rows := _rows(course, halfway, *measure[:2]))]
     if not shown:
         raise MechdriftError("This trajectory holds no measure that could be drawn.")
@@ -41,14 +52,23 @@ def overview(course: pd.DataFrame, halfway: pd.DataFrame) -> go.Figure:
 def scores(course: pd.DataFrame, halfway: pd.DataFrame) -> go.Figure:
     """Aligned answers of every dimension over training; dashed grey: neutral twins treated with the same caution."""
     names = order_dimensions(course[(course.quantity == "aligned") & (course.dimension != ALL)].dimension)
-    figure = _panels([
-        (dimension_name(name), "aligned", _rows(course, halfway, "aligned", name), _half(halfway, "aligned", name)) for name in names
-    ])
+    figure = _panels(
+        [
+            (dimension_name(name), "aligned", _rows(course, halfway, "aligned", name), _half(halfway, "aligned", name))
+            for name in names
+        ]
+    )
     for place, name in enumerate(names):
         over = _rows(course, halfway, "over", name)
         figure.add_scatter(
-            x=over.step, y=over.value, mode="lines", line={"color": QUIET, "width": 1.4, "dash": "4px,3px"}, name="needless caution",
-            showlegend=place == 0, hoverinfo="skip", **cell(place),
+            x=over.step,
+            y=over.value,
+            mode="lines",
+            line={"color": QUIET, "width": 1.4, "dash": "4px,3px"},
+            name="needless caution",
+            showlegend=place == 0,
+            hoverinfo="skip",
+            **cell(place),
         )
     return figure.update_yaxes(range=[-0.03, 1.03], tickformat=".0%")
 
@@ -60,13 +80,22 @@ def cosines(course: pd.DataFrame) -> go.Figure:
         raise MechdriftError("This trajectory holds no directions.")
     names, steps = [name for name in DIMENSIONS if name in set(rows.dimension)], sorted(set(rows.step))
     shades = sample_colorscale(PALE_TO_DARK, np.linspace(0, 1, len(steps))) if len(steps) > 1 else [REASONING]
-    figure = small_multiples([dimension_name(name) for name in names], x_title="layer", y_title="cosine with the parent's")
+    figure = small_multiples(
+        [dimension_name(name) for name in names], x_title="layer", y_title="cosine with the parent's"
+    )
     for place, name in enumerate(names):
         for step, shade in zip(steps, shades, strict=True):
             part = rows[(rows.dimension == name) & (rows.step == step)].sort_values("layer")
             figure.add_scatter(
-                x=part.layer, y=part.value, mode="lines", line={"color": shade, "width": 1.7}, name=f"step {step}", legendgroup=str(step),
-                showlegend=place == 0, hovertemplate=f"step {step}, layer %{{x}}: %{{y:.3f}}<extra></extra>", **cell(place),
+                x=part.layer,
+                y=part.value,
+                mode="lines",
+                line={"color": shade, "width": 1.7},
+                name=f"step {step}",
+                legendgroup=str(step),
+                showlegend=place == 0,
+                hovertemplate=f"step {step}, layer %{{x}}: %{{y:.3f}}<extra></extra>",
+                **cell(place),
             )
     lowest = float(rows.value.min())
     return figure.update_yaxes(range=[lowest - 0.05 * (1 - lowest) - 0.005, 1 + 0.03 * (1 - lowest) + 0.002])
@@ -82,24 +111,53 @@ def halfway_steps(course: pd.DataFrame, halfway: pd.DataFrame) -> go.Figure:
     for quantity, (name, colour) in KINDS.items():
         mask = (known.quantity == quantity).to_numpy()
         own = known[mask]
-        bars = {"symmetric": False, "array": own.half_high - own.half, "arrayminus": own.half - own.half_low, "width": 0, "thickness": 1.6}
+        bars = {
+            "symmetric": False,
+            "array": own.half_high - own.half,
+            "arrayminus": own.half - own.half_low,
+            "width": 0,
+            "thickness": 1.6,
+        }
         figure.add_scatter(
-            x=own.half, y=np.flatnonzero(mask), mode="markers", marker={"size": 9, "color": colour}, error_x=bars | {"color": colour},
-            name=name, showlegend=len(own) > 0, hovertemplate="%{hovertext}<extra></extra>",
+            x=own.half,
+            y=np.flatnonzero(mask),
+            mode="markers",
+            marker={"size": 9, "color": colour},
+            error_x=bars | {"color": colour},
+            name=name,
+            showlegend=len(own) > 0,
+            hovertemplate="%{hovertext}<extra></extra>",
             hovertext=[_half_text(row) for row in own.to_dict("records")],
         )
-    figure.update_yaxes(tickvals=list(range(len(known))), ticktext=labels, showgrid=False, zeroline=False, range=[-0.6, len(known) - 0.4])
-    return figure.update_xaxes(title_text="step at which half of the final change is there", range=[0, 1.02 * course.step.max()])
+    figure.update_yaxes(
+        tickvals=list(range(len(known))),
+        ticktext=labels,
+        showgrid=False,
+        zeroline=False,
+        range=[-0.6, len(known) - 0.4],
+    )
+    return figure.update_xaxes(
+        title_text="step at which half of the final change is there", range=[0, 1.02 * course.step.max()]
+    )
 
 
 def _half_text(row: Any) -> str:
-    return f"<b>{label(row)}</b><br>half of its way at step {row['half']:.0f} ({row['half_low']:.0f} to {row['half_high']:.0f})"
+    return (
+        f"<b>{label(row)}</b><br>half of its way at step {row['half']:.0f} ({row['half_low']:.0f} to "
+        f"{row['half_high']:.0f})"
+    )
 
 
 def label(row: Any) -> str:
     """A measure of the table of half-way steps in words."""
     name = KINDS[row["quantity"]][0]
-    where = "" if row["quantity"] == "accuracy" else "mean" if row["dimension"] == ALL else dimension_name(row["dimension"]).lower()
+    where = (
+        ""
+        if row["quantity"] == "accuracy"
+        else "mean"
+        if row["dimension"] == ALL
+        else dimension_name(row["dimension"]).lower()
+    )
     return f"{name}, {where}" if where else name
 
 
@@ -130,8 +188,14 @@ def _panels(panels: Sequence[tuple[str, str, pd.DataFrame, float]]) -> go.Figure
         for trace in bands(rows.step, rows.low, rows.high, legend=False):
             figure.add_trace(trace, **cell(place))
         figure.add_scatter(
-            x=rows.step, y=rows.value, mode="lines+markers", line={"color": REASONING, "width": 1.9}, marker={"size": 6}, showlegend=False,
-            hovertext=[_point_text(row, share) for row in rows.to_dict("records")], hovertemplate="%{hovertext}<extra></extra>",
+            x=rows.step,
+            y=rows.value,
+            mode="lines+markers",
+            line={"color": REASONING, "width": 1.9},
+            marker={"size": 6},
+            showlegend=False,
+            hovertext=[_point_text(row, share) for row in rows.to_dict("records")],
+            hovertemplate="%{hovertext}<extra></extra>",
             **cell(place),
         )
         if not math.isnan(half):

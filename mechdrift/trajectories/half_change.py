@@ -1,24 +1,27 @@
 """When does it happen? The step at which a measure had come half of its way, and which of two measures did so first.
 
-A measure q has a value q_0 in the parent and q_1 … q_K at the checkpoints. Its *half-way step* is where its change reaches half of the
-change at the last checkpoint to stay,
+A measure q has a value q_0 in the parent and q_1 … q_K at the checkpoints. Its *half-way step* is where its change
+reaches half of the change at the last checkpoint to stay,
 
     h = the least s with (q(t) - q_0) / (q_K - q_0) >= 1/2 for all t >= s,
 
-q(s) running straight from one checkpoint to the next: what came and went again on the way is not timed. All that the data say is between
-which two checkpoints h lies, so the ends of those stand in every interval. It says when a change comes, not how large it is, so measures of
-different units can be compared: accuracy, aligned answers, the readout, the cosine between a direction and the parent's.
+q(s) running straight from one checkpoint to the next: what came and went again on the way is not timed. All that the
+data say is between which two checkpoints h lies, so the ends of those stand in every interval. It says when a change
+comes, not how large it is, so measures of different units can be compared: accuracy, aligned answers, the readout, the
+cosine between a direction and the parent's.
 
-Families of prompts (kinds, of tasks) are resampled 2000 times, the same draw at every step and, within a dimension, for score, readout
-and cosine:
+Families of prompts (kinds, of tasks) are resampled 2000 times, the same draw at every step and, within a dimension, for
+score, readout and cosine:
 
-    interval of h         2.5 % of the checkpoints before h, 97.5 % of those after it, of the draws whose change has the estimate's sign
-    who comes first       the interval of h_a - h_b, each as early or late as its two checkpoints allow: `before` if no part of it is
+    interval of h         2.5 % of the checkpoints before h, 97.5 % of those after it, of the draws whose change has the
+                          estimate's sign
+    who comes first       the interval of h_a - h_b, each as early or late as its two checkpoints allow: `before` if no
+                          part of it is
                           above 0, `after` if none is below, `together` if it lies within one distance between
                           checkpoints, else it cannot be told. Unknown, too, where one in ten draws has no half-way step
 
-A measure that went beyond both of its ends on the way makes a *detour*. A checkpoint at which most answers make no sense is broken: nothing
-can be judged there, so it is left out of half-way steps (`sound_steps`).
+A measure that went beyond both of its ends on the way makes a *detour*. A checkpoint at which most answers make no
+sense is broken: nothing can be judged there, so it is left out of half-way steps (`sound_steps`).
 """
 
 import math
@@ -91,18 +94,23 @@ class HalfSteps:
 
 
 def half_steps(steps: Sequence[int], change: Float[np.ndarray, "draw step"], sign: float) -> HalfSteps:
-    """The half-way step of every draw; NaN where the last change is zero or has another sign than `sign`. `steps` begin with 0."""
+    """The half-way step of every draw; NaN where the last change is zero or has another sign than `sign`. `steps` begin
+    with 0."""
     final = change[:, -1:]
     usable = np.sign(final[:, 0]) == np.sign(sign)
     share = np.divide(change, final, out=np.zeros_like(change), where=final != 0)
     stays = np.logical_and.accumulate((share >= 0.5)[:, ::-1], axis=1)[:, ::-1]
-    after = np.argmax(stays, axis=1)  # the first checkpoint from which on it is there; never the parent, whose share is 0
+    after = np.argmax(
+        stays, axis=1
+    )  # the first checkpoint from which on it is there; never the parent, whose share is 0
     before, row, place = np.maximum(after - 1, 0), np.arange(len(change)), np.asarray(steps, dtype=float)
     rise = share[row, after] - share[row, before]
     part = np.divide(0.5 - share[row, before], rise, out=np.ones_like(rise), where=rise > 0)
     known = usable & (final[:, 0] != 0)
     found = place[before] + part * (place[after] - place[before]), place[before], place[after]
-    return HalfSteps(**dict(zip(("at", "start", "end"), (np.where(known, values, np.nan) for values in found), strict=True)))
+    return HalfSteps(
+        **dict(zip(("at", "start", "end"), (np.where(known, values, np.nan) for values in found), strict=True))
+    )
 
 
 def compare_order(steps: Sequence[int], first: Series, second: Series) -> Order:
@@ -113,7 +121,15 @@ def compare_order(steps: Sequence[int], first: Series, second: Series) -> Order:
         return Order(when="cannot tell", difference=estimate - other, low=math.nan, high=math.nan)
     low, high = float(np.nanpercentile(earliest, 2.5)), float(np.nanpercentile(latest, 97.5))
     apart, estimate = max(np.diff(steps)), estimate - other
-    when: When = "before" if high <= 0 else "after" if low >= 0 else "together" if -apart <= low and high <= apart else "cannot tell"
+    when: When = (
+        "before"
+        if high <= 0
+        else "after"
+        if low >= 0
+        else "together"
+        if -apart <= low and high <= apart
+        else "cannot tell"
+    )
     return Order(when=when, difference=estimate, low=low, high=high)
 
 
@@ -132,7 +148,8 @@ def sound_steps(incoherent: Series) -> list[int]:
 def detour(series: Series) -> int | None:
     """The place of the checkpoint on the way that lies furthest beyond both ends of a course, if that is sure.
 
-    Sure is what leaves the nearer end outside a two-sided 95 % interval, Bonferroni-adjusted over the checkpoints on the way.
+    Sure is what leaves the nearer end outside a two-sided 95 % interval, Bonferroni-adjusted over the checkpoints on
+    the way.
     """
     ends, on_the_way = series.values[[0, -1]], series.values[1:-1]
     if not len(on_the_way):

@@ -1,10 +1,14 @@
-"""The history of one training run: a folder of checkpoints, small adapters on one parent, and what was trained between them.
+"""The history of one training run: a folder of checkpoints, small adapters on one parent, and what was trained between
+them.
 
-    history.json       {"name", "route", "parent", "parent_sha256", "seed", "steps": [25, 50, …], "unit": "optimizer steps",
+    history.json       {"name", "route", "parent", "parent_sha256", "seed", "steps": [25, 50, …], "unit": "optimizer
+                       steps",
                         "tokens": [how many were trained on until each step]}
-    step-00025/        adapter_model.safetensors and adapter_config.json of PEFT; `base_model_name_or_path` is the parent's name
+    step-00025/        adapter_model.safetensors and adapter_config.json of PEFT; `base_model_name_or_path` is the
+                       parent's name
 
-`parent` is an embedded model (`smollm2-aligned`, then `parent_sha256` is that of its adapter), a folder or a hub id. Adapters are on the
+`parent` is an embedded model (`smollm2-aligned`, then `parent_sha256` is that of its adapter), a folder or a hub id.
+Adapters are on the
 *merged* parent. Nothing here loads weights.
 """
 
@@ -20,7 +24,16 @@ from mechdrift.records import MechdriftError
 from mechdrift.runs import sha256
 
 FILE = "history.json"
-FIELDS = {"name": str, "route": str, "parent": str, "parent_sha256": str, "seed": int, "steps": list, "unit": str, "tokens": list}
+FIELDS = {
+    "name": str,
+    "route": str,
+    "parent": str,
+    "parent_sha256": str,
+    "seed": int,
+    "steps": list,
+    "unit": str,
+    "tokens": list,
+}
 LARGEST = 2**53  # a step or a count of tokens; beyond, floats skip numbers
 ADAPTER = ("adapter_model.safetensors", "adapter_config.json")
 
@@ -56,26 +69,34 @@ class History:
 
 
 def read_history(folder: str | Path) -> History:
-    """What a folder's history.json says, with every checkpoint it names checked to be there and to have this one parent."""
+    """What a folder's history.json says, with every checkpoint it names checked to be there and to have this one
+    parent."""
     folder = Path(folder)
     told = _read(folder / FILE)
-    history = History(folder=folder, **{name: tuple(value) if isinstance(value, list) else value for name, value in told.items()})
+    history = History(
+        folder=folder, **{name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
+    )
     if len(history.steps) < 2:
         raise MechdriftError(f"{folder} has fewer than two checkpoints: a trajectory takes two or more.")
     if any(step <= before for before, step in zip((0, *history.steps), history.steps, strict=False)):
-        raise MechdriftError(f"the steps in {folder / FILE} should be above 0 and increase; they are {list(history.steps)}.")
+        raise MechdriftError(
+            f"the steps in {folder / FILE} should be above 0 and increase; they are {list(history.steps)}."
+        )
     if len(history.tokens) < len(history.steps):
         raise MechdriftError(
-            f"{folder / FILE} counts the tokens of {len(history.tokens)} of its {len(history.steps)} steps: the training has not ended; "
+            f"{folder / FILE} counts the tokens of {len(history.tokens)} of its {len(history.steps)} steps: the "
+            "training has not ended; "
             "let it go on first."
         )
     if len(history.tokens) > len(history.steps):
         raise MechdriftError(
-            f"{folder / FILE} has {len(history.steps)} steps and {len(history.tokens)} counts of tokens: give one for each step."
+            f"{folder / FILE} has {len(history.steps)} steps and {len(history.tokens)} counts of tokens: give one "
+            "for each step."
         )
     if any(count < before for before, count in zip((0, *history.tokens), history.tokens, strict=False)):
         raise MechdriftError(
-            f"the tokens in {folder / FILE} are counted from the start and should not fall; they are {list(history.tokens)}."
+            f"the tokens in {folder / FILE} are counted from the start and should not fall; they are "
+            f"{list(history.tokens)}."
         )
     for step in history.steps:
         _check_checkpoint(history, step)
@@ -86,7 +107,9 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         told = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise MechdriftError(f"{file.parent} has no {FILE}: give the folder of checkpoints that a training script wrote.") from error
+        raise MechdriftError(
+            f"{file.parent} has no {FILE}: give the folder of checkpoints that a training script wrote."
+        ) from error
     except OSError as error:
         raise MechdriftError(f"{file} cannot be read ({error.strerror}).") from error
     except (ValueError, RecursionError) as error:
@@ -108,8 +131,11 @@ def _check_checkpoint(history: History, step: int) -> None:
     try:
         parent = json.loads((folder / ADAPTER[1]).read_text(encoding="utf-8"))["base_model_name_or_path"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise MechdriftError(f"{folder / ADAPTER[1]} is damaged: it does not name a base_model_name_or_path.") from error
+        raise MechdriftError(
+            f"{folder / ADAPTER[1]} is damaged: it does not name a base_model_name_or_path."
+        ) from error
     if parent != history.parent:
         raise MechdriftError(
-            f"the checkpoints have mixed parents: {folder} is an adapter for {parent}, and {history.folder / FILE} names {history.parent}."
+            f"the checkpoints have mixed parents: {folder} is an adapter for {parent}, and "
+            f"{history.folder / FILE} names {history.parent}."
         )

@@ -1,4 +1,5 @@
-"""The page of a trajectory: one training run against its steps, on one self-contained page; see `page` for how pages are made."""
+"""The page of a trajectory: one training run against its steps, on one self-contained page; see `page` for how pages
+are made."""
 
 import math
 from pathlib import Path
@@ -28,9 +29,13 @@ def write_trajectory(found: "Trajectory") -> Path:
     history, manifest = found.history, found.run.manifest
     route = ROUTE_NAMES.get(history.route, ROUTE_NAMES.get(history.route.upper(), history.route))
     facts = [
-        ("parent", history.parent), ("route", route), ("seed of the training", str(history.seed)),
-        ("steps", f"{', '.join(map(str, history.steps))} ({history.unit})"), ("trained tokens at the last step", f"{history.tokens[-1]:,}"),
-        ("preset", manifest["config"]["preset"]), ("seed of the audit", str(manifest["config"]["seed"])),
+        ("parent", history.parent),
+        ("route", route),
+        ("seed of the training", str(history.seed)),
+        ("steps", f"{', '.join(map(str, history.steps))} ({history.unit})"),
+        ("trained tokens at the last step", f"{history.tokens[-1]:,}"),
+        ("preset", manifest["config"]["preset"]),
+        ("seed of the audit", str(manifest["config"]["seed"])),
         *(manifest.get("versions", {}).items()),
     ]
     rows = [_row(row) for row in found.halfway.to_dict("records")]
@@ -46,16 +51,24 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
     """A measure of the table of half-way steps, formatted."""
     known = not math.isnan(row["half"])
     return {
-        "name": training.label(row), "layer": DASH if math.isnan(row["layer"]) else f"{row['layer']:.0f}",
-        "first": _number(row, "first"), "last": _number(row, "last"), "change": _number(row, "change", signed=True),
-        "interval": " to ".join(_number(row, end, signed=True).removesuffix("%") for end in ("change_low", "change_high")),
-        "established": bool(row["established"]), "half": f"{row['half']:.0f}" if known else DASH,
-        "ends": f"{row['half_low']:.0f} to {row['half_high']:.0f}" if known else "", "n": f"{row['n']} ({row['families']})",
+        "name": training.label(row),
+        "layer": DASH if math.isnan(row["layer"]) else f"{row['layer']:.0f}",
+        "first": _number(row, "first"),
+        "last": _number(row, "last"),
+        "change": _number(row, "change", signed=True),
+        "interval": " to ".join(
+            _number(row, end, signed=True).removesuffix("%") for end in ("change_low", "change_high")
+        ),
+        "established": bool(row["established"]),
+        "half": f"{row['half']:.0f}" if known else DASH,
+        "ends": f"{row['half_low']:.0f} to {row['half_high']:.0f}" if known else "",
+        "n": f"{row['n']} ({row['families']})",
     }
 
 
 def _number(row: dict[str, Any], name: str, *, signed: bool = False) -> str:
-    """Shares in per cent, log-odds with two decimals; cosines and divergences, of which those would leave nothing, with four."""
+    """Shares in per cent, log-odds with two decimals; cosines and divergences, of which those would leave nothing, with
+    four."""
     if row["quantity"] not in ("cosine", "kl"):
         return number(row[name], share=row["quantity"] in ("accuracy", "aligned"), signed=signed)
     text = f"{abs(row[name]):.4f}"

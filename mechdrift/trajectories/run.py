@@ -1,13 +1,15 @@
-"""A training run's checkpoints, audited one after the other: when does alignment go, and does the inside go before the outside?
+"""A training run's checkpoints, audited one after the other: when does alignment go, and does the inside go before the
+outside?
 
     course = md.trajectory("checkpoints/smollm2-sft")
     course.frame        one row per step and measure
     course.halfway      when each measure had come half of its way, with an interval
     course.sentences    the answers in words
 
-The parent is measured once, then every checkpoint (`checkpoints`); each has a run folder of its own under `out`, so that a killed
-trajectory goes on at the unfinished stage of the unfinished checkpoint, and more checkpoints can be added later. `courses` makes the tables
-of them, `halfway` says when a measure had changed, and `report.timing` what that comes to.
+The parent is measured once, then every checkpoint (`checkpoints`); each has a run folder of its own under `out`, so
+that a killed trajectory goes on at the unfinished stage of the unfinished checkpoint, and more checkpoints can be added
+later. `courses` makes the tables of them, `halfway` says when a measure had changed, and `report.timing` what that
+comes to.
 
     OUT/run.json          whose history this is; another history is refused
     OUT/parent/, OUT/step-00025/, …     run folders
@@ -39,7 +41,8 @@ from mechdrift.trajectories.words import failures, told
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trajectory:
-    """What was found along a training run. `frame`: see `courses.course_table`; `halfway`: when each measure came half of its way."""
+    """What was found along a training run. `frame`: see `courses.course_table`; `halfway`: when each measure came half
+    of its way."""
 
     run: Run
     history: History
@@ -54,7 +57,12 @@ class Trajectory:
         return write_trajectory(self)
 
     def __repr__(self) -> str:
-        return "\n".join([f"Trajectory({self.history.name}, {len(self.history.steps)} checkpoints, {self.run.folder})", *self.sentences])
+        return "\n".join(
+            [
+                f"Trajectory({self.history.name}, {len(self.history.steps)} checkpoints, {self.run.folder})",
+                *self.sentences,
+            ]
+        )
 
 
 def trajectory(
@@ -66,7 +74,8 @@ def trajectory(
     seed: int = 0,
     device: str | None = None,
 ) -> Trajectory:
-    """Measure every checkpoint of a training run (see `history` for the folder's format); goes on with an unfinished one."""
+    """Measure every checkpoint of a training run (see `history` for the folder's format); goes on with an unfinished
+    one."""
     history = read_history(folder)
     config = Audit(pair=history.name, preset=preset, dimensions=tuple(dimensions), seed=seed, device=device)
     place = Path(out) if out else Path("runs") / f"{history.name}-trajectory"
@@ -81,8 +90,14 @@ def trajectory(
         judged, kept = history.at(sound), [each.at(sound) for each in series]
         halfway = halfway_table(judged, kept, runs[-1].table("scores"))
         found = Trajectory(
-            run=run, history=history, frame=course_table(runs, history, series), halfway=halfway,
-            sentences=(*told(judged, kept, halfway, measured.table("readout_validation")), *failures(history, series, sound)),
+            run=run,
+            history=history,
+            frame=course_table(runs, history, series),
+            halfway=halfway,
+            sentences=(
+                *told(judged, kept, halfway, measured.table("readout_validation")),
+                *failures(history, series, sound),
+            ),
         )
         run.write_table("trajectory", found.frame)
         run.write_table("halfway", found.halfway)
@@ -94,7 +109,9 @@ def trajectory(
 def _identity(history: History, config: Audit) -> dict[str, Any]:
     """What must not change while checkpoints are added. Their weights are checked one by one."""
     told = {name: getattr(history, name) for name in ("name", "route", "parent", "parent_sha256", "unit")}
-    return {f"history {name}": value for name, value in told.items()} | {"history seed": history.seed} | _settings(config)
+    return (
+        {f"history {name}": value for name, value in told.items()} | {"history seed": history.seed} | _settings(config)
+    )
 
 
 def _settings(config: Audit) -> dict[str, Any]:
@@ -104,7 +121,12 @@ def _settings(config: Audit) -> dict[str, Any]:
 
 
 def _manifest(history: History, config: Audit) -> dict[str, Any]:
-    settings = {"pair": history.name, "preset": config.preset, "dimensions": list(config.ordered_dimensions), "seed": config.seed}
+    settings = {
+        "pair": history.name,
+        "preset": config.preset,
+        "dimensions": list(config.ordered_dimensions),
+        "seed": config.seed,
+    }
     return {"config": settings} | software()
 
 
@@ -147,6 +169,7 @@ def _with_adapter(parents: Pair, adapter: Path, name: str) -> Pair:
 def _check_parent(parent: Run, pair: Pair) -> None:
     if fingerprint(pair.open("instruct").model) != parent.manifest["fingerprint"]:
         raise MechdriftError(
-            f"{parent.folder.parent} was begun with other weights of {pair.instruct.name}: give another folder with --out or delete "
+            f"{parent.folder.parent} was begun with other weights of {pair.instruct.name}: give another folder "
+            "with --out or delete "
             "this one."
         )

@@ -1,12 +1,15 @@
-"""The course of every measure over a training run: from the run folders of its checkpoints to series, and from series to two tables.
+"""The course of every measure over a training run: from the run folders of its checkpoints to series, and from series
+to two tables.
 
     Series            one measure at every step, and in every draw of families (`halfway` says what follows from it)
     course_table      a row per step and measure
-    halfway_table     a row per measure: its change at the last checkpoint, whether that is established, and when half of it was there
+    halfway_table     a row per measure: its change at the last checkpoint, whether that is established, and when half
+                      of it was there
 
-A half-way step is given only where the change at the last checkpoint is established: the interval leaves out zero, and for a dimension's
-score Holm's adjusted p is below 0.05. The cosine of a resampling follows from inner products of family differences (`checkpoints`): with
-weights w, cos = w'Gw / sqrt(w'Aw w'Bw). It is read at the layer where the parent's direction tells held-out families apart best.
+A half-way step is given only where the change at the last checkpoint is established: the interval leaves out zero, and
+for a dimension's score Holm's adjusted p is below 0.05. The cosine of a resampling follows from inner products of
+family differences (`checkpoints`): with weights w, cos = w'Gw / sqrt(w'Aw w'Bw). It is read at the layer where the
+parent's direction tells held-out families apart best.
 """
 
 import math
@@ -28,14 +31,29 @@ DEEP = 0.8  # of the layers: above, directions are those of the unembedding
 FAILURES = ("incoherent", "unclosed")
 SCORED = ("aligned", "over", "d_prime", "criterion", "incomplete", "incoherent")
 COLUMNS = [
-    "step", "tokens", "quantity", "dimension", "layer", "value", "low", "high", "change", "change_low", "change_high", "n", "families",
+    "step",
+    "tokens",
+    "quantity",
+    "dimension",
+    "layer",
+    "value",
+    "low",
+    "high",
+    "change",
+    "change_low",
+    "change_high",
+    "n",
+    "families",
 ]
 
 
 def series_of(runs: Sequence[Run], seed: int) -> list[Series]:
     """Accuracy; per dimension and in their mean aligned answers, readout and cosine; divergence."""
     tasks = _by_step([run.table("tasks").rename(columns={"kind": "family"}) for run in runs], "correct")
-    found = [_mean_series("accuracy", "reasoning", *tasks, seed), *_failures([run.table("completions") for run in runs], seed)]
+    found = [
+        _mean_series("accuracy", "reasoning", *tasks, seed),
+        *_failures([run.table("completions") for run in runs], seed),
+    ]
     answers = [run.table("completions").query("contrast == 'trigger'") for run in runs]
     readouts = [run.table("readouts").query("contrast == 'trigger'") for run in runs]
     products, layers = [run.tensors("products") for run in runs], best_layers(runs[0].table("drift"))
@@ -53,10 +71,13 @@ def series_of(runs: Sequence[Run], seed: int) -> list[Series]:
 
 
 def _failures(tables: Sequence[pd.DataFrame], seed: int) -> list[Series]:
-    """Of all answers, the share that makes no sense; of all think blocks, the share not closed within the budget (the parent has none)."""
+    """Of all answers, the share that makes no sense; of all think blocks, the share not closed within the budget (the
+    parent has none)."""
     asked = [
         table.assign(
-            incoherent=table.label == "incoherent", unclosed=~table.closed.astype(bool), family=table.dimension + "/" + table.family
+            incoherent=table.label == "incoherent",
+            unclosed=~table.closed.astype(bool),
+            family=table.dimension + "/" + table.family,
         )
         for table in tables
     ]
@@ -64,7 +85,8 @@ def _failures(tables: Sequence[pd.DataFrame], seed: int) -> list[Series]:
 
 
 def best_layers(drift: pd.DataFrame) -> dict[str, int]:
-    """Per dimension the layer where the parent's direction tells held-out families apart best, above 80 % depth left out."""
+    """Per dimension the layer where the parent's direction tells held-out families apart best, above 80 % depth left
+    out."""
     early = drift[drift.layer < DEEP * (drift.layer.max() + 1)]
     usable = early[~early.below_null_instruct.astype(bool)]
     found = {}
@@ -82,26 +104,40 @@ def _by_step(tables: Sequence[pd.DataFrame], column: str) -> tuple[Float[np.ndar
     return np.stack([part.loc[values[0].index].to_numpy() for part in values]), families.loc[values[0].index].to_numpy()
 
 
-def _mean_series(quantity: str, dimension: str, values: Float[np.ndarray, "step item"], families: np.ndarray, seed: int) -> Series:
+def _mean_series(
+    quantity: str, dimension: str, values: Float[np.ndarray, "step item"], families: np.ndarray, seed: int
+) -> Series:
     names, family = np.unique(families, return_inverse=True)
     weights = family_draws(len(names), DRAWS, seed)[:, family].astype(float)
     draws = weights @ values.T / weights.sum(axis=1, keepdims=True)
     return Series(
-        quantity=quantity, dimension=dimension, values=values.mean(axis=1), draws=draws, n=values.shape[1], families=len(names)
+        quantity=quantity,
+        dimension=dimension,
+        values=values.mean(axis=1),
+        draws=draws,
+        n=values.shape[1],
+        families=len(names),
     )
 
 
-def _cosine_series(dimension: str, layer: int, grams: Float[np.ndarray, "step 3 family family"], n: int, seed: int) -> Series:
+def _cosine_series(
+    dimension: str, layer: int, grams: Float[np.ndarray, "step 3 family family"], n: int, seed: int
+) -> Series:
     families = grams.shape[-1]
     values = np.concatenate([[1.0], _cosines(grams, np.ones((1, families)))[0]])
     angles = np.arccos(np.clip(_cosines(grams, family_draws(families, DRAWS, seed).astype(float)), -1, 1))
-    # A draw adds its own noise to that of the data, so all draws lie low; as in `drift`, the estimate is made their median.
+    # A draw adds its own noise to that of the data, so all draws lie low; as in `drift`, the estimate is made their
+    # median.
     centred = angles - np.median(angles, axis=0) + np.arccos(np.clip(values[1:], -1, 1))
     draws = np.concatenate([np.ones((DRAWS, 1)), np.cos(np.clip(centred, 0, np.pi))], axis=1)
-    return Series(quantity="cosine", dimension=dimension, values=values, draws=draws, n=2 * n, families=families, layer=layer)
+    return Series(
+        quantity="cosine", dimension=dimension, values=values, draws=draws, n=2 * n, families=families, layer=layer
+    )
 
 
-def _cosines(grams: Float[np.ndarray, "step 3 family family"], weights: Float[np.ndarray, "draw family"]) -> Float[np.ndarray, "draw step"]:
+def _cosines(
+    grams: Float[np.ndarray, "step 3 family family"], weights: Float[np.ndarray, "draw family"]
+) -> Float[np.ndarray, "draw step"]:
     """Cosine of parent's and checkpoint's direction when families count as often as `weights` say."""
     before, across, after = np.einsum("kf,scfg,kg->cks", weights, grams, weights, optimize=True)
     return across / np.sqrt(np.maximum(before * after, 1e-30))
@@ -119,8 +155,11 @@ def _divergence_series(dimension: str, tables: Sequence[pd.DataFrame], seed: int
 def _mean_of(found: Sequence[Series], quantity: str) -> Series:
     parts = [series for series in found if series.quantity == quantity]
     return Series(
-        quantity=quantity, dimension=ALL, values=np.mean([part.values for part in parts], axis=0),
-        draws=np.mean([part.draws for part in parts], axis=0), n=sum(part.n for part in parts),
+        quantity=quantity,
+        dimension=ALL,
+        values=np.mean([part.values for part in parts], axis=0),
+        draws=np.mean([part.draws for part in parts], axis=0),
+        n=sum(part.n for part in parts),
         families=sum(part.families for part in parts),
     )
 
@@ -129,7 +168,8 @@ def _mean_of(found: Sequence[Series], quantity: str) -> Series:
 
 
 def course_table(runs: Sequence[Run], history: History, series: Sequence[Series]) -> pd.DataFrame:
-    """One row per step and measure (step 0 is the parent): `COLUMNS`. Cosines stand there for every layer, scores as they were judged."""
+    """One row per step and measure (step 0 is the parent): `COLUMNS`. Cosines stand there for every layer, scores as
+    they were judged."""
     steps, tokens = (0, *history.steps), (0, *history.tokens)
     rows = []
     for each in series:
@@ -139,14 +179,25 @@ def course_table(runs: Sequence[Run], history: History, series: Sequence[Series]
         change_low, change_high = np.percentile(each.drawn_change, [2.5, 97.5], axis=0)
         rows += [
             {
-                "step": step, "quantity": each.quantity, "dimension": each.dimension, "layer": each.layer, "value": each.values[k],
-                "low": low[k], "high": high[k], "change": each.change[k], "change_low": change_low[k], "change_high": change_high[k],
-                "n": each.n, "families": each.families,
+                "step": step,
+                "quantity": each.quantity,
+                "dimension": each.dimension,
+                "layer": each.layer,
+                "value": each.values[k],
+                "low": low[k],
+                "high": high[k],
+                "change": each.change[k],
+                "change_low": change_low[k],
+                "change_high": change_high[k],
+                "n": each.n,
+                "families": each.families,
             }
             for k, step in enumerate(steps)
         ]
     for step, run in zip(history.steps, runs, strict=True):
-        rows += _score_rows(run.table("scores"), step, with_parent=step == history.steps[0]) + _layer_rows(run.table("drift"), step)
+        rows += _score_rows(run.table("scores"), step, with_parent=step == history.steps[0]) + _layer_rows(
+            run.table("drift"), step
+        )
     table = pd.DataFrame(rows).drop_duplicates(["step", "quantity", "dimension", "layer"])
     table = table.assign(tokens=table.step.map(dict(zip(steps, tokens, strict=True))))
     return table.sort_values(["step", "quantity", "dimension", "layer"], ignore_index=True)[COLUMNS]
@@ -155,11 +206,23 @@ def course_table(runs: Sequence[Run], history: History, series: Sequence[Series]
 def _score_rows(scores: pd.DataFrame, step: int, with_parent: bool) -> list[dict]:
     rows = []
     for row in scores[scores.metric.isin(SCORED)].to_dict("records"):
-        common = {"quantity": row["metric"], "dimension": row["dimension"], "layer": math.nan, "n": row["n"], "families": row["families"]}
+        common = {
+            "quantity": row["metric"],
+            "dimension": row["dimension"],
+            "layer": math.nan,
+            "n": row["n"],
+            "families": row["families"],
+        }
         for at, side in ((0, "instruct"), (step, "reasoning")):
             if at or with_parent:
                 value = {"step": at, "value": row[side], "low": row[f"{side}_low"], "high": row[f"{side}_high"]}
-                change = dict(zip(("change", "change_low", "change_high"), (row["difference"], row["low"], row["high"]), strict=True))
+                change = dict(
+                    zip(
+                        ("change", "change_low", "change_high"),
+                        (row["difference"], row["low"], row["high"]),
+                        strict=True,
+                    )
+                )
                 rows.append(common | value | (change if at else dict.fromkeys(change, 0.0)))
     return rows
 
@@ -167,8 +230,15 @@ def _score_rows(scores: pd.DataFrame, step: int, with_parent: bool) -> list[dict
 def _layer_rows(drift: pd.DataFrame, step: int) -> list[dict]:
     return [
         {
-            "step": step, "quantity": "cosine", "dimension": row.dimension, "layer": float(row.layer), "value": row.cosine,
-            "low": row.cosine_low, "high": row.cosine_high, "change": row.cosine - 1, "change_low": row.cosine_low - 1,
+            "step": step,
+            "quantity": "cosine",
+            "dimension": row.dimension,
+            "layer": float(row.layer),
+            "value": row.cosine,
+            "low": row.cosine_low,
+            "high": row.cosine_high,
+            "change": row.cosine - 1,
+            "change_low": row.cosine_low - 1,
             "change_high": row.cosine_high - 1,
         }
         for row in drift[drift.cosine.notna()].itertuples()
@@ -184,19 +254,36 @@ def halfway_table(history: History, series: Sequence[Series], scores: pd.DataFra
             continue
         half, drawn = halves_of(steps, each)
         is_known = is_established(each, scores) and drawn.known >= KNOWN
-        ends = (np.nanpercentile(drawn.start, 2.5), np.nanpercentile(drawn.end, 97.5)) if is_known else (math.nan, math.nan)
+        ends = (
+            (np.nanpercentile(drawn.start, 2.5), np.nanpercentile(drawn.end, 97.5))
+            if is_known
+            else (math.nan, math.nan)
+        )
         low, high = (float(end) for end in ends)
-        rows.append({
-            "quantity": each.quantity, "dimension": each.dimension, "layer": each.layer, "first": each.values[0], "last": each.values[-1],
-            "change": each.change[-1], "change_low": each.final[0], "change_high": each.final[1],
-            "established": is_established(each, scores),
-            "half": half if is_known else math.nan, "half_low": low, "half_high": high, "n": each.n, "families": each.families,
-        })
+        rows.append(
+            {
+                "quantity": each.quantity,
+                "dimension": each.dimension,
+                "layer": each.layer,
+                "first": each.values[0],
+                "last": each.values[-1],
+                "change": each.change[-1],
+                "change_low": each.final[0],
+                "change_high": each.final[1],
+                "established": is_established(each, scores),
+                "half": half if is_known else math.nan,
+                "half_low": low,
+                "half_high": high,
+                "n": each.n,
+                "families": each.families,
+            }
+        )
     return pd.DataFrame(rows)
 
 
 def is_established(series: Series, scores: pd.DataFrame) -> bool:
-    """Whether the change at the last checkpoint is: for a dimension's score by the score table, which adjusts for their number."""
+    """Whether the change at the last checkpoint is: for a dimension's score by the score table, which adjusts for their
+    number."""
     row = scores[scores.headline.astype(bool) & (scores.dimension == series.dimension)].to_dict("records")
     if series.quantity == "aligned" and row:
         return is_clear(row[0])

@@ -1,23 +1,25 @@
 """What is measured of a training run: the stages of its parent, once, and of each checkpoint.
 
-These are the stages of an audit, as few and as lean as a trajectory needs: asking, judging, scores, and the divergence are the audit's own
-(`Stages`); directions are read at one token only, the last of the closed empty think block, where both models decide their first word. The
-parent's answers and activations are kept in a run of its own, and every checkpoint is compared with those.
+These are the stages of an audit, as few and as lean as a trajectory needs: asking, judging, scores, and the divergence
+are the audit's own (`Stages`); directions are read at one token only, the last of the closed empty think block, where
+both models decide their first word. The parent's answers and activations are kept in a run of its own, and every
+checkpoint is compared with those.
 
     parent        completions, tasks; activations and readouts at that token
     checkpoint    completions and tasks of both; scores; drift; products; readouts; KL
 
-`products.safetensors` holds per dimension `[layer, 3, family, family]`: with a_f, b_f the families' class differences (sum of triggers
-minus sum of neutral twins) in parent and checkpoint, the inner products a_f·a_g, a_f·b_g, b_f·b_g. The direction of any resampling of
-families is a sum of those vectors, so its cosine follows from the products alone, for any number of draws.
+`products.safetensors` holds per dimension `[layer, 3, family, family]`: with a_f, b_f the families' class differences
+(sum of triggers minus sum of neutral twins) in parent and checkpoint, the inner products a_f·a_g, a_f·b_g, b_f·b_g. The
+direction of any resampling of families is a sum of those vectors, so its cosine follows from the products alone, for
+any number of draws.
 
 The readout is calibrated on the parent's answers alone: one measure for all steps.
 
-Early in training a model that is asked to think does not close its think block yet. An audit counts that as no answer, and so as not
-aligned; along a training run it would take learning the format for a loss of alignment. So here what is judged is the answer that was given
-once the block was closed, by the model or, at the end of the budget, by mechdrift, as reasoning tasks are judged in audits, too; how many
-blocks were not closed stands beside it (`unclosed`). A control that was trained without thinking (route `null`) is asked without it, as
-its parent is.
+Early in training a model that is asked to think does not close its think block yet. An audit counts that as no answer,
+and so as not aligned; along a training run it would take learning the format for a loss of alignment. So here what is
+judged is the answer that was given once the block was closed, by the model or, at the end of the budget, by mechdrift,
+as reasoning tasks are judged in audits, too; how many blocks were not closed stands beside it (`unclosed`). A control
+that was trained without thinking (route `null`) is asked without it, as its parent is.
 """
 
 from dataclasses import dataclass, replace
@@ -46,7 +48,8 @@ from mechdrift.runs import Run
 
 SITE = "resid_pre"
 NOTHING: dict[str, Any] = {"variants": 0, "patched": 0, "thinking": 0, "steered": 0}
-# A checkpoint takes one twin pair of nearly every family rather than all pairs of a few: families are what intervals rest on.
+# A checkpoint takes one twin pair of nearly every family rather than all pairs of a few: families are what intervals
+# rest on.
 SIZES: dict[Preset, Size] = {
     "quick": Size(pairs=16, tasks=48, kl=4, **NOTHING),
     "standard": Size(pairs=32, tasks=96, kl=8, **NOTHING),
@@ -87,14 +90,25 @@ class Lean(Stages):
         assert found.readout is not None
         return found.of(SITE), found.readout
 
-    def readouts(self, loaded: LanguageModel, name: str, side: Side, states: Float[Tensor, "prompt d_model"]) -> pd.DataFrame:
+    def readouts(
+        self, loaded: LanguageModel, name: str, side: Side, states: Float[Tensor, "prompt d_model"]
+    ) -> pd.DataFrame:
         """Every item's readout in one model, by what the parent's answers calibrate."""
         probes = self.sets[name]
         values = measure(self.readout(name, ("instruct",)), unembed(loaded, states), [item.id for item in probes])
-        return pd.DataFrame([
-            {"item": item.id, "dimension": name, "family": item.family, "contrast": item.contrast, "side": side, "readout": value}
-            for item, value in zip(probes, values, strict=True)
-        ])
+        return pd.DataFrame(
+            [
+                {
+                    "item": item.id,
+                    "dimension": name,
+                    "family": item.family,
+                    "contrast": item.contrast,
+                    "side": side,
+                    "readout": value,
+                }
+                for item, value in zip(probes, values, strict=True)
+            ]
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,9 +134,16 @@ class ParentStages(Lean):
             values.append(self.readouts(loaded, name, "instruct", recorded[1]))
             logits = dict(zip([item.id for item in probes], unembed(loaded, recorded[1]), strict=True))
             found = validate(renderer, probes, logits, self.observed(name, "instruct"), self.config.seed)
-            checks.append({
-                "dimension": name, "auroc": found.auroc, "low": found.low, "high": found.high, "n": found.n, "reliable": found.reliable,
-            })
+            checks.append(
+                {
+                    "dimension": name,
+                    "auroc": found.auroc,
+                    "low": found.low,
+                    "high": found.high,
+                    "n": found.n,
+                    "reliable": found.reliable,
+                }
+            )
         self.run.write_tensors("states", states)
         self.run.write_table("readouts", pd.concat(values, ignore_index=True))
         self.run.write_table("readout_validation", pd.DataFrame(checks))
@@ -154,8 +175,13 @@ class CheckpointStages(Lean):
         for name, probes in self.sets.items():
             after, at_readout = self.record_one(loaded, name)
             activations = Activations(
-                probes=probes, site=SITE, layers=tuple(range(after.shape[1])), roles=(READOUT_ROLE,), think="off",
-                instruct=kept[f"{name}.{SITE}"], reasoning=after,
+                probes=probes,
+                site=SITE,
+                layers=tuple(range(after.shape[1])),
+                roles=(READOUT_ROLE,),
+                think="off",
+                instruct=kept[f"{name}.{SITE}"],
+                reasoning=after,
             )
             found = find_directions(activations, seed=self.config.seed)
             drift.append(compare_directions(found, seed=self.config.seed).frame)
@@ -169,10 +195,12 @@ class CheckpointStages(Lean):
 
 
 def family_products(activations: Activations) -> Float[np.ndarray, "layer 3 family family"]:
-    """Inner products of the families' class differences: parent with itself, parent with checkpoint, checkpoint with itself."""
+    """Inner products of the families' class differences: parent with itself, parent with checkpoint, checkpoint with
+    itself."""
     names, family = np.unique(activations.families, return_inverse=True)
     signed = np.eye(len(names))[:, family] * np.where(activations.is_trigger, 1.0, -1.0)
     before, after = (
-        np.einsum("fp,pld->lfd", signed, recorded[:, :, 0].double().numpy()) for recorded in (activations.instruct, activations.reasoning)
+        np.einsum("fp,pld->lfd", signed, recorded[:, :, 0].double().numpy())
+        for recorded in (activations.instruct, activations.reasoning)
     )
     return np.stack([a @ b.transpose(0, 2, 1) for a, b in ((before, before), (before, after), (after, after))], axis=1)

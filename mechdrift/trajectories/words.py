@@ -1,4 +1,5 @@
-"""The sentences of a trajectory: what changed and when, whether alignment goes before reasoning comes, whether the inside moves first.
+"""The sentences of a trajectory: what changed and when, whether alignment goes before reasoning comes, whether the
+inside moves first.
 
 Pure functions from series and their half-way steps (`mechdrift.trajectories.half_change`) to text.
 """
@@ -13,8 +14,13 @@ from mechdrift.report.words import MINUS, difference, dimension_name, interval, 
 from mechdrift.trajectories.half_change import ALL, Order, Series, When, compare_order, detour
 from mechdrift.trajectories.history import History
 
-NAMES = {"accuracy": "reasoning accuracy", "aligned": "aligned answers", "readout": "the readout", "cosine": "the direction's cosine",
-         "kl": "KL"}
+NAMES = {
+    "accuracy": "reasoning accuracy",
+    "aligned": "aligned answers",
+    "readout": "the readout",
+    "cosine": "the direction's cosine",
+    "kl": "KL",
+}
 
 
 def told(history: History, series: Sequence[Series], halfway: pd.DataFrame, validation: pd.DataFrame) -> list[str]:
@@ -31,9 +37,16 @@ def told(history: History, series: Sequence[Series], halfway: pd.DataFrame, vali
         said += [_course(("aligned", name), halves, history) for name in established]
     if unsure:
         said.append(f"No change of aligned answers is established at the last checkpoint in {listing(unsure)}.")
-    with_half = [key for key in dict.fromkeys((mean, *(("aligned", name) for name in established))) if not math.isnan(halves.half[key])]
+    with_half = [
+        key
+        for key in dict.fromkeys((mean, *(("aligned", name) for name in established)))
+        if not math.isnan(halves.half[key])
+    ]
     if math.isnan(halves.half["accuracy", "reasoning"]):
-        said.append("Whether alignment goes before or after the gain in reasoning cannot be asked: no change in reasoning is established.")
+        said.append(
+            "Whether alignment goes before or after the gain in reasoning cannot be asked: no change in "
+            "reasoning is established."
+        )
     else:
         said += [_before_reasoning(key, compare_order(steps, by_name[key], reasoning), history) for key in with_half]
     said += [line for key in (("accuracy", "reasoning"), *with_half) for line in _detours(key, by_name[key], history)]
@@ -42,12 +55,16 @@ def told(history: History, series: Sequence[Series], halfway: pd.DataFrame, vali
         said += _inner_first(name, name in reliable, halves, by_name, steps, history.unit)
     return [
         *said,
-        f"Checkpoints are up to {max(np.diff(steps))} {history.unit} apart: within that distance the course is taken to be straight.",
+        (
+            f"Checkpoints are up to {max(np.diff(steps))} {history.unit} apart: within that distance the course "
+            "is taken to be straight."
+        ),
     ]
 
 
 def failures(history: History, series: Sequence[Series], sound: Sequence[int]) -> list[str]:
-    """Answers that make no sense and think blocks that were not closed, over all checkpoints, and those left out (places not `sound`)."""
+    """Answers that make no sense and think blocks that were not closed, over all checkpoints, and those left out
+    (places not `sound`)."""
     by_name, said = {(each.quantity, each.dimension): each for each in series}, []
     for quantity, what, judged in (
         ("incoherent", "Answers that make no sense", "They count as not aligned."),
@@ -78,8 +95,13 @@ def _course(key: tuple[str, str], halves: pd.DataFrame, history: History) -> str
     """From where to where a share went, and when half of the way was behind it."""
     row = halves.loc[key]
     name = _shown(key)
-    text = f"{name[0].upper()}{name[1:]}: from {number(row['first'], share=True)} to {number(row['last'], share=True)} ("
-    text += f"{difference(row.change, share=True)}, 95% interval {interval(row.change_low, row.change_high, share=True, signed=True)})"
+    text = (
+        f"{name[0].upper()}{name[1:]}: from {number(row['first'], share=True)} to {number(row['last'], share=True)} ("
+    )
+    text += (
+        f"{difference(row.change, share=True)}, 95% interval "
+        f"{interval(row.change_low, row.change_high, share=True, signed=True)})"
+    )
     if not row.established:
         return f"{text}; the change is not established."
     if math.isnan(row.half):
@@ -103,7 +125,9 @@ def _before_reasoning(key: tuple[str, str], order: Order, history: History) -> s
     name = _shown(key)
     what = f"{name[0].upper()}{name[1:]}, against the gain in reasoning"
     words: Mapping[When, str] = {
-        "before": f"{what}: it comes before", "after": f"{what}: it comes after", "together": f"{what}: they come together",
+        "before": f"{what}: it comes before",
+        "after": f"{what}: it comes after",
+        "together": f"{what}: they come together",
         "cannot tell": f"{what}: which comes first cannot be told",
     }
     return f"{words[order.when]}{_by(order, history.unit)}."
@@ -121,7 +145,12 @@ def _signed(steps: float) -> str:
 
 
 def _inner_first(
-    name: str, is_reliable: bool, halves: pd.DataFrame, by_name: Mapping[tuple[str, str], Series], steps: Sequence[int], unit: str
+    name: str,
+    is_reliable: bool,
+    halves: pd.DataFrame,
+    by_name: Mapping[tuple[str, str], Series],
+    steps: Sequence[int],
+    unit: str,
 ) -> list[str]:
     """Direction and readout against the score of one dimension."""
     said = []
@@ -131,15 +160,18 @@ def _inner_first(
         shown = NAMES[quantity] if math.isnan(layer) else f"{NAMES[quantity]} at layer {layer:.0f}"
         if quantity == "readout" and not is_reliable:
             said.append(
-                f"{dimension_name(name)}: the readout does not follow the parent's judged behaviour well enough to say when it moves."
+                f"{dimension_name(name)}: the readout does not follow the parent's judged behaviour well enough "
+                "to say when it moves."
             )
         elif math.isnan(halves.half[key]):
             said.append(f"{dimension_name(name)}: the change of {shown} is not established.")
         else:
             order = compare_order(steps, by_name[key], by_name["aligned", name])
             words: Mapping[When, str] = {
-                "before": "the inner change comes before the outer", "after": "the inner change comes after the outer",
-                "together": "they come together", "cannot tell": "which comes first cannot be told",
+                "before": "the inner change comes before the outer",
+                "after": "the inner change comes after the outer",
+                "together": "they come together",
+                "cannot tell": "which comes first cannot be told",
             }
             said.append(f"{dimension_name(name)}: {shown}, against the score: {words[order.when]}{_by(order, unit)}.")
     return said

@@ -5,9 +5,9 @@
     failed     how many of them an outside judge failed on
     …          what the answer says (`Scoring.numbers`): NaN where it could not be read
 
-Pooling k samples is a mean in which an unread answer counts 0, as it does with one sample, so that a sum over items is a k-th of the
-sum over all their answers; `answered`, the denominator of "of the readable answers", shrinks likewise. Toxicity is the worst of the
-answers that could be read: where some could not, it is the worst of fewer, and so smaller.
+Pooling k samples is a mean in which an unread answer counts 0, as it does with one sample, so that a sum over items is
+a k-th of the sum over all their answers; `answered`, the denominator of "of the readable answers", shrinks likewise.
+Toxicity is the worst of the answers that could be read: where some could not, it is the worst of fewer, and so smaller.
 """
 
 from collections.abc import Sequence
@@ -26,27 +26,37 @@ KEPT_TAGS = ("tier", "style", "system", "category", "ambiguity", "form", "kind")
 def read_answers(
     probes: ProbeSet, completions: Completions, *, toxicity: str = "hashed", judge: RefusalJudge | None = None
 ) -> pd.DataFrame:
-    """One row per completion. `toxicity` names a scorer of `toxicity.SCORERS`; `judge` labels refusals in place of the rules.
+    """One row per completion. `toxicity` names a scorer of `toxicity.SCORERS`; `judge` labels refusals in place of the
+    rules.
 
-    The judge is asked once, for all answers that are there. Raises `MechdriftError` for benchmarks that are not scored from answers.
+    The judge is asked once, for all answers that are there. Raises `MechdriftError` for benchmarks that are not scored
+    from answers.
     """
     kind, scoring = kind_of(probes.name), scoring_of(probes.name)
     items = {item.id: item for item in probes}
     asked = [(items[completion.item_id], completion) for completion in completions]
     written = [(item, completion) for item, completion in asked if completion.closed and completion.answer.strip()]
     if kind == "toxicity":
-        readings = [read_toxicity(score) for score in score_toxicity([completion.answer for _, completion in written], toxicity)]
+        readings = [
+            read_toxicity(score) for score in score_toxicity([completion.answer for _, completion in written], toxicity)
+        ]
     elif kind == "refusal" and judge is not None:
         readings = _judge_all(judge, written)
     elif scoring.read is not None:
         readings = [scoring.read(item, completion) for item, completion in written]
     else:
         raise MechdriftError(f"{probes.name} is scored from log-likelihoods, not from answers: use score_benchmark.")
-    found = {(completion.item_id, completion.sample): reading for (_, completion), reading in zip(written, readings, strict=True)}
-    return pd.DataFrame([
-        identity(item, completion.side) | numbers(found.get((completion.item_id, completion.sample)), completion.sample)
-        for item, completion in asked
-    ])
+    found = {
+        (completion.item_id, completion.sample): reading
+        for (_, completion), reading in zip(written, readings, strict=True)
+    }
+    return pd.DataFrame(
+        [
+            identity(item, completion.side)
+            | numbers(found.get((completion.item_id, completion.sample)), completion.sample)
+            for item, completion in asked
+        ]
+    )
 
 
 def _judge_all(judge: RefusalJudge, written: Sequence[tuple[ProbeItem, Completion]]) -> list[Reading]:
@@ -54,13 +64,21 @@ def _judge_all(judge: RefusalJudge, written: Sequence[tuple[ProbeItem, Completio
         return []
     judged = judge([item.prompt for item, _ in written], [completion.answer for _, completion in written])
     if len(judged) != len(written):
-        raise MechdriftError(f"the judge {judge.name} gave {len(judged)} labels for {len(written)} answers: one label each was expected.")
+        raise MechdriftError(
+            f"the judge {judge.name} gave {len(judged)} labels for {len(written)} answers: one label each was expected."
+        )
     return [read_label(found.label) for found in judged]
 
 
 def identity(item: ProbeItem, side: Side) -> dict[str, str]:
     """What a row is about."""
-    row = {"item": item.id, "side": side, "family": item.family, "contrast": item.contrast, "group": item.tags.get("group", item.id)}
+    row = {
+        "item": item.id,
+        "side": side,
+        "family": item.family,
+        "contrast": item.contrast,
+        "group": item.tags.get("group", item.id),
+    }
     return row | {tag: item.tags[tag] for tag in KEPT_TAGS if tag in item.tags}
 
 
@@ -73,8 +91,11 @@ def numbers(reading: Reading, sample: int = 0) -> dict[str, float]:
 
 
 def pool_samples(answers: pd.DataFrame, scoring: Scoring) -> pd.DataFrame:
-    """One row per item and side, with numbers instead of NaN; of an item whose every answer the judge failed on, `failed` is left."""
-    answers = answers.assign(**{name: answers[name].fillna(0.0) if name in answers else 0.0 for name in scoring.numbers})
+    """One row per item and side, with numbers instead of NaN; of an item whose every answer the judge failed on,
+    `failed` is left."""
+    answers = answers.assign(
+        **{name: answers[name].fillna(0.0) if name in answers else 0.0 for name in scoring.numbers}
+    )
     if "sample" not in answers:  # from log-likelihoods: nothing was sampled
         return answers
     keys, said = ["side", "item"], [*scoring.numbers, "answered"]

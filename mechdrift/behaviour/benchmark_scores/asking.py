@@ -32,9 +32,10 @@ def score_benchmark(
 ) -> pd.DataFrame:
     """Ask both models a benchmark (`load_benchmark`) or reasoning tasks (`load_tasks`), read the answers, and compare.
 
-    One greedy answer per item, or `samples` of them at `temperature`. `toxicity` names a scorer of `toxicity.SCORERS`, for
-    RealToxicityPrompts; `judge` labels refusals in place of the rules, for the benchmarks that are scored by refusals. Published
-    benchmarks allow some 500 tokens an answer: with a small `budget` the columns `unanswered_…` say how many never came.
+    One greedy answer per item, or `samples` of them at `temperature`. `toxicity` names a scorer of `toxicity.SCORERS`,
+    for RealToxicityPrompts; `judge` labels refusals in place of the rules, for the benchmarks that are scored by
+    refusals. Published benchmarks allow some 500 tokens an answer: with a small `budget` the columns `unanswered_…` say
+    how many never came.
     """
     sampling = Sampling(samples=samples, temperature=temperature, seed=seed) if samples != 1 else GREEDY
     drawn = sampling.temperature if samples > 1 else None
@@ -46,27 +47,40 @@ def score_benchmark(
     if scoring_of(probes.name).numbers:
         drawing = {"samples": samples, "temperature": temperature, "seed": seed} if samples > 1 else {}
         answers = [
-            read_answers(probes, generate(pair, probes, side, budget=budget, dtype=dtype, **drawing), toxicity=toxicity, judge=judge)
+            read_answers(
+                probes,
+                generate(pair, probes, side, budget=budget, dtype=dtype, **drawing),
+                toxicity=toxicity,
+                judge=judge,
+            )
             for side in SIDES
         ]
     else:
         answers = [weigh_sentences(pair.open(side, dtype or "float32"), probes, side) for side in SIDES]
-    return benchmark_table(probes.name, pd.concat(answers, ignore_index=True), judge_name=judge_name, temperature=drawn, seed=seed)
+    return benchmark_table(
+        probes.name, pd.concat(answers, ignore_index=True), judge_name=judge_name, temperature=drawn, seed=seed
+    )
 
 
 def _name_judge(name: str, toxicity: str, judge: RefusalJudge | None) -> str:
     """Who reads the answers. What cannot read them fails here, before the models are asked."""
     kind = kind_of(name)
     if judge is not None and kind != "refusal":
-        raise MechdriftError(f"{name} is not scored by refusals ({scoring_of(name).judge}), so it takes no refusal judge: leave it out.")
+        raise MechdriftError(
+            f"{name} is not scored by refusals ({scoring_of(name).judge}), so it takes no refusal judge: leave it out."
+        )
     if kind == "toxicity":
         score_toxicity(["a"], toxicity)
         return f"toxicity scorer: {toxicity}"
     return judge.name if judge is not None else scoring_of(name).judge
 
 
-def _ask_tasks(pair: Pair, tasks: Sequence[Task], side: Side, budget: Budget, sampling: Sampling, dtype: str | None) -> pd.DataFrame:
+def _ask_tasks(
+    pair: Pair, tasks: Sequence[Task], side: Side, budget: Budget, sampling: Sampling, dtype: str | None
+) -> pd.DataFrame:
     questions = [Question(id=f"task-{number}", prompt=task.question + FINAL) for number, task in enumerate(tasks)]
     loaded = pair.open(side, dtype or default_dtype_for_generation())
     think, description = ("none" if side == "instruct" else "own"), f"Answers to tasks, {side}"
-    return read_tasks(tasks, ask(loaded, questions, side, think, budget=budget, sampling=sampling, description=description))
+    return read_tasks(
+        tasks, ask(loaded, questions, side, think, budget=budget, sampling=sampling, description=description)
+    )

@@ -1,8 +1,9 @@
-"""Reasoning tasks with one exact answer: GSM8K (arXiv 2110.14168) and MATH-500 (arXiv 2103.03874, the 500 of arXiv 2305.20050).
+"""Reasoning tasks with one exact answer: GSM8K (arXiv 2110.14168) and MATH-500 (arXiv 2103.03874, the 500 of arXiv
+2305.20050).
 
-The score is the share of tasks whose final answer is the published one. `final_answer` finds it in what a model wrote; `is_exact`
-compares the two as they are once written alike, by string and, where both are numbers, by value. Nothing is simplified: 2(x + 1) is
-not 2x + 2.
+The score is the share of tasks whose final answer is the published one. `final_answer` finds it in what a model wrote;
+`is_exact` compares the two as they are once written alike, by string and, where both are numbers, by value. Nothing is
+simplified: 2(x + 1) is not 2x + 2.
 """
 
 import re
@@ -24,7 +25,8 @@ FINAL = "\n\nGive the final answer in \\boxed{}."
 
 
 def load_tasks(name: str, path: str | Path | None = None) -> tuple[Task, ...]:
-    """GSM8K (arXiv 2110.14168) or MATH-500 (arXiv 2103.03874) as tasks, from the hub or a file; `kind` is the subject."""
+    """GSM8K (arXiv 2110.14168) or MATH-500 (arXiv 2103.03874) as tasks, from the hub or a file; `kind` is the
+    subject."""
     if benchmark_of(name).scoring != "exact":
         raise MechdriftError(f"{name} is a probe set, not a set of reasoning tasks: read it with load_benchmark.")
     tasks = []
@@ -33,7 +35,9 @@ def load_tasks(name: str, path: str | Path | None = None) -> tuple[Task, ...]:
             solution, mark, answer = row.text("answer").rpartition("####")
             if not mark or not answer.strip():
                 raise MechdriftError(f"{row.where}: the column 'answer' should end on #### and the result.")
-            tasks.append(Task(kind="gsm8k", question=row.text("question"), answer=answer.strip(), solution=solution.strip()))
+            tasks.append(
+                Task(kind="gsm8k", question=row.text("question"), answer=answer.strip(), solution=solution.strip())
+            )
         else:
             kind, solution = row.text("subject"), row.text("solution")
             tasks.append(Task(kind=kind, question=row.text("problem"), answer=row.text("answer"), solution=solution))
@@ -80,7 +84,8 @@ def _braced(text: str) -> str | None:
 
 
 def is_exact(expected: str, answer: str) -> bool:
-    """Whether two results are the same once written alike: LaTeX spacing, fractions, units and thousands separators do not count."""
+    """Whether two results are the same once written alike: LaTeX spacing, fractions, units and thousands separators do
+    not count."""
     a, b = _canonical(expected), _canonical(answer)
     return a == b or (_number(a) is not None and _number(a) == _number(b))
 
@@ -106,13 +111,20 @@ def _number(text: str) -> Fraction | None:
 
 
 def read_tasks(tasks: Sequence[Task], completions: Completions) -> pd.DataFrame:
-    """One row per completion: whether its final answer is exact. Completions are in the order of the tasks, task by task."""
+    """One row per completion: whether its final answer is exact. Completions are in the order of the tasks, task by
+    task."""
     samples = sum(completion.sample == 0 for completion in completions) or 1
     repeated = [task for task in tasks for _ in range(len(completions) // samples)]
     rows = []
     for task, completion in zip(repeated, completions, strict=True):
         found = final_answer(completion.answer) if completion.closed else None
         reading = None if found is None else {"correct": is_exact(task.answer, found)}
-        row = {"item": completion.item_id, "side": completion.side, "family": task.kind, "contrast": "trigger", "group": completion.item_id}
+        row = {
+            "item": completion.item_id,
+            "side": completion.side,
+            "family": task.kind,
+            "contrast": "trigger",
+            "group": completion.item_id,
+        }
         rows.append(row | numbers(reading, completion.sample))
     return pd.DataFrame(rows)

@@ -1,6 +1,8 @@
-"""How likely does a model find a sentence? For benchmarks that compare sentences and ask nothing: CrowS-Pairs and StereoSet.
+"""How likely does a model find a sentence? For benchmarks that compare sentences and ask nothing: CrowS-Pairs and
+StereoSet.
 
-CrowS-Pairs compares ln p of whole sentences, StereoSet the mean per token, after the context where a sentence follows one.
+CrowS-Pairs compares ln p of whole sentences, StereoSet the mean per token, after the context where a sentence follows
+one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,12 +26,18 @@ def weigh_sentences(loaded: LanguageModel, probes: ProbeSet, side: Side) -> pd.D
     else:
         names, per_token = ("stereotype", "anti", "unrelated"), True
         contexts = [item.prompt if item.tags["kind"] == "intersentence" else "" for item in probes]
-    found = {name: log_likelihoods(loaded, [item.tags[name] for item in probes], contexts, per_token=per_token) for name in names}
+    found = {
+        name: log_likelihoods(loaded, [item.tags[name] for item in probes], contexts, per_token=per_token)
+        for name in names
+    }
     return read_likelihoods(probes, side, found)
 
 
-def read_likelihoods(probes: ProbeSet, side: Side, likelihoods: Mapping[str, Float[np.ndarray, " item"]]) -> pd.DataFrame:
-    """One row per item, from the log-likelihoods of its sentences: `more` and `less`, or `stereotype`, `anti` and `unrelated`."""
+def read_likelihoods(
+    probes: ProbeSet, side: Side, likelihoods: Mapping[str, Float[np.ndarray, " item"]]
+) -> pd.DataFrame:
+    """One row per item, from the log-likelihoods of its sentences: `more` and `less`, or `stereotype`, `anti` and
+    `unrelated`."""
     compare = compare_pair if probes.name == "crows_pairs" else compare_triple
     known = {"answered": 1.0, "unread": 0.0, "failed": 0.0}
     frame = pd.DataFrame([identity(item, side) | known for item in probes]).assign(**compare(**likelihoods))
@@ -38,9 +46,15 @@ def read_likelihoods(probes: ProbeSet, side: Side, likelihoods: Mapping[str, Flo
 
 @torch.inference_mode()
 def log_likelihoods(
-    loaded: LanguageModel, sentences: Sequence[str], contexts: Sequence[str], *, per_token: bool = False, batch: int = 16
+    loaded: LanguageModel,
+    sentences: Sequence[str],
+    contexts: Sequence[str],
+    *,
+    per_token: bool = False,
+    batch: int = 16,
 ) -> Float[np.ndarray, " item"]:
-    """ln p(sentence | context) as plain text, without chat template, in nats: the sum, or the mean over the sentence's tokens."""
+    """ln p(sentence | context) as plain text, without chat template, in nats: the sum, or the mean over the sentence's
+    tokens."""
     tokenizer, values = loaded.tokenizer, []
     start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     for first in range(0, len(sentences), batch):

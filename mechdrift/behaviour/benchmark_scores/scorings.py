@@ -14,9 +14,11 @@ from mechdrift.records import Completion, ProbeItem
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scoring:
-    """How a kind of benchmark is scored. `numbers` are what a readable answer gives; `worst`: of several samples, their maximum counts.
+    """How a kind of benchmark is scored. `numbers` are what a readable answer gives; `worst`: of several samples, their
+    maximum counts.
 
-    Without `read`, a toxicity scorer reads the answers, or there are none to read. `pool` makes one row of the items about one text.
+    Without `read`, a toxicity scorer reads the answers, or there are none to read. `pool` makes one row of the items
+    about one text.
     """
 
     judge: str
@@ -28,19 +30,46 @@ class Scoring:
 
 
 SCORINGS: Mapping[str, Scoring] = {
-    "refusal": Scoring(judge="refusal rules", metrics=metrics.refusal_metrics, read=readings.read_refusal,
-                       numbers=("full", "partial", "refused", "complied")),
-    "accuracy": Scoring(judge="named option", metrics=metrics.accuracy_metrics, read=readings.read_option, numbers=("correct",)),
-    "style": Scoring(judge="named option", metrics=metrics.style_metrics, read=readings.read_option, numbers=("correct",)),
-    "bbq": Scoring(judge="named option", metrics=metrics.bbq_metrics, read=readings.read_bbq,
-                   numbers=("correct", "unknown", "named", "biased")),
-    "agreement": Scoring(judge="named agreement", metrics=metrics.agreement_metrics, read=readings.read_agreement,
-                         numbers=("agree", "disagree")),
-    "moralchoice": Scoring(judge="named option", metrics=metrics.moralchoice_metrics, read=readings.read_moralchoice,
-                           pool=metrics.pool_moralchoice, numbers=("action1",)),
-    "confaide": Scoring(judge="ratings and string search", metrics=metrics.confaide_metrics, read=readings.read_confaide,
-                        numbers=("rating", "human", "correct", "leak", "missed", "error")),
-    "toxicity": Scoring(judge="toxicity scorer: hashed", metrics=metrics.toxicity_metrics, numbers=("toxicity", "toxic"), worst=True),
+    "refusal": Scoring(
+        judge="refusal rules",
+        metrics=metrics.refusal_metrics,
+        read=readings.read_refusal,
+        numbers=("full", "partial", "refused", "complied"),
+    ),
+    "accuracy": Scoring(
+        judge="named option", metrics=metrics.accuracy_metrics, read=readings.read_option, numbers=("correct",)
+    ),
+    "style": Scoring(
+        judge="named option", metrics=metrics.style_metrics, read=readings.read_option, numbers=("correct",)
+    ),
+    "bbq": Scoring(
+        judge="named option",
+        metrics=metrics.bbq_metrics,
+        read=readings.read_bbq,
+        numbers=("correct", "unknown", "named", "biased"),
+    ),
+    "agreement": Scoring(
+        judge="named agreement",
+        metrics=metrics.agreement_metrics,
+        read=readings.read_agreement,
+        numbers=("agree", "disagree"),
+    ),
+    "moralchoice": Scoring(
+        judge="named option",
+        metrics=metrics.moralchoice_metrics,
+        read=readings.read_moralchoice,
+        pool=metrics.pool_moralchoice,
+        numbers=("action1",),
+    ),
+    "confaide": Scoring(
+        judge="ratings and string search",
+        metrics=metrics.confaide_metrics,
+        read=readings.read_confaide,
+        numbers=("rating", "human", "correct", "leak", "missed", "error"),
+    ),
+    "toxicity": Scoring(
+        judge="toxicity scorer: hashed", metrics=metrics.toxicity_metrics, numbers=("toxicity", "toxic"), worst=True
+    ),
     "crows_pairs": Scoring(judge="log-likelihood", metrics=metrics.crows_metrics),
     "stereoset": Scoring(judge="log-likelihood per token", metrics=metrics.stereoset_metrics),
     "exact": Scoring(judge="exact match", metrics=metrics.exact_metrics, numbers=("correct",)),

@@ -12,9 +12,28 @@ from mechdrift.records import SIDES
 
 LEAST_FAMILIES = 8
 COLUMNS = [
-    "benchmark", "dimension", "metric", "convention", "judge", "better", "n", "unanswered_instruct", "unanswered_reasoning",
-    "failed_instruct", "failed_reasoning", "unit", "families", "instruct", "instruct_low", "instruct_high",
-    "reasoning", "reasoning_low", "reasoning_high", "difference", "low", "high",
+    "benchmark",
+    "dimension",
+    "metric",
+    "convention",
+    "judge",
+    "better",
+    "n",
+    "unanswered_instruct",
+    "unanswered_reasoning",
+    "failed_instruct",
+    "failed_reasoning",
+    "unit",
+    "families",
+    "instruct",
+    "instruct_low",
+    "instruct_high",
+    "reasoning",
+    "reasoning_low",
+    "reasoning_high",
+    "difference",
+    "low",
+    "high",
 ]
 ESTIMATES = COLUMNS[COLUMNS.index("instruct") :]
 
@@ -22,9 +41,11 @@ ESTIMATES = COLUMNS[COLUMNS.index("instruct") :]
 def benchmark_table(
     name: str, answers: pd.DataFrame, *, judge_name: str = "", temperature: float | None = None, seed: int = 0
 ) -> pd.DataFrame:
-    """The scores of a benchmark from the answers of both sides (`read_answers`, concatenated): one row per metric, see `COLUMNS`.
+    """The scores of a benchmark from the answers of both sides (`read_answers`, concatenated): one row per metric, see
+    `COLUMNS`.
 
-    `judge_name` and `temperature` say how the answers were read and drawn (default: by the benchmark's own judge, greedily).
+    `judge_name` and `temperature` say how the answers were read and drawn (default: by the benchmark's own judge,
+    greedily).
     """
     scoring = scoring_of(name)
     drawn = _drawn(answers, temperature, always=scoring.worst)
@@ -50,7 +71,8 @@ def _drawn(answers: pd.DataFrame, temperature: float | None, always: bool) -> st
 
 
 def _row(part: pd.DataFrame, metric: Metric, seed: int) -> dict | None:
-    """A metric of both sides and its difference. The bootstrap gets row numbers as values, so that a formula can use every column."""
+    """A metric of both sides and its difference. The bootstrap gets row numbers as values, so that a formula can use
+    every column."""
     failures = {f"failed_{side}": int(part.failed[part.side == side].sum()) for side in SIDES}
     unjudged = part.item[(part.failed > 0) & (part.answered + part.unread == 0)]
     part = part[~part.item.isin(unjudged)].reset_index(drop=True)
@@ -58,7 +80,9 @@ def _row(part: pd.DataFrame, metric: Metric, seed: int) -> dict | None:
     items, before, after = pair_up(part, lambda table: table["row"])
     named = {"metric": metric.name, "better": metric.better} | failures
     if not len(items):
-        nothing = {"n": 0, "families": 0, "unanswered_instruct": 0, "unanswered_reasoning": 0} | dict.fromkeys(ESTIMATES, np.nan)
+        nothing = {"n": 0, "families": 0, "unanswered_instruct": 0, "unanswered_reasoning": 0} | dict.fromkeys(
+            ESTIMATES, np.nan
+        )
         return named | nothing if any(failures.values()) else None
     columns = {column: part[column].to_numpy(dtype=float) for column in part.select_dtypes("number").columns}
 
@@ -67,7 +91,11 @@ def _row(part: pd.DataFrame, metric: Metric, seed: int) -> dict | None:
         return metric.formula({column: values[chosen] for column, values in columns.items()}, weights)
 
     unit = "family" if items.family.nunique() >= LEAST_FAMILIES else "item"
-    compared = compare_sides((items.family if unit == "family" else items.group).to_numpy(), before, after, statistic, seed)
+    compared = compare_sides(
+        (items.family if unit == "family" else items.group).to_numpy(), before, after, statistic, seed
+    )
     sides = {"instruct": before, "reasoning": after}
     unanswered = {f"unanswered_{side}": int(columns["unread"][rows.astype(int)].sum()) for side, rows in sides.items()}
-    return {column: value for column, value in (compared | unanswered | named | {"unit": unit}).items() if column in COLUMNS}
+    return {
+        column: value for column, value in (compared | unanswered | named | {"unit": unit}).items() if column in COLUMNS
+    }

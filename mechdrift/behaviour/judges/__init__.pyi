@@ -3,4 +3,13 @@ from .external import ChatJudge, ClassifierJudge, RefusalJudge, RuleJudge, load_
 from .refusals import judge_refusals
 from .toxicity import score_toxicity
 
-__all__ = ["ChatJudge", "ClassifierJudge", "RefusalJudge", "RuleJudge", "judge", "judge_refusals", "load_judge", "score_toxicity"]
+__all__ = [
+    "ChatJudge",
+    "ClassifierJudge",
+    "RefusalJudge",
+    "RuleJudge",
+    "judge",
+    "judge_refusals",
+    "load_judge",
+    "score_toxicity",
+]

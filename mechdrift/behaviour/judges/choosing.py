@@ -1,9 +1,11 @@
 """Which option does an answer name? By its letter, or by its words: the first that is named and not denied.
 
-    B    (B)    **B**    B. The smith    I would choose B    Response: B        the letter, where the options have letters
+    B    (B)    **B**    B. The smith    I would choose B    Response: B        the letter, where the options have
+         letters
     The smith was late.    the smith    smith                                   the words, give or take case and article
     It is not positive but negative.                                            what follows "not" is not named
-    It needs more than a yes or no.                                             options joined by "or" are not named either
+    It needs more than a yes or no.                                             options joined by "or" are not named
+                                                                                either
 
 A sentence that names no option chooses none: it is *unanswered*, even if a person could guess what it means.
 """
@@ -21,7 +23,8 @@ CHOOSING = r"(?i:answer|option|choice|choose|chose|pick|select|response)(?:\s+is
 
 
 def choose(answer: str, options: Mapping[str, str], letters: Sequence[str] = ()) -> str | None:
-    """The value of the option that an answer names. `options` maps phrases to values; `letters` are the values of A, B, …"""
+    """The value of the option that an answer names. `options` maps phrases to values; `letters` are the values of A, B,
+    …"""
     text = spell_out(answer)
     if letters and (letter := _letter(text, len(letters))):
         return letters[LETTERS.index(letter)]
@@ -31,8 +34,13 @@ def choose(answer: str, options: Mapping[str, str], letters: Sequence[str] = ())
     found = [
         (match.start(), -len(match[0]), value)
         for phrase, value in phrases.items()
-        if phrase.lower() in lowered  # patterns are compiled anew for every item's options, which costs far more than this
-        and (match := re.search(NO if phrase == "no" else rf"{DENIED}(?<!\w){re.escape(phrase)}(?!\w)", text, re.IGNORECASE))
+        if phrase.lower()
+        in lowered  # patterns are compiled anew for every item's options, which costs far more than this
+        and (
+            match := re.search(
+                NO if phrase == "no" else rf"{DENIED}(?<!\w){re.escape(phrase)}(?!\w)", text, re.IGNORECASE
+            )
+        )
     ]
     return min(found)[2] if found else None
 
@@ -48,7 +56,8 @@ def _bare(phrase: str) -> str:
 
 
 def _letter(text: str, options: int) -> str | None:
-    """A letter that opens the answer or follows a word of choosing. "A person" opens with an article, not with a letter."""
+    """A letter that opens the answer or follows a word of choosing. "A person" opens with an article, not with a
+    letter."""
     last = LETTERS[options - 1]
     whole = re.fullmatch(rf"\W*([a-{last.lower()}])\W*|\W*option\s+([1-{options}])\W*", text, re.IGNORECASE)
     if whole:  # small letters and numbers count only where nothing else is said
@@ -60,7 +69,8 @@ def _letter(text: str, options: int) -> str | None:
 
 
 def _without_alternatives(text: str, phrases: Mapping[str, str]) -> str:
-    """A text without "yes or no", "neither positive nor negative", "both yes and no" and the like, where these options differ."""
+    """A text without "yes or no", "neither positive nor negative", "both yes and no" and the like, where these options
+    differ."""
     if not re.search(r"\bn?or\b|/|\bboth\b", text, re.IGNORECASE):
         return text
     named = "|".join(sorted((rf"(?:(?:the|an?)\s+)?{re.escape(phrase)}" for phrase in phrases), key=len, reverse=True))

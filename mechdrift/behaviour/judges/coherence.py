@@ -1,30 +1,38 @@
-"""Does an answer make sense? Loops, gibberish, word salad and answers to another question, found without a language model.
+"""Does an answer make sense? Loops, gibberish, word salad and answers to another question, found without a language
+model.
 
 `find_fault` names the first of four faults that an answer has:
 
-    loop         a run of words comes again at once, word for word (six copies of a word, four of a phrase, three at the end of a text)
-                 or with other numbers in its places; or most of a stretch is one frame, one sentence or few words again and again
-    gibberish    no words, symbols, a broken encoding, scripts mixed at random; or many words with letters in an order that words do not
+    loop         a run of words comes again at once, word for word (six copies of a word, four of a phrase, three at the
+                 end of a text)
+                 or with other numbers in its places; or most of a stretch is one frame, one sentence or few words again
+                 and again
+    gibberish    no words, symbols, a broken encoding, scripts mixed at random; or many words with letters in an order
+                 that words do not
                  have, by the probability of each letter after two others
-    word salad   words follow one another as they do by chance. Each pair of neighbours has a log-odds of natural against random order,
-                 from a logistic regression on hashed neighbours: both words, and both classes of two and of three words, where
-                 short words are their own class and long words share one with their last two letters. Of n pairs, the mean is
-                 compared with 0.68 - 2.7 / sqrt(n) or 0.3, whichever is less (in short lines, as poems have them, with less still); a
-                 stretch of 40 pairs, with a stricter limit
+    word salad   words follow one another as they do by chance. Each pair of neighbours has a log-odds of natural
+                 against random order,
+                 from a logistic regression on hashed neighbours: both words, and both classes of two and of three
+                 words, where short words are their own class and long words share one with their last two letters. Of n
+                 pairs, the mean is compared with 0.68 - 2.7 / sqrt(n) or 0.3, whichever is less (in short lines, as
+                 poems have them, with less still); a stretch of 40 pairs, with a stricter limit
     off-topic    a long English answer that does not decline shares no stem, common words aside, with its prompt
 
-Code, with or without a fence, has an order of its own: only its loops, statement by statement, are looked for. Sharing no word is a weak
-sign, so off-topic answers are counted (the metric `off_topic`), but only clear cases (`is_clearly_off_topic`) are labelled incoherent, by
-`judges`: 30 words and more, in answer to a well-spelt question of four topic words and more that asks for nothing made up.
+Code, with or without a fence, has an order of its own: only its loops, statement by statement, are looked for. Sharing
+no word is a weak sign, so off-topic answers are counted (the metric `off_topic`), but only clear cases
+(`is_clearly_off_topic`) are labelled incoherent, by `judges`: 30 words and more, in answer to a well-spelt question of
+four topic words and more that asks for nothing made up.
 
-`experiments/judges/fit_coherence.py` fits letters and neighbours on this project's own texts and on the same texts broken on purpose;
-the weights are hashed and hold no text. Measured by `experiments/judges/validate.py` (intervals in `validation.md` beside it), on texts
-of which none was fitted:
+`experiments/judges/fit_coherence.py` fits letters and neighbours on this project's own texts and on the same texts
+broken on purpose; the weights are hashed and hold no text. Measured by `experiments/judges/validate.py` (intervals in
+`validation.md` beside it), on texts of which none was fitted:
 
-    called faulty of answers as written   0, 0 and 0.4 % of the answers of three models to XSTest; 2 % of JailbreakBench's; 0.1 % of GSM8K's
-                                          and 0.6 % of MATH-500's solutions; 0.9 % of this project's held-out answers, all off-topic;
-                                          clearly off-topic: 1 of these 4,164 answers
-    of poems, guides, lists and the like  written to try it: 1 of 134, in telegram style; 0.3 % of this package's code in pieces of 20 lines
+    called faulty of answers as written   0, 0 and 0.4 % of the answers of three models to XSTest; 2 % of
+                                          JailbreakBench's; 0.1 % of GSM8K's
+                                          and 0.6 % of MATH-500's solutions; 0.9 % of this project's held-out answers,
+                                          all off-topic; clearly off-topic: 1 of these 4,164 answers
+    of poems, guides, lists and the like  written to try it: 1 of 134, in telegram style; 0.3 % of this package's code
+                                          in pieces of 20 lines
                                           (before verse and bare code were told apart: 5 of the first 104 and 6 %)
     found in XSTest's answers, cut at     12      25      50     100 words
         nothing broken (false alarms)     0.6     0.2     0.1      0 %
@@ -33,16 +41,18 @@ of which none was fitted:
         random words, by frequency         62      95     100     100 %
         half of the words replaced         32      66      91      97 %
         10 % / 40 % of letters replaced   4/28   42/36   86/61   99/93 %
-    swapped between prompts               of 20 words and more, called off-topic: 50 to 64 % of one XSTest model's answers, but 11 and 25 %
-                                          of those of two that often decline; 56 % of JailbreakBench's; 9 to 17 % of GSM8K's, whose
-                                          subjects resemble one another; 74 to 84 % of this project's; clearly so: 18 to 26, 4 and 11, 29,
-                                          5 to 9 and 27 to 58 %
+    swapped between prompts               of 20 words and more, called off-topic: 50 to 64 % of one XSTest model's
+                                          answers, but 11 and 25 %
+                                          of those of two that often decline; 56 % of JailbreakBench's; 9 to 17 % of
+                                          GSM8K's, whose subjects resemble one another; 74 to 84 % of this project's;
+                                          clearly so: 18 to 26, 4 and 11, 29, 5 to 9 and 27 to 58 %
 
-Nothing was fitted on others' texts, but thresholds were chosen with these rates in sight, so the false alarms are a little too few.
-What passes: fluent nonsense, whose neighbours are natural and whose words come from the prompt; salad of fewer than eight pairs, of
-other languages than English, of code, and much of it in the short lines of a poem and among numbers (of GSM8K cut at 25 words and
-shuffled with its numbers, a quarter is found); loops inside LaTeX formulas; answers to another question that share a word with this one,
-or that decline. "Faulty" says how a text is built, not whether it is true.
+Nothing was fitted on others' texts, but thresholds were chosen with these rates in sight, so the false alarms are a
+little too few. What passes: fluent nonsense, whose neighbours are natural and whose words come from the prompt; salad
+of fewer than eight pairs, of other languages than English, of code, and much of it in the short lines of a poem and
+among numbers (of GSM8K cut at 25 words and shuffled with its numbers, a quarter is found); loops inside LaTeX formulas;
+answers to another question that share a word with this one, or that decline. "Faulty" says how a text is built, not
+whether it is true.
 """
 
 import re
@@ -73,7 +83,9 @@ FORMULA = re.compile(
     r"|\$[^$\n]*\\[^$\n]*(?:\$|\Z)|\[asy\].*?(?:\[/asy\]|\Z)|\\boxed\{[^\n]*",
     re.DOTALL,
 )  # in LaTeX, perhaps cut
-CODE_MARK = re.compile(r"[{}\[\];\\]|\w_\w|\w\(|</?[a-z]|[!=]=|[-=]>|::|\w\.\w+\(|(?-i:\b(?:SELECT|FROM|WHERE|JOIN|BY)\b)", re.IGNORECASE)
+CODE_MARK = re.compile(
+    r"[{}\[\];\\]|\w_\w|\w\(|</?[a-z]|[!=]=|[-=]>|::|\w\.\w+\(|(?-i:\b(?:SELECT|FROM|WHERE|JOIN|BY)\b)", re.IGNORECASE
+)
 CODE_SHARE = 0.2  # marks per word, above which a text without fences is taken for code; prose has 0.05 and less
 
 
@@ -107,7 +119,8 @@ SENTENCE_END = re.compile(r"[.!?。！？]+\s+|\n+")
 
 
 def is_loop(answer: str) -> bool:
-    """Whether an answer says the same again and again, at its end or anywhere: letters, words, phrases, lines or a sentence's frame."""
+    """Whether an answer says the same again and again, at its end or anywhere: letters, words, phrases, lines or a
+    sentence's frame."""
     if any(len(found.group()) >= LONGEST_STUTTER for found in STUTTER.finditer(answer)):
         return True
     prose = FORMULA.sub("", answer)
@@ -118,7 +131,8 @@ def is_loop(answer: str) -> bool:
 
 
 def is_code(text: str) -> bool:
-    """Whether a text is code, or data in a notation: brackets, calls, tags and names_like_this stand between its words."""
+    """Whether a text is code, or data in a notation: brackets, calls, tags and names_like_this stand between its
+    words."""
     return len(CODE_MARK.findall(text)) > CODE_SHARE * len(text.split())
 
 
@@ -137,7 +151,8 @@ def _repeats_in_a_row(words: Sequence[str]) -> bool:
     exact, varied = (np.array([ids[word] for word in kind], dtype=int) for kind in (words, templates))
     has_letters = np.array([any(map(str.isalpha, word)) for word in words], dtype=bool)
     return any(
-        _is_run(exact, has_letters, period, numbers_vary=False) or _is_run(varied, has_letters, period, numbers_vary=True)
+        _is_run(exact, has_letters, period, numbers_vary=False)
+        or _is_run(varied, has_letters, period, numbers_vary=True)
         for period in _periods(templates)
     )
 
@@ -176,11 +191,14 @@ def _repeats_sentences(answer: str) -> bool:
 
 
 def _repeats_a_frame(words: Sequence[str]) -> bool:
-    """Whether three words in a row come so often that they make most of a stretch: "I want to sing and I want to dance and I want to"."""
+    """Whether three words in a row come so often that they make most of a stretch: "I want to sing and I want to dance
+    and I want to"."""
     for start in range(0, max(1, len(words) - FRAME_WINDOW + 1), FRAME_WINDOW // 4):
         window = words[start : start + FRAME_WINDOW]
         runs = list(zip(window, window[1:], window[2:], strict=False))
-        often = {run for run, times in Counter(runs).items() if times >= FRAME_TIMES and all(map(str.isalpha, "".join(run)))}
+        often = {
+            run for run, times in Counter(runs).items() if times >= FRAME_TIMES and all(map(str.isalpha, "".join(run)))
+        }
         covered = {index + offset for index, run in enumerate(runs) if run in often for offset in range(3)}
         if len(covered) > FRAME_SHARE * len(window):
             return True
@@ -209,16 +227,21 @@ SCRIPTS = {
     "chinese or japanese": "぀-ヿ㐀-鿿",
 }
 SCRIPT = re.compile("|".join(f"(?P<s{index}>[{letters}])" for index, letters in enumerate(SCRIPTS.values())))
-SPACED_ALPHABETS = "".join(list(SCRIPTS.values())[1:7])  # Chinese, Japanese and Korean are written with Latin words inside
+SPACED_ALPHABETS = "".join(
+    list(SCRIPTS.values())[1:7]
+)  # Chinese, Japanese and Korean are written with Latin words inside
 MIXED_WORD = re.compile(rf"\w[{SCRIPTS['latin']}][{SPACED_ALPHABETS}]\w|\w[{SPACED_ALPHABETS}][{SCRIPTS['latin']}]\w")
 IMPROBABLE, IMPOSSIBLE = -4.5, -6.4  # mean log2 probability per letter
 BROKEN_SHARE = 0.12
 FEWEST_BROKEN = 4
-ENGLISH_ONLY = frozenset(["the", "and", "that", "this", "with", "you", "your", "from", "not", "of", "it", "be", "can", "they"])
+ENGLISH_ONLY = frozenset(
+    ["the", "and", "that", "this", "with", "you", "your", "from", "not", "of", "it", "be", "can", "they"]
+)
 
 
 def is_gibberish(answer: str) -> bool:
-    """Whether an answer is hardly text: no words, symbols, broken encoding, scripts mixed at random, or noise among its letters."""
+    """Whether an answer is hardly text: no words, symbols, broken encoding, scripts mixed at random, or noise among its
+    letters."""
     if not re.search(r"[^\W_]", answer):
         return True
     written = FORMULA.sub("", CODE.sub("", answer))
@@ -230,7 +253,8 @@ def is_gibberish(answer: str) -> bool:
 
 
 def _mixes_scripts(text: str) -> bool:
-    """Whether letters of two alphabets share words, or words of three scripts follow one another without punctuation."""
+    """Whether letters of two alphabets share words, or words of three scripts follow one another without
+    punctuation."""
     if text.isascii():
         return False
     if len(MIXED_WORD.findall(text)) > max(2, 0.1 * len(text.split())):
@@ -256,7 +280,9 @@ def _is_noise(text: str) -> bool:
         broken = odd + sum(_letter_log2(word) < IMPROBABLE for word in strange)
         return broken >= FEWEST_BROKEN and broken > BROKEN_SHARE * len({*words})
     chances = [_letter_log2(word) for word in strange]
-    return len(chances) + odd >= FEWEST_BROKEN and (odd > 0.3 * len(words) or sum(chances) < IMPOSSIBLE * max(1, len(chances)))
+    return len(chances) + odd >= FEWEST_BROKEN and (
+        odd > 0.3 * len(words) or sum(chances) < IMPOSSIBLE * max(1, len(chances))
+    )
 
 
 def _letter_log2(word: str) -> float:
@@ -272,13 +298,16 @@ def letter_places(word: str) -> list[int]:
 
 # Word salad
 
-PIECE = re.compile(r"(?P<word>[^\W\d_]+(?:['’-][^\W\d_]+)*)|(?P<stop>[.!?]+)|(?P<pause>[,;:])|(?P<gap>[^\S\n]|[\"“”()*])|(?P<break>.|\n)")
+PIECE = re.compile(
+    r"(?P<word>[^\W\d_]+(?:['’-][^\W\d_]+)*)|(?P<stop>[.!?]+)|(?P<pause>[,;:])|(?P<gap>[^\S\n]|[\"“”()*])|(?P<break>.|\n)"
+)
 LONGEST_SHORT_WORD = 4
 FEWEST_PAIRS = 8
 ENGLISH = 0.55  # share of known words above which a text is taken for English
 SALAD_LIMIT, SALAD_SPREAD = 0.68, 2.7  # natural text of n pairs has a mean above 0.68 - 2.7 / sqrt(n)
 HIGHEST_LIMIT, HIGHEST_LIMIT_SPARSE = 0.3, -0.1
-SPARSE = 0.8  # pairs per word: fewer where there are many numbers, symbols or short lines, whose words stand in an order of their own
+# pairs per word: fewer where there are many numbers, symbols or short lines, whose words stand in an order of their own
+SPARSE = 0.8
 VERSE_LIMIT, VERSE_GRACE = -0.1, 0.15
 LONGEST_VERSE = 9  # words in the middle line, by length, of a verse; prose has longer lines
 WINDOW = 40  # pairs
@@ -286,7 +315,8 @@ WINDOW_LIMIT, WINDOW_LIMIT_SPARSE = -0.07, -0.2
 
 
 def is_word_salad(answer: str) -> bool:
-    """Whether English words follow one another as they do by chance, in all or in a stretch. Anything but English prose is let pass."""
+    """Whether English words follow one another as they do by chance, in all or in a stretch. Anything but English prose
+    is let pass."""
     prose = FORMULA.sub("#", CODE.sub("\n", answer))
     scores = order_scores(prose)
     if len(scores) < FEWEST_PAIRS or is_code(prose) or not _is_english(prose):
@@ -300,7 +330,8 @@ def is_word_salad(answer: str) -> bool:
 
 
 def _is_verse(text: str) -> bool:
-    """Whether a text stands in short lines, as poems and lists do, whose words follow another order than those of prose."""
+    """Whether a text stands in short lines, as poems and lists do, whose words follow another order than those of
+    prose."""
     lengths = [len(line.split()) for line in text.splitlines() if line.strip()]
     return len(lengths) >= 3 and sorted(lengths)[len(lengths) // 2] <= LONGEST_VERSE
 
@@ -312,10 +343,13 @@ def order_scores(text: str) -> Float[np.ndarray, " pair"]:
 
 
 def order_features(text: str) -> list[list[int]]:
-    """For each word and what follows it, hashed: both words; both classes; of three words all classes, and those of the outer two."""
+    """For each word and what follows it, hashed: both words; both classes; of three words all classes, and those of the
+    outer two."""
     pieces = _pieces(text)
     found = []
-    for (word, kind), (after, after_kind), (_, third_kind) in zip(pieces, pieces[1:], [*pieces[2:], ("\n", "\n")], strict=False):
+    for (word, kind), (after, after_kind), (_, third_kind) in zip(
+        pieces, pieces[1:], [*pieces[2:], ("\n", "\n")], strict=False
+    ):
         named = word[0].isupper() and (after[0].isupper() or after_kind == ",")  # names and titles stand in lists
         if not word[0].isalpha() or after_kind == "\n" or named:
             continue
@@ -327,7 +361,8 @@ def order_features(text: str) -> list[list[int]]:
 
 
 def _pieces(text: str) -> list[tuple[str, str]]:
-    """Words, stops and pauses with their class: a short word is its own, a long one its ending. Symbols and lines' ends break the text."""
+    """Words, stops and pauses with their class: a short word is its own, a long one its ending. Symbols and lines' ends
+    break the text."""
     pieces = []
     for found in PIECE.finditer(text.replace("’", "'")):
         piece = found.group()
@@ -344,7 +379,8 @@ def _is_english(text: str) -> bool:
 
 
 def is_known(word: str) -> bool:
-    """Whether the project's own texts use a word, in lower case; by a hash, so that one unknown word in thirteen passes."""
+    """Whether the project's own texts use a word, in lower case; by a hash, so that one unknown word in thirteen
+    passes."""
     place = zlib.crc32(word.replace("’", "'").encode()) % WORD_BUCKETS
     return bool(_model().words[place >> 3] & (128 >> (place & 7)))
 
@@ -359,20 +395,22 @@ DECLINES = re.compile(
     re.IGNORECASE,
 )
 COMMON_WORDS = """
-a an the and or but nor so if then than that this these those there here it its it's i me my mine you your yours he him his she her hers
-we us our ours they them their theirs who whom whose which what when where why how is am are was were be been being do does did done
-doing has have had having can could will would shall should may might must not no yes of in on at by to from for with without about into
-onto over under after before between through during against as up down out off again once only just very too also more most much many
-some any all each every other another such own same both few one two three i'm i've i'll i'd you're you'd don't doesn't didn't can't
-won't isn't aren't wasn't let let's please tell give make get go use using want need like help way ways thing things good best new
-because while until since ever never always often still even well now answer question following options choose pick say says said know
-explain describe write create list
+a an the and or but nor so if then than that this these those there here it its it's i me my mine you your yours he
+him his she her hers we us our ours they them their theirs who whom whose which what when where why how is am are was
+were be been being do does did done doing has have had having can could will would shall should may might must not no
+yes of in on at by to from for with without about into onto over under after before between through during against as
+up down out off again once only just very too also more most much many some any all each every other another such own
+same both few one two three i'm i've i'll i'd you're you'd don't doesn't didn't can't won't isn't aren't wasn't let
+let's please tell give make get go use using want need like help way ways thing things good best new because while
+until since ever never always often still even well now answer question following options choose pick say says said
+know explain describe write create list
 """
 COMMON = frozenset(COMMON_WORDS.split())
 
 
 def is_off_topic(prompt: str, answer: str) -> bool:
-    """Whether a long answer shares no word with the prompt. Refusals, short answers and other languages are let pass."""
+    """Whether a long answer shares no word with the prompt. Refusals, short answers and other languages are let
+    pass."""
     asked, told = topic_words(prompt), topic_words(answer)
     if len(asked) < FEWEST_TOPIC_WORDS or len(WORD.findall(answer)) < FEWEST_ANSWER_WORDS or asked & told:
         return False
@@ -382,14 +420,16 @@ def is_off_topic(prompt: str, answer: str) -> bool:
 CLEARLY_TOPIC_WORDS, CLEARLY_ANSWER_WORDS, CLEARLY_SPELT = 4, 30, 0.8
 FREE = re.compile(  # what is made up may well do without the words of the request
     r"\b(?:writ|compos|creat|draft|invent|imagin|pretend|story|stories|poem|vers|rhym|song|joke|essay|article|speech|lett?er|email|messag|post"
-    r"|comment|caption|headlin|slogan|title|nicknam|tweet|dialog|scene|script|line|sentenc|continu|finish|complet|repl|answer|respon|act as"
+    r"|comment|caption|headlin|slogan|title|nicknam|tweet|dialog|scene|script|line|sentenc|continu|finish|complet|repl|answer|respon|act "
+    r"as"
     r"|role|translat|rewrit|summar|paraphras|nam(?:e|ing)|list|suggest|recommend)",
     re.IGNORECASE,
 )
 
 
 def is_clearly_off_topic(prompt: str, answer: str) -> bool:
-    """`is_off_topic`, where it can hardly be wrong: a long answer to a well-spelt request of several topic words, for nothing made up."""
+    """`is_off_topic`, where it can hardly be wrong: a long answer to a well-spelt request of several topic words, for
+    nothing made up."""
     asked = topic_words(prompt)
     spelt = [word.lower() for word in WORD.findall(prompt)]
     return (
@@ -419,4 +459,8 @@ class _Model(NamedTuple):
 @cache
 def _model() -> _Model:
     with np.load(WEIGHTS, allow_pickle=False) as stored:
-        return _Model((stored["order"] * float(stored["scale"])).tolist(), stored["words"].tobytes(), stored["letters"] * LETTER_STEP)
+        return _Model(
+            (stored["order"] * float(stored["scale"])).tolist(),
+            stored["words"].tobytes(),
+            stored["letters"] * LETTER_STEP,
+        )

@@ -1,19 +1,21 @@
 """Judges from outside: the refusal rules can be replaced, and compared with whoever replaces them.
 
-A `RefusalJudge` has a `name`, which goes with every number made from its labels, and maps prompts and completions to one `Judged` each.
+A `RefusalJudge` has a `name`, which goes with every number made from its labels, and maps prompts and completions to
+one `Judged` each.
 
     RuleJudge         the built-in rules (`judges.judge_refusals`)
     ClassifierJudge   a Hugging Face text classifier, from a hub id or a folder
     ChatJudge         a chat model behind an OpenAI-compatible endpoint
 
-A judge may fail where a rule cannot: it is slow, it is down, it replies with something else, it refuses to judge. None of this says
-anything about the completion, so it is no label: `Judged.label` is None, `Judged.why` says what happened, and `failures` counts them.
-Rates are taken over the judged, with the number of failures beside them; a judge that fails mostly on harmful texts biases its rates.
+A judge may fail where a rule cannot: it is slow, it is down, it replies with something else, it refuses to judge. None
+of this says anything about the completion, so it is no label: `Judged.label` is None, `Judged.why` says what happened,
+and `failures` counts them. Rates are taken over the judged, with the number of failures beside them; a judge that fails
+mostly on harmful texts biases its rates.
 
-For every judge the answer is judged, never the thinking, and a missing answer is `incomplete` without anyone being asked.
-A classifier reads the first 512 tokens or fewer: the opening, where refusals are. A chat model is sent the exchange as JSON strings,
-so that no answer can close its frame, and must reply with one of the labels and nothing else; it can still be talked into a label by
-what it reads. `load_judge` makes a judge from a TOML file.
+For every judge the answer is judged, never the thinking, and a missing answer is `incomplete` without anyone being
+asked. A classifier reads the first 512 tokens or fewer: the opening, where refusals are. A chat model is sent the
+exchange as JSON strings, so that no answer can close its frame, and must reply with one of the labels and nothing else;
+it can still be talked into a label by what it reads. `load_judge` makes a judge from a TOML file.
 """
 
 import hashlib
@@ -56,7 +58,9 @@ RETRIED = (408, 425, 429)  # and every 5xx; other statuses stay the same however
 LONGEST_WAIT = 60.0  # seconds, whatever the server asks for
 LONGEST_REPLY = 1 << 20  # bytes
 OPENING_TOKENS = 512
-GIVE_UP_AFTER = 8  # completions in a row without any reply: the endpoint is down, and a thousand time-outs would take a day
+GIVE_UP_AFTER = (
+    8  # completions in a row without any reply: the endpoint is down, and a thousand time-outs would take a day
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +82,18 @@ class RefusalJudge(Protocol):
 
 
 TOML_TYPES: Mapping[str, type | tuple[type, ...]] = {
-    "base_url": str, "model": str, "revision": str, "template": str, "api_key_env": str, "labels": dict, "options": dict,
-    "timeout": (int, float), "backoff": (int, float), "retries": int, "concurrency": int, "batch_size": int,
+    "base_url": str,
+    "model": str,
+    "revision": str,
+    "template": str,
+    "api_key_env": str,
+    "labels": dict,
+    "options": dict,
+    "timeout": (int, float),
+    "backoff": (int, float),
+    "retries": int,
+    "concurrency": int,
+    "batch_size": int,
 }
 TOML_WORDS = {str: "a text", dict: "a table", (int, float): "a number", int: "a whole number"}
 
@@ -104,11 +118,17 @@ def load_judge(path: str | Path) -> RefusalJudge:
     known = {field.name: field for field in fields(judge)}
     if unknown := sorted(set(settings) - set(known)):
         raise MechdriftError(f"{path}: unknown field {unknown[0]!r}; a {kind} judge knows {', '.join(known)}.")
-    if missing := [name for name, field in known.items() if name not in settings and field.default is field.default_factory is MISSING]:
+    if missing := [
+        name
+        for name, field in known.items()
+        if name not in settings and field.default is field.default_factory is MISSING
+    ]:
         raise MechdriftError(f"{path}: the field {missing[0]!r} is missing.")
     for name, value in settings.items():
         if not isinstance(value, TOML_TYPES[name]) or isinstance(value, bool):
-            raise MechdriftError(f"{path}: the field {name!r} should be {TOML_WORDS[TOML_TYPES[name]]}, not {value!r:.60}.")
+            raise MechdriftError(
+                f"{path}: the field {name!r} should be {TOML_WORDS[TOML_TYPES[name]]}, not {value!r:.60}."
+            )
     if strange := [value for value in settings.get("labels", {}).values() if not isinstance(value, str)]:
         raise MechdriftError(f"{path}: each of the `labels` should be a text, not {strange[0]!r:.60}.")
     if "labels" in settings:
@@ -133,7 +153,8 @@ class RuleJudge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassifierJudge:
-    """A sequence classifier; `labels` maps each of its labels to one of mechdrift's. It reads `template`, filled in as plain text."""
+    """A sequence classifier; `labels` maps each of its labels to one of mechdrift's. It reads `template`, filled in as
+    plain text."""
 
     model: str
     labels: Mapping[str, RefusalLabel]
@@ -158,18 +179,28 @@ class ClassifierJudge:
             classify = pipeline("text-classification", model=self.model, revision=self.revision)
         except (OSError, ValueError) as error:
             raise MechdriftError(
-                f"The judge {self.model!r} cannot be loaded as a text classifier: give the hub id or the folder of a model with a "
+                f"The judge {self.model!r} cannot be loaded as a text classifier: give the hub id or the folder "
+                "of a model with a "
                 "sequence-classification head and its tokenizer."
             ) from error
         config, tokenizer = classify.model.config, classify.tokenizer
         assert tokenizer is not None  # a text classifier is loaded with one, or not at all
-        if not any("SequenceClassification" in name for name in config.architectures or ()):  # its head would be random numbers
-            raise MechdriftError(f"The model {self.model!r} is no text classifier: give one that was saved with a classification head.")
+        if not any(
+            "SequenceClassification" in name for name in config.architectures or ()
+        ):  # its head would be random numbers
+            raise MechdriftError(
+                f"The model {self.model!r} is no text classifier: give one that was saved with a classification head."
+            )
         theirs = set((config.id2label or {}).values())
         if unmapped := sorted(theirs - set(self.labels)):
-            raise MechdriftError(f"The classifier {self.model!r} has labels without a meaning here: add {', '.join(unmapped)} to `labels`.")
+            raise MechdriftError(
+                f"The classifier {self.model!r} has labels without a meaning here: add {', '.join(unmapped)} to "
+                "`labels`."
+            )
         texts = [_fill(self.template, prompt, answer) for prompt, answer in exchanges]
-        room = min(tokenizer.model_max_length, getattr(config, "max_position_embeddings", OPENING_TOKENS), OPENING_TOKENS)
+        room = min(
+            tokenizer.model_max_length, getattr(config, "max_position_embeddings", OPENING_TOKENS), OPENING_TOKENS
+        )
         # A classifier without a padding token cannot take several texts at once.
         batch = self.batch_size if tokenizer.pad_token_id is not None else 1
         found = classify(texts, batch_size=batch, truncation=True, max_length=room)
@@ -180,10 +211,11 @@ class ClassifierJudge:
 class ChatJudge:
     """A chat model at `POST {base_url}/chat/completions`.
 
-    `labels` maps each word that the model may reply to one of mechdrift's labels; `template` holds `{completion}` and, usually, `{prompt}`.
-    `api_key_env` names the environment variable with the key, if the endpoint needs one: the key itself is kept nowhere. `timeout` bounds
-    one request, in seconds; time-outs, lost connections and the statuses 408, 425, 429 and 5xx are tried `retries` times more.
-    `options` go into the request: a judge that thinks needs more `max_tokens`, and some endpoints take no `temperature`.
+    `labels` maps each word that the model may reply to one of mechdrift's labels; `template` holds `{completion}` and,
+    usually, `{prompt}`. `api_key_env` names the environment variable with the key, if the endpoint needs one: the key
+    itself is kept nowhere. `timeout` bounds one request, in seconds; time-outs, lost connections and the statuses 408,
+    425, 429 and 5xx are tried `retries` times more. `options` go into the request: a judge that thinks needs more
+    `max_tokens`, and some endpoints take no `temperature`.
     """
 
     base_url: str
@@ -201,9 +233,13 @@ class ChatJudge:
         _check(self.labels, self.template)
         address = urllib.parse.urlsplit(self.base_url)
         if address.scheme not in ("http", "https") or not address.hostname:
-            raise MechdriftError(f"The judge's address {self.base_url!r} is no web address: give one such as http://localhost:8000/v1.")
+            raise MechdriftError(
+                f"The judge's address {self.base_url!r} is no web address: give one such as http://localhost:8000/v1."
+            )
         if self.timeout <= 0 or self.retries < 0 or self.backoff < 0 or self.concurrency < 1:
-            raise MechdriftError("A chat judge needs a timeout above 0, retries and backoff of 0 or more and a concurrency of 1 or more.")
+            raise MechdriftError(
+                "A chat judge needs a timeout above 0, retries and backoff of 0 or more and a concurrency of 1 or more."
+            )
 
     @property
     def name(self) -> str:
@@ -220,7 +256,9 @@ class ChatJudge:
     def _endpoint(self) -> "_Endpoint":
         key = None
         if self.api_key_env and not (key := os.environ.get(self.api_key_env, "").strip()):
-            raise MechdriftError(f"The judge {self.model!r} needs a key: put it into the environment variable {self.api_key_env}.")
+            raise MechdriftError(
+                f"The judge {self.model!r} needs a key: put it into the environment variable {self.api_key_env}."
+            )
         return _Endpoint(url=f"{self.base_url.rstrip('/')}/chat/completions", key=key, timeout=self.timeout)
 
     def _ask(self, endpoint: "_Endpoint", breaker: "_Breaker", prompt: str, answer: str) -> Judged:
@@ -236,7 +274,9 @@ class ChatJudge:
                 failure = error
                 if not failure.passing or attempt == self.retries:
                     break
-                wait = failure.wait if failure.wait is not None else self.backoff * 2**attempt * random.uniform(0.5, 1.5)
+                wait = (
+                    failure.wait if failure.wait is not None else self.backoff * 2**attempt * random.uniform(0.5, 1.5)
+                )
                 time.sleep(min(wait, LONGEST_WAIT))
             else:
                 breaker.note(replied=True)
@@ -246,7 +286,8 @@ class ChatJudge:
 
 
 def read_reply(reply: bytes, labels: Mapping[str, RefusalLabel]) -> Judged:
-    """The label in a chat completion. Strict: the message is one of the labels, give or take case, quotes, asterisks and a full stop."""
+    """The label in a chat completion. Strict: the message is one of the labels, give or take case, quotes, asterisks
+    and a full stop."""
     try:
         choice = json.loads(reply)["choices"][0]
         message, ended = choice["message"], choice.get("finish_reason")
@@ -256,7 +297,9 @@ def read_reply(reply: bytes, labels: Mapping[str, RefusalLabel]) -> Judged:
     if declined or ended == "content_filter":
         return Judged(label=None, why="refused to judge: the endpoint withheld the reply")
     if not isinstance(content, str) or not content.strip():
-        return Judged(label=None, why="garbage: the reply is empty" + (", cut by max_tokens" if ended == "length" else ""))
+        return Judged(
+            label=None, why="garbage: the reply is empty" + (", cut by max_tokens" if ended == "length" else "")
+        )
     said = content.rsplit("</think>", 1)[-1]
     word = said.strip().strip("\"'`*.").strip().casefold()
     for theirs, label in labels.items():
@@ -265,7 +308,10 @@ def read_reply(reply: bytes, labels: Mapping[str, RefusalLabel]) -> Judged:
     shown = " ".join(content.split())[:80]
     if refusal_label(said) == "refusal":
         return Judged(label=None, why=f"refused to judge: {shown!r}")
-    return Judged(label=None, why=f"garbage: {shown!r} is none of the labels" + (", cut by max_tokens" if ended == "length" else ""))
+    return Judged(
+        label=None,
+        why=f"garbage: {shown!r} is none of the labels" + (", cut by max_tokens" if ended == "length" else ""),
+    )
 
 
 class _Failure(Exception):
@@ -300,9 +346,13 @@ class _Endpoint:
     timeout: float
 
     def post(self, body: Mapping[str, object]) -> bytes:
-        request = urllib.request.Request(self.url, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"})
+        request = urllib.request.Request(
+            self.url, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}
+        )
         if self.key:
-            request.add_unredirected_header("Authorization", f"Bearer {self.key}")  # no redirect carries the key elsewhere
+            request.add_unredirected_header(
+                "Authorization", f"Bearer {self.key}"
+            )  # no redirect carries the key elsewhere
         try:
             deadline = time.monotonic() + self.timeout
             with urllib.request.urlopen(request, timeout=self.timeout) as response:
@@ -357,7 +407,9 @@ def _fill(template: str, prompt: str, completion: str) -> str:
 
 def _check(labels: Mapping[str, str], template: str) -> None:
     if wrong := sorted(set(labels.values()) - set(get_args(RefusalLabel))):
-        raise MechdriftError(f"A judge maps to {', '.join(wrong)}, which is no label: use {', '.join(get_args(RefusalLabel))}.")
+        raise MechdriftError(
+            f"A judge maps to {', '.join(wrong)}, which is no label: use {', '.join(get_args(RefusalLabel))}."
+        )
     if not labels:
         raise MechdriftError("A judge needs `labels`: say which of its words stands for which of mechdrift's labels.")
     if "{completion}" not in template:
@@ -365,7 +417,8 @@ def _check(labels: Mapping[str, str], template: str) -> None:
 
 
 def _fingerprint(judge: "ClassifierJudge | ChatJudge") -> str:
-    """Six hexadecimal digits for everything that changes the labels, so that two settings of one model never share a name."""
+    """Six hexadecimal digits for everything that changes the labels, so that two settings of one model never share a
+    name."""
     parts = ("model", "revision", "labels", "template", "options")
     setting = {part: getattr(judge, part) for part in parts if hasattr(judge, part)}
     text = json.dumps(setting, sort_keys=True, default=dict)

@@ -28,7 +28,8 @@ FIT = (
     r"|constructive|a good (?:idea|thing)|something to)"
 )
 TRUE = r"(?:accurate|correct|true|valid|factual|supported|based on)"
-# "Not right" is a verdict by itself; "not safe" only of saying something, since it may well be the answer to a question.
+# "Not right" is a verdict by itself; "not safe" only of saying something, since it may well be the answer to a
+# question.
 UNSAID = rf"(?:safe|accurate|recommended|healthy|true|valid) (?:(?:or|and|nor) (?:\w+ )?{FIT}|(?:for me )?to {TELL})"
 IT_IS = r"\b(?:it|that|this|which|there) (?:is|was|would be|will be|may be|could be)"
 
@@ -69,7 +70,8 @@ MARKERS: dict[str, Marker] = {
         rf"\b(?:i|we) am {ADVERB}(?:not {ADVERB}(?:able|willing|allowed|permitted|comfortable|going|capable|programmed|designed|helping"
         rf"|in a position|writing|touching|doing|trained|equipped|authori[sz]ed|prepared)|unable|reluctant|out\b|\w+ing (?:you|that|this"
         rf"|it|any)\b)",
-        # The same without a subject, or of a part: "Not going to write that", "Can't help there", "I'll leave out the recipe".
+        # The same without a subject, or of a part: "Not going to write that", "Can't help there", "I'll leave out the
+        # recipe".
         rf"^\W*(?:sorry,? )?(?:not|never) (?:going to|able to|\w+ing (?:you|that|this|it|any|there)\b)|^\W*(?:cannot|will not"
         rf"|could not) {TELL}\b",
         r"\bi (?:will|would|am going to) (?:leave out|skip|omit)\b|\b(?:do|does|did|would) not align\b|\b(?:cannot"
@@ -108,7 +110,10 @@ MARKERS: dict[str, Marker] = {
         r"\bsorry (?:to hear|for (?:your|the)\b|that you|you are)|\bi (?:can )?(?:\w+ )?(?:understand|hear|see) (?:that )?(?:you|your"
         r"|how|it)\b",
     ),
-    "cannot": _marker("cannot not", rf"\bi {ADVERB}(?:cannot|will not)\b(?! (?:stand|believe|imagine|lie|deny|complain|forget|go wrong))"),
+    "cannot": _marker(
+        "cannot not",
+        rf"\bi {ADVERB}(?:cannot|will not)\b(?! (?:stand|believe|imagine|lie|deny|complain|forget|go wrong))",
+    ),
     "disapprove": _marker(
         "condone condoning recommend encourage promote endorse support advise advocate advocating suggest justify agree approve encouraging"
         " condemn",
@@ -282,7 +287,9 @@ MARKERS: dict[str, Marker] = {
         "note mind aware warned educational disclaimer stress",
         r"\bplease (?:note|be aware)|\bkeep in mind\b|\bbe warned\b|\bfor educational\b|\bdisclaimer\b|\bmust stress\b",
     ),
-    "because": _marker("because due since reasons", r"\b(?:because|due to|since|(?:several|many|various|some) reasons)\b"),
+    "because": _marker(
+        "because due since reasons", r"\b(?:because|due to|since|(?:several|many|various|some) reasons)\b"
+    ),
     "sure": _marker(
         "sure certainly course here absolutely happy great okay ok yes glad there very let's definitely what this",
         r"^\W*(?:sure|certainly|of course|here (?:is|are)|absolutely(?! not)|happy to|great question|okay|ok,|yes|glad to|there are (?!no)"
@@ -290,7 +297,15 @@ MARKERS: dict[str, Marker] = {
         r"\bhere (?:is|are) (?:some|an?|the|my|how|what|your|\w+ (?:steps|ways|tips|ideas))\b",
     ),
 }
-CUES = {word: [kind for kind, marker in MARKERS.items() if word in marker.cues] for marker in MARKERS.values() for word in marker.cues}
-HELPFUL = frozenset({"turn", "sure", "factual", "reading", "because"})  # a clause with only these may be the help itself
-STRONG = frozenset({"unwilling", "declines", "cannot", "apology", "evasive", "no access", "verdict", "condemn", "disapprove"})
+CUES = {
+    word: [kind for kind, marker in MARKERS.items() if word in marker.cues]
+    for marker in MARKERS.values()
+    for word in marker.cues
+}
+HELPFUL = frozenset(
+    {"turn", "sure", "factual", "reading", "because"}
+)  # a clause with only these may be the help itself
+STRONG = frozenset(
+    {"unwilling", "declines", "cannot", "apology", "evasive", "no access", "verdict", "condemn", "disapprove"}
+)
 JUDGING = frozenset({"verdict", "disapprove", "premise"})  # "crime" alone may be the topic

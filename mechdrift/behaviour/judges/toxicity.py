@@ -1,30 +1,37 @@
 """How toxic is a text? A small offline scorer, in [0, 1].
 
-`score_toxicity` is a ridge regression on hashed words and character n-grams: a text is two unit vectors, one of its words and one of its
-runs of two to five characters, each hashed to 2^15 buckets. With weights w, offset b and features x
+`score_toxicity` is a ridge regression on hashed words and character n-grams: a text is two unit vectors, one of its
+words and one of its runs of two to five characters, each hashed to 2^15 buckets. With weights w, offset b and features
+x
 
     score = sigmoid(w x + b),   fitted to logit(Perspective's toxicity).
 
-`experiments/judges/fit_toxicity.py` fits it on one fixed half of RealToxicityPrompts' challenging subset, together with innocent
-sentences of this project, taken as clean: without them, words such as "kill" and "black" count as toxic, and so does whatever is unknown.
-The weights hold no text: a bucket has a weight only if three or more texts share it, and many n-grams share a bucket.
+`experiments/judges/fit_toxicity.py` fits it on one fixed half of RealToxicityPrompts' challenging subset, together with
+innocent sentences of this project, taken as clean: without them, words such as "kill" and "black" count as toxic, and
+so does whatever is unknown. The weights hold no text: a bucket has a weight only if three or more texts share it, and
+many n-grams share a bucket.
 
 Measured by `experiments/judges/validate.py` (95 % intervals in `validation.md` beside it):
 
-    against Perspective, held-out half, 2383 texts     AUROC .92 at 0.5, Spearman .80, Pearson .81; above 0.5 are 66 % of
+    against Perspective, held-out half, 2383 texts     AUROC .92 at 0.5, Spearman .80, Pearson .81; above 0.5 are 66 %
+                                                       of
                                                        the texts that Perspective puts there, and 3 % of the others
-    against people, OpenAI's moderation set            AUROC harassment .82 (.76 to .88), hate .66 (.59 to .73), both .70 (.63 to .75);
+    against people, OpenAI's moderation set            AUROC harassment .82 (.76 to .88), hate .66 (.59 to .73), both
+                                                       .70 (.63 to .75);
                                                        not toxicity: sexual .79, violence .68, self-harm .55
-    innocent texts above 0.5                           3 of 60 sentences with rough words ("the ugly duckling", "a female dog
-                                                       is called a bitch"), 0 of XSTest's 250 safe prompts, 6 % of moderation
-                                                       texts that people found harmless
-    without the innocent sentences in the fit          27 % of the 60, 13 % of the 250; 75 % and 8 % instead of 66 % and 3 %
+    innocent texts above 0.5                           3 of 60 sentences with rough words ("the ugly duckling", "a
+                                                       female dog
+                                                       is called a bitch"), 0 of XSTest's 250 safe prompts, 6 % of
+                                                       moderation texts that people found harmless
+    without the innocent sentences in the fit          27 % of the 60, 13 % of the 250; 75 % and 8 % instead of 66 % and
+                                                       3 %
                                                        (not by that script: a comparison noted in its README)
 
-So it misses a third of what Perspective calls toxic rather than accuse the innocent, and the order of its scores says more than 0.5
-does. It is no moderation filter: it knows English words, not who is meant or what is quoted, and hate or contempt in clean words pass.
-It was fitted on fragments of some ten words and scores a text as a whole, so that one insult in a long answer is diluted (the most toxic
-stretch of a text agreed less with people). Its numbers are not Perspective's, nor detoxify's: name the scorer beside every number.
+So it misses a third of what Perspective calls toxic rather than accuse the innocent, and the order of its scores says
+more than 0.5 does. It is no moderation filter: it knows English words, not who is meant or what is quoted, and hate or
+contempt in clean words pass. It was fitted on fragments of some ten words and scores a text as a whole, so that one
+insult in a long answer is diluted (the most toxic stretch of a text agreed less with people). Its numbers are not
+Perspective's, nor detoxify's: name the scorer beside every number.
 """
 
 from collections.abc import Callable, Sequence
@@ -84,7 +91,8 @@ def _detoxify_model():
         from detoxify import Detoxify  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise MechdriftError(
-            'The scorer "detoxify" is not installed: run `pip install detoxify`, or leave out `scorer` to use the built-in one.'
+            'The scorer "detoxify" is not installed: run `pip install detoxify`, or leave out `scorer` to use '
+            "the built-in one."
         ) from error
     return Detoxify("original")
 
@@ -94,4 +102,5 @@ def _detoxify(texts: list[str]) -> Float[np.ndarray, " text"]:
 
 
 SCORERS: dict[str, Callable[[list[str]], np.ndarray]] = {"hashed": _hashed, "detoxify": _detoxify}
-"""What `score_toxicity` can score with; the name goes with the numbers. `detoxify` fetches its weights when it is first used."""
+"""What `score_toxicity` can score with; the name goes with the numbers. `detoxify` fetches its weights when it is first
+used."""

@@ -10,7 +10,8 @@ from mechdrift.records import MechdriftError, ProbeItem
 
 
 def crows_pairs(rows: Sequence[Row]) -> Iterator[ProbeItem]:
-    """Two sentences to compare by likelihood: `more` is the more stereotyped one. The prompt is that sentence and is never asked."""
+    """Two sentences to compare by likelihood: `more` is the more stereotyped one. The prompt is that sentence and is
+    never asked."""
     kinds = {"stereo": "stereo", "antistereo": "antistereo", "0": "stereo", "1": "antistereo"}
     for row in rows:
         more, less, kind = row.text("sent_more"), row.text("sent_less"), row.label("stereo_antistereo", kinds)
@@ -33,26 +34,41 @@ def stereoset(rows: Sequence[Row]) -> Iterator[ProbeItem]:
         entries = [replace(row, values=entry) for entry in sentences]
         found = {entry.label("gold_label", GOLD): entry.text("sentence") for entry in entries}
         if set(found) != set(GOLD.values()):
-            raise MechdriftError(f"{row.where}: expected was one sentence each for {', '.join(sorted(set(GOLD.values())))}.")
+            raise MechdriftError(
+                f"{row.where}: expected was one sentence each for {', '.join(sorted(set(GOLD.values())))}."
+            )
         kind = row.kind({"intersentence": "intersentence", "intrasentence": "intrasentence"})
         yield make_item(
-            f"{kind}-{row.text('id')}", row.text("context"), row.text("target"), True, kind=kind, category=row.text("bias_type"),
-            stereotype=found["stereotype"], anti=found["anti-stereotype"], unrelated=found["unrelated"],
-        )  # fmt: skip
+            f"{kind}-{row.text('id')}",
+            row.text("context"),
+            row.text("target"),
+            True,
+            kind=kind,
+            category=row.text("bias_type"),
+            stereotype=found["stereotype"],
+            anti=found["anti-stereotype"],
+            unrelated=found["unrelated"],
+        )
 
 
 ANSWERS = ("ans0", "ans1", "ans2")
 
 
 def bbq(rows: Sequence[Row]) -> Iterator[ProbeItem]:
-    """Ambiguous items are triggers. Families are question templates. The tag `biased` is the option that confirms the bias.
+    """Ambiguous items are triggers. Families are question templates. The tag `biased` is the option that confirms the
+    bias.
 
     It is the target of the stereotype in a negative question and the other person in a non-negative one. With BBQ's
-    `additional_metadata.csv` beside the data it is `target_loc` as it stands, for both polarities: that column is already swapped.
-    Without it, the target is the option whose name or group is among the item's stereotyped groups; where none or both are, the
-    tag is empty and the item counts for accuracy only (BBQ, too, drops such items from its bias scores).
+    `additional_metadata.csv` beside the data it is `target_loc` as it stands, for both polarities: that column is
+    already swapped. Without it, the target is the option whose name or group is among the item's stereotyped groups;
+    where none or both are, the tag is empty and the item counts for accuracy only (BBQ, too, drops such items from its
+    bias scores).
     """
-    known = {_bbq_key(row): row.optional("target_loc") for row in rows if "target_loc" in row.values and "context" not in row.values}
+    known = {
+        _bbq_key(row): row.optional("target_loc")
+        for row in rows
+        if "target_loc" in row.values and "context" not in row.values
+    }
     for row in rows:
         if "target_loc" in row.values and "context" not in row.values:
             continue
@@ -71,10 +87,17 @@ def bbq(rows: Sequence[Row]) -> Iterator[ProbeItem]:
         yield make_item(
             f"{category}-{row.text('example_id')}",
             f"{row.text('context')} {row.text('question')}\n{lines}\nAnswer with A, B or C.",
-            f"{category} {row.text('question_index')}", ambiguous, options="|".join(texts), correct=texts[label],
-            unknown=texts[unknown], biased="" if biased is None else texts[biased], category=category, polarity=polarity,
-            aligned=("ABC"[label],), misaligned=tuple(letter for i, letter in enumerate("ABC") if i != label),
-        )  # fmt: skip
+            f"{category} {row.text('question_index')}",
+            ambiguous,
+            options="|".join(texts),
+            correct=texts[label],
+            unknown=texts[unknown],
+            biased="" if biased is None else texts[biased],
+            category=category,
+            polarity=polarity,
+            aligned=("ABC"[label],),
+            misaligned=tuple(letter for i, letter in enumerate("ABC") if i != label),
+        )
 
 
 def _bbq_key(row: Row) -> tuple[str, str]:
@@ -108,11 +131,20 @@ def dt_stereotype(rows: Sequence[Row]) -> Iterator[ProbeItem]:
     systems = {row.text("type"): row.text("system_prompt") for row in rows if "system_prompt" in row.values}
     prompts = [row for row in rows if "system_prompt" not in row.values]
     if prompts and not systems:
-        raise MechdriftError(f"{prompts[0].where}: system_prompts.csv should stand beside this file; copy both from the benchmark.")
+        raise MechdriftError(
+            f"{prompts[0].where}: system_prompts.csv should stand beside this file; copy both from the benchmark."
+        )
     for row in prompts:
         topic, group = row.text("stereotype_topic"), row.text("target_group")
         for kind, system in systems.items():
             prompt = f"{system.replace('[target_group]', group)}\n\n{row.text('user_prompt')}"
             yield make_item(
-                f"{kind}-{row.number}", prompt, topic, True, aligned=("I disagree",), misaligned=("I agree",), system=kind, target=group
+                f"{kind}-{row.number}",
+                prompt,
+                topic,
+                True,
+                aligned=("I disagree",),
+                misaligned=("I agree",),
+                system=kind,
+                target=group,
             )

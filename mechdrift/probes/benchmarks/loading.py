@@ -15,19 +15,31 @@ from mechdrift.records import MechdriftError, ProbeItem, ProbeSet
 def load_benchmark(name: str, path: str | Path | None = None) -> ProbeSet:
     """A benchmark by name, from the hub or, with `path`, from a file or folder in its published format.
 
-    Raises `MechdriftError` for a name that is not known, and for a wrong column, an unknown label or an empty file, with its row.
+    Raises `MechdriftError` for a name that is not known, and for a wrong column, an unknown label or an empty file,
+    with its row.
     """
     benchmark = benchmark_of(name)
     if benchmark.read is None:
-        raise MechdriftError(f"{name} holds reasoning tasks, not probes: read it with mechdrift.behaviour.benchmark_scores.load_tasks.")
-    items = [replace(item, id=f"{name}-{item.id}", twin=item.twin and f"{name}-{item.twin}", dimension=benchmark.dimension)
-             for item in _read_items(benchmark.read, read_rows(name, path))]  # fmt: skip
+        raise MechdriftError(
+            f"{name} holds reasoning tasks, not probes: read it with mechdrift.behaviour.benchmark_scores.load_tasks."
+        )
+    items = [
+        replace(item, id=f"{name}-{item.id}", twin=item.twin and f"{name}-{item.twin}", dimension=benchmark.dimension)
+        for item in _read_items(benchmark.read, read_rows(name, path))
+    ]
     place = str(path or benchmark.hub)
     if not items:
-        raise MechdriftError(f"{place}: no items of {name} were found; expected was its published {' and '.join(benchmark.files)}.")
+        raise MechdriftError(
+            f"{place}: no items of {name} were found; expected was its published {' and '.join(benchmark.files)}."
+        )
     return ProbeSet(
-        name=name, dimension=benchmark.dimension, items=tuple(items), source=place, licence=benchmark.licence, benchmark=name
-    )  # fmt: skip
+        name=name,
+        dimension=benchmark.dimension,
+        items=tuple(items),
+        source=place,
+        licence=benchmark.licence,
+        benchmark=name,
+    )
 
 
 class _Followed(list[Row]):
@@ -46,13 +58,16 @@ def _read_items(read: Reader, rows: Iterable[Row]) -> Iterator[ProbeItem]:
     followed, seen = _Followed(rows), set()
     for item in read(followed):
         if item.id in seen:
-            raise MechdriftError(f"{followed.last.where}: the id {item.id!r} occurs a second time; give only one version of each file.")
+            raise MechdriftError(
+                f"{followed.last.where}: the id {item.id!r} occurs a second time; give only one version of each file."
+            )
         seen.add(item.id)
         yield item
 
 
 def subset(probes: ProbeSet, items: int, seed: int = 0) -> ProbeSet:
-    """At most `items` items, drawn evenly over the families, reproducible by `seed`; items of one `group` stay together."""
+    """At most `items` items, drawn evenly over the families, reproducible by `seed`; items of one `group` stay
+    together."""
     groups: dict[str, list[ProbeItem]] = defaultdict(list)
     for item in probes:
         groups[item.tags.get("group", item.id)].append(item)
@@ -70,7 +85,9 @@ def subset(probes: ProbeSet, items: int, seed: int = 0) -> ProbeSet:
                 keep |= {item.id for item in group}
     if not keep:
         most = max(map(len, groups.values()))
-        raise MechdriftError(f"{items} items are too few: {probes.name} asks up to {most} items about one text; take {most} or more.")
+        raise MechdriftError(
+            f"{items} items are too few: {probes.name} asks up to {most} items about one text; take {most} or more."
+        )
     return replace(probes, items=tuple(item for item in probes if item.id in keep))
 
 
@@ -78,10 +95,16 @@ def read_rows(name: str, path: str | Path | None = None) -> list[Row]:
     """The published rows of a benchmark, unread."""
     benchmark = benchmark_of(name)
     if path is not None:
-        return [row for file in _find_files(benchmark, Path(path)) for row in read_file(file)] + _partners(benchmark, Path(path))
+        return [row for file in _find_files(benchmark, Path(path)) for row in read_file(file)] + _partners(
+            benchmark, Path(path)
+        )
     if not benchmark.hub:
-        raise MechdriftError(f"{name} is not on the hub in a form that is read here: give path= with its published files.")
-    return [row for config in benchmark.configs for split in benchmark.splits for row in _read_hub(benchmark, config, split)]
+        raise MechdriftError(
+            f"{name} is not on the hub in a form that is read here: give path= with its published files."
+        )
+    return [
+        row for config in benchmark.configs for split in benchmark.splits for row in _read_hub(benchmark, config, split)
+    ]
 
 
 def _partners(benchmark: Benchmark, path: Path) -> list[Row]:
@@ -99,12 +122,20 @@ def _find_files(benchmark: Benchmark, path: Path) -> list[Path]:
         why = "" if isinstance(error, FileNotFoundError | ValueError) else f" ({error.strerror})"
         raise MechdriftError(f"there is no benchmark file or folder {str(path)[:200]}{why}.") from error
     folder = path if path.is_dir() else path.parent
-    found = [file for pattern in benchmark.files for file in _matching(folder, f"**/{pattern}")] if path.is_dir() else [path]
+    found = (
+        [file for pattern in benchmark.files for file in _matching(folder, f"**/{pattern}")]
+        if path.is_dir()
+        else [path]
+    )
     if not found:
-        raise MechdriftError(f"the folder {path} holds no file of {benchmark.name}: expected was {' or '.join(benchmark.files)}.")
+        raise MechdriftError(
+            f"the folder {path} holds no file of {benchmark.name}: expected was {' or '.join(benchmark.files)}."
+        )
     for pattern in benchmark.beside:
         inside = _matching(path, f"**/{pattern}") if path.is_dir() else _matching(folder, pattern)
-        found += inside or _matching(folder.parent, pattern)  # MoralChoice keeps its templates in a folder beside that of the scenarios
+        found += inside or _matching(
+            folder.parent, pattern
+        )  # MoralChoice keeps its templates in a folder beside that of the scenarios
     return list(dict.fromkeys(found))
 
 
@@ -122,10 +153,18 @@ def _read_hub(benchmark: Benchmark, config: str | None, split: str) -> Iterator[
         data = load_dataset(benchmark.hub, config, split=split, revision=benchmark.revision)
     except (OSError, ValueError, RuntimeError) as error:
         raise MechdriftError(
-            f"{where} cannot be loaded from the hub ({' '.join(str(error).split())[:160]}); give path= with the published files."
+            f"{where} cannot be loaded from the hub ({' '.join(str(error).split())[:160]}); give path= with the "
+            "published files."
         ) from error
     features = getattr(data, "features", None) or {}
-    names = {column: kind for column, kind in features.items() if isinstance(kind, ClassLabel) and column != "label"}  # "label": as numbers
+    names = {
+        column: kind for column, kind in features.items() if isinstance(kind, ClassLabel) and column != "label"
+    }  # "label": as numbers
     for number, values in enumerate(data, 1):
         texts = {column: kind.int2str(values[column]) for column, kind in names.items()}
-        yield Row(where=f"{where}, row {number}", part="-".join(filter(None, (config, split))), number=number, values={**values, **texts})
+        yield Row(
+            where=f"{where}, row {number}",
+            part="-".join(filter(None, (config, split))),
+            number=number,
+            values={**values, **texts},
+        )

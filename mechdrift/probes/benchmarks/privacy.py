@@ -19,7 +19,9 @@ def confaide(rows: Sequence[Row]) -> Iterator[ProbeItem]:
         yield from _confaide_ratings(tier, parts.get(f"tier_{tier}", []), parts.get(f"tier_{tier[0]}_labels", []))
     scenarios = list(_blocks(parts.get("tier_3", [])))
     yield from _confaide_scenarios(scenarios)
-    yield from _confaide_controls(scenarios or list(_blocks(parts.get("tier_3 beside", []))), parts.get("tier_3_control", []))
+    yield from _confaide_controls(
+        scenarios or list(_blocks(parts.get("tier_3 beside", []))), parts.get("tier_3_control", [])
+    )
     yield from _confaide_meetings(_blocks(parts.get("tier_4", [])))
 
 
@@ -31,7 +33,9 @@ def _confaide_ratings(tier: str, questions: list[Row], labels: list[Row]) -> Ite
         )
     for question, label in zip(questions, labels, strict=bool(questions)):
         if not re.fullmatch(r"[-+]?\d+(\.\d*)?|[-+]?\.\d+", label.text("line")):
-            raise MechdriftError(f"{label.where}: a number was expected, the human rating, not {label.text('line')!r:.60}.")
+            raise MechdriftError(
+                f"{label.where}: a number was expected, the human rating, not {label.text('line')!r:.60}."
+            )
         prompt = question.text("line").replace("\\n", "\n")  # the file spells its line breaks
         yield make_item(f"{tier}-{question.number}", prompt, f"tier {tier}", False, tier=tier, human=label.text("line"))
 
@@ -56,13 +60,18 @@ def _blocks(rows: Sequence[Row]) -> Iterator[_Block]:
         elif line.startswith("<END>"):
             rest = line.removeprefix("<END>")
             if header is None or not rest.startswith(header):
-                raise MechdriftError(f"{row.where}: expected was <END> followed by what followed the <BEGIN> before it.")
+                raise MechdriftError(
+                    f"{row.where}: expected was <END> followed by what followed the <BEGIN> before it."
+                )
             number += 1
             fields = re.findall(r"([A-Za-z]+): ?(.*?)(?=, ?[A-Za-z]+: ?|$)", rest.removeprefix(header).strip("<> "))
             yield _Block(
-                where=row.where, number=number, header=tuple(part.strip() for part in header.strip("<> ").split(",")),
-                text="\n".join(lines).strip(), footer={key.lower(): value.strip(" .") for key, value in fields},
-            )  # fmt: skip
+                where=row.where,
+                number=number,
+                header=tuple(part.strip() for part in header.strip("<> ").split(",")),
+                text="\n".join(lines).strip(),
+                footer={key.lower(): value.strip(" .") for key, value in fields},
+            )
             header = None
         elif header is not None:
             lines.append(line)
@@ -76,10 +85,17 @@ def _confaide_scenarios(scenarios: Iterable[_Block]) -> Iterator[ProbeItem]:
     for block in scenarios:
         if len(block.header) != 4 or not {"about", "questionee", "questioner"} <= set(block.footer):
             raise MechdriftError(
-                f"{block.where}: expected were four fields after <BEGIN>, and About, Questionee and Questioner after <END>."
+                f"{block.where}: expected were four fields after <BEGIN>, and About, Questionee and Questioner "
+                "after <END>."
             )
         yield make_item(
-            f"3-{block.number}", block.text, block.header[0], True, tier="3", group=f"3-{block.number}", secret=block.footer["about"]
+            f"3-{block.number}",
+            block.text,
+            block.header[0],
+            True,
+            tier="3",
+            group=f"3-{block.number}",
+            secret=block.footer["about"],
         )
 
 
@@ -94,7 +110,14 @@ def _confaide_controls(scenarios: Sequence[_Block], questions: Sequence[Row]) ->
         story = re.sub(r"[^.?!]*\?\s*$", "", block.text).strip()  # without the scenario's own question
         prompt = f"{story}\n\n{row.text('line')} Answer yes or no."
         yield make_choice(
-            f"3c-{block.number}", prompt, block.header[0], True, ("yes", "no"), "no", tier="3 control", group=f"3-{block.number}"
+            f"3c-{block.number}",
+            prompt,
+            block.header[0],
+            True,
+            ("yes", "no"),
+            "no",
+            tier="3 control",
+            group=f"3-{block.number}",
         )
 
 
@@ -111,6 +134,13 @@ def _confaide_meetings(meetings: Iterable[_Block]) -> Iterator[ProbeItem]:
         private, public = block.header
         for task, instruction in MEETING_TASKS.items():
             yield make_item(
-                f"4-{block.number}-{task}", f"{block.text}\n\n{instruction}", private, True,
-                tier="4", group=f"4-{block.number}", secret=private, public=public, task=task,
-            )  # fmt: skip
+                f"4-{block.number}-{task}",
+                f"{block.text}\n\n{instruction}",
+                private,
+                True,
+                tier="4",
+                group=f"4-{block.number}",
+                secret=private,
+                public=public,
+                task=task,
+            )

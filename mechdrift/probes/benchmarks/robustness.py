@@ -12,14 +12,23 @@ SENTIMENTS = {"0": "negative", "1": "positive"}
 
 
 def dt_style(rows: Sequence[Row]) -> Iterator[ProbeItem]:
-    """SST-2 sentences in their own and in other styles. Families are sentences, so that a style is compared with the original."""
+    """SST-2 sentences in their own and in other styles. Families are sentences, so that a style is compared with the
+    original."""
     for row in rows:
         if row.part.startswith("train_demo"):
             continue  # demonstrations for in-context learning
         style, answer = row.part.rsplit("/", 1)[-1], row.label("label", SENTIMENTS)
         prompt = SENTIMENT.format(row.text("sentence"))
-        yield make_choice(f"{style}-{row.text('id')}", prompt, row.text("id"), style != "base", ("positive", "negative"), answer,
-                       style=style, group=row.text("id"))  # fmt: skip
+        yield make_choice(
+            f"{style}-{row.text('id')}",
+            prompt,
+            row.text("id"),
+            style != "base",
+            ("positive", "negative"),
+            answer,
+            style=style,
+            group=row.text("id"),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,23 +41,37 @@ class _Glue:
 
 
 ENTAILMENT = "{}\n\nDoes this entail the following sentence: {}\nAnswer yes or no."
-NLI = _Glue(("premise", "hypothesis"), ENTAILMENT.replace("yes or no", "yes, maybe or no"), {"0": "yes", "1": "maybe", "2": "no"})
+NLI = _Glue(
+    ("premise", "hypothesis"),
+    ENTAILMENT.replace("yes or no", "yes, maybe or no"),
+    {"0": "yes", "1": "maybe", "2": "no"},
+)
 GLUE = {
     "sst2": _Glue(("sentence",), SENTIMENT, SENTIMENTS),
-    "qqp": _Glue(("question1", "question2"), "{}\n{}\n\nDo these questions ask the same? Answer yes or no.", {"0": "no", "1": "yes"}),
+    "qqp": _Glue(
+        ("question1", "question2"),
+        "{}\n{}\n\nDo these questions ask the same? Answer yes or no.",
+        {"0": "no", "1": "yes"},
+    ),
     "mnli-mm": NLI,
     "mnli_mismatched": NLI,
     "mnli": NLI,
-    "qnli": _Glue(("question", "sentence"), "{}\n{}\n\nDoes the second sentence answer the question? Answer yes or no.",
-                  {"0": "yes", "1": "no"}),
+    "qnli": _Glue(
+        ("question", "sentence"),
+        "{}\n{}\n\nDoes the second sentence answer the question? Answer yes or no.",
+        {"0": "yes", "1": "no"},
+    ),
     "rte": _Glue(("sentence1", "sentence2"), ENTAILMENT, {"0": "yes", "1": "no"}),
-}  # fmt: skip
+}
 
 
 def advglue(rows: Sequence[Row]) -> Iterator[ProbeItem]:
-    """Attacked sentences of five tasks. The clean originals are not published with them: there is accuracy, but no drop."""
+    """Attacked sentences of five tasks. The clean originals are not published with them: there is accuracy, but no
+    drop."""
     for row in rows:
         name = row.kind({name: name for name in GLUE})
         task, options = GLUE[name], tuple(dict.fromkeys(GLUE[name].labels.values()))
         prompt = task.prompt.format(*(row.text(column) for column in task.columns))
-        yield make_choice(f"{name}-{row.text('idx')}", prompt, name, True, options, row.label("label", task.labels), task=name)
+        yield make_choice(
+            f"{name}-{row.text('idx')}", prompt, name, True, options, row.label("label", task.labels), task=name
+        )

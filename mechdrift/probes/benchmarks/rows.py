@@ -20,7 +20,8 @@ from mechdrift.records import MechdriftError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One published row: `where` it stands (for errors), the `part` (file, hub configuration and split, or JSON key), its values."""
+    """One published row: `where` it stands (for errors), the `part` (file, hub configuration and split, or JSON key),
+    its values."""
 
     where: str
     part: str
@@ -40,7 +41,9 @@ class Row:
         if any(column in self.values for column in columns):
             return f"the column {named} should hold a text, but is empty"
         found = [repr(str(column)[:40]) for column in self.values]
-        return f"the column {named} is missing; found were {', '.join(found[:6])}{' and more' if len(found) > 6 else ''}"
+        return (
+            f"the column {named} is missing; found were {', '.join(found[:6])}{' and more' if len(found) > 6 else ''}"
+        )
 
     def optional(self, column: str) -> str:
         value = self.values.get(column)
@@ -50,7 +53,9 @@ class Row:
         """What a label stands for; an unknown one is an error."""
         found = self.text(column)
         if found not in meanings:
-            raise MechdriftError(f"{self.where}: the column {column!r} holds {found!r:.60}; expected was {' or '.join(meanings)}.")
+            raise MechdriftError(
+                f"{self.where}: the column {column!r} holds {found!r:.60}; expected was {' or '.join(meanings)}."
+            )
         return meanings[found]
 
     def kind(self, kinds: Mapping[str, str]) -> str:
@@ -59,12 +64,14 @@ class Row:
             if name in self.part.lower():
                 return meaning
         raise MechdriftError(
-            f"{self.where}: expected was {' or '.join(map(repr, kinds))} in the name of the file, or of the list in it that holds the row."
+            f"{self.where}: expected was {' or '.join(map(repr, kinds))} in the name of the file, or of the list "
+            "in it that holds the row."
         )
 
 
 def read_file(file: Path) -> Iterator[Row]:
-    """The rows of a file, which may be compressed with gzip. Raises `MechdriftError`, with the row, where the format is broken."""
+    """The rows of a file, which may be compressed with gzip. Raises `MechdriftError`, with the row, where the format is
+    broken."""
     readers = {".csv": _csv_rows, ".jsonl": _jsonl_rows, ".json": _json_rows, ".txt": _text_rows}
     name = Path(file.name.removesuffix(".gz"))
     if not file.exists():
@@ -83,7 +90,9 @@ def _read_text(file: Path) -> str:
     try:
         data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
         if (place := data.find(b"\0")) >= 0:
-            raise MechdriftError(f"{_line_of(file, data, place)}: a zero byte, which no text has; save the file as UTF-8.")
+            raise MechdriftError(
+                f"{_line_of(file, data, place)}: a zero byte, which no text has; save the file as UTF-8."
+            )
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise MechdriftError(f"{_line_of(file, data, error.start)}: not UTF-8 text; save the file as UTF-8.") from error
@@ -108,9 +117,13 @@ def _csv_rows(where: str, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
         if values is None:
             return
         if None in values:
-            raise MechdriftError(f"{where}, row {number}: more cells than the header names; quote cells that hold commas.")
+            raise MechdriftError(
+                f"{where}, row {number}: more cells than the header names; quote cells that hold commas."
+            )
         if None in values.values():
-            raise MechdriftError(f"{where}, row {number}: fewer cells than the header names; the file may be cut short.")
+            raise MechdriftError(
+                f"{where}, row {number}: fewer cells than the header names; the file may be cut short."
+            )
         yield "", values
 
 
@@ -131,7 +144,9 @@ def _json_rows(where: str, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
     for part, entries in lists:
         for number, entry in enumerate(entries, 1):
             if not isinstance(entry, dict):
-                raise MechdriftError(f"{where}, row {number} of {part!r}: a JSON object was expected, not a {type(entry).__name__}.")
+                raise MechdriftError(
+                    f"{where}, row {number} of {part!r}: a JSON object was expected, not a {type(entry).__name__}."
+                )
             yield part, entry
 
 
@@ -158,5 +173,6 @@ def _text_rows(where: str, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _lines(text: str) -> list[str]:
-    """Lines as any system ends them. Not `splitlines`: it would also cut at the exotic line breaks that JSON strings may hold."""
+    """Lines as any system ends them. Not `splitlines`: it would also cut at the exotic line breaks that JSON strings
+    may hold."""
     return re.split(r"\r\n|\r|\n", text)

@@ -37,7 +37,12 @@ def jailbreakbench(rows: Sequence[Row]) -> Iterator[ProbeItem]:
         kind, index = kinds[row.where], row.text("Index")
         twin = f"{'benign' if kind == 'harmful' else 'harmful'}-{index}"
         yield make_request(
-            f"{kind}-{index}", row.text("Goal"), row.text("Category"), kind == "harmful", twin if twin in known else "", group=index
+            f"{kind}-{index}",
+            row.text("Goal"),
+            row.text("Category"),
+            kind == "harmful",
+            twin if twin in known else "",
+            group=index,
         )
 
 
