@@ -352,8 +352,9 @@ class PatchGrid:
 class Completion:
     """What one model answered to one item, thinking and answer apart, cut from token ids.
 
-    `closed`: the think block was ended by the model itself (always true without thinking). `finished`: the answer
-    ended with the end-of-turn token, not by the budget. `sample` counts the answers to the same item, from 0.
+    `closed`: the think block was ended by the model itself (always true without thinking). `stopped`: the model ended
+    its turn while its think block was open; a block neither closed nor stopped was cut by the budget. `finished`: the
+    answer ended with the end-of-turn token, not by the budget. `sample` counts the answers to the same item, from 0.
     """
 
     item_id: str
@@ -366,6 +367,12 @@ class Completion:
     closed: bool
     finished: bool
     sample: int = 0
+    stopped: bool = False
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the budget, not the model, ended the thinking."""
+        return not self.closed and not self.stopped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -397,7 +404,7 @@ class Completions:
 
     @property
     def frame(self) -> pd.DataFrame:
-        columns = ["item_id", "sample", "side", "think", "thinking", "answer", "closed", "finished"]
+        columns = ["item_id", "sample", "side", "think", "thinking", "answer", "closed", "stopped", "finished"]
         rows = [
             {c: getattr(row, c) for c in columns}
             | {"thinking_ids": list(row.thinking_ids), "answer_ids": list(row.answer_ids)}

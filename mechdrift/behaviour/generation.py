@@ -2,7 +2,8 @@
 
 An instruct model answers as it is used (think mode `none`). A reasoning model gets an opened think block (`own`),
 thinks until it closes the block or its thinking budget ends, and then answers; when the budget ends, mechdrift closes
-the block and asks for the answer, and the completion is marked `closed=False`. `off` prefills an empty block; `donor` a
+the block and asks for the answer, and the completion is marked `closed=False` (and `stopped=True` where the model
+ended its turn within the block, instead of the budget). `off` prefills an empty block; `donor` a
 given one. What is thinking and what is answer is cut from token ids, at the ids of the close marker.
 
 Prompts are sorted by length, left-padded, and decoded with a key-value cache by Hugging Face's own `generate`, greedily
@@ -18,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
@@ -37,10 +39,32 @@ STEPS_AT_ONCE = 8  # decoding steps between two looks at which rows have finishe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """How many tokens a model may think and answer."""
+    """How many tokens a model may think and answer; what ends before is not affected.
 
-    think: int = 96
-    answer: int = 64
+    `"auto"` measures how long the model thinks and answers before it sets the number (`behaviour.pilot`).
+    """
+
+    think: int | Literal["auto"] = 96
+    answer: int | Literal["auto"] = 64
+
+    def __post_init__(self) -> None:
+        for name in ("think", "answer"):
+            value = getattr(self, name)
+            if value != "auto" and (isinstance(value, str) or value < 1):
+                raise MechdriftError(
+                    f"The budget to {name} should be 'auto' or a number of tokens, 1 or more: {value!r}."
+                )
+
+    @property
+    def is_auto(self) -> bool:
+        return "auto" in (self.think, self.answer)
+
+    @property
+    def tokens(self) -> tuple[int, int]:
+        """Both numbers, of a budget that is set; one of "auto" must be set by a pilot first."""
+        assert not isinstance(self.think, str)
+        assert not isinstance(self.answer, str)
+        return self.think, self.answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +156,8 @@ def ask(
     asked = [replace(question, sample=sample) for question in questions for sample in range(sampling.samples)]
     waiting = [question for question in asked if (question.id, question.sample) not in done]
     prefixes = {q.id: _prefix(renderer, q, think) for q in waiting}
-    _check_room(loaded, prefixes, budget.answer + (budget.think if think == "own" else 0))
+    to_think, to_answer = budget.tokens
+    _check_room(loaded, prefixes, to_answer + (to_think if think == "own" else 0))
     waiting.sort(key=lambda q: len(prefixes[q.id]))
     with progress(description, len(asked)) as advance:
         advance(len(asked) - len(waiting))
@@ -196,14 +221,17 @@ def _complete(
     ends: frozenset[int],
 ) -> list[Completion]:
     thoughts = [(question.thinking, True) for question in group]
+    stopped = [False] * len(group)
+    to_think, to_answer = budget.tokens
     if think == "own":
-        written = _continue(loaded, prefixes, budget.think, temperature, ends, stop_at=renderer.close_marker)
+        written = _continue(loaded, prefixes, to_think, temperature, ends, stop_at=renderer.close_marker)
+        stopped = [bool(ids) and ids[-1] in ends for ids in written]
         thoughts = [_cut_thinking(renderer, ids, ends) for ids in written]
         prefixes = [(*prefix, *ids, *renderer.close_ids) for prefix, (ids, _) in zip(prefixes, thoughts, strict=True)]
-    answers = _continue(loaded, prefixes, budget.answer, temperature, ends)
+    answers = _continue(loaded, prefixes, to_answer, temperature, ends)
     decode = loaded.tokenizer.decode
     rows = []
-    for question, (thinking, closed), answer in zip(group, thoughts, answers, strict=True):
+    for question, (thinking, closed), stop, answer in zip(group, thoughts, stopped, answers, strict=True):
         finished = bool(answer) and answer[-1] in ends
         kept = answer[:-1] if finished else answer
         rows.append(
@@ -213,6 +241,7 @@ def _complete(
                 side=side,
                 think=think,
                 closed=closed,
+                stopped=stop and not closed,
                 finished=finished,
                 thinking_ids=thinking,
                 answer_ids=kept,
