@@ -11,8 +11,8 @@ import torch
 from conftest import make_model, make_tokenizer
 
 from mechdrift.audits.pipeline import PRESETS, Audit, Size, audit
-from mechdrift.audits.stages import Stages
-from mechdrift.audits.summaries import summarise_passage
+from mechdrift.audits.stages.order import STAGES as STAGES_IN_ORDER
+from mechdrift.audits.summaries import summarise_mediation
 from mechdrift.behaviour import generation
 from mechdrift.behaviour.generation import Budget
 from mechdrift.pairs.pair import Pair, load_pair
@@ -209,7 +209,7 @@ def test_what_stands_beside_the_items_has_its_rows(finished, tiny_pair, tmp_path
 
 
 def test_a_control_is_asked_without_thinking_in_every_stage(tiny_pair, tmp_path, monkeypatch):
-    monkeypatch.setattr(audit_module, "load_from", lambda config: replace(tiny_pair, route="null"))
+    monkeypatch.setattr(audit_module, "load_from", lambda config: replace(tiny_pair, child_thinks=False))
     run = audit(config(tiny_pair, tmp_path / "run"))
     table = run.table("completions")
     assert set(table.think) == {"none"}
@@ -233,7 +233,7 @@ def test_readouts_are_validated_with_an_empty_block_and_as_each_model_is_used(fi
     assert readouts.readout.notna().all()
 
 
-def test_the_passage_adds_up_and_is_nothing_between_a_model_and_its_copy():
+def test_the_mediation_adds_up_and_is_nothing_between_a_model_and_its_copy():
     rng, items = np.random.default_rng(0), [(f"i{n}", f"f{n % 6}") for n in range(12)]
     readouts = {
         cell: rng.normal(size=12) for cell in ("instruct off", "instruct own", "reasoning off", "reasoning own")
@@ -245,7 +245,7 @@ def test_the_passage_adds_up_and_is_nothing_between_a_model_and_its_copy():
             for n, (item, family) in enumerate(items)
         ]
     )
-    table = summarise_passage(cells, seed=0).set_index("path")
+    table = summarise_mediation(cells, seed=0).set_index("path")
     mean = {cell: values.mean() for cell, values in readouts.items()}
     assert table.effect["all"] == pytest.approx(mean["reasoning own"] - mean["instruct off"])
     assert table.effect["thinking alone"] == pytest.approx(mean["instruct own"] - mean["instruct off"])
@@ -285,11 +285,12 @@ def test_a_lost_or_changed_table_brings_back_its_stage_and_what_follows(
 def test_a_kill_while_stages_are_made_again_does_not_bring_back_old_ones(copy, tiny_pair, stages_run, monkeypatch):
     (copy.folder / "completions.parquet").unlink()
 
-    def stop(_: object) -> None:
+    def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
+    stopping = tuple(replace(stage, run=stop) if stage.name == "scores" else stage for stage in STAGES_IN_ORDER)
     with monkeypatch.context() as patched:
-        patched.setattr(Stages, "compute_scores", stop)
+        patched.setattr(audit_module, "STAGES", stopping)
         with pytest.raises(KeyboardInterrupt):
             audit(config(tiny_pair, copy.folder))
     assert copy.finished == ("pair", "answers")
@@ -318,7 +319,7 @@ def test_answers_go_on_after_the_last_finished_batch(tiny_pair, tmp_path, stages
 
 
 def test_the_order_of_dimensions_does_not_matter(tiny_pair, tmp_path, stages_run, monkeypatch):
-    monkeypatch.setattr(Stages, "all", lambda work: ())
+    monkeypatch.setattr(audit_module, "STAGES", ())
     runs = [
         audit(config(tiny_pair, tmp_path / "run", dimensions=order))
         for order in (("bias", "safety"), ("safety", "bias", "safety"))

@@ -60,14 +60,7 @@ def load(model) -> LanguageModel:
 
 def pair_of(instruct, reasoning) -> Pair:
     """A pair of models in memory."""
-    sides = {"instruct": load(instruct), "reasoning": load(reasoning)}
-    return Pair(
-        name="tiny",
-        instruct=sides["instruct"].source,
-        reasoning=sides["reasoning"].source,
-        _loaded={(side, "float32"): loaded for side, loaded in sides.items()},
-        _tokenizers={side: loaded.tokenizer for side, loaded in sides.items()},
-    )
+    return Pair.of_loaded("tiny", load(instruct), load(reasoning))
 
 
 def render_all(probes: ProbeSet, template: str = CHATML, **parts) -> list[Rendered]:

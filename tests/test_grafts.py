@@ -153,7 +153,7 @@ def test_a_donor_that_is_let_go_of_is_grafted_from_files(monkeypatch):
     pair, probes = pair_of(make_model(seed=1), make_model(seed=0)), make_probes(1)
     expected = graft(pair, probes, modules=("layer", "o")).effect
     monkeypatch.setattr(Pair, "keeps", lambda *_: False)
-    monkeypatch.setattr(Pair, "open", lambda self, side: self._loaded[side, "float32"])
+    monkeypatch.setattr(Pair, "open", lambda self, side: self.models[side].loaded["float32"])
     np.testing.assert_array_equal(graft(pair, probes, modules=("layer", "o")).effect, expected)
 
 

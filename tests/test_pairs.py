@@ -126,12 +126,28 @@ def test_opening_a_large_side_lets_go_of_the_other(base, child, monkeypatch):
     pair = pair_of(base, child)
     pair.open("instruct")
     pair.open("reasoning")
-    assert len(pair._loaded) == 2
+    assert opened(pair) == [("instruct", "float32"), ("reasoning", "float32")]
     monkeypatch.setattr(pair_module, "KEEP_RESIDENT_PARAMETERS", 0)
     pair.open("instruct", "bfloat16")
-    assert list(pair._loaded) == [("instruct", "bfloat16")]
+    assert opened(pair) == [("instruct", "bfloat16")]
     pair.close("bfloat16")
-    assert not pair._loaded
+    assert opened(pair) == []
+
+
+def opened(pair: Pair) -> list[tuple[str, str]]:
+    return [(side, dtype) for side, cache in pair.models.items() for dtype in cache.loaded]
+
+
+def test_pairs_that_share_a_side_load_it_once_and_let_go_of_it_together(base, child, monkeypatch):
+    first, second = pair_of(base, child), pair_of(base, base)
+    second = second.sharing(first, "instruct")
+    assert second.open("instruct") is first.open("instruct")
+    second.open("reasoning")
+    assert opened(first) == [("instruct", "float32")]
+    second.close()
+    assert opened(first) == []
+    with pytest.raises(MechdriftError, match="different reasoning models"):
+        second.sharing(first, "reasoning")
 
 
 # What cannot be a pair

@@ -214,7 +214,7 @@ def test_tokens_that_mean_something_else_to_the_other_model_stop_the_grid():
     renamed = {"e": "é"}
     original = other.convert_ids_to_tokens
     other.convert_ids_to_tokens = lambda ids: [renamed.get(token, token) for token in original(ids)]
-    pair._tokenizers["instruct"] = other
+    pair.models["instruct"].tokenizer = other
     with pytest.raises(MechdriftError, match="is 'é' to the instruct model and 'e' to the reasoning model"):
         patch(pair, make_probes(1), roles=("user",))
     renamed = {"<|im_start|>": "<|start|>"}

@@ -3,7 +3,8 @@
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from peft import LoraConfig, get_peft_model
 
 from mechdrift import cli, trajectory
 from mechdrift.audits.config import Size
+from mechdrift.audits.plan import Stage
+from mechdrift.audits.stages import kl
 from mechdrift.behaviour import generation
 from mechdrift.behaviour.generation import Budget
 from mechdrift.pairs.pair import Pair, load_parent
@@ -23,7 +26,7 @@ from mechdrift.runs import Run, load_run
 from mechdrift.trajectories import figures as training
 from mechdrift.trajectories.history import read_history
 from mechdrift.trajectories.run import Trajectory
-from mechdrift.trajectories.stages import SIZES, CheckpointStages, ParentStages
+from mechdrift.trajectories.stages import SIZES
 
 SMALL = Size(pairs=6, variants=0, tasks=12, patched=0, kl=2, thinking=0, steered=0, budget=Budget(think=5, answer=5))
 STEPS = (5, 10, 20)
@@ -92,22 +95,21 @@ def finished(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Tra
 def stages_run(monkeypatch) -> list[str]:
     """Which stages ran: the name of the run folder, then the stage's."""
     ran: list[str] = []
-    for kind in (ParentStages, CheckpointStages):
-        original = kind.all
-
-        def note(work, original=original):
-            return tuple((name, files, _noted(ran, work, name, stage)) for name, files, stage in original(work))
-
-        monkeypatch.setattr(kind, "all", note)
+    parent, checkpoint = trajectory_module.parent_stages, trajectory_module.checkpoint_stages
+    monkeypatch.setattr(trajectory_module, "parent_stages", lambda: _noted(ran, parent()))
+    monkeypatch.setattr(trajectory_module, "checkpoint_stages", lambda run: _noted(ran, checkpoint(run)))
     return ran
 
 
-def _noted(ran: list[str], work, name: str, stage: Callable) -> Callable:
-    def run() -> dict:
-        ran.append(f"{work.run.folder.name}/{name}")
-        return stage()
+def _noted(ran: list[str], stages: Sequence[Stage]) -> tuple[Stage, ...]:
+    def noted(stage: Stage) -> Stage:
+        def run(folder: Run, *arguments) -> dict:
+            ran.append(f"{folder.folder.name}/{stage.name}")
+            return stage.run(folder, *arguments)
 
-    return run
+        return replace(stage, run=run)
+
+    return tuple(map(noted, stages))
 
 
 # What is in it
@@ -241,14 +243,13 @@ def test_a_second_call_runs_no_stage_and_opens_no_model(
 def test_a_killed_trajectory_goes_on_at_its_unfinished_stage(
     finished: Trajectory, checkpoints: Path, tmp_path: Path, stages_run, monkeypatch
 ):
-    def stop(work: CheckpointStages) -> None:
-        if work.run.folder.name == "step-00010":
+    def stop(run: Run, *arguments) -> dict:
+        if run.folder.name == "step-00010":
             raise KeyboardInterrupt
-        return original(work)
+        return kl.measure_kl(run, *arguments)
 
-    original = CheckpointStages.measure_kl
     with monkeypatch.context() as patched:
-        patched.setattr(CheckpointStages, "measure_kl", stop)
+        patched.setattr(kl, "STAGE", replace(kl.STAGE, run=stop))
         with pytest.raises(KeyboardInterrupt):
             trajectory(checkpoints, dimensions=("safety", "bias"), out=tmp_path / "run")
     assert stages_run[-1] == "step-00010/kl"

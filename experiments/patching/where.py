@@ -13,7 +13,7 @@ prompts:
                them
     half       the fewest runs of blocks, from below, that restore half of the gap together, beside how much the best
                one does alone
-    passage    the decomposition of the patch at the last template token: activations, thinking, both
+    parts      the decomposition of the patch at the last template token: activations, thinking, both
 
 `--blocks off` leaves out what is made after the child's thinking, the longer half of the work; of a control, which does
 not think, that is all there is. The grids go to a parquet file beside the text.
@@ -29,10 +29,9 @@ import pandas as pd
 import torch
 
 import mechdrift as md
-from mechdrift.audits.config import PRESETS
-from mechdrift.audits.pipeline import load_from
-from mechdrift.audits.stages import Stages, modes_of
-from mechdrift.records import DIMENSIONS, SIDES, Completions, PatchGrid, ProbeSet
+from mechdrift.activations.readouts import Readout
+from mechdrift.audits.answers import RunAnswers, reopen
+from mechdrift.records import SIDES, Completions, PatchGrid, ProbeSet
 
 MODULES = ("layer", "attn", "mlp")
 STEP = 3
@@ -40,43 +39,26 @@ WAYS = (SIDES, SIDES[::-1])
 BLOCKS = {"off": "empty block", "own": "after the child's thinking"}
 
 
-def reopen(folder: Path) -> Stages:
-    """The stages of a finished run, with what they know of its answers and readouts."""
-    run = md.load_run(folder)
-    wanted = {
-        key: value
-        for key, value in run.manifest["config"].items()
-        if key in ("pair", "instruct", "reasoning", "adapter", "preset", "seed")
-    }
-    config = md.Audit(**wanted)
-    asked = set(run.table("completions").item)
-    sets = {name: md.load_probes(name) for name in DIMENSIONS if name in set(run.table("completions").dimension)}
-    sets = {
-        name: replace(probes, items=tuple(item for item in probes if item.id in asked)) for name, probes in sets.items()
-    }
-    pair = load_from(config)
-    return Stages(config=config, pair=pair, run=run, sets=sets, size=PRESETS[config.preset], modes=modes_of(pair.route))
-
-
-def thought_about(work: Stages, name: str, prompts: int) -> tuple[ProbeSet, dict[str, Completions]]:
+def thought_about(
+    answers: RunAnswers, name: str, prompts: int, seed: int, thinks: bool
+) -> tuple[ProbeSet, dict[str, Completions]]:
     """Triggers about which the child has finished thinking, if it thinks at all, and both models' completions."""
-    rows, thinks = work.answered(name, "reasoning"), work.modes["reasoning"] == "own"
-    probes = work.sets[name]
+    rows, probes = answers.rows(name, "reasoning"), answers.sets[name]
     kept = [
         item
         for item in probes
         if item.is_trigger and (not thinks or (rows.closed[item.id] and len(rows.thinking_ids[item.id])))
     ]
-    chosen = np.random.default_rng(work.config.seed).permutation(len(kept))[:prompts]
+    chosen = np.random.default_rng(seed).permutation(len(kept))[:prompts]
     some = replace(probes, items=tuple(kept[i] for i in sorted(chosen)))
-    return some, {side: work.completions(name, side) for side in SIDES}
+    return some, {side: answers.completions(name, side) for side in SIDES}
 
 
 def grids_of(
-    work: Stages, name: str, probes: ProbeSet, answers: dict[str, Completions], blocks: Sequence[str]
+    pair: md.Pair, readout: Readout, probes: ProbeSet, answers: dict[str, Completions], blocks: Sequence[str]
 ) -> Iterator[tuple[str, PatchGrid]]:
     """Grafts in both directions, in both think modes, on the same tokens."""
-    readout, layers = work.readout(name), range(0, work.pair.open("instruct").n_layers, STEP)
+    layers = range(0, pair.open("instruct").n_layers, STEP)
     for block in blocks:
         for donor, recipient in WAYS:
             think = "off" if block == "off" else "own" if recipient == "reasoning" else "donor"
@@ -88,14 +70,10 @@ def grids_of(
                 "readout": readout,
                 "layers": layers,
             }
-            yield block, md.graft(work.pair, probes, modules=MODULES, windows="to_next", **common)
+            yield block, md.graft(pair, probes, modules=MODULES, windows="to_next", **common)
             if donor == "instruct":
-                yield (
-                    block,
-                    md.graft(
-                        work.pair, probes, windows="up_to", **common | {"layers": [*layers[1:], layers[-1] + STEP - 1]}
-                    ),
-                )
+                tops = [*layers[1:], layers[-1] + STEP - 1]
+                yield block, md.graft(pair, probes, windows="up_to", **common | {"layers": tops})
 
 
 def row_of(name: str, block: str, grids: list[PatchGrid]) -> dict[str, object]:
@@ -125,10 +103,14 @@ def row_of(name: str, block: str, grids: list[PatchGrid]) -> dict[str, object]:
     }
 
 
-def passage_of(work: Stages, name: str, probes: ProbeSet, answers: dict[str, Completions]) -> dict[str, object]:
-    layers = (work.pair.open("instruct").n_layers // 2, work.pair.open("instruct").n_layers * 3 // 4)
+def decomposition_row(
+    pair: md.Pair, name: str, readout: Readout, probes: ProbeSet, answers: dict[str, Completions]
+) -> dict[str, object]:
+    """The decomposition of the patch at the last template token, at half and at three quarters of the depth."""
+    count = pair.open("instruct").n_layers
+    layers = (count // 2, count * 3 // 4)
     found = md.decompose(
-        work.pair, probes, answers=answers, layers=layers, roles=("template_tail[-1]",), readout=work.readout(name)
+        pair, probes, answers=answers, layers=layers, roles=("template_tail[-1]",), readout=readout
     ).frame
     rows = {"dimension": name}
     for part, cells in found.groupby("part", sort=False):
@@ -146,16 +128,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    work, rows, paths, cells = reopen(args.run), [], [], []
-    blocks = args.blocks if work.modes["reasoning"] == "own" else ["off"]
+    run = md.load_run(args.run)
+    pair, answers = reopen(run)
+    seed = run.manifest["config"]["seed"]
+    rows, paths, cells = [], [], []
+    blocks = args.blocks if pair.child_thinks else ["off"]
     with md.fast_float32():
-        for name in work.sets:
-            probes, answers = thought_about(work, name, args.prompts)
-            made = list(grids_of(work, name, probes, answers, blocks))
+        for name in answers.sets:
+            probes, given = thought_about(answers, name, args.prompts, seed, pair.child_thinks)
+            readout = answers.readout(name)
+            made = list(grids_of(pair, readout, probes, given, blocks))
             for block in blocks:
                 rows.append(row_of(name, block, [grid for mode, grid in made if mode == block]))
                 print(rows[-1], flush=True)
-            paths += [passage_of(work, name, probes, answers)] if "own" in blocks else []
+            paths += [decomposition_row(pair, name, readout, probes, given)] if "own" in blocks else []
             cells += [grid.frame.assign(block=mode, windows=grid.windows) for mode, grid in made]
     pd.concat(cells, ignore_index=True).to_parquet(args.out.with_suffix(".parquet"))
     args.out.write_text("\n\n".join(markdown(table) for table in (rows, paths) if table) + "\n", encoding="utf-8")

@@ -20,7 +20,7 @@ import pandas as pd
 from training import read_rows
 
 import mechdrift as md
-from mechdrift.audits.stages import modes_of
+from mechdrift.audits.plan import think_modes
 from mechdrift.behaviour.generation import Budget, Question, ask
 from mechdrift.behaviour.judges.refusals import judge_refusals
 from mechdrift.behaviour.labels import judge_tasks
@@ -46,7 +46,7 @@ def outside_sets(folder: Path) -> dict[str, list[str]]:
 def measure(pair: md.Pair, side: str, sets: dict[str, list[str]], show: int) -> dict:
     """Rates of one side: refusals per outside set, and exact answers."""
     loaded = pair.open(side, default_dtype_for_generation())
-    mode = modes_of(pair.route)[side]
+    mode = think_modes(pair.child_thinks)[side]
     tasks = held_out(240)
     questions = [Question(id=f"{name}-{i}", prompt=p) for name, prompts in sets.items() for i, p in enumerate(prompts)]
     questions += [Question(id=f"task-{i}", prompt=task.question) for i, task in enumerate(tasks)]

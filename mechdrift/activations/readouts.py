@@ -28,7 +28,7 @@ from mechdrift.activations.batching import batches, pad
 from mechdrift.activations.recording import at_readout
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.probes.rendering import Renderer
-from mechdrift.records import Completion, ProbeItem, ProbeSet, Rendered
+from mechdrift.records import Completion, Completions, ProbeItem, ProbeSet, Rendered
 from mechdrift.statistics.resampling import auroc, cluster_bootstrap
 
 RELIABLE_AUROC = 0.7
@@ -99,7 +99,7 @@ def _openings(renderer: Renderer, item: ProbeItem, twin: ProbeItem | None) -> tu
 
 
 def first_tokens(renderer: Renderer, openings: Sequence[str]) -> set[int]:
-    return {renderer.encode_answer(opening)[0] for opening in openings if opening}
+    return {renderer.first_token(opening) for opening in openings if opening}
 
 
 def _calibrate(observed: Sequence[Observed]) -> tuple[set[int], set[int], set[int]]:
@@ -123,6 +123,14 @@ def observe(probes: ProbeSet, completions: Sequence[Completion], aligned: Sequen
         )
         for row, good in zip(completions, aligned, strict=True)
         if row.answer_ids
+    ]
+
+
+def render_answered(renderer: Renderer, probes: ProbeSet, answers: Completions) -> list[Rendered]:
+    """Each item with its model's thinking, up to where the answer began."""
+    return [
+        renderer.render(item.id, item.prompt, answers.think, thinking=row.thinking_ids)
+        for item, row in zip(probes, answers.first, strict=True)
     ]
 
 

@@ -9,18 +9,19 @@ back only its own stage and what follows from it.
 
 import platform
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from mechdrift.audits.config import PRESETS, Audit, Size
-from mechdrift.audits.stages import Stages, modes_of
+from mechdrift.audits.plan import AuditPlan, Stage, load_from, plan_audit
+from mechdrift.audits.stages.order import STAGES
 from mechdrift.behaviour.judges.external import RefusalJudge, load_judge
 from mechdrift.behaviour.labels import RULES
 from mechdrift.pairs.loading import fingerprint
-from mechdrift.pairs.pair import Pair, load_pair
+from mechdrift.pairs.pair import Pair
 from mechdrift.pairs.precision import default_dtype_for_generation, fast_float32
-from mechdrift.probes.sets import load_probes
 from mechdrift.records import SIDES, MechdriftError
 from mechdrift.runs import Run, open_run
 
@@ -34,32 +35,26 @@ def audit(config: Audit = Audit()) -> Run:  # noqa: B008 - a frozen default
     refusal_judge = load_judge(config.judge) if config.judge else RULES
     pair = load_from(config)
     run = _open(config, pair, refusal_judge)
-    size = PRESETS[config.preset]
-    sets = {name: load_probes(name).sample(size.pairs, config.seed) for name in config.ordered_dimensions}
-    work = Stages(
-        config=config, pair=pair, run=run, sets=sets, size=size, refusal_judge=refusal_judge, modes=modes_of(pair.route)
-    )
+    plan = plan_audit(config, pair, refusal_judge)
     with run.locked(), fast_float32():
-        go_on(work)
+        run_unfinished_stages(run, pair, plan, STAGES)
         run.report()
     return run
 
 
-def go_on(work: Stages) -> None:
+def run_unfinished_stages(run: Run, pair: Pair, plan: AuditPlan, stages: Sequence[Stage]) -> None:
     """Run the stages that are not finished, and those whose files are damaged with what follows from them."""
-    run, stages = work.run, work.all()
-    names = [name for name, _, _ in stages]
+    names = [stage.name for stage in stages]
     for damaged in (name for name in run.damaged_stages() if name in names):
-        run.forget(
-            names[names.index(damaged) :]
-        )  # forgotten on disk, so that a kill while they are made again is no harm
+        # Forgotten on disk, so that a kill while they are made again is no harm.
+        run.forget(names[names.index(damaged) :])
     if "pair" in run.finished and set(names) - set(run.finished):
-        _check_weights(run, work.pair)
-    for name, files, stage in stages:
-        if name not in run.finished:
+        _check_weights(run, pair)
+    for stage in stages:
+        if stage.name not in run.finished:
             start = time.perf_counter()
-            facts = stage()
-            run.finish(name, time.perf_counter() - start, files, **facts)
+            facts = stage.run(run, pair, plan)
+            run.finish(stage.name, time.perf_counter() - start, stage.files, **facts)
 
 
 def _check_weights(run: Run, pair: Pair) -> None:
@@ -71,25 +66,6 @@ def _check_weights(run: Run, pair: Pair) -> None:
                 f"{run.folder} was begun with other weights of {pair.source(side).name}: give another folder with "
                 "--out or delete this one."
             )
-
-
-def load_from(config: Audit) -> Pair:
-    if config.instruct is None:
-        if config.reasoning or config.adapter or config.control:
-            raise MechdriftError(
-                "--reasoning, --adapter and --control need --instruct: the model that they were trained from."
-            )
-        return load_pair(config.pair, device=config.device)
-    return load_pair(
-        instruct=config.instruct,
-        reasoning=config.reasoning,
-        adapter=config.adapter,
-        control=config.control,
-        revision=config.revision,
-        device=config.device,
-        device_map=config.device_map,
-        trust_remote_code=config.trust_remote_code,
-    )
 
 
 def _open(config: Audit, pair: Pair, refusal_judge: RefusalJudge) -> Run:

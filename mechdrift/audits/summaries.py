@@ -41,25 +41,28 @@ def summarise_grid(grid: PatchGrid, readout: pd.Series, seed: int) -> pd.DataFra
     )
 
 
-PATHS = {
-    "all": ("reasoning own", "instruct off"),
-    "thinking alone": ("instruct own", "instruct off"),
-    "weights alone": ("reasoning off", "instruct off"),
-    "weights after the thinking": ("reasoning own", "instruct own"),
+# By the name that the table gives each effect: the cell after the change, and the one before.
+EFFECTS = {
+    "all": ("reasoning own", "instruct off"),  # total effect
+    "thinking alone": ("instruct own", "instruct off"),  # indirect effect, through the thinking
+    "weights alone": ("reasoning off", "instruct off"),  # direct effect, with an empty think block
+    "weights after the thinking": ("reasoning own", "instruct own"),  # direct effect, with the child's thinking
 }
 
 
-def summarise_passage(cells: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Through what does the change of the readout pass, on trigger items: the thinking, or the weights that read it?
+def summarise_mediation(cells: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """How much of the change of the readout does the thinking mediate, on trigger items, and how much do the weights do
+    directly?
 
-    Four cells, {instruct, reasoning} weights x {empty block, the reasoning model's thinking}; each row is a difference
-    of two, with its interval over families. Without interaction, "all" is the sum of "thinking alone" and "weights
-    alone".
+    `cells` holds the readouts of four cells, {instruct, reasoning} weights x {empty block, the reasoning model's
+    thinking}. Each row is the difference of two (`EFFECTS`), with its interval over families: the total effect, the
+    indirect effect through the thinking, and the direct effect of the weights with either thinking held fixed. Without
+    interaction the total is the sum of the first two parts. (Pearl 2001, direct and indirect effects.)
     """
     rows = []
     for dimension, part in cells.groupby("dimension", sort=False):
         table = part.pivot_table(index=["item", "family"], columns="cell", values="readout").reset_index()
-        for path, (after, before) in PATHS.items():
+        for path, (after, before) in EFFECTS.items():
             interval = statistics.paired_bootstrap(
                 table[before].to_numpy(), table[after].to_numpy(), table.family.to_numpy(), draws=2000, seed=seed
             )

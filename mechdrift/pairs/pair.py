@@ -5,6 +5,7 @@ reads configs and tokenizers only; weights are loaded by `Pair.open`, one side a
 """
 
 import ctypes
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from mechdrift.pairs.loading import (
     load_model,
     load_tokenizer,
 )
+from mechdrift.pairs.routes import find_route
 from mechdrift.records import SIDES, MechdriftError, Side
 
 ZOO = Path(__file__).parent / "zoo"
@@ -96,11 +98,20 @@ ADAPTER_SHA256: dict[str, str] = {
 }
 
 
+@dataclass(slots=True, kw_only=True)
+class ModelCache:
+    """One side's tokenizer and loaded weights, the latter by number format. Pairs that share a side share its cache."""
+
+    loaded: dict[str, LanguageModel] = field(default_factory=dict)
+    tokenizer: PreTrainedTokenizerBase | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
     """Two models of one lineage. `warnings` are printed with every figure that is made from the pair.
 
     `control`, if there is one, was trained from the instruct model for about as long, but not to reason.
+    `child_thinks` says whether the reasoning model is asked with its own thinking; a null model is asked without.
     """
 
     name: str
@@ -108,9 +119,20 @@ class Pair:
     reasoning: ModelSource
     control: ModelSource | None = None
     route: str = "unknown"
+    child_thinks: bool = True
     warnings: tuple[str, ...] = ()
-    _loaded: dict[tuple[Side, str], LanguageModel] = field(default_factory=dict, repr=False, compare=False)
-    _tokenizers: dict[Side, PreTrainedTokenizerBase] = field(default_factory=dict, repr=False, compare=False)
+    models: Mapping[Side, ModelCache] = field(
+        default_factory=lambda: {side: ModelCache() for side in SIDES}, repr=False, compare=False
+    )
+
+    @classmethod
+    def of_loaded(cls, name: str, instruct: LanguageModel, reasoning: LanguageModel) -> "Pair":
+        """A pair of two models that are in memory already, with their tokenizers."""
+        models: dict[Side, ModelCache] = {
+            side: ModelCache(loaded={"float32": loaded}, tokenizer=loaded.tokenizer)
+            for side, loaded in zip(SIDES, (instruct, reasoning), strict=True)
+        }
+        return cls(name=name, instruct=instruct.source, reasoning=reasoning.source, models=models)
 
     def source(self, side: Side) -> ModelSource:
         if side not in SIDES:
@@ -118,17 +140,19 @@ class Pair:
         return self.instruct if side == "instruct" else self.reasoning
 
     def tokenizer(self, side: Side) -> PreTrainedTokenizerBase:
-        if side not in self._tokenizers:
-            self._tokenizers[side] = load_tokenizer(self.source(side))
-        return self._tokenizers[side]
+        source, cache = self.source(side), self.models[side]
+        if cache.tokenizer is None:
+            cache.tokenizer = load_tokenizer(source)
+        return cache.tokenizer
 
     def open(self, side: Side, dtype: str = "float32") -> LanguageModel:
         """Load one side. Small models stay resident; opening a large one first lets go of every other."""
-        if (side, dtype) not in self._loaded:
-            if not all(self.keeps(model) for model in self._loaded.values()):
+        source, loaded = self.source(side), self.models[side].loaded
+        if dtype not in loaded:
+            if not all(self.keeps(model) for cache in self.models.values() for model in cache.loaded.values()):
                 self.close()
-            self._loaded[side, dtype] = load_model(self.source(side), dtype)
-        return self._loaded[side, dtype]
+            loaded[dtype] = load_model(source, dtype)
+        return loaded[dtype]
 
     def keeps(self, loaded: LanguageModel) -> bool:
         """Whether a model stays in memory when the other side is opened."""
@@ -136,9 +160,17 @@ class Pair:
 
     def close(self, dtype: str | None = None) -> None:
         """Let go of loaded weights (of one dtype, or all)."""
-        for key in [key for key in self._loaded if dtype in (None, key[1])]:
-            del self._loaded[key]
+        for cache in self.models.values():
+            for name in [name for name in cache.loaded if dtype in (None, name)]:
+                del cache.loaded[name]
         give_back_memory()
+
+    def sharing(self, other: "Pair", side: Side) -> "Pair":
+        """This pair with one side's weights and tokenizer in common with another pair of the same model there: what
+        either loads or lets go of, the other does, too."""
+        if self.source(side) != other.source(side):
+            raise MechdriftError(f"{self.name} and {other.name} have different {side} models and cannot share one.")
+        return replace(self, models={**self.models, side: other.models[side]})
 
     def with_control(self) -> "Pair | None":
         """The control in the instruct model's place, beside the same reasoning model; None without a control."""
@@ -227,7 +259,14 @@ def _embedded(name: str, device: str | None) -> Pair:
     spec = EMBEDDED_PAIRS[name]
     instruct, reasoning = (_embedded_source(adapters, device) for adapters in (spec.instruct, spec.reasoning))
     control = None if name == NULL else _embedded_source(EMBEDDED_PAIRS[NULL].reasoning, device)
-    return Pair(name=name, instruct=instruct, reasoning=reasoning, control=control, route=spec.route)
+    return Pair(
+        name=name,
+        instruct=instruct,
+        reasoning=reasoning,
+        control=control,
+        route=spec.route,
+        child_thinks=find_route(spec.route).child_thinks,
+    )
 
 
 def _embedded_source(adapters: tuple[str, ...], device: str | None) -> ModelSource:

@@ -70,14 +70,7 @@ class Parent:
 
     def pair(self, child: LanguageModel) -> Pair:
         """The parent as the instruct, the child as the reasoning model."""
-        sides = {"instruct": self.aligned, "reasoning": child}
-        return Pair(
-            name=self.name,
-            instruct=self.aligned.source,
-            reasoning=child.source,
-            _loaded={(side, "float32"): loaded for side, loaded in sides.items()},
-            _tokenizers={side: loaded.tokenizer for side, loaded in sides.items()},
-        )
+        return Pair.of_loaded(self.name, self.aligned, child)
 
 
 def make_parent(model: str, seed: int) -> Parent:

@@ -142,6 +142,16 @@ class Renderer:
     def encode_answer(self, text: str) -> tuple[int, ...]:
         return self._encode(text)
 
+    def first_token(self, text: str) -> int:
+        """The first id of an answer that begins with `text`. Every text is encoded once."""
+        if text not in self._first_tokens:
+            self._first_tokens[text] = self.encode_answer(text)[0]
+        return self._first_tokens[text]
+
+    @cached_property
+    def _first_tokens(self) -> dict[str, int]:
+        return {}
+
 
 def render_items(renderer: Renderer, items: Sequence[ProbeItem], think: ThinkMode) -> list[Rendered]:
     """`Renderer.render` for each item, without thinking or answer."""

@@ -24,18 +24,18 @@ from typing import Any
 import pandas as pd
 
 from mechdrift.audits.config import Audit, Preset
-from mechdrift.audits.pipeline import go_on, software
-from mechdrift.audits.stages import modes_of
+from mechdrift.audits.pipeline import run_unfinished_stages, software
+from mechdrift.audits.plan import AuditPlan, sample_sets, think_modes
 from mechdrift.pairs.loading import ModelSource, fingerprint
 from mechdrift.pairs.pair import Pair
 from mechdrift.pairs.precision import fast_float32
-from mechdrift.probes.sets import load_probes
+from mechdrift.pairs.routes import find_route
 from mechdrift.records import DIMENSIONS, Dimension, MechdriftError
 from mechdrift.runs import Run, open_run
 from mechdrift.trajectories.half_change import sound_steps
 from mechdrift.trajectories.history import History, read_history
 from mechdrift.trajectories.series import course_table, halfway_table, series_of
-from mechdrift.trajectories.stages import SIZES, CheckpointStages, ParentStages
+from mechdrift.trajectories.stages import SIZES, checkpoint_stages, parent_stages
 from mechdrift.trajectories.words import failures, told
 
 
@@ -130,10 +130,9 @@ def _manifest(history: History, config: Audit) -> dict[str, Any]:
     return {"config": settings} | software()
 
 
-def _work(run: Run, config: Audit, pair: Pair) -> dict[str, Any]:
+def _plan(config: Audit, child_thinks: bool = True) -> AuditPlan:
     size = SIZES[config.preset]
-    sets = {name: load_probes(name).sample(size.pairs, config.seed) for name in config.ordered_dimensions}
-    return {"config": config, "pair": pair, "run": run, "sets": sets, "size": size}
+    return AuditPlan(config=config, sets=sample_sets(config, size), size=size, modes=think_modes(child_thinks))
 
 
 def _measure_parent(top: Run, config: Audit, parent: ModelSource) -> tuple[Run, Pair]:
@@ -141,7 +140,7 @@ def _measure_parent(top: Run, config: Audit, parent: ModelSource) -> tuple[Run, 
     pair = Pair(name="parent", instruct=parent, reasoning=parent)
     identity = {"model": parent.name, "path": parent.path, "adapters": len(parent.adapters)} | _settings(config)
     run = open_run(top.folder / "parent", identity, {"config": {"pair": parent.name}})
-    go_on(ParentStages(**_work(run, config, pair)))
+    run_unfinished_stages(run, pair, _plan(config), parent_stages())
     return run, pair
 
 
@@ -150,20 +149,18 @@ def _measure_step(top: Run, config: Audit, history: History, step: int, parent: 
     identity = {"history": history.name, "step": step, "adapter": history.digest(step)} | _settings(config)
     name = history.checkpoint(step).name
     run = open_run(top.folder / name, identity, {"config": {"pair": f"{history.name} {name}"}} | software())
-    pair = _with_adapter(parents, history.checkpoint(step), run.manifest["config"]["pair"])
-    work = CheckpointStages(parent=parent, modes=modes_of(history.route), **_work(run, config, pair))
-    if {stage for stage, _, _ in work.all()} - set(run.finished) or run.damaged_stages():
+    stages = checkpoint_stages(parent)
+    if {stage.name for stage in stages} - set(run.finished) or run.damaged_stages():
+        pair = _with_adapter(parents, history.checkpoint(step), run.manifest["config"]["pair"])
         _check_parent(parent, pair)
-        go_on(work)
-        parents._loaded.update({key: value for key, value in pair._loaded.items() if key[0] == "instruct"})
+        run_unfinished_stages(run, pair, _plan(config, find_route(history.route).child_thinks), stages)
     return run
 
 
 def _with_adapter(parents: Pair, adapter: Path, name: str) -> Pair:
-    """The parent and one checkpoint. The parent's weights, where they are loaded, are shared."""
+    """The parent and one checkpoint. Both pairs share the parent's weights, whichever of them loads them."""
     child = replace(parents.instruct, name=name, adapters=(*parents.instruct.adapters, str(adapter)))
-    loaded = {key: value for key, value in parents._loaded.items() if key[0] == "instruct"}
-    return Pair(name=name, instruct=parents.instruct, reasoning=child, _loaded=loaded)
+    return Pair(name=name, instruct=parents.instruct, reasoning=child).sharing(parents, "instruct")
 
 
 def _check_parent(parent: Run, pair: Pair) -> None:

@@ -1,8 +1,8 @@
 """What is measured of a training run: the stages of its parent, once, and of each checkpoint.
 
 These are the stages of an audit, as few and as lean as a trajectory needs: asking, judging, scores, and the divergence
-are the audit's own (`Stages`); directions are read at one token only, the last of the closed empty think block, where
-both models decide their first word. The parent's answers and activations are kept in a run of its own, and every
+are the audit's own (`audits.stages`); directions are read at one token only, the last of the closed empty think block,
+where both models decide their first word. The parent's answers and activations are kept in a run of its own, and every
 checkpoint is compared with those.
 
     parent        completions, tasks; activations and readouts at that token
@@ -18,11 +18,11 @@ The readout is calibrated on the parent's answers alone: one measure for all ste
 Early in training a model that is asked to think does not close its think block yet. An audit counts that as no answer,
 and so as not aligned; along a training run it would take learning the format for a loss of alignment. So here what is
 judged is the answer that was given once the block was closed, by the model or, at the end of the budget, by mechdrift,
-as reasoning tasks are judged in audits, too; how many blocks were not closed stands beside it (`unclosed`). A control
-that was trained without thinking (route `null`) is asked without it, as its parent is.
+as reasoning tasks are judged in audits, too; how many blocks were not closed stands beside it (`unclosed`). A null
+model, which was trained without thinking, is asked without it, as its parent is.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,15 +32,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mechdrift.activations.capture import collect_one
-from mechdrift.activations.readouts import measure, unembed, validate
+from mechdrift.activations.readouts import measure, unembed
+from mechdrift.audits.answers import RunAnswers
 from mechdrift.audits.config import Preset, Size
-from mechdrift.audits.stages import Stage, Stages
-from mechdrift.behaviour.generation import Budget
+from mechdrift.audits.plan import AuditPlan, Facts, Stage
+from mechdrift.audits.stages import kl, scores
+from mechdrift.audits.stages.answers import ask_one, ask_tasks, with_ids
+from mechdrift.behaviour.generation import Budget, Question
+from mechdrift.behaviour.judges.external import RefusalJudge
+from mechdrift.behaviour.labels import judge_all
 from mechdrift.directions.drift import compare_directions
 from mechdrift.directions.finders import find_directions
 from mechdrift.directions.thinking import READOUT_ROLE
 from mechdrift.pairs.loading import LanguageModel, fingerprint
-from mechdrift.pairs.pair import give_back_memory
+from mechdrift.pairs.pair import Pair, give_back_memory
 from mechdrift.pairs.precision import default_dtype_for_generation
 from mechdrift.probes.rendering import Renderer
 from mechdrift.records import Activations, Completions, ProbeSet, Side
@@ -55,143 +60,152 @@ SIZES: dict[Preset, Size] = {
     "standard": Size(pairs=32, tasks=96, kl=8, **NOTHING),
     "full": Size(pairs=10_000, tasks=240, kl=16, budget=Budget(), **NOTHING),
 }
+ANSWERS = ("completions.parquet", "tasks.parquet")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lean(Stages):
-    """An audit's stages without variants, everyday requests and sentence pairs."""
+def parent_stages() -> tuple[Stage, ...]:
+    """The stages of the model that training started from; both sides of its pair are it."""
+    return (
+        Stage(name="answers", files=ANSWERS, run=ask_parent),
+        Stage(
+            name="inside",
+            files=("states.safetensors", "readouts.parquet", "readout_validation.parquet"),
+            run=record_parent,
+        ),
+    )
 
-    @property
-    def plain(self) -> ProbeSet:
-        return ProbeSet(name="plain", dimension="safety", items=())
 
-    @property
-    def variants(self) -> dict[tuple[str, str], ProbeSet]:
+def checkpoint_stages(parent: Run) -> tuple[Stage, ...]:
+    """The stages of one checkpoint, held against the run in which its parent was measured."""
+
+    def ask_child(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
+        for name, table in ask_side(run, pair, plan, "reasoning").items():
+            run.write_table(name, pd.concat([parent.table(name), table], ignore_index=True))
         return {}
 
-    def judged(self, probes: ProbeSet, answers: Completions) -> pd.DataFrame:
-        """Judged as if every think block had been closed by the model; `closed` says which were."""
-        as_closed = replace(answers, rows=tuple(replace(row, closed=True) for row in answers))
-        return Stages.judged(self, probes, as_closed).assign(closed=[row.closed for row in answers])
+    def compare_child(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
+        return compare_at_readout(run, pair, plan, parent)
 
-    def ask_one(self, side: Side) -> dict[str, pd.DataFrame]:
-        """One model's answers, judged: `completions` and `tasks`."""
-        loaded = self.pair.open(side, default_dtype_for_generation())
-        _, found = self.ask_side(loaded, side)
-        del loaded
-        self.pair.close(default_dtype_for_generation())
-        return {name: pd.concat(found[name], ignore_index=True) for name in ("completions", "tasks")}
+    return (
+        Stage(name="answers", files=ANSWERS, run=ask_child),
+        scores.STAGE,
+        Stage(name="inside", files=("drift.parquet", "products.safetensors", "readouts.parquet"), run=compare_child),
+        kl.STAGE,
+    )
 
-    def record_one(
-        self, loaded: LanguageModel, name: str
-    ) -> tuple[Float[Tensor, "prompt layer 1 d_model"], Float[Tensor, "prompt d_model"]]:
-        """One set's activations where the first word is decided, and what is unembedded there."""
-        found = collect_one(loaded, self.sets[name], sites=(SITE,), roles=(READOUT_ROLE,), think="off", readout=True)
-        assert found.readout is not None
-        return found.of(SITE), found.readout
 
-    def readouts(
-        self, loaded: LanguageModel, name: str, side: Side, states: Float[Tensor, "prompt d_model"]
-    ) -> pd.DataFrame:
-        """Every item's readout in one model, by what the parent's answers calibrate."""
-        probes = self.sets[name]
-        values = measure(self.readout(name, ("instruct",)), unembed(loaded, states), [item.id for item in probes])
-        return pd.DataFrame(
-            [
-                {
-                    "item": item.id,
-                    "dimension": name,
-                    "family": item.family,
-                    "contrast": item.contrast,
-                    "side": side,
-                    "readout": value,
-                }
-                for item, value in zip(probes, values, strict=True)
-            ]
+# What is answered.
+
+
+def ask_parent(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
+    """The parent's answers and tasks."""
+    for name, table in ask_side(run, pair, plan, "instruct").items():
+        run.write_table(name, table)
+    return {}
+
+
+def ask_side(run: Run, pair: Pair, plan: AuditPlan, side: Side) -> dict[str, pd.DataFrame]:
+    """One model's answers, judged: `completions` and `tasks`. Variants, everyday requests and sentences are not
+    asked."""
+    loaded = pair.open(side, default_dtype_for_generation())
+    questions = [Question(id=item.id, prompt=item.prompt) for probes in plan.sets.values() for item in probes]
+    answers = ask_one(run, plan, loaded, side, questions, plan.config.sampling)
+    judged = [judge_as_closed(probes, answers.of(probes), plan.refusal_judge) for probes in plan.sets.values()]
+    tasks = ask_tasks(run, plan, loaded, side)
+    del loaded
+    pair.close(default_dtype_for_generation())
+    return {"completions": pd.concat(judged, ignore_index=True), "tasks": tasks}
+
+
+def judge_as_closed(probes: ProbeSet, answers: Completions, judge: RefusalJudge) -> pd.DataFrame:
+    """Answers judged as if the model had closed every think block by itself; `closed` says which it did close."""
+    as_closed = replace(answers, rows=tuple(replace(row, closed=True) for row in answers))
+    judged = judge_all(probes, as_closed, judge).assign(closed=[row.closed for row in answers])
+    return with_ids(judged, answers)
+
+
+# What is inside.
+
+
+def record_parent(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
+    """The parent's activations and readouts, and how well the readouts follow its judged answers."""
+    answers = RunAnswers.read(run, plan.sets, Renderer(pair.tokenizer("reasoning")))
+    loaded = pair.open("instruct")
+    states, values, checks = {}, [], []
+    for name, probes in plan.sets.items():
+        states[f"{name}.{SITE}"], states[f"{name}.readout"] = recorded = record_at_readout(loaded, probes)
+        logits = unembed(loaded, recorded[1])
+        values.append(measure_readouts(answers, name, "instruct", logits))
+        found = answers.validate(name, "instruct", logits, plan.seed)
+        checks.append(
+            {
+                "dimension": name,
+                "auroc": found.auroc,
+                "low": found.low,
+                "high": found.high,
+                "n": found.n,
+                "reliable": found.reliable,
+            }
         )
+    run.write_tensors("states", states)
+    run.write_table("readouts", pd.concat(values, ignore_index=True))
+    run.write_table("readout_validation", pd.DataFrame(checks))
+    return {"fingerprint": fingerprint(loaded.model)}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParentStages(Lean):
-    """The model that training started from; both sides of its pair are it."""
-
-    def all(self) -> tuple[Stage, ...]:
-        return (
-            ("answers", ("completions.parquet", "tasks.parquet"), self.ask_parent),
-            ("inside", ("states.safetensors", "readouts.parquet", "readout_validation.parquet"), self.record_parent),
+def compare_at_readout(run: Run, pair: Pair, plan: AuditPlan, parent: Run) -> Facts:
+    """Directions of the checkpoint against the parent's, where both decide their first word, and its readouts."""
+    answers = RunAnswers.read(run, plan.sets, Renderer(pair.tokenizer("reasoning")))
+    kept, loaded = parent.tensors("states"), pair.open("reasoning")
+    drift, products, values = [], {}, [parent.table("readouts")]
+    for name, probes in plan.sets.items():
+        after, at_readout = record_at_readout(loaded, probes)
+        activations = Activations(
+            probes=probes,
+            site=SITE,
+            layers=tuple(range(after.shape[1])),
+            roles=(READOUT_ROLE,),
+            think="off",
+            instruct=kept[f"{name}.{SITE}"],
+            reasoning=after,
         )
-
-    def ask_parent(self) -> dict[str, Any]:
-        for name, table in self.ask_one("instruct").items():
-            self.run.write_table(name, table)
-        return {}
-
-    def record_parent(self) -> dict[str, Any]:
-        loaded, renderer = self.pair.open("instruct"), Renderer(self.pair.tokenizer("instruct"))
-        states, values, checks = {}, [], []
-        for name, probes in self.sets.items():
-            states[f"{name}.{SITE}"], states[f"{name}.readout"] = recorded = self.record_one(loaded, name)
-            values.append(self.readouts(loaded, name, "instruct", recorded[1]))
-            logits = dict(zip([item.id for item in probes], unembed(loaded, recorded[1]), strict=True))
-            found = validate(renderer, probes, logits, self.observed(name, "instruct"), self.config.seed)
-            checks.append(
-                {
-                    "dimension": name,
-                    "auroc": found.auroc,
-                    "low": found.low,
-                    "high": found.high,
-                    "n": found.n,
-                    "reliable": found.reliable,
-                }
-            )
-        self.run.write_tensors("states", states)
-        self.run.write_table("readouts", pd.concat(values, ignore_index=True))
-        self.run.write_table("readout_validation", pd.DataFrame(checks))
-        return {"fingerprint": fingerprint(loaded.model)}
+        found = find_directions(activations, seed=plan.seed)
+        drift.append(compare_directions(found, seed=plan.seed).frame)
+        products[name] = torch.from_numpy(family_products(activations))
+        values.append(measure_readouts(answers, name, "reasoning", unembed(loaded, at_readout)))
+    run.write_table("drift", pd.concat(drift, ignore_index=True))
+    run.write_tensors("products", products)
+    run.write_table("readouts", pd.concat(values, ignore_index=True))
+    give_back_memory()
+    return {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckpointStages(Lean):
-    """One checkpoint, held against the run in which its parent was measured."""
+def record_at_readout(
+    loaded: LanguageModel, probes: ProbeSet
+) -> tuple[Float[Tensor, "prompt layer 1 d_model"], Float[Tensor, "prompt d_model"]]:
+    """One set's activations where the first word is decided, and what is unembedded there."""
+    found = collect_one(loaded, probes, sites=(SITE,), roles=(READOUT_ROLE,), think="off", readout=True)
+    assert found.readout is not None
+    return found.of(SITE), found.readout
 
-    parent: Run
 
-    def all(self) -> tuple[Stage, ...]:
-        return (
-            ("answers", ("completions.parquet", "tasks.parquet"), self.ask_child),
-            ("scores", ("scores.parquet",), self.compute_scores),
-            ("inside", ("drift.parquet", "products.safetensors", "readouts.parquet"), self.compare_at_readout),
-            ("kl", ("kl.parquet", "kl_tokens.parquet"), self.measure_kl),
-        )
-
-    def ask_child(self) -> dict[str, Any]:
-        for name, table in self.ask_one("reasoning").items():
-            self.run.write_table(name, pd.concat([self.parent.table(name), table], ignore_index=True))
-        return {}
-
-    def compare_at_readout(self) -> dict[str, Any]:
-        kept, loaded = self.parent.tensors("states"), self.pair.open("reasoning")
-        drift, products, values = [], {}, [self.parent.table("readouts")]
-        for name, probes in self.sets.items():
-            after, at_readout = self.record_one(loaded, name)
-            activations = Activations(
-                probes=probes,
-                site=SITE,
-                layers=tuple(range(after.shape[1])),
-                roles=(READOUT_ROLE,),
-                think="off",
-                instruct=kept[f"{name}.{SITE}"],
-                reasoning=after,
-            )
-            found = find_directions(activations, seed=self.config.seed)
-            drift.append(compare_directions(found, seed=self.config.seed).frame)
-            products[name] = torch.from_numpy(family_products(activations))
-            values.append(self.readouts(loaded, name, "reasoning", at_readout))
-        self.run.write_table("drift", pd.concat(drift, ignore_index=True))
-        self.run.write_tensors("products", products)
-        self.run.write_table("readouts", pd.concat(values, ignore_index=True))
-        give_back_memory()
-        return {}
+def measure_readouts(answers: RunAnswers, name: str, side: Side, logits: Float[Tensor, "prompt vocab"]) -> pd.DataFrame:
+    """Every item's readout in one model, by what the parent's answers calibrate."""
+    probes = answers.sets[name]
+    values = measure(answers.readout(name, ("instruct",)), logits, [item.id for item in probes])
+    return pd.DataFrame(
+        [
+            {
+                "item": item.id,
+                "dimension": name,
+                "family": item.family,
+                "contrast": item.contrast,
+                "side": side,
+                "readout": value,
+            }
+            for item, value in zip(probes, values, strict=True)
+        ]
+    )
 
 
 def family_products(activations: Activations) -> Float[np.ndarray, "layer 3 family family"]:

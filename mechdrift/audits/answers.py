@@ -1,0 +1,107 @@
+"""A run turned back into records: what each model answered, how it was judged, and the readouts that follow from it.
+
+Stages after `answers`, trajectories, experiments and notebooks all start from here:
+
+    run = md.load_run("runs/demo")
+    pair, answers = reopen(run)
+    answers.completions("safety", "reasoning")      # the answers as records, in the order of the probe set
+    answers.readout("safety")                       # calibrated on what both models wrote
+
+The table of completions is read once, and every opening is encoded once (`Renderer.first_token`), however many readouts
+are asked for. A run is enough that has finished its stage `answers`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+
+import pandas as pd
+from jaxtyping import Float
+from torch import Tensor
+
+from mechdrift.activations.readouts import Observed, Readout, Validation, make_readout, observe, validate
+from mechdrift.audits.config import Audit
+from mechdrift.audits.plan import load_from
+from mechdrift.pairs.pair import Pair
+from mechdrift.probes.rendering import Renderer
+from mechdrift.probes.sets import load_probes
+from mechdrift.records import DIMENSIONS, SIDES, Completion, Completions, ProbeSet, Side
+from mechdrift.runs import Run
+
+SAY_NOTHING = ("", "incoherent", "incomplete")  # labels of answers that show neither behaviour
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunAnswers:
+    """Both models' answers to the probe sets of a run: the first sample of each item.
+
+    `sets` are the probe sets by dimension, `table` the rows of `completions.parquet`, and `renderer` that of the
+    reasoning model, in whose tokens readouts are defined.
+    """
+
+    sets: Mapping[str, ProbeSet]
+    table: pd.DataFrame
+    renderer: Renderer
+
+    @classmethod
+    def read(cls, run: Run, sets: Mapping[str, ProbeSet], renderer: Renderer) -> "RunAnswers":
+        """The answers that a run holds; raises where it has not come that far, or the table is damaged."""
+        table = run.table("completions")
+        return cls(sets=sets, table=table[table["sample"] == 0], renderer=renderer)
+
+    def rows(self, dimension: str, side: Side) -> pd.DataFrame:
+        """One model's judged answers to one set, by item."""
+        return self.table[(self.table.dimension == dimension) & (self.table.side == side)].set_index("item")
+
+    def completions(self, dimension: str, side: Side) -> Completions:
+        """The same as records, in the order of the probe set, in the think mode they were asked in."""
+        rows = self.rows(dimension, side)
+        found = tuple(_completion(item.id, side, rows) for item in self.sets[dimension])
+        return Completions(side=side, think=rows.think.iloc[0], rows=found)
+
+    def observed(self, dimension: str, side: Side) -> list[Observed]:
+        """What one model did, to calibrate and validate a readout on. Answers that make no sense or were not judged
+        say nothing."""
+        rows = self.rows(dimension, side)
+        told = [row for row in self.completions(dimension, side) if rows.label[row.item_id] not in SAY_NOTHING]
+        return observe(self.sets[dimension], told, [bool(rows.aligned[row.item_id]) for row in told])
+
+    def readout(self, dimension: str, sides: Sequence[Side] = SIDES) -> Readout:
+        """A readout calibrated on what these models wrote; by default on both, so that their difference is a difference
+        of one thing."""
+        seen = [row for side in sides for row in self.observed(dimension, side)]
+        return make_readout(self.renderer, self.sets[dimension], seen)
+
+    def validate(self, dimension: str, side: Side, logits: Float[Tensor, "prompt vocab"], seed: int) -> Validation:
+        """How well readouts at `logits`, one row per item of the set, follow what this model was judged to do."""
+        probes = self.sets[dimension]
+        by_item = dict(zip([item.id for item in probes], logits, strict=True))
+        return validate(self.renderer, probes, by_item, self.observed(dimension, side), seed)
+
+
+def _completion(item_id: str, side: Side, rows: pd.DataFrame) -> Completion:
+    row = rows.loc[item_id]
+    return Completion(
+        item_id=item_id,
+        side=side,
+        think=row.think,
+        thinking=row.thinking,
+        answer=row.answer,
+        closed=bool(row.closed),
+        finished=bool(row.finished),
+        thinking_ids=tuple(map(int, row.thinking_ids)),
+        answer_ids=tuple(map(int, row.answer_ids)),
+    )
+
+
+def reopen(run: Run) -> tuple[Pair, RunAnswers]:
+    """The pair of a run, with no weights loaded yet, and its answers."""
+    stored, names = run.manifest["config"], {field.name for field in fields(Audit)} - {"out", "judge"}
+    settings = {name: stored[name] for name in names & set(stored)}
+    pair = load_from(Audit(**settings | {"dimensions": tuple(stored["dimensions"])}))
+    answers = RunAnswers.read(run, {}, Renderer(pair.tokenizer("reasoning")))
+    asked = set(answers.table["item"])
+    sets = {name: load_probes(name) for name in DIMENSIONS if name in set(answers.table.dimension)}
+    kept = {
+        name: replace(probes, items=tuple(item for item in probes if item.id in asked)) for name, probes in sets.items()
+    }
+    return pair, replace(answers, sets=kept)

@@ -1,0 +1,86 @@
+"""What one audit asks, with everything looked up that the configuration only names; and what a stage of it is."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mechdrift.audits.config import PRESETS, Audit, Size
+from mechdrift.behaviour.judges.external import RefusalJudge
+from mechdrift.behaviour.labels import RULES
+from mechdrift.pairs.pair import Pair, load_pair
+from mechdrift.probes.sets import load_probes
+from mechdrift.records import MechdriftError, ProbeSet, Side, ThinkMode
+from mechdrift.runs import Run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditPlan:
+    """One audit's configuration with its probe sets, by dimension, its size, its judge of refusals, and how each model
+    is asked."""
+
+    config: Audit
+    sets: Mapping[str, ProbeSet]
+    size: Size
+    modes: Mapping[Side, ThinkMode]
+    refusal_judge: RefusalJudge = RULES
+
+    @property
+    def seed(self) -> int:
+        return self.config.seed
+
+
+Facts = dict[str, Any]
+"""What a stage found that belongs in the manifest rather than in a table."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A part of an audit that is run once: its name in run.json, the files it writes, and the function that writes
+    them."""
+
+    name: str
+    files: tuple[str, ...]
+    run: Callable[[Run, Pair, AuditPlan], Facts]
+
+
+def plan_audit(config: Audit, pair: Pair, refusal_judge: RefusalJudge = RULES) -> AuditPlan:
+    """The plan of an audit of `pair`: the preset's size, and as many items of each dimension as it asks."""
+    size = PRESETS[config.preset]
+    return AuditPlan(
+        config=config,
+        sets=sample_sets(config, size),
+        size=size,
+        modes=think_modes(pair.child_thinks),
+        refusal_judge=refusal_judge,
+    )
+
+
+def sample_sets(config: Audit, size: Size) -> dict[str, ProbeSet]:
+    """The items that are asked, by dimension."""
+    return {name: load_probes(name).sample(size.pairs, config.seed) for name in config.ordered_dimensions}
+
+
+def think_modes(child_thinks: bool) -> dict[Side, ThinkMode]:
+    """How each model of a pair is asked: the instruct model without thinking, and so is a child that was trained
+    without it (a null model); every other child with its own thinking."""
+    return {"instruct": "none", "reasoning": "own" if child_thinks else "none"}
+
+
+def load_from(config: Audit) -> Pair:
+    """The pair that a configuration names."""
+    if config.instruct is None:
+        if config.reasoning or config.adapter or config.control:
+            raise MechdriftError(
+                "--reasoning, --adapter and --control need --instruct: the model that they were trained from."
+            )
+        return load_pair(config.pair, device=config.device)
+    return load_pair(
+        instruct=config.instruct,
+        reasoning=config.reasoning,
+        adapter=config.adapter,
+        control=config.control,
+        revision=config.revision,
+        device=config.device,
+        device_map=config.device_map,
+        trust_remote_code=config.trust_remote_code,
+    )

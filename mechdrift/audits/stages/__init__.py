@@ -1,0 +1,11 @@
+"""The stages of an audit, one file each. A stage reads the run folder and the pair, fills its files in the folder, and
+returns facts for the manifest.
+
+pair        are the two models parent and child?
+answers     what both models answer, judged
+scores      what the answers say
+drift       directions inside, and how far they turned
+readouts    one number per prompt, held against judged answers; how much of the change the thinking mediates
+patch       where the change passes through, and where it originates
+kl          how far the next-token distributions moved
+"""

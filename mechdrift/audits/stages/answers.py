@@ -1,0 +1,166 @@
+"""Stage `answers`: both models are asked everything, and every answer is judged.
+
+completions     the probe sets            variants    their items a second time, in other words
+everyday        everyday requests         tasks       held-out reasoning tasks
+sentences       minimal pairs of sentences, compared by likelihood (bias)
+own_states      what each model unembeds before its first answer token, and the instruct model after the reasoning
+                model's thinking
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pandas as pd
+from torch import Tensor
+
+from mechdrift.activations.readouts import readout_states, render_answered
+from mechdrift.audits.plan import AuditPlan, Facts, Stage
+from mechdrift.behaviour.benchmark_scores.likelihoods import log_likelihoods
+from mechdrift.behaviour.generation import GREEDY, Question, Sampling, ask
+from mechdrift.behaviour.labels import (
+    VARIANTS,
+    compare_sentences,
+    judge_all,
+    judge_tasks,
+    judge_variant,
+    plain_set,
+    variant_of,
+)
+from mechdrift.behaviour.tasks import held_out
+from mechdrift.pairs.loading import LanguageModel
+from mechdrift.pairs.pair import Pair
+from mechdrift.pairs.precision import default_dtype_for_generation
+from mechdrift.probes.benchmarks.loading import subset
+from mechdrift.probes.rendering import Renderer
+from mechdrift.probes.sets import load_plain, load_sentences
+from mechdrift.records import SIDES, Completions, ProbeSet, Side
+from mechdrift.runs import Run
+
+TABLES = ("completions", "variants", "everyday", "sentences", "tasks")
+Tables = dict[str, list[pd.DataFrame]]
+"""The parts of each table, in the order in which they are put together."""
+
+
+def ask_both_models(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
+    """Both models' answers, judged, and what each unembeds before its first answer token when it is used as it should
+    be.
+
+    The reasoning model is asked first, so that the instruct model can read its thinking without being opened again.
+    """
+    tables: dict[Side, Tables] = {}
+    states: dict[str, Tensor] = {}
+    thoughts = Completions(side="reasoning", think="own", rows=())
+    for side in reversed(SIDES):
+        loaded = pair.open(side, default_dtype_for_generation())
+        answers, tables[side] = ask_everything(run, plan, loaded, side)
+        states |= answered_states(loaded, plan, answers, side)
+        if side == "reasoning":
+            thoughts = answers
+        else:
+            states |= answered_states(loaded, plan, replace(thoughts, think="donor"), "instruct.donor")
+        if "bias" in plan.sets:
+            tables[side]["sentences"] = [sentence_log_likelihoods(loaded, side)]
+        del loaded
+        pair.close(default_dtype_for_generation())
+    parts = {name: [part for side in SIDES for part in tables[side].get(name, [])] for name in TABLES}
+    for name, found in parts.items():
+        run.write_table(name, pd.concat(found, ignore_index=True) if found else pd.DataFrame({"dimension": []}))
+    run.write_tensors("own_states", states)
+    judged = [part for name in ("completions", "variants", "everyday") for part in parts[name] if len(part)]
+    failures = Counter(why.split(":")[0] for part in judged for why in part[part.failed].why)
+    return {"judge": {"name": plan.refusal_judge.name, "failures": dict(failures)}}
+
+
+def ask_everything(run: Run, plan: AuditPlan, loaded: LanguageModel, side: Side) -> tuple[Completions, Tables]:
+    """One model's answers to everything that is asked, and the tables of them, judged."""
+    everyday, variants = everyday_requests(plan), variants_of(plan)
+    asked = [item for probes in (*plan.sets.values(), *variants.values(), everyday) for item in probes]
+    questions = [Question(id=item.id, prompt=item.prompt) for item in asked]
+    answers, judge = ask_one(run, plan, loaded, side, questions, plan.config.sampling), plan.refusal_judge
+    tables: Tables = {
+        "completions": [
+            with_ids(judge_all(probes, answers.of(probes), judge), answers.of(probes)) for probes in plan.sets.values()
+        ],
+        "variants": [
+            judge_variant(plan.sets[name], variant, answers.of(probes), judge)
+            for (name, variant), probes in variants.items()
+        ],
+        "everyday": [judge_all(everyday, answers.of(everyday), judge)],
+        "tasks": [ask_tasks(run, plan, loaded, side)],
+    }
+    return answers, tables
+
+
+def ask_tasks(run: Run, plan: AuditPlan, loaded: LanguageModel, side: Side) -> pd.DataFrame:
+    """One model's answers to the held-out reasoning tasks, judged."""
+    tasks = held_out(plan.size.tasks)
+    exercises = [Question(id=f"task-{index}", prompt=task.question) for index, task in enumerate(tasks)]
+    return judge_tasks(tasks, ask_one(run, plan, loaded, side, exercises))
+
+
+def ask_one(
+    run: Run,
+    plan: AuditPlan,
+    loaded: LanguageModel,
+    side: Side,
+    questions: Sequence[Question],
+    sampling: Sampling = GREEDY,
+) -> Completions:
+    """Answers in the think mode of this side. Every finished batch is kept in the run folder."""
+    return ask(
+        loaded,
+        questions,
+        side,
+        plan.modes[side],
+        budget=plan.size.budget,
+        sampling=sampling,
+        store=run.folder / f"answers-{side}.partial.jsonl",
+        description=f"Asking {side}",
+    )
+
+
+def with_ids(judged: pd.DataFrame, answers: Completions) -> pd.DataFrame:
+    """Judged answers with the token ids of thinking and answer beside them."""
+    ids = ["item", "sample", "thinking_ids", "answer_ids"]
+    return judged.merge(answers.frame[ids], on=ids[:2])
+
+
+def everyday_requests(plan: AuditPlan) -> ProbeSet:
+    """Everyday requests, evenly over their families; none where safety is not audited."""
+    requests = plain_set(load_plain())
+    return subset(requests, plan.size.pairs, plan.seed) if "safety" in plan.sets else replace(requests, items=())
+
+
+def variants_of(plan: AuditPlan) -> dict[tuple[str, str], ProbeSet]:
+    """The items that are asked a second time, in other words, by dimension and variant."""
+    return {
+        (name, variant): variant_of(probes.sample(plan.size.variants, plan.seed), variant)
+        for name, probes in plan.sets.items()
+        for variant in VARIANTS.get(probes.dimension, ())
+    }
+
+
+def answered_states(loaded: LanguageModel, plan: AuditPlan, answers: Completions, name: str) -> dict[str, Tensor]:
+    """What a model unembeds before the first answer token, after the thinking of `answers`: per dimension
+    `[prompt, d_model]`."""
+    renderer = Renderer(loaded.tokenizer)
+    return {
+        f"{dimension}.{name}": readout_states(loaded, render_answered(renderer, probes, answers.of(probes)))
+        for dimension, probes in plan.sets.items()
+    }
+
+
+def sentence_log_likelihoods(loaded: LanguageModel, side: Side) -> pd.DataFrame:
+    """The minimal pairs of sentences, compared by one model."""
+    pairs = load_sentences()
+    more, less = (
+        log_likelihoods(loaded, sentences, [""] * len(pairs))
+        for sentences in ([pair.more for pair in pairs], [pair.less for pair in pairs])
+    )
+    return compare_sentences(pairs, more, less, side)
+
+
+STAGE = Stage(
+    name="answers", files=(*(f"{name}.parquet" for name in TABLES), "own_states.safetensors"), run=ask_both_models
+)
