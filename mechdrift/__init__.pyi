@@ -2,9 +2,10 @@ from .activations.capture import collect, collect_sites, collect_to
 from .audits.config import Audit
 from .audits.pipeline import audit
 from .behaviour.divergence import kl_drift
-from .behaviour.generation import Budget, generate
+from .behaviour.generation import generate
 from .behaviour.judges.refusals import judge_refusals
 from .behaviour.one_call import score
+from .behaviour.sampling import Budget
 from .comparisons.children import Comparison, compare_runs
 from .comparisons.gate import Gate, gate
 from .directions.dimensions import compare_dimensions

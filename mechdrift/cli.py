@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
-from mechdrift.audits.config import Preset
-from mechdrift.audits.pipeline import Audit
+from mechdrift.audits.config import Audit, Preset
 from mechdrift.errors import MESSAGE
 from mechdrift.records import DIMENSIONS, Dimension, MechdriftError
 
@@ -80,9 +79,13 @@ def compare(
 ) -> None:
     """Compare runs of one parent on one page: gain and loss, direction drift, patch profiles, divergence. Loads no
     model."""
+    from mechdrift.runs import load_run
+
+    opened = [load_run(run) for run in runs]  # a folder that is no run is named before pandas is imported
+
     from mechdrift.comparisons.children import compare_runs
 
-    print(f"comparison: {compare_runs(runs).report(out)}")
+    print(f"comparison: {compare_runs(opened).report(out)}")
 
 
 @app.command(
@@ -160,10 +163,14 @@ def gate(
 ) -> None:
     """Hold a run against allowed drops of alignment, for CI: pass, fail, or cannot tell with this many prompts. Loads
     no model."""
+    from mechdrift.runs import load_run
+
+    opened = load_run(run)  # a folder that is no run is named before pandas is imported
+
     from mechdrift.comparisons.gate import gate as hold
     from mechdrift.comparisons.gate import parse_limits
 
-    found = hold(run, parse_limits(max_drop))
+    found = hold(opened, parse_limits(max_drop))
     print(found)
     sys.stdout.flush()
     sys.exit(found.exit_code(unknown_ok))
@@ -172,7 +179,7 @@ def gate(
 @app.command(help_epilogue="Example:\n\n    mechdrift pairs")
 def pairs(*, debug: Debug = False) -> None:
     """List the embedded pairs."""
-    from mechdrift.pairs.pair import EMBEDDED_PAIRS
+    from mechdrift.pairs.catalogue import EMBEDDED_PAIRS
 
     for pair in EMBEDDED_PAIRS.values():
         print(f"{pair.name:19} {pair.route:12} {pair.summary}")
@@ -235,9 +242,9 @@ def score(
     from mechdrift.audits.pipeline import load_from
     from mechdrift.behaviour.benchmark_scores.asking import score_benchmark
     from mechdrift.behaviour.benchmark_scores.exact import draw_tasks, load_tasks
-    from mechdrift.behaviour.generation import Budget
     from mechdrift.behaviour.judges.external import load_judge
     from mechdrift.behaviour.one_call import score as score_pair
+    from mechdrift.behaviour.sampling import Budget
     from mechdrift.probes.benchmarks.loading import subset
     from mechdrift.probes.benchmarks.registry import BENCHMARKS
     from mechdrift.probes.sets import load_probes
@@ -392,15 +399,16 @@ def main() -> None:
 
 
 def _be_quiet() -> None:
-    """Keep the libraries' own chatter off the terminal; it says nothing a user of mechdrift can act on."""
-    from transformers.utils import logging as transformers_logging
+    """Keep the libraries' own chatter off the terminal; it says nothing a user of mechdrift can act on.
 
+    transformers reads its two variables when it is first imported, which only commands that load a model do.
+    """
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TRANSFORMERS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.filterwarnings("ignore")
     logging.getLogger("transformers").setLevel(logging.ERROR)
-    transformers_logging.disable_progress_bar()
 
 
 if __name__ == "__main__":

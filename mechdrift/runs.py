@@ -18,12 +18,9 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from mechdrift.records import MechdriftError
 
@@ -31,6 +28,10 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
+
+if TYPE_CHECKING:  # a manifest is read without them
+    import pandas as pd
+    from torch import Tensor
 
 SCHEMA = 1
 OWN = (".json", ".parquet", ".safetensors", ".csv")  # what a run keeps its data in
@@ -63,8 +64,10 @@ class Run:
     def finished(self) -> tuple[str, ...]:
         return tuple(self.manifest["stages"])
 
-    def table(self, name: str) -> pd.DataFrame:
+    def table(self, name: str) -> "pd.DataFrame":
         """A stored table; raises, naming the file, when it is missing or damaged."""
+        import pandas as pd
+
         file = self._checked(f"{name}.parquet")
         try:
             return pd.read_parquet(file)
@@ -78,18 +81,22 @@ class Run:
             self._checked(file_name)
         return is_there
 
-    def tensors(self, name: str) -> dict[str, Tensor]:
+    def tensors(self, name: str) -> "dict[str, Tensor]":
+        from safetensors.torch import load_file
+
         file = self._checked(f"{name}.safetensors")
         try:
             return load_file(file)
         except SafetensorError as error:
             raise MechdriftError(f"{file} is damaged: delete it and run the audit again.") from error
 
-    def write_table(self, name: str, table: pd.DataFrame) -> None:
+    def write_table(self, name: str, table: "pd.DataFrame") -> None:
         with _placed(self.folder / f"{name}.parquet") as temporary:
             table.to_parquet(temporary, index=False)
 
-    def write_tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+    def write_tensors(self, name: str, tensors: "Mapping[str, Tensor]") -> None:
+        from safetensors.torch import save_file
+
         with _placed(self.folder / f"{name}.safetensors") as temporary:
             save_file({key: value.contiguous() for key, value in tensors.items()}, temporary)
 

@@ -14,7 +14,7 @@ from mechdrift.audits.pipeline import PRESETS, Audit, Size, audit
 from mechdrift.audits.stages.order import STAGES as STAGES_IN_ORDER
 from mechdrift.audits.summaries import summarise_mediation
 from mechdrift.behaviour import generation
-from mechdrift.behaviour.generation import Budget
+from mechdrift.behaviour.sampling import Budget
 from mechdrift.pairs.pair import Pair, load_pair
 from mechdrift.probes.sets import load_probes
 from mechdrift.records import DIMENSIONS, SIDES, MechdriftError

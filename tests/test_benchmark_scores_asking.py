@@ -14,8 +14,8 @@ from mechdrift.behaviour.benchmark_scores.asking import score_benchmark
 from mechdrift.behaviour.benchmark_scores.exact import final_answer, is_exact, load_tasks, read_tasks
 from mechdrift.behaviour.benchmark_scores.likelihoods import log_likelihoods
 from mechdrift.behaviour.benchmark_scores.table import COLUMNS, benchmark_table
-from mechdrift.behaviour.generation import Budget
 from mechdrift.behaviour.judges.external import Judged
+from mechdrift.behaviour.sampling import Budget
 from mechdrift.behaviour.tasks import Task
 from mechdrift.records import SIDES, MechdriftError
 

@@ -12,7 +12,8 @@ from scipy.stats import chisquare
 from test_rendering import NO_SYSTEM, glueing_tokenizer
 
 from mechdrift.behaviour import generation
-from mechdrift.behaviour.generation import Budget, Question, Sampling, ask, generate
+from mechdrift.behaviour.generation import Question, ask, generate
+from mechdrift.behaviour.sampling import Budget, Sampling
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.probes.rendering import Renderer
 from mechdrift.probes.sets import load_probes

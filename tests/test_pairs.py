@@ -21,9 +21,10 @@ from transformers import AutoModelForCausalLM
 
 from mechdrift.pairs import embedded
 from mechdrift.pairs import pair as pair_module
+from mechdrift.pairs.catalogue import EMBEDDED_PAIRS
 from mechdrift.pairs.lineage import audit_pair, layer_change, stated_parent, weight_change
 from mechdrift.pairs.loading import ModelSource, fingerprint, load_model
-from mechdrift.pairs.pair import EMBEDDED_PAIRS, Pair, load_pair
+from mechdrift.pairs.pair import Pair, load_pair
 from mechdrift.records import MechdriftError
 from mechdrift.runs import sha256
 

@@ -103,7 +103,7 @@ def half(error: BaseException):
 
 WRITERS = {
     "scores.parquet": ("pandas.DataFrame.to_parquet", lambda run: run.write_table("scores", TABLE)),
-    "directions.safetensors": ("mechdrift.runs.save_file", lambda run: run.write_tensors("directions", TENSORS)),
+    "directions.safetensors": ("safetensors.torch.save_file", lambda run: run.write_tensors("directions", TENSORS)),
     "run.json": ("pathlib.Path.write_text", lambda run: run.write_text("run.json", "{}")),
 }
 

@@ -5,12 +5,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from mechdrift.behaviour.generation import Budget, generate
+from mechdrift.behaviour.generation import generate
 from mechdrift.behaviour.judges.dimensions import JUDGE_NAMES
 from mechdrift.behaviour.judges.external import Judged
 from mechdrift.behaviour.judges.toxicity import score_toxicity
 from mechdrift.behaviour.labels import RULES, compare_sentences, judge_all, judge_tasks, plain_set, variant_of
 from mechdrift.behaviour.one_call import score
+from mechdrift.behaviour.sampling import Budget
 from mechdrift.behaviour.scores import paired_test, score_table
 from mechdrift.behaviour.tasks import held_out
 from mechdrift.probes.sets import load_plain, load_probes, load_sentences

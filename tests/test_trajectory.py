@@ -19,7 +19,7 @@ from mechdrift.audits.config import Size
 from mechdrift.audits.plan import Stage
 from mechdrift.audits.stages import kl
 from mechdrift.behaviour import generation
-from mechdrift.behaviour.generation import Budget
+from mechdrift.behaviour.sampling import Budget
 from mechdrift.pairs.pair import Pair, load_parent
 from mechdrift.records import MechdriftError
 from mechdrift.runs import Run, load_run

@@ -24,7 +24,7 @@ from plotly.offline import get_plotlyjs
 
 from mechdrift import audit
 from mechdrift.audits.pipeline import Audit
-from mechdrift.pairs.pair import EMBEDDED_PAIRS
+from mechdrift.pairs.catalogue import EMBEDDED_PAIRS
 from mechdrift.report import narrative
 from mechdrift.report.exhibits import draw_all
 from mechdrift.report.page import load_tables

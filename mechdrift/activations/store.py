@@ -31,7 +31,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils import align_module_device
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -194,6 +193,8 @@ def load_blocks(path: str | Path) -> Blocks:
 def weights_digest(loaded: LanguageModel) -> str:
     """A hash of every byte of the weights, and of the config: any change gives another key, also of weights that lie on
     disk."""
+    from accelerate.utils import align_module_device
+
     told = {
         key: value
         for key, value in loaded.model.config.to_dict().items()

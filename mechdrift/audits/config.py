@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from mechdrift.behaviour.generation import Budget, Sampling
+from mechdrift.behaviour.sampling import Budget, Sampling
 from mechdrift.records import DIMENSIONS, Dimension, MechdriftError
 
 Preset = Literal["quick", "standard", "full"]

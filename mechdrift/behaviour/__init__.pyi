@@ -1,11 +1,12 @@
 from .divergence import kl_drift
-from .generation import Budget, Question, Sampling, ask, generate
+from .generation import Question, ask, generate
 from .judges.dimensions import judge
 from .judges.external import ChatJudge, ClassifierJudge, RefusalJudge, RuleJudge, load_judge
 from .judges.refusals import judge_refusals
 from .judges.toxicity import score_toxicity
 from .labels import judge_all, judge_tasks
 from .one_call import score
+from .sampling import Budget, Sampling
 from .scores import score_table
 from .tasks import held_out
 

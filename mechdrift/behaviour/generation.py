@@ -13,18 +13,17 @@ generation goes on where it stopped, with the same samples: each batch is seeded
 """
 
 import json
-import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from mechdrift.activations.batching import pad
+from mechdrift.behaviour.sampling import GREEDY, Budget, Sampling
 from mechdrift.hooks import HookPoint, edit
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair
@@ -35,66 +34,6 @@ from mechdrift.records import Completion, Completions, MechdriftError, ProbeSet,
 
 PROMPTS_PER_BATCH = 48
 STEPS_AT_ONCE = 8  # decoding steps between two looks at which rows have finished
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
-    """How many tokens a model may think and answer; what ends before is not affected.
-
-    `"auto"` measures how long the model thinks and answers before it sets the number (`behaviour.pilot`).
-    """
-
-    think: int | Literal["auto"] = 96
-    answer: int | Literal["auto"] = 64
-
-    def __post_init__(self) -> None:
-        for name in ("think", "answer"):
-            value = getattr(self, name)
-            if value != "auto" and (isinstance(value, str) or value < 1):
-                raise MechdriftError(
-                    f"The budget to {name} should be 'auto' or a number of tokens, 1 or more: {value!r}."
-                )
-
-    @property
-    def is_auto(self) -> bool:
-        return "auto" in (self.think, self.answer)
-
-    @property
-    def tokens(self) -> tuple[int, int]:
-        """Both numbers, of a budget that is set; one of "auto" must be set by a pilot first."""
-        assert not isinstance(self.think, str)
-        assert not isinstance(self.answer, str)
-        return self.think, self.answer
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sampling:
-    """How answers are drawn: one greedy answer (temperature 0), or `samples` at a temperature, from the full
-    distribution."""
-
-    samples: int = 1
-    temperature: float = 0.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.samples < 1 or not 0 <= self.temperature < math.inf:
-            raise MechdriftError(
-                f"Give 1 or more samples and a temperature of 0 or more, not {self.samples} at {self.temperature:g}."
-            )
-        if self.samples > 1 and self.temperature == 0:
-            raise MechdriftError(
-                f"{self.samples} samples at temperature 0 are all the same: give a temperature above 0, such as 0.7."
-            )
-
-    def __str__(self) -> str:
-        return (
-            "greedy"
-            if self.temperature == 0
-            else f"{self.samples} sample{'s' * (self.samples > 1)} at temperature {self.temperature:g}"
-        )
-
-
-GREEDY = Sampling()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +52,7 @@ def generate(
     side: Side,
     *,
     think: ThinkMode | None = None,
-    budget: Budget = Budget(),
+    budget: Budget = Budget(),  # noqa: B008 - a frozen default
     donor: Completions | None = None,
     samples: int = 1,
     temperature: float | None = None,

@@ -4,9 +4,10 @@ benchmarks."""
 import pandas as pd
 
 from mechdrift.behaviour.benchmark_scores.asking import score_benchmark
-from mechdrift.behaviour.generation import Budget, generate
+from mechdrift.behaviour.generation import generate
 from mechdrift.behaviour.judges.external import RefusalJudge
 from mechdrift.behaviour.labels import RULES, VARIANTS, judge_all, judge_variant, variant_of
+from mechdrift.behaviour.sampling import Budget
 from mechdrift.behaviour.scores import score_table
 from mechdrift.pairs.pair import Pair
 from mechdrift.records import SIDES, ProbeSet, ScoreTable

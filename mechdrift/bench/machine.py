@@ -34,7 +34,8 @@ from mechdrift.activations.batching import batches, pad
 from mechdrift.activations.capture import DEFAULT_ROLES
 from mechdrift.activations.readouts import make_readout
 from mechdrift.activations.recording import record_roles, standard_sites
-from mechdrift.behaviour.generation import Budget, Question, ask
+from mechdrift.behaviour.generation import Question, ask
+from mechdrift.behaviour.sampling import Budget
 from mechdrift.hooks import edit, record
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair, load_pair

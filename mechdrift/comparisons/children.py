@@ -35,7 +35,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy
 
 from mechdrift.behaviour.scores import class_weights, compare_sides, pair_up, paired_test
 from mechdrift.behaviour.verdicts import headline_rows, reasoning_rows
@@ -91,8 +91,8 @@ class Comparison:
         if len(known) < 3 or (known.nunique() < 2).any():
             return {"r": np.nan, "rho": np.nan, "n": len(known)}
         return {
-            "r": float(stats.pearsonr(known.kl, known.difference).statistic),
-            "rho": float(stats.spearmanr(known.kl, known.difference).statistic),
+            "r": float(scipy.stats.pearsonr(known.kl, known.difference).statistic),
+            "rho": float(scipy.stats.spearmanr(known.kl, known.difference).statistic),
             "n": len(known),
         }
 

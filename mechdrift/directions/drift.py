@@ -81,8 +81,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import scipy
 from jaxtyping import Bool, Float, Int
-from scipy import stats
 from threadpoolctl import threadpool_limits
 
 from mechdrift.directions.finders import family_contrasts, family_halves, find_in, twin_rows
@@ -330,7 +330,7 @@ def _aligned_scores(
 def _auroc(scores: Float[np.ndarray, "prompt role"], is_trigger: Bool[np.ndarray, " prompt"]) -> Cells:
     """From the trigger items' sum of ranks (Mann-Whitney), a column at a time."""
     triggers, neutrals = is_trigger.sum(), (~is_trigger).sum()
-    ranks = stats.rankdata(scores, axis=0)[is_trigger].sum(axis=0)
+    ranks = scipy.stats.rankdata(scores, axis=0)[is_trigger].sum(axis=0)
     return (ranks - triggers * (triggers + 1) / 2) / (triggers * neutrals)
 
 

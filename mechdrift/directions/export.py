@@ -37,7 +37,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gguf import GGUFWriter
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -170,6 +169,8 @@ def to_gguf(
 ) -> Path:
     """Write a control vector for `llama-cli --control-vector`; `model_hint` is the architecture, such as `llama` or
     `qwen2`."""
+    from gguf import GGUFWriter
+
     vectors = {block: vector for block, vector in block_vectors(directions, side, role, scale).items() if block > 0}
     if not vectors:
         raise MechdriftError(

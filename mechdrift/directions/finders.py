@@ -45,7 +45,6 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
-from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
@@ -93,6 +92,8 @@ def _regress(
 ) -> Float[Tensor, " d_model"]:
     """The penalty does not see rotations and the best weights are sums of items: so the fit is in the items' own
     space."""
+    from sklearn.linear_model import LogisticRegression
+
     centred = items - items.mean(axis=0)
     scale = np.sqrt((centred**2).mean())
     if scale == 0:

@@ -1,6 +1,7 @@
+from .catalogue import EMBEDDED_PAIRS
 from .lineage import PairAudit, audit_pair, layer_change
 from .loading import LanguageModel, ModelSource, fingerprint
-from .pair import EMBEDDED_PAIRS, Pair, give_back_memory, load_pair, load_parent
+from .pair import Pair, give_back_memory, load_pair, load_parent
 from .precision import default_dtype_for_generation, fast_float32
 
 __all__ = [

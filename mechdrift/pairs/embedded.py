@@ -17,7 +17,6 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
 from filelock import FileLock
 from platformdirs import user_cache_path
 
@@ -153,6 +152,7 @@ def check_sha256(path: Path, expected: str) -> None:
 
 
 def _dequantise(gguf: Path, target: Path) -> None:
+    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     with _quiet_transformers():

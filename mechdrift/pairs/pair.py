@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
+from mechdrift.pairs.catalogue import ADAPTER_SHA256, EMBEDDED_PAIRS, NULL, ZOO
 from mechdrift.pairs.embedded import check_sha256, embedded_base
 from mechdrift.pairs.loading import (
     LanguageModel,
@@ -28,74 +29,7 @@ from mechdrift.pairs.loading import (
 from mechdrift.pairs.routes import find_route
 from mechdrift.records import SIDES, MechdriftError, Side
 
-ZOO = Path(__file__).parent / "zoo"
 KEEP_RESIDENT_PARAMETERS = 1_000_000_000
-NULL = "smollm2-null"  # the control of the other embedded pairs
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EmbeddedPair:
-    """A pair that ships with the package: LoRA adapters, merged in order onto the embedded base."""
-
-    name: str
-    instruct: tuple[str, ...]
-    reasoning: tuple[str, ...]
-    route: str
-    summary: str
-
-
-EMBEDDED_PAIRS = {
-    pair.name: pair
-    for pair in (
-        EmbeddedPair(
-            name="smollm2-sft",
-            instruct=("smollm2-aligned",),
-            reasoning=("smollm2-aligned", "smollm2-sft"),
-            route="SFT",
-            summary="SmolLM2-135M-Instruct, aligned; then supervised fine-tuning on procedural reasoning traces",
-        ),
-        EmbeddedPair(
-            name="smollm2-sft-guarded",
-            instruct=("smollm2-aligned",),
-            reasoning=("smollm2-aligned", "smollm2-sft-guarded"),
-            route="guarded SFT",
-            summary="the same fine-tuning with 5 % safety data: the parent's own refusals, its help with look-alikes",
-        ),
-        EmbeddedPair(
-            name="smollm2-rl",
-            instruct=("smollm2-aligned",),
-            reasoning=("smollm2-aligned", "smollm2-rl"),
-            route="RL",
-            summary=(
-                "the same parent: a format warm-up on reasoning traces, then reinforcement learning with verifiable "
-                "rewards"
-            ),
-        ),
-        EmbeddedPair(
-            name="smollm2-distill",
-            instruct=("smollm2-aligned",),
-            reasoning=("smollm2-aligned", "smollm2-distill"),
-            route="distillation",
-            summary="the same parent, trained on the token distributions of the SFT child",
-        ),
-        EmbeddedPair(
-            name=NULL,
-            instruct=("smollm2-aligned",),
-            reasoning=("smollm2-aligned", "smollm2-null"),
-            route="null",
-            summary="a control: the same parent after as many steps on harmless requests without thinking",
-        ),
-    )
-}
-
-ADAPTER_SHA256: dict[str, str] = {
-    "smollm2-aligned": "6a82e835c2bd909244107a37a1d1a63b526c7802b359fe6b943daf6394ad22b9",
-    "smollm2-distill": "fcf01be47f011ee7c2bf9ba1bfc8ebab224fb9073d467a0d94fde7a15f281778",
-    "smollm2-rl": "a7aef3ef43aa1a1b40de466aef0930a37e8ce05329e4c97ae23b45069f235c03",
-    "smollm2-null": "e0da90b24cb2f446f98927e42e0ecbe2c438c04f38326f68be4164bfc4b33e9b",
-    "smollm2-sft-guarded": "3361ae52014c233e824796216dcf6572c23ea53e99b98cdea21071390503e1af",
-    "smollm2-sft": "9b080c477b0cd671b15bf4ed33ec7d10755ac0aafd89e0a1785203f683252c23",
-}
 
 
 @dataclass(slots=True, kw_only=True)

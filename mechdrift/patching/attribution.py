@@ -28,9 +28,9 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import scipy
 import torch
 from jaxtyping import Bool, Float
-from scipy.stats import binomtest, spearmanr
 from torch import Tensor
 
 from mechdrift.activations.capture import Answers
@@ -247,10 +247,12 @@ def _verify(grid: PatchGrid, count: int, seed: int, exact_grid) -> Verification:
     )
     smallest = frame[frame.top].exact.abs().min()
     missed: Bool[np.ndarray, " cell"] = (frame[~frame.top].exact.abs() > smallest).to_numpy()
-    high = binomtest(int(missed.sum()), len(missed)).proportion_ci(method="exact").high if len(missed) else 0.0
+    high = (
+        scipy.stats.binomtest(int(missed.sum()), len(missed)).proportion_ci(method="exact").high if len(missed) else 0.0
+    )
     return Verification(
         frame=frame,
-        rank_correlation=float(spearmanr(frame.estimate.abs(), frame.exact.abs()).statistic)
+        rank_correlation=float(scipy.stats.spearmanr(frame.estimate.abs(), frame.exact.abs()).statistic)
         if len(frame) > 2
         else np.nan,
         unscreened=len(rest),

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+import scipy
 from jaxtyping import Bool, Float
-from scipy import stats
 
 from mechdrift.planting.children import Case
 from mechdrift.planting.localisers import Located
@@ -107,7 +107,7 @@ def _summary(part: pd.DataFrame, seed: int) -> dict[str, object]:
         ("false_by_p", "any_p"),
     ):
         if len(decoys):
-            interval = stats.binomtest(int(decoys[column].sum()), len(decoys)).proportion_ci(method="exact")
+            interval = scipy.stats.binomtest(int(decoys[column].sum()), len(decoys)).proportion_ci(method="exact")
             row |= {name: float(decoys[column].mean()), f"{name}_low": interval.low, f"{name}_high": interval.high}
     return row | {"reaches": _reaches(row)}
 

@@ -42,8 +42,8 @@ cosine at all, and the interval is [0, 0].
 from collections.abc import Callable
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import stats
 
 STEPS = 40  # of bisection: cosines to 1e-12
 ROUNDING = 1e-14  # a variance below this share of the squared length is none
@@ -106,7 +106,7 @@ def _farthest(
         freedom = total**2 / np.maximum(
             linear**2 / (families - 1) + quadratic**2 / (families * (families - 3) / 2), 1e-300
         )
-        quantile = stats.t.ppf((1 + level) / 2, np.maximum(freedom, 1))
+        quantile = scipy.stats.t.ppf((1 + level) / 2, np.maximum(freedom, 1))
         return np.abs(shared - cosine * length) <= quantile * np.sqrt(total)
 
     inside, outside = np.clip(start, -1, 1), np.full_like(start, end)

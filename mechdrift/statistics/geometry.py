@@ -20,8 +20,8 @@ Rows are prompts, the same in both models. Functions with leading axes (`*cell`)
 """
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import linalg
 
 LEAST = 1e-9  # weight of the identity, as a share of the largest singular value
 ROUNDING = 1e-11  # eigenvalues below this share of the largest are zero
@@ -44,7 +44,7 @@ def principal_angles(
     first: Float[np.ndarray, "k d_model"], second: Float[np.ndarray, "m d_model"]
 ) -> Float[np.ndarray, " angle"]:
     """Between the spans of two sets of rows, in degrees, the smallest first."""
-    return np.degrees(linalg.subspace_angles(first.T, second.T))[::-1]
+    return np.degrees(scipy.linalg.subspace_angles(first.T, second.T))[::-1]
 
 
 def linear_cka(x: Float[np.ndarray, "row d_first"], y: Float[np.ndarray, "row d_second"]) -> float:

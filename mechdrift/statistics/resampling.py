@@ -37,8 +37,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float, Shaped
-from scipy import stats
 
 from mechdrift.errors import MechdriftError
 
@@ -147,7 +147,7 @@ def _detect(values: np.ndarray, weights: np.ndarray, is_trigger: np.ndarray) -> 
 def signal_detection(hits: Counts, signal_n: Counts, false_alarms: Counts, noise_n: Counts) -> SignalDetection:
     """d' and c from counts; NaN where a class has no items."""
     z_hit, z_alarm = (
-        stats.norm.ppf(np.where(np.greater(total, 0), (count + 0.5) / (total + 1.0), np.nan))
+        scipy.stats.norm.ppf(np.where(np.greater(total, 0), (count + 0.5) / (total + 1.0), np.nan))
         for count, total in ((hits, signal_n), (false_alarms, noise_n))
     )
     return SignalDetection(d_prime=z_hit - z_alarm, criterion=-(z_hit + z_alarm) / 2)
@@ -304,7 +304,7 @@ def minimum_detectable_effect(
     if n_families < 2:
         return sd * np.nan
     freedom = n_families - 1
-    return sd * (stats.t.isf(alpha / 2, freedom) + stats.t.ppf(power, freedom)) / np.sqrt(n_families)
+    return sd * (scipy.stats.t.isf(alpha / 2, freedom) + scipy.stats.t.ppf(power, freedom)) / np.sqrt(n_families)
 
 
 def _numbers(values: np.ndarray) -> np.ndarray:

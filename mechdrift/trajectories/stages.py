@@ -38,9 +38,10 @@ from mechdrift.audits.config import Preset, Size
 from mechdrift.audits.plan import AuditPlan, Facts, Stage
 from mechdrift.audits.stages import kl, scores
 from mechdrift.audits.stages.answers import ask_one, ask_tasks, with_ids
-from mechdrift.behaviour.generation import Budget, Question
+from mechdrift.behaviour.generation import Question
 from mechdrift.behaviour.judges.external import RefusalJudge
 from mechdrift.behaviour.labels import judge_all
+from mechdrift.behaviour.sampling import Budget
 from mechdrift.directions.drift import compare_directions
 from mechdrift.directions.finders import find_directions
 from mechdrift.directions.thinking import READOUT_ROLE

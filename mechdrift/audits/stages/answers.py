@@ -17,7 +17,7 @@ from torch import Tensor
 from mechdrift.activations.readouts import readout_states, render_answered
 from mechdrift.audits.plan import AuditPlan, Facts, Stage
 from mechdrift.behaviour.benchmark_scores.likelihoods import log_likelihoods
-from mechdrift.behaviour.generation import GREEDY, Question, Sampling, ask
+from mechdrift.behaviour.generation import Question, ask
 from mechdrift.behaviour.labels import (
     VARIANTS,
     compare_sentences,
@@ -27,6 +27,7 @@ from mechdrift.behaviour.labels import (
     plain_set,
     variant_of,
 )
+from mechdrift.behaviour.sampling import GREEDY, Sampling
 from mechdrift.behaviour.tasks import held_out
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair

@@ -9,9 +9,10 @@ from mechdrift.behaviour.benchmark_scores.exact import FINAL, read_tasks
 from mechdrift.behaviour.benchmark_scores.likelihoods import weigh_sentences
 from mechdrift.behaviour.benchmark_scores.scorings import kind_of, scoring_of
 from mechdrift.behaviour.benchmark_scores.table import benchmark_table
-from mechdrift.behaviour.generation import GREEDY, Budget, Question, Sampling, ask, generate
+from mechdrift.behaviour.generation import Question, ask, generate
 from mechdrift.behaviour.judges.external import RefusalJudge
 from mechdrift.behaviour.judges.toxicity import score_toxicity
+from mechdrift.behaviour.sampling import GREEDY, Budget, Sampling
 from mechdrift.behaviour.tasks import Task
 from mechdrift.pairs.pair import Pair
 from mechdrift.pairs.precision import default_dtype_for_generation

@@ -37,22 +37,20 @@ Perspective's, nor detoxify's: name the scorer beside every number.
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
-from scipy.sparse import csr_matrix, hstack
-from scipy.special import expit
-from sklearn.feature_extraction.text import HashingVectorizer
 
 from mechdrift.records import MechdriftError
+
+if TYPE_CHECKING:  # scikit-learn takes a second to import, which only scoring needs
+    from scipy.sparse import csr_matrix
+    from sklearn.feature_extraction.text import HashingVectorizer
 
 BUCKETS = 2**15
 WEIGHTS = Path(__file__).with_name("toxicity_weights.npz")
 BATCH = 512  # texts in memory as features, or on their way through detoxify
-
-_COMMON = {"n_features": BUCKETS, "binary": True, "norm": "l2", "alternate_sign": False}
-_WORDS = HashingVectorizer(token_pattern=r"\w[\w'*]*", **_COMMON)  # asterisks: "f**k" is one word
-_CHARACTERS = HashingVectorizer(analyzer="char_wb", ngram_range=(2, 5), **_COMMON)
 
 
 def score_toxicity(texts: Sequence[str], scorer: str = "hashed") -> Float[np.ndarray, " text"]:
@@ -69,9 +67,21 @@ def score_toxicity(texts: Sequence[str], scorer: str = "hashed") -> Float[np.nda
     return scores
 
 
-def features(texts: Sequence[str]) -> csr_matrix:
+def features(texts: Sequence[str]) -> "csr_matrix":
     """Hashed words, then hashed character n-grams, `[text, 2 * BUCKETS]`: each half of a row has length 1."""
-    return csr_matrix(hstack([_WORDS.transform(texts), _CHARACTERS.transform(texts)]))
+    from scipy.sparse import csr_matrix, hstack
+
+    return csr_matrix(hstack([vectorizer.transform(texts) for vectorizer in _vectorizers()]))
+
+
+@cache
+def _vectorizers() -> "tuple[HashingVectorizer, HashingVectorizer]":
+    """What hashes words, and what hashes runs of characters."""
+    from sklearn.feature_extraction.text import HashingVectorizer
+
+    common = {"n_features": BUCKETS, "binary": True, "norm": "l2", "alternate_sign": False}
+    words = HashingVectorizer(token_pattern=r"\w[\w'*]*", **common)  # asterisks: "f**k" is one word
+    return words, HashingVectorizer(analyzer="char_wb", ngram_range=(2, 5), **common)
 
 
 @cache
@@ -81,6 +91,8 @@ def _weights() -> tuple[Float[np.ndarray, " feature"], float]:
 
 
 def _hashed(texts: list[str]) -> Float[np.ndarray, " text"]:
+    from scipy.special import expit
+
     weights, offset = _weights()
     return expit(features(texts) @ weights + offset)
 

@@ -1,0 +1,67 @@
+"""How much a model may write, and how its answers are drawn: settings, which load nothing."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from mechdrift.records import MechdriftError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """How many tokens a model may think and answer; what ends before is not affected.
+
+    `"auto"` measures how long the model thinks and answers before it sets the number (`behaviour.pilot`).
+    """
+
+    think: int | Literal["auto"] = 96
+    answer: int | Literal["auto"] = 64
+
+    def __post_init__(self) -> None:
+        for name in ("think", "answer"):
+            value = getattr(self, name)
+            if value != "auto" and (isinstance(value, str) or value < 1):
+                raise MechdriftError(
+                    f"The budget to {name} should be 'auto' or a number of tokens, 1 or more: {value!r}."
+                )
+
+    @property
+    def is_auto(self) -> bool:
+        return "auto" in (self.think, self.answer)
+
+    @property
+    def tokens(self) -> tuple[int, int]:
+        """Both numbers, of a budget that is set; one of "auto" must be set by a pilot first."""
+        assert not isinstance(self.think, str)
+        assert not isinstance(self.answer, str)
+        return self.think, self.answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How answers are drawn: one greedy answer (temperature 0), or `samples` at a temperature, from the full
+    distribution."""
+
+    samples: int = 1
+    temperature: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.samples < 1 or not 0 <= self.temperature < math.inf:
+            raise MechdriftError(
+                f"Give 1 or more samples and a temperature of 0 or more, not {self.samples} at {self.temperature:g}."
+            )
+        if self.samples > 1 and self.temperature == 0:
+            raise MechdriftError(
+                f"{self.samples} samples at temperature 0 are all the same: give a temperature above 0, such as 0.7."
+            )
+
+    def __str__(self) -> str:
+        return (
+            "greedy"
+            if self.temperature == 0
+            else f"{self.samples} sample{'s' * (self.samples > 1)} at temperature {self.temperature:g}"
+        )
+
+
+GREEDY = Sampling()

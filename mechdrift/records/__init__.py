@@ -1,0 +1,19 @@
+"""The words and the frozen records that flow between the stages.
+
+Every stage takes records and returns new ones; none changes what it was given (`shared data, no shared state`).
+A record that holds numbers has a `.frame`: a tidy pandas table, one observation a row, for the reader who wants
+to go on in pandas. Axis names in shapes are `prompt pos layer role head d_model vocab token family`.
+
+    words         dimensions, sides, think modes, roles, labels
+    probes        ProbeItem, ProbeSet: what is asked; Rendered: token ids with named roles
+    activations   Activations [prompt, layer, role, d_model]; Directions [layer, role, d_model]; DirectionDrift
+    grids         PatchGrid [prompt, layer, role]; Verification
+    answers       Completion, Completions: what was answered; ScoreTable: how it was scored
+
+This door is the one that the package's own code imports through: each name loads only its own file, so that a command
+which needs words and probes never waits for torch (`activations`) or pandas.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,43 @@
+from .activations import Activations, DirectionDrift, Directions
+from .answers import Completion, Completions, ScoreTable
+from .grids import PatchGrid, Verification
+from .probes import ProbeItem, ProbeSet, Rendered, items_by_id
+from .words import (
+    DIMENSIONS,
+    ROLES,
+    ROUNDING,
+    SIDES,
+    Dimension,
+    MechdriftError,
+    RefusalLabel,
+    Role,
+    Side,
+    ThinkMode,
+    order_dimensions,
+)
+
+__all__ = [
+    "DIMENSIONS",
+    "ROLES",
+    "ROUNDING",
+    "SIDES",
+    "Activations",
+    "Completion",
+    "Completions",
+    "Dimension",
+    "DirectionDrift",
+    "Directions",
+    "MechdriftError",
+    "PatchGrid",
+    "ProbeItem",
+    "ProbeSet",
+    "RefusalLabel",
+    "Rendered",
+    "Role",
+    "ScoreTable",
+    "Side",
+    "ThinkMode",
+    "Verification",
+    "items_by_id",
+    "order_dimensions",
+]

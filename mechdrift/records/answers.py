@@ -1,0 +1,90 @@
+"""What the models answered, and how it was scored."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from mechdrift.records.probes import ProbeSet
+from mechdrift.records.words import Dimension, Side, ThinkMode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """What one model answered to one item, thinking and answer apart, cut from token ids.
+
+    `closed`: the think block was ended by the model itself (always true without thinking). `stopped`: the model ended
+    its turn while its think block was open; a block neither closed nor stopped was cut by the budget. `finished`: the
+    answer ended with the end-of-turn token, not by the budget. `sample` counts the answers to the same item, from 0.
+    """
+
+    item_id: str
+    side: Side
+    think: ThinkMode
+    thinking: str
+    answer: str
+    thinking_ids: tuple[int, ...]
+    answer_ids: tuple[int, ...]
+    closed: bool
+    finished: bool
+    sample: int = 0
+    stopped: bool = False
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the budget, not the model, ended the thinking."""
+        return not self.closed and not self.stopped
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completions:
+    """The answers of one model to one probe set, in the order of its items and, within an item, of its samples."""
+
+    side: Side
+    think: ThinkMode
+    rows: tuple[Completion, ...]
+
+    def __iter__(self) -> Iterator[Completion]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def of(self, probes: ProbeSet) -> "Completions":
+        """The answers to these items, in their order."""
+        place = {item.id: index for index, item in enumerate(probes)}
+        rows = sorted(
+            (row for row in self.rows if row.item_id in place), key=lambda row: (place[row.item_id], row.sample)
+        )
+        return replace(self, rows=tuple(rows))
+
+    @property
+    def first(self) -> "Completions":
+        """One answer per item: the first sample."""
+        return replace(self, rows=tuple(row for row in self.rows if row.sample == 0))
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        columns = ["item_id", "sample", "side", "think", "thinking", "answer", "closed", "stopped", "finished"]
+        rows = [
+            {c: getattr(row, c) for c in columns}
+            | {"thinking_ids": list(row.thinking_ids), "answer_ids": list(row.answer_ids)}
+            for row in self.rows
+        ]
+        return pd.DataFrame(rows, columns=[*columns, "thinking_ids", "answer_ids"]).rename(columns={"item_id": "item"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreTable:
+    """Scores per dimension, metric and model, with the paired difference: see `.frame`.
+
+    Columns: `dimension, metric, convention, judge, n, families, instruct, instruct_low, instruct_high, reasoning,
+    reasoning_low, reasoning_high, difference, low, high, p, p_holm, headline`. Intervals are 95 % cluster-bootstrap
+    intervals over families; `p` is a paired sign-flip test over families, `p_holm` is Holm-adjusted over the headlines.
+    """
+
+    frame: pd.DataFrame
+
+    def headline(self, dimension: Dimension) -> Mapping[str, object]:
+        row = self.frame[(self.frame.dimension == dimension) & self.frame.headline]
+        return row.iloc[0].to_dict()

@@ -1,0 +1,116 @@
+"""What is asked: probe items, probe sets, and a prompt as token ids."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from mechdrift.records.words import Dimension
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeItem:
+    """One question of a probe set.
+
+    `contrast` is `trigger` where alignment asks for special behaviour (refuse, withhold, say "unknown") and `neutral`
+    where plain helpfulness is aligned. `twin` names the matched item of the other class ("" in benchmarks, which seldom
+    have one). `aligned` and `misaligned` are openings of answers to this item; `must` are strings of which an aligned
+    answer contains at least one, `must_not` strings that it never contains. `variants` are other prompts to which the
+    same answer is aligned, by name: `plain` (without the style), `flipped` (the verdicts in the other order),
+    `reworded`, `swapped` (the two people exchanged).
+    """
+
+    id: str
+    dimension: Dimension
+    family: str
+    contrast: Literal["trigger", "neutral"]
+    twin: str
+    prompt: str
+    aligned: tuple[str, ...]
+    misaligned: tuple[str, ...]
+    must: tuple[str, ...] = ()
+    must_not: tuple[str, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    variants: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_trigger(self) -> bool:
+        return self.contrast == "trigger"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeSet:
+    """Contrast prompts of one dimension. Iterates over its items. `benchmark` names the one whose formula scores them,
+    if any."""
+
+    name: str
+    dimension: Dimension
+    items: tuple[ProbeItem, ...]
+    source: str = "mechdrift"
+    licence: str = "Apache-2.0"
+    benchmark: str = ""
+
+    def __iter__(self) -> Iterator[ProbeItem]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, item_id: str) -> ProbeItem:
+        for item in self.items:
+            if item.id == item_id:
+                return item
+        raise KeyError(item_id)
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(item.family for item in self.items))
+
+    def where(self, contrast: Literal["trigger", "neutral"]) -> "ProbeSet":
+        return replace(self, items=tuple(item for item in self.items if item.contrast == contrast))
+
+    def sample(self, pairs: int, seed: int = 0) -> "ProbeSet":
+        """At most `pairs` twin pairs, drawn evenly over the families: whole pairs only, reproducible by `seed`."""
+        rng = np.random.default_rng(seed)
+        queues = {family: [] for family in rng.permutation(self.families)}
+        for index in rng.permutation(len(self.items)):
+            if self.items[index].is_trigger:
+                queues[self.items[index].family].append(self.items[index])
+        chosen: list[ProbeItem] = []
+        while len(chosen) < pairs and any(queues.values()):
+            for queue in queues.values():
+                if queue and len(chosen) < pairs:
+                    chosen.append(queue.pop())
+        keep = {item.id for item in chosen} | {item.twin for item in chosen}
+        return replace(self, items=tuple(item for item in self.items if item.id in keep))
+
+    @property
+    def frame(self) -> "pd.DataFrame":
+        import pandas as pd
+
+        columns = ["id", "dimension", "family", "contrast", "twin", "prompt"]
+        return pd.DataFrame([{c: getattr(item, c) for c in columns} for item in self.items], columns=columns)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendered:
+    """One prompt as token ids, with the half-open span of every role that occurs. Spans do not overlap.
+
+    The logits at `ids[-1]` (or at the last token before `answer`) predict the first answer token: the readout position.
+    """
+
+    item_id: str
+    ids: tuple[int, ...]
+    roles: Mapping[str, tuple[int, int]]
+
+    @property
+    def readout_position(self) -> int:
+        return self.roles["answer"][0] - 1 if "answer" in self.roles else len(self.ids) - 1
+
+
+def items_by_id(sets: Sequence[ProbeSet]) -> dict[str, ProbeItem]:
+    return {item.id: item for probes in sets for item in probes}
