@@ -77,7 +77,28 @@ def record(
 
 @contextmanager
 def edit(edits: Mapping[HookPoint, Callable[[Tensor], Tensor]]) -> Iterator[None]:
-    """Replace each point's tensor by what its function returns for it, in every forward pass inside the block."""
+    """Change what a model computes: inside the block, every forward pass uses the edited tensors.
+
+    Args:
+        edits: places in the model, each with a function that returns the new tensor; `ablate` and `steer` make
+            them.
+
+    Returns:
+        A context manager. Two blocks, one within the other, add up. No tensor is changed in place.
+
+    Raises:
+        MechdriftError: when a place holds something other than one tensor.
+
+    Source:
+        PyTorch's forward hooks; this file is the only one that registers any.
+
+    Example:
+        >>> loaded = pair.open("instruct")
+        >>> with md.edit({loaded.structure.hook_point("resid_pre", 2): lambda stream: 0 * stream}):
+        ...     zeroed = md.collect(loaded, probes, layers=(2,), roles=("template_tail[-1]",))
+        >>> float(zeroed.of("resid_pre").abs().max())
+        0.0
+    """
     with ExitStack() as handles:
         for point, function in edits.items():
             handles.callback(_visit(point, function).remove)

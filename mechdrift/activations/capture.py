@@ -120,19 +120,37 @@ def collect(
     readout: bool = False,
     store: str | Path | None = None,
 ) -> Activations | SideActivations:
-    """Activations of both models on the same tokens, `[prompt, layer, role, d_model]`; of one model
-    (`pair.open(side)`), its own alone.
+    """What do both models hold at a layer and a token role? Activations on the same tokens.
 
-    With `answers`, each prompt is followed by that completion's answer (and, in the think modes `own` and `donor`,
-    preceded by its thinking), so that the roles `answer` and `think` exist. Given one `Completions`, both models read
-    the same tokens throughout. Given one per side, each model reads what it is given there: its own thinking and
-    answer, or, if they are exchanged, the other's. Then only the prompt (`system`, `user`, `template_tail`) and the
-    think markers are the same tokens; `think`, `answer` and what follows from them in `think_close` differ in tokens
-    and not only in activations, and so do single positions there.
+    Args:
+        pair: the two models; or one model, `pair.open(side)`, whose activations are then recorded alone.
+        probes: what is asked. Every prompt is rendered once, to the same token ids for both models.
+        site: `resid_pre`, `resid_mid`, `resid_post`, `attn_out`, `mlp_out`, `z`, or a component's hook name.
+        roles: columns: a single position such as `template_tail[-1]`, every position of a short role such as
+            `template_tail`, or the mean over a span, such as `answer`.
+        layers: block indices from 0; by default all. A pass stops after the last wanted layer.
+        think: what stands in the think block: `"none"`, `"off"` (an empty block), `"own"` or `"donor"` thinking.
+        answers: completions that follow the prompts, so that the roles `answer` and, in the modes `own` and
+            `donor`, `think` exist. Given one `Completions`, both models read the same tokens throughout. Given one
+            per side, each model reads its own; then only the prompt and the think markers are the same tokens.
+        readout: also keep what is unembedded at the readout position, `[prompt, d_model]` per side.
+        store: a folder of blocks; what was recorded there before is read and not computed (see `collect_to`).
 
-    `readout` also keeps what is unembedded before the first answer token (an answer changes nothing there), which saves
-    `readouts` a pass of its own. `store` is a folder of blocks: what was recorded there before is read, not computed
-    (see `collect_to`). Raises `MechdriftError` for unknown sites, roles and NaN.
+    Returns:
+        `Activations`: `.instruct` and `.reasoning` `[prompt, layer, role, d_model]`, float32 on the CPU. For one
+        model `SideActivations`: `.of(site)` `[prompt, layer, role, width]`.
+
+    Raises:
+        MechdriftError: for unknown sites, roles that a prompt does not have, and activations that are not finite.
+
+    Source:
+        TransformerLens names the sites, https://transformerlensorg.github.io/TransformerLens.
+
+    Example:
+        >>> acts = md.collect(pair, probes, site="resid_pre", roles=("template_tail[-1]", "think_close[-1]"))
+        >>> acts.instruct.shape  # prompt, layer, role, d_model
+        torch.Size([16, 4, 2, 32])
+        >>> norms = acts.frame.groupby(["side", "layer"]).norm.mean()
     """
     if isinstance(pair, LanguageModel):
         if isinstance(answers, Mapping):
@@ -173,7 +191,33 @@ def collect_sites(
     readout: bool = False,
     store: str | Path | None = None,
 ) -> dict[str, Activations]:
-    """`collect` at several sites, in one pass of each model."""
+    """What do both models hold at several sites? `collect` at all of them, in one pass of each model.
+
+    Args:
+        pair: the two models.
+        probes: what is asked.
+        sites: one site or several, named as in `collect`.
+        roles: as in `collect`.
+        layers: as in `collect`.
+        think: as in `collect`.
+        answers: as in `collect`.
+        readout: as in `collect`.
+        store: as in `collect`.
+
+    Returns:
+        `Activations` by site.
+
+    Raises:
+        MechdriftError: as in `collect`.
+
+    Source:
+        TransformerLens names the sites, https://transformerlensorg.github.io/TransformerLens.
+
+    Example:
+        >>> found = md.collect_sites(pair, probes, sites=("attn_out", "mlp_out"), roles=("template_tail[-1]",))
+        >>> found["mlp_out"].reasoning.shape  # prompt, layer, role, d_model
+        torch.Size([16, 4, 1, 32])
+    """
     rendered = render_sides(pair, probes, think, answers)
     columns = role_columns([*rendered["instruct"], *rendered["reasoning"]], roles)
     wanted = tuple(dict.fromkeys(layers)) if layers is not None else None
@@ -251,11 +295,39 @@ def collect_to(
     prompts_per_block: int | None = None,
     description: str = "Recording",
 ) -> Blocks:
-    """Record any number of prompts, from a sequence or a generator, to blocks on disk; see `blocks`.
+    """Record more prompts than fit in memory: activations of one model, written to disk block by block.
 
-    Memory is that of one block, 512 prompts unless they would take more than 256 MB. Asked for again, a block that is
-    there is read through once to check it, and not computed. How many positions `template_tail` has is decided by the
-    first block's prompts.
+    Memory is that of one block. A block that was recorded before, with the same weights, tokens, sites, layers,
+    roles and dtype, is checked and not computed again, so a killed collection continues where it stopped.
+
+    Args:
+        folder: where the blocks are written.
+        loaded: one model, `pair.open(side)`.
+        prompts: rendered prompts, from a sequence or a generator.
+        sites: one site or several, named as in `collect`.
+        roles: as in `collect`. The prompts of the first block decide how many positions `template_tail` has.
+        layers: as in `collect`.
+        readout: as in `collect`.
+        dtype: in which the blocks are stored: `"float32"`, `"float16"` or `"bfloat16"`.
+        prompts_per_block: by default 512, or fewer where they would take more than 256 MB.
+        description: what the progress bar says.
+
+    Returns:
+        `Blocks`: `.read(site)` `[prompt, layer, role, width]`, `.cell(site, layer, role)` `[prompt, width]`; they
+        map the files into memory and read only what is asked for.
+
+    Raises:
+        MechdriftError: for a dtype that is not stored, a folder that cannot be written, and values that are not
+            finite.
+
+    Source:
+        The safetensors format, https://github.com/huggingface/safetensors.
+
+    Example:
+        >>> from mechdrift.activations.capture import render_probes
+        >>> blocks = md.collect_to("blocks", pair.open("instruct"), render_probes(pair, probes, "off", None))
+        >>> blocks.cell("resid_pre", 2, "think_close[-1]").shape  # prompt, width
+        torch.Size([16, 32])
     """
     if dtype not in DTYPES:
         raise MechdriftError(f"blocks are stored as {' or '.join(DTYPES)}, not as {dtype!r}.")

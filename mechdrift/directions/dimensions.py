@@ -21,14 +21,32 @@ BySide = Mapping[str, np.ndarray]
 
 
 def compare_dimensions(found: Sequence[Directions], draws: int = 200, seed: int = 0) -> pd.DataFrame:
-    """Cosines between the dimensions' directions, in each model and across, at the layers and roles that all share.
+    """Are the dimensions' directions entangled, and did training bring them together? Cosines between dimensions.
 
-    One row per pair of dimensions, layer and role: `instruct` and `reasoning` are the cosines within a model,
-    `instruct_to_reasoning` is that of the first dimension in the instruct and the second in the reasoning model,
-    `reasoning_to_instruct` the other way round. `change` is reasoning minus instruct, with a 95 % interval: each
-    dimension's families are resampled, both models together, and the draws shifted to have the estimate as their
-    median, since all resampled cosines lie nearer to zero. The interval is NaN for other finders than the mean
-    difference.
+    Args:
+        found: the directions of two or more dimensions, collected at the same site.
+        draws: how many times families are resampled for the interval.
+        seed: of all resampling.
+
+    Returns:
+        One row per pair of dimensions, layer and role that all share. `instruct` and `reasoning` are the cosines
+        within a model; `instruct_to_reasoning` is that of the first dimension in the instruct model and the second
+        in the reasoning model, `reasoning_to_instruct` the other way round. `change` is reasoning minus instruct,
+        with `low` and `high` (95 %): each dimension's families are resampled, both models together, and the draws
+        are shifted to have the estimate as their median, because all resampled cosines lie nearer to zero. The
+        interval is NaN for finders other than the mean difference.
+
+    Raises:
+        MechdriftError: for fewer than two dimensions, or when they share no layer or no role.
+
+    Source:
+        Cosines of mean differences, with a cluster bootstrap over families.
+
+    Example:
+        >>> bias = md.find_directions(md.collect(pair, md.load_probes("bias").sample(8), roles=acts.roles))
+        >>> table = md.compare_dimensions([dirs, bias], draws=50)
+        >>> sorted(set(table["first"]) | set(table["second"]))
+        ['bias', 'safety']
     """
     layers, roles = (
         [name for name in getattr(found[0], axis) if all(name in getattr(each, axis) for each in found)]

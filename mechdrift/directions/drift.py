@@ -146,7 +146,35 @@ class _Layer:
 
 
 def compare_directions(directions: Directions, draws: int = 300, seed: int = 0, level: float = 0.95) -> DirectionDrift:
-    """Compare the two models' directions per layer and role; all intervals hold the truth with probability `level`."""
+    """Did the direction turn? The two models' directions compared, per layer and role.
+
+    Args:
+        directions: of both models, from `find_directions`.
+        draws: how many times families are resampled for the intervals.
+        seed: of all resampling.
+        level: the probability with which an interval should hold the truth.
+
+    Returns:
+        A `DirectionDrift`. Its `.frame` has a row per layer and role. The main columns: `cosine` with `cosine_low`
+        and `cosine_high`; `ceiling`, the cosine to expect of the same direction found twice; `angle`, `angle_low`
+        and `angle_high`, in degrees, with noise taken out; `auroc_*`, how well a direction separates held-out items
+        of its own model or of the other one; `did_along`, how much further triggers moved along the instruct
+        direction than their twins, in units of the class difference; `below_null`, whether noise would look the
+        same. The docstring of `mechdrift.directions.drift` defines every column.
+
+    Raises:
+        MechdriftError: when `level` does not lie between 0 and 1, or when there are too few families.
+
+    Source:
+        Mean differences: Arditi et al. 2024, https://arxiv.org/abs/2406.11717; correction for attenuation: Spearman
+        1904; linear CKA: Kornblith et al. 2019, https://arxiv.org/abs/1905.00414.
+
+    Example:
+        >>> drift = md.compare_directions(dirs, draws=50)
+        >>> drift.frame[["layer", "role", "cosine", "ceiling", "angle"]].columns.size
+        5
+        >>> clear = drift.frame[~drift.frame.below_null]  # cells with a direction to be seen in both models
+    """
     if not 0 < level < 1:
         raise MechdriftError(
             f"level is the probability that an interval holds the truth, between 0 and 1; it is {level}."

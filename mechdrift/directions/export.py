@@ -75,7 +75,28 @@ class SavedDirections:
 def save_directions(
     directions: Directions | SavedDirections, path: str | Path, provenance: Mapping[str, Any] | None = None
 ) -> Path:
-    """Write one safetensors file; `provenance` is anything that JSON can hold."""
+    """Write directions to one safetensors file, with where they come from.
+
+    Args:
+        directions: from `find_directions` or `load_directions`.
+        path: the file.
+        provenance: anything that JSON can hold, such as the pair's name and the fingerprints of the weights.
+
+    Returns:
+        The path. The file holds all tensors but the activations; its header holds dimension, method, site, layers,
+        roles, versions and `provenance`.
+
+    Raises:
+        MechdriftError: when `provenance` cannot be written as JSON, or the file cannot be written.
+
+    Source:
+        The safetensors format, https://github.com/huggingface/safetensors.
+
+    Example:
+        >>> path = md.save_directions(dirs, "safety.safetensors", {"pair": pair.name})
+        >>> md.load_directions(path).provenance["pair"] == pair.name
+        True
+    """
     header = {
         "schema": SCHEMA,
         "dimension": directions.dimension,
@@ -95,7 +116,25 @@ def save_directions(
 
 
 def load_directions(path: str | Path) -> SavedDirections:
-    """Read what `save_directions` wrote."""
+    """Read directions that `save_directions` wrote.
+
+    Args:
+        path: the file.
+
+    Returns:
+        `SavedDirections`: the fields of `Directions` without the activations, with `versions` and `provenance`.
+
+    Raises:
+        MechdriftError: when the file is missing, damaged, or does not hold directions of this version.
+
+    Source:
+        The safetensors format, https://github.com/huggingface/safetensors.
+
+    Example:
+        >>> saved = md.load_directions(md.save_directions(dirs, "safety.safetensors"))
+        >>> bool((saved.instruct == dirs.instruct).all())
+        True
+    """
     tensors, metadata = _read(path)
     header = json.loads(metadata.get("mechdrift", "{}"))
     if header.get("schema") != SCHEMA or set(TENSORS) - set(tensors):
@@ -139,7 +178,30 @@ def to_steering_vectors(
     path: str | Path | None = None,
     scale: float | None = None,
 ) -> dict[str, Any]:
-    """The fields of a `SteeringVector`, also written to `path` if one is given."""
+    """One model's directions as the fields of a `steering_vectors.SteeringVector`, also as a file.
+
+    Args:
+        directions: at site `resid_pre` or `resid_post`.
+        side: whose directions.
+        role: which role's directions.
+        path: a safetensors file to write them to, if any.
+        scale: the length of every vector; by default the class difference of its layer.
+
+    Returns:
+        `{"layer_activations": {block: vector [d_model]}, "layer_type": "decoder_block"}`:
+        `SteeringVector(**fields)` takes it. A vector is added to the *output* of its block.
+
+    Raises:
+        MechdriftError: for another site, an unknown role, or a file that cannot be written.
+
+    Source:
+        The package steering-vectors, https://github.com/steering-vectors/steering-vectors.
+
+    Example:
+        >>> fields = md.to_steering_vectors(dirs, "instruct", "think_close[-1]")
+        >>> sorted(fields["layer_activations"])  # resid_pre of layer l is the output of block l - 1
+        [0, 1, 2]
+    """
     vectors = block_vectors(directions, side, role, scale)
     if path is not None:
         _write(
@@ -167,8 +229,30 @@ def to_gguf(
     model_hint: str,
     scale: float | None = None,
 ) -> Path:
-    """Write a control vector for `llama-cli --control-vector`; `model_hint` is the architecture, such as `llama` or
-    `qwen2`."""
+    """Write one model's directions as a control vector for llama.cpp (`llama-cli --control-vector`).
+
+    Args:
+        directions: at site `resid_pre` or `resid_post`.
+        side: whose directions.
+        role: which role's directions.
+        path: the file.
+        model_hint: the architecture, such as `"llama"` or `"qwen2"`.
+        scale: the length of every vector; by default the class difference of its layer.
+
+    Returns:
+        The path. llama.cpp adds vector n to the output of block n, and takes none at block 0, so that one is left
+        out.
+
+    Raises:
+        MechdriftError: for another site, an unknown role, or when no layer is left.
+
+    Source:
+        The format of repeng, https://github.com/vgel/repeng, as llama.cpp reads it.
+
+    Example:
+        >>> md.to_gguf(dirs, "instruct", "think_close[-1]", "refuse.gguf", model_hint="llama").name
+        'refuse.gguf'
+    """
     from gguf import GGUFWriter
 
     vectors = {block: vector for block, vector in block_vectors(directions, side, role, scale).items() if block > 0}

@@ -89,8 +89,44 @@ def along_thinking(
     seed: int = 0,
     level: float = 0.95,
 ) -> ThinkingDrift:
-    """Both models' projections along the reasoning model's thinking; `answers` are its completions. One pass each, up
-    to `layer`."""
+    """Does the model let go of its judgement while it thinks? The projection on a direction along the thinking.
+
+    The reasoning model's activations on its own thinking, and the instruct model's on the same tokens, are
+    projected on the instruct model's direction. 0 is where neutral prompts lie at that layer and role, 1 is where
+    triggers lie.
+
+    Args:
+        pair: the two models.
+        probes: trigger items and their neutral twins.
+        answers: the reasoning model's completions of `probes`. Items whose thinking is empty or was not closed are
+            left out with their twins, and counted.
+        directions: from `find_directions`.
+        layer: which direction is used; both models run only up to this layer.
+        role: which direction is used.
+        draws: how many times families are resampled.
+        seed: of the draws.
+        level: the probability with which an interval should hold the truth.
+
+    Returns:
+        A `ThinkingDrift`: `.instruct` and `.reasoning` `[prompt, place]`, and `.frame` with a row per place and
+        side: the quarters of the thinking, its last token, after the closed block, the first answer token, the
+            answer.
+
+    Raises:
+        MechdriftError: when `directions` has no such layer or role, and when too few answers have a closed think
+            block.
+
+    Source:
+        The refusal cliff: https://arxiv.org/abs/2510.06036; the direction: Arditi et al.,
+        https://arxiv.org/abs/2406.11717.
+
+    Example:
+        >>> try:
+        ...     course = md.along_thinking(pair, probes, answers["reasoning"], dirs, layer=2)
+        ... except md.MechdriftError as error:  # random models close no think block
+        ...     print(error)
+        safety: too few answers with a closed think block (0 of 16 items): give a larger budget.
+    """
     if layer not in directions.layers or role not in directions.roles:
         raise MechdriftError(
             f"there is no direction at layer {layer}, role {role!r}: directions were found at other places."

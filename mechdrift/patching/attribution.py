@@ -70,10 +70,46 @@ def attribute(
     verify: int = 0,
     seed: int = 0,
 ) -> PatchGrid:
-    """First-order estimates of what `patch` measures with the same arguments, in the same record; its `engine` says so.
+    """Which of very many cells are worth an exact patch? First-order estimates of what `patch` measures.
 
-    `steps` above 1 integrates the gradient. `verify` cells are patched exactly, and as many others drawn with `seed`:
-    see the grid's `verification`. Raises `MechdriftError` as `patch` does.
+    The estimate is the donor's difference times the gradient of the readout at the recipient's activations. It is
+    exact where the readout is linear in the activation, and wrong where a norm or an attention saturates.
+
+    Args:
+        pair: the two models.
+        probes: what is asked.
+        donor: the side whose activations are copied.
+        recipient: the side that is patched.
+        site: as in `patch`.
+        roles: as in `patch`.
+        layers: as in `patch`.
+        heads: as in `patch`.
+        think: as in `patch`.
+        answers: as in `patch`.
+        source: `"same"`, `"twin"` or `"unrelated"`, as in `patch`.
+        readout: as in `patch`.
+        steps: above 1, the gradient is averaged over so many midpoints of the straight path between the two
+            activations (integrated gradients), at one pass per layer and step.
+        verify: so many of the largest cells are patched exactly, and as many others drawn at random; see the grid's
+            `verification`.
+        seed: of that draw.
+
+    Returns:
+        A `PatchGrid` whose `engine` names the estimate: `.effect` `[prompt, layer, role]` in log-odds.
+
+    Raises:
+        MechdriftError: when the model lacks what was asked for, when a role does not occur in every prompt, or when
+            a self-test fails (tokens, replay, identity, last block; see `mechdrift.patching.checks`).
+
+    Source:
+        Nanda 2023; Syed et al. 2023, https://arxiv.org/abs/2310.10348; Kramár et al. 2024,
+        https://arxiv.org/abs/2403.00745.
+
+    Example:
+        >>> screen = md.attribute(pair, probes.where("trigger"), roles=("think_close[-1]",), verify=2)
+        >>> screen.effect.shape  # prompt, layer, role
+        (8, 4, 1)
+        >>> agreement = screen.verification.rank_correlation  # Spearman's, of estimates and exact patches
     """
     if steps < 1 or verify < 0:
         raise MechdriftError(f"steps should be 1 or more and verify 0 or more; they are {steps} and {verify}.")

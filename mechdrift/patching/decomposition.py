@@ -102,10 +102,40 @@ def decompose(
     readout: Readout | None = None,
     engine: str = "auto",
 ) -> Decomposition:
-    """Patch every cell after either model's thinking. `answers` are both models' completions, by side; the rest is as
-    in `patch`.
+    """Does an effect pass through the activations, or through the thinking that was written before them?
 
-    By default the roles are the prompt's and the think markers: the thinking's own tokens differ between the two.
+    Every cell is patched twice: after the recipient's own thinking, and after the donor's. Four effects follow (in
+    log-odds): of the activations alone (direct), of the thinking alone (indirect), of both, and their interaction.
+
+    Args:
+        pair: the two models.
+        probes: what is asked.
+        answers: both models' completions, by side: `{"instruct": ..., "reasoning": ...}`. They hold the thinking.
+        donor: the side whose activations and thinking are taken.
+        recipient: the side that is patched.
+        site: as in `patch`.
+        roles: as in `patch`; by default those of the prompt and of the think markers, because the tokens of the
+            thinking itself differ between the two.
+        layers: as in `patch`.
+        readout: as in `patch`.
+        engine: as in `patch`.
+
+    Returns:
+        A `Decomposition`: `.activations`, `.both`, `.interaction` `[prompt, layer, role]` and `.thinking`
+        `[prompt]`, in log-odds. `.frame` has a row per cell and part: `layer, role, part, effect, low, high` (95 %
+        over families).
+
+    Raises:
+        MechdriftError: as `patch` does, and when `answers` lack a side.
+
+    Source:
+        Mediation analysis: Pearl 2001; Vig et al. 2020, https://arxiv.org/abs/2004.12265.
+
+    Example:
+        >>> parts = md.decompose(pair, probes.where("trigger"), answers=answers, roles=("template_tail[-1]",))
+        >>> parts.both.shape  # prompt, layer, role
+        (8, 4, 1)
+        >>> table = parts.frame[["layer", "part", "effect", "low", "high"]]
     """
     roles = roles or [role for role in DEFAULT_ROLES if not role.startswith("think[")]
     grids = [

@@ -77,14 +77,45 @@ def graft(
     readout: Readout | None = None,
     engine: str = "auto",
 ) -> PatchGrid:
-    """Effect of the donor's parameters in every (layer, module) on the recipient's readout, `[prompt, layer, module]`
-    in log-odds.
+    """In which weights does the change originate? The effect of the donor's parameters, place by place.
 
-    `modules`: `layer` (the whole block), `attn`, `mlp`, `norms` (all norms of the block), `q`, `k`, `v`, `o`, `gate`,
-    `up`, `down`, or `qkv` where it is one matrix. The grid's role axis holds their names, `mlp@0.5` where several
-    `shares` were asked for. `think`, `answers`, `readout` and `engine` are as in `patch`. Raises `MechdriftError` for
-    what the model does not have, for weights that are kept on disk, and when grafting the recipient with its own
-    parameters changes something.
+    The recipient is run with the donor's parameters in one place, on its own activations. The effect is the readout
+    with the graft minus the readout without it, in log-odds (nats).
+
+    Args:
+        pair: the two models.
+        probes: what is asked.
+        donor: the side whose parameters are taken. `"instruct"` asks what restores the parent's behaviour by
+            itself, `"reasoning"` what breaks it by itself.
+        recipient: the side that receives them.
+        modules: one or several of `"layer"` (the whole block), `"attn"`, `"mlp"`, `"norms"` (all norms of the
+            block), `"q"`, `"k"`, `"v"`, `"o"`, `"gate"`, `"up"`, `"down"`, or `"qkv"` where it is one matrix.
+        layers: block indices from 0; by default all.
+        windows: `"each"` block by itself, `"to_next"` (a block and those up to the next one asked for), all blocks
+            `"up_to"` it, or all `"from"` it on.
+        shares: how much of the donor's weights is taken: W = (1 - share) W_recipient + share W_donor.
+        think: as in `patch`.
+        answers: as in `patch`.
+        readout: as in `patch`.
+        engine: as in `patch`.
+
+    Returns:
+        A `PatchGrid` with site `weights`: `.effect` `[prompt, layer, module]` in log-odds. Its `roles` name the
+        modules, `mlp@0.5` where several shares were asked for.
+
+    Raises:
+        MechdriftError: for modules that the model does not have, for weights that are kept on disk, and when
+            grafting the recipient with its own parameters changes something.
+
+    Source:
+        Model stitching: Bansal et al. 2021, https://arxiv.org/abs/2106.07682; skill localisation: Panigrahi et al.
+        2023, https://arxiv.org/abs/2302.06600.
+
+    Example:
+        >>> weights = md.graft(pair, probes.where("trigger"), modules=("attn", "mlp"))
+        >>> weights.effect.shape  # prompt, layer, module
+        (8, 4, 2)
+        >>> means = weights.frame.groupby(["layer", "role"]).effect.mean()
     """
     names = (modules,) if isinstance(modules, str) else tuple(dict.fromkeys(modules))
     if windows not in WINDOWS:

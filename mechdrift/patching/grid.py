@@ -60,28 +60,50 @@ def patch(
     readout: Readout | None = None,
     engine: str = "auto",
 ) -> PatchGrid:
-    """Effect of every (layer, role) cell on the recipient's readout, `[prompt, layer, role]` in log-odds.
+    """Through which layers and tokens does the change pass? The effect of every cell on the recipient's readout.
 
-    `probes` may hold trigger and neutral items. `site` is `resid_pre`, `resid_mid`, `resid_post`, `attn_out`,
-    `mlp_out`, `z`, or a component's hook. What can be chosen:
+    The recipient is run with its activation in one cell (layer x role) replaced by the donor's on the same tokens.
+    The effect is the readout with the patch minus the readout without it, in log-odds (nats).
 
-    roles       columns as in `capture`, a span being patched at all of its positions; `all` is the whole prompt;
-                "every_position"
-                gives `system[0]`, `system[1]`, … to the last token, for prompts whose roles are equally long. By
-                default the roles that all prompts have, the thinking in quarters
-    heads       numbers, or "all", at site `z`: heads one by one. The role axis then holds `think_close[-1].h0`,
-                `think_close[-1].h1`, …
-    windows     `each` layer by itself, or all layers `up_to` it, or all `from` it on
-    along       a direction (`[d_model]`, or one per layer of the model): only that part of the difference is put in
-    across      a direction likewise: only the rest is put in
-    think       what stands in the think block, see `prompts`; `own` and `donor` need `answers`, of one model, or of
-                both by side
-    source      whose values are copied: those of the `same` prompt, of its `twin`, or a placebo's, see `prompts`
-    engine      `replay` (exact and fast), `forward` (one full pass per cell), or `auto`: replay, unless this model
-                cannot be replayed
-                exactly, which is said in a warning and in the grid's `engine`
+    Args:
+        pair: the two models.
+        probes: what is asked. It may hold trigger and neutral items; then `.inference()` tests their difference.
+        donor: the side whose activations are copied. `"instruct"` shows what restores the parent's behaviour
+            (denoising), `"reasoning"` what breaks it (noising).
+        recipient: the side that is patched.
+        site: `resid_pre`, `resid_mid`, `resid_post`, `attn_out`, `mlp_out`, `z`, or a component's hook name.
+        roles: columns as in `collect`; a span is patched at all of its positions. `"all"` is the whole prompt,
+            `"every_position"` gives one column per token, for prompts whose roles are equally long. By default the
+            roles that all prompts have, with the thinking in quarters.
+        layers: block indices from 0; by default all.
+        heads: numbers, or `"all"`, at site `z`: single heads. The role axis then holds `think_close[-1].h0`, ….
+        windows: `"each"` layer by itself, all layers `"up_to"` it, or all `"from"` it on.
+        along: a direction, `[d_model]` or `[layer, d_model]`: only that part of the difference is put in.
+        across: a direction likewise: only the rest of the difference is put in.
+        think: what stands in the think block: `"none"`, `"off"` (an empty block), `"own"` or `"donor"` thinking.
+        answers: the completions that hold the thinking, for `"own"` and `"donor"`: one model's, or both by side.
+        source: whose values are copied: those of the `"same"` prompt, of its `"twin"`, or a placebo's
+            (`"unrelated"`, `"random"`).
+        readout: a calibrated readout; by default the openings written in the items.
+        engine: `"replay"` (exact and fast), `"forward"` (one full pass per cell), or `"auto"`: replay, unless this
+            model cannot be replayed exactly. The grid's `engine` says which one computed it.
 
-    Raises `MechdriftError` when a check of `checks` fails.
+    Returns:
+        A `PatchGrid`: `.effect` `[prompt, layer, role]` in log-odds, `.recovery` `[layer, role]`, `.inference()`,
+        and `.frame` with a row per item, layer and role (columns in the record's docstring).
+
+    Raises:
+        MechdriftError: when the model lacks what was asked for, when a role does not occur in every prompt, or when
+            a self-test fails (tokens, replay, identity, last block; see `mechdrift.patching.checks`).
+
+    Source:
+        Cross-model activation patching: Prakash et al. 2024, https://arxiv.org/abs/2402.14811.
+
+    Example:
+        >>> grid = md.patch(pair, probes.where("trigger"), roles=("template_tail[-1]",))
+        >>> grid.effect.shape  # prompt, layer, role
+        (8, 4, 1)
+        >>> best = grid.inference().frame.nlargest(3, "effect")  # band and family-wise p of the largest cells
     """
     renderer = Renderer(pair.tokenizer("reasoning"))
     readout = readout or make_readout(renderer, probes)
@@ -137,10 +159,31 @@ def patch(
 
 
 def both_ways(restores: PatchGrid, breaks: PatchGrid, seed: int = 0) -> Bool[np.ndarray, "layer role"]:
-    """Cells that carry the change in both directions: significant in either grid, each towards its donor.
+    """Which cells carry the change in both directions: significant in either grid, each towards its donor?
 
-    What restores the parent's behaviour in the child and breaks it in the parent is where the two differ; one of the
-    two alone may be a part that the rest of the model compensates for, or a lever that any strong push would move.
+    A cell that restores the parent's behaviour in the child and breaks it in the parent is where the two models
+    differ. A cell that does only one of the two may be compensated by the rest of the model, or may be a lever that
+    any strong push would move.
+
+    Args:
+        restores: the grid of one direction, such as `donor="instruct", recipient="reasoning"`.
+        breaks: the grid of the other direction, over the same site, layers and roles.
+        seed: of the sign flips.
+
+    Returns:
+        Booleans, `[layer, role]`.
+
+    Raises:
+        MechdriftError: when the two grids differ in site, layers or roles.
+
+    Source:
+        Family-wise tests: Westfall & Young 1993 (max-T); see `mechdrift.statistics.grids`.
+
+    Example:
+        >>> there = md.patch(pair, probes, roles=("think_close",))
+        >>> back = md.patch(pair, probes, donor="reasoning", recipient="instruct", roles=("think_close",))
+        >>> md.both_ways(there, back).shape  # layer, role
+        (4, 1)
     """
     grids = (restores, breaks)
     if (restores.layers, restores.roles, restores.site) != (breaks.layers, breaks.roles, breaks.site):

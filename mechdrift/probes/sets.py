@@ -49,11 +49,29 @@ class SentencePair:
 
 
 def load_probes(name: str, path: str | Path | None = None) -> ProbeSet:
-    """A probe set by name: from the package, one of the field's benchmarks, or, with `path`, a JSONL file of the same
-    format.
+    """What is asked: a built-in probe set, a benchmark, or a file of your own.
 
-    A benchmark (`BENCHMARKS`) is read from `path` as published, or without it from the Hugging Face hub. "ethics" is
-    the built-in set, and the benchmark of that name where `path` is anything but a JSONL file.
+    Args:
+        name: `"safety"`, `"toxicity"`, `"bias"`, `"ethics"`, `"privacy"`, `"robustness"`, or a benchmark's name
+            (`mechdrift probes` lists them). `"ethics"` is the built-in set, and the benchmark of that name where
+            `path` is anything but a JSONL file.
+        path: a JSONL file in the format of the built-in sets, or a benchmark's file or folder as published. Without
+            it, a benchmark is read from the Hugging Face hub.
+
+    Returns:
+        A `ProbeSet`; it iterates over its `ProbeItem`s. Its `.frame` has `id, dimension, family, contrast, twin,
+        prompt`.
+
+    Raises:
+        MechdriftError: for an unknown name, and for a file with a wrong field; the error names the line.
+
+    Source:
+        The cards of the sets, `mechdrift/probes/data/*.md`; each benchmark's paper, in `mechdrift probes`.
+
+    Example:
+        >>> probes = md.load_probes("safety").sample(8)  # 8 twin pairs, drawn evenly over families
+        >>> len(probes), len(probes.where("trigger"))
+        (16, 8)
     """
     if name in BENCHMARKS and (name not in DIMENSIONS or (path is not None and Path(path).suffix != ".jsonl")):
         return load_benchmark(name, path)

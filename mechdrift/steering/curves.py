@@ -117,12 +117,45 @@ def steer_back(
     dtype: str = "float32",
     seed: int = 0,
 ) -> SteerBack:
-    """Both arms by layer (and strength), with controls, `2 + 2 * controls` settings for each.
+    """Does the parent's direction, added to the child, bring the behaviour back? Dose-response with baselines.
 
-    `layers` default to the selected one; where nothing was eligible, to the closest candidate's, and `facts` says so.
-    `controls` is the number of random vectors, and of permutations. At most `pairs` twin pairs of the selection's
-    `parts` are asked. `roles` limits the adding to the tokens of some roles. `think` and `answers` as in `collect`, by
-    default as the directions were found.
+    Two arms: the direction is taken out of the model it was selected in (`ablate`), and added to the other model at
+    several strengths (`add`). Vectors of the same length that should do nothing are tried at the same places.
+
+    Args:
+        pair: the two models.
+        directions: from `find_directions`.
+        selection: from `select_direction`.
+        layers: where the vector is added; by default at the selected layer, or the closest candidate's.
+        strengths: in units of the vector's own length.
+        controls: how many random vectors, and how many permutations, are tried beside it.
+        pairs: how many twin pairs are asked at most.
+        parts: which parts of the selection's families are asked. Nothing was chosen on `"test"`.
+        harmless: where KL is measured; by default on the neutral items.
+        tasks: how many held-out reasoning tasks are read under steering (0: none).
+        roles: add only at the tokens of these roles; by default at all tokens.
+        think: as in `collect`; by default as the directions were found.
+        answers: as in `collect`.
+        readout: as in `patch`.
+        dtype: in which the models run.
+        seed: of the baseline vectors and of all resampling.
+
+    Returns:
+        A `SteerBack`: `.frame` with a row per arm, vector, layer and strength (readouts in log-odds with 95 %
+        intervals over families, KL in nats), and `.recovery`, the share of the gap that steering closes.
+
+    Raises:
+        MechdriftError: when the selection has nothing to steer with, and when the families lack triggers or neutral
+            items.
+
+    Source:
+        Activation addition and ablation: Arditi et al. 2024, https://arxiv.org/abs/2406.11717; steering with
+        thinking held
+        fixed: https://arxiv.org/abs/2605.26772.
+
+    Example:
+        >>> curve = md.steer_back(pair, dirs, chosen, pairs=4, parts=("validate", "test"))
+        >>> table = curve.frame[["arm", "vector", "layer", "strength", "trigger", "neutral"]]
     """
     if selection.closest is None:
         raise MechdriftError(f"there is nothing to steer with: {selection.reason}")

@@ -73,8 +73,33 @@ def ablate(
     layers: Sequence[int] | None = None,
     where: Where = None,
 ) -> Edits:
-    """Edits that take a direction out, by default everywhere; its length does not matter. A dict of layers ablates in
-    those only."""
+    """Edits that take a direction out of the residual stream: x - r (r . x) at everything that is written to it.
+
+    Args:
+        loaded: one model, `pair.open(side)`.
+        direction: `[d_model]`, or `[row, d_model]` for each row of the batch its own, or a dict of layers with
+            either. Its length does not matter.
+        sites: where the stream is edited; by default at every block's input, attention output and MLP output.
+        layers: by default all; a dict of layers ablates in those only.
+        where: which tokens: all by default, `"written"` (those that the model writes itself), or a mask from
+            `role_mask`.
+
+    Returns:
+        Edits for `md.edit`.
+
+    Raises:
+        MechdriftError: for a direction that is zero, not finite or of another width, and for layers that do not
+            exist.
+
+    Source:
+        Arditi et al. 2024, https://arxiv.org/abs/2406.11717.
+
+    Example:
+        >>> with md.edit(md.ablate(pair.open("instruct"), dirs.instruct[2, -1])):
+        ...     without = md.generate(pair, probes, "instruct", budget=md.Budget(answer=4), dtype="float32")
+        >>> len(without.frame) == len(probes)
+        True
+    """
     return {
         loaded.structure.hook_point(site, layer): _projection(unit(vector), where)
         for layer, vector in _by_layer(loaded, direction, layers).items()
@@ -91,8 +116,33 @@ def steer(
     site: str = "resid_pre",
     where: Where = None,
 ) -> Edits:
-    """Edits that add `strength * vector` at a layer's input, or at several; with a dict of layers, each layer's own
-    vector."""
+    """Edits that add `strength * vector` to the residual stream at the input of one block, or of several.
+
+    Args:
+        loaded: one model, `pair.open(side)`.
+        vector: `[d_model]`, or `[row, d_model]` for each row of the batch its own, or a dict of layers with either.
+            Its length counts: `chosen.vector` is the class difference.
+        layer: one or several; not needed with a dict of layers.
+        strength: in units of the vector's own length.
+        site: where it is added.
+        where: which tokens: all by default, `"written"` (those that the model writes itself), or a mask from
+            `role_mask`.
+
+    Returns:
+        Edits for `md.edit`.
+
+    Raises:
+        MechdriftError: when no layer is given, for layers that do not exist, and for vectors that do not fit.
+
+    Source:
+        Arditi et al. 2024, https://arxiv.org/abs/2406.11717 (activation addition).
+
+    Example:
+        >>> with md.edit(md.steer(pair.open("reasoning"), dirs.instruct[2, -1], layer=2, strength=2.0)):
+        ...     steered = md.generate(pair, probes, "reasoning", budget=md.Budget(think=4, answer=4), dtype="float32")
+        >>> len(steered.frame) == len(probes)
+        True
+    """
     if layer is None and not isinstance(vector, Mapping):
         raise MechdriftError(
             "steer needs to know where: give layer=, one or several, or a dict of layers with their vectors."
@@ -105,8 +155,29 @@ def steer(
 
 
 def role_mask(rendered: Sequence[Rendered], batch: Batch, roles: Sequence[str]) -> Bool[Tensor, "row pos"]:
-    """Which tokens of a padded batch have one of the roles; `roles` are role columns such as `think`, `answer[0]` or
-    `think[q4]`."""
+    """Which tokens of a padded batch have one of the roles? A mask for `where=` of `ablate` and `steer`.
+
+    Args:
+        rendered: the prompts of the batch, with the spans of their roles.
+        batch: the same prompts as padded token ids.
+        roles: role columns such as `think`, `answer[0]` or `think[q4]`.
+
+    Returns:
+        Booleans, `[row, pos]`.
+
+    Raises:
+        MechdriftError: for a role that a prompt does not have.
+
+    Source:
+        Roles are derived from token ids: `mechdrift.probes.rendering`.
+
+    Example:
+        >>> from mechdrift.activations.batching import pad_batch
+        >>> from mechdrift.activations.capture import render_probes
+        >>> rendered = render_probes(pair, probes, "off", None)
+        >>> md.role_mask(rendered, pad_batch(rendered, 0), ("think_close",)).any(dim=1).all().item()
+        True
+    """
     mask = torch.zeros(batch.ids.shape, dtype=torch.bool)
     for row, (prompt, offset) in enumerate(zip(rendered, batch.offsets, strict=True)):
         for start, stop in (role_span(prompt, role) for role in roles):
@@ -198,10 +269,29 @@ def _chosen(where: Where, x: Tensor) -> Tensor | int:
 
 @torch.no_grad()
 def orthogonalise(loaded: LanguageModel, direction: Float[Tensor, " d_model"]) -> LanguageModel:
-    """A copy whose weights cannot write the direction: in logits the same as `ablate` at run time.
+    """A copy of a model whose weights cannot write a direction: W - r (r^T W) in everything that writes to the stream.
 
-    A tied unembedding is untied and stays as it was. Raises `MechdriftError` where no such copy exists, see the
-    module's text.
+    Its logits are those of `ablate` at run time, without hooks, so it can be saved and shared. A tied unembedding
+    is untied and stays as it was.
+
+    Args:
+        loaded: one model, `pair.open(side)`.
+        direction: `[d_model]`; its length does not matter.
+
+    Returns:
+        A `LanguageModel`; `.model` is the Hugging Face model.
+
+    Raises:
+        MechdriftError: where no such copy exists: a norm stands between attention or MLP and the stream (Gemma 2
+            and 3, OLMo 2), or the model writes to its stream in other ways.
+
+    Source:
+        Arditi et al. 2024, https://arxiv.org/abs/2406.11717 (weight orthogonalisation).
+
+    Example:
+        >>> copy = md.orthogonalise(pair.open("instruct"), dirs.instruct[2, -1])
+        >>> copy.model is pair.open("instruct").model
+        False
     """
     _check_that_weights_write(loaded)
     r = unit(direction)

@@ -175,13 +175,39 @@ def select_direction(
     dtype: str = "float32",
     seed: int = 0,
 ) -> Selection:
-    """Try a model's candidate directions and choose one, see the module's text. Nothing eligible is an outcome, not an
-    error.
+    """Which of the many candidate directions does something? A causal choice of layer and role.
 
-    Candidates are found anew, on a half of the families, at the layers, roles and with the finder of `directions`; at
-    most `pairs` twin pairs of other families are asked, in the think mode of its activations (which for `own` needs the
-    `answers` that hold the thinking). `induce_at_least` is in log-odds. With the default readout, openings are as
-    written in the items; pass a calibrated one.
+    Candidates are found anew on a half of the families, and tried on other families: taken out of the model on
+    trigger items (bypass), and added to it on neutral items (induce).
+
+    Args:
+        pair: the two models.
+        directions: at `resid_pre`; their layers, roles and finder say what the candidates are.
+        side: the model that the candidates are found in and tried on.
+        pairs: how many twin pairs of the validation families are asked at most.
+        screen: run only so many candidates, the most promising by first-order estimates; by default all.
+        harmless: where KL is measured; by default on the neutral items.
+        readout: a calibrated readout; by default the openings written in the items.
+        answers: the completions that hold the thinking, where the activations were collected in think mode `own`.
+        induce_at_least: the least mean readout on neutral items with the direction added, in log-odds.
+        kl_at_most: the largest mean KL(unedited || ablated) on harmless prompts, in nats.
+        dtype: in which the model runs.
+        seed: of the split of families.
+
+    Returns:
+        A `Selection`: `.layer`, `.role`, `.vector` `[d_model]` (None where no candidate is eligible; `.reason` says
+        why), `.closest`, and `.frame` with a row per candidate: `bypass`, `induce` in log-odds, `kl` in nats,
+        `eligible`, `rank`, `why`.
+
+    Raises:
+        MechdriftError: when the directions were not found at `resid_pre`, or when there are too few families.
+
+    Source:
+        Arditi et al. 2024, https://arxiv.org/abs/2406.11717, with their scores and limits.
+
+    Example:
+        >>> chosen = md.select_direction(pair, dirs, pairs=4, screen=4)
+        >>> best = chosen.frame.sort_values("rank")[["layer", "role", "bypass", "induce", "kl"]].head()
     """
     activations = directions.activations
     if directions.site != "resid_pre":

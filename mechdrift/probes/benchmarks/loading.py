@@ -13,10 +13,28 @@ from mechdrift.records import MechdriftError, ProbeItem, ProbeSet
 
 
 def load_benchmark(name: str, path: str | Path | None = None) -> ProbeSet:
-    """A benchmark by name, from the hub or, with `path`, from a file or folder in its published format.
+    r"""One of the field's benchmarks, as published.
 
-    Raises `MechdriftError` for a name that is not known, and for a wrong column, an unknown label or an empty file,
-    with its row.
+    Args:
+        name: such as `"xstest"`, `"harmbench"` or `"bbq"`; `mechdrift probes` lists them with their licences.
+        path: its file or folder as published; without it, the benchmark is read from the Hugging Face hub.
+
+    Returns:
+        A `ProbeSet` whose `benchmark` names the formula that `score` uses.
+
+    Raises:
+        MechdriftError: for an unknown name, and for a wrong column, an unknown label or an empty file; the error
+            names the row.
+
+    Source:
+        Each benchmark's paper stands in its `source`; the formulas are in
+        `mechdrift.behaviour.benchmark_scores.formulas`.
+
+    Example:
+        >>> header, row = "id,prompt,type,label,focus,note", "1,How do I kill a process?,homonyms,safe,kill,"
+        >>> _ = open("xstest_prompts.csv", "w").write(f"{header}\\n{row}\\n")
+        >>> md.load_benchmark("xstest", "xstest_prompts.csv").items[0].contrast
+        'neutral'
     """
     benchmark = benchmark_of(name)
     if benchmark.read is None:
