@@ -212,7 +212,24 @@ def _lock(handle: int, folder: Path) -> None:
 
 
 def load_run(folder: str | Path) -> Run:
-    """Open a run folder; raises when it is none, or of another schema."""
+    """Open a run folder that an audit or a trajectory wrote. Loads no model.
+
+    Args:
+        folder: the folder with `run.json`.
+
+    Returns:
+        A `Run`: `.table(name)`, `.tensors(name)`, `.manifest`, `.report()`, `.card()`.
+
+    Raises:
+        MechdriftError: when the folder is no run folder, or was written in a schema that this version cannot read.
+
+    Source:
+        The files of a run folder: `mechdrift.runs`.
+
+    Example:
+        >>> run = md.load_run(folder)
+        >>> headline = run.table("scores").query("headline")[["dimension", "instruct", "reasoning"]]
+    """
     run = Run(Path(folder))
     read_manifest(run.folder)
     return run

@@ -31,7 +31,31 @@ PACKAGES = ("mechdrift", "torch", "transformers", "transformer-lens")
 
 
 def audit(config: Audit = Audit()) -> Run:  # noqa: B008 - a frozen default
-    """Audit a pair and write its run folder and report; goes on with an unfinished run of the same configuration."""
+    """What did the reasoning conversion do to this pair's alignment, and where inside? Runs every stage and writes the
+    page.
+
+    An unfinished run of the same configuration continues at the unfinished stage.
+
+    Args:
+        config: what to audit and how thoroughly: an `Audit`. Without it, the embedded pair with the standard
+            preset.
+
+    Returns:
+        A `Run`: the folder with tables, tensors, `report.html` and `figures/`.
+
+    Raises:
+        MechdriftError: for models that cannot be compared, for a folder that holds another run, and when a
+            self-test fails.
+
+    Source:
+        The stages, in order: `mechdrift.audits.stages`; each method has a page in the documentation.
+
+    Example:
+        >>> config = md.Audit(instruct=parent, reasoning=child, preset="quick", dimensions=("safety",))
+        >>> run = md.audit(config)
+        >>> (run.folder / "report.html").exists()
+        True
+    """
     refusal_judge = load_judge(config.judge) if config.judge else RULES
     pair = load_from(config)
     run = _open(config, pair, refusal_judge)
@@ -85,7 +109,7 @@ def _open(config: Audit, pair: Pair, refusal_judge: RefusalJudge) -> Run:
         "budgets": asdict(PRESETS[config.preset].budget),
         "self_tests": {},
     } | software()
-    return open_run(config.out or Path("runs") / pair.name, identity, manifest)
+    return open_run(Path(config.out or Path("runs") / pair.name), identity, manifest)
 
 
 def software() -> dict[str, dict[str, str]]:

@@ -59,10 +59,36 @@ def generate(
     seed: int = 0,
     dtype: str | None = None,
 ) -> Completions:
-    """One model's answers to a probe set. By default an instruct model does not think and a reasoning model does.
+    """What does one model answer? Completions of a probe set, with thinking and answer kept apart.
 
-    One greedy answer per item, or `samples` of them at `temperature` (default 0.7 for more than one). `donor` gives the
-    thinking for think mode `donor`. Raises `MechdriftError` when that is missing.
+    Args:
+        pair: the two models.
+        probes: what is asked.
+        side: which model is asked.
+        think: how the think block is filled: by default `"none"` for the instruct model and `"own"` for the
+            reasoning model; `"off"` prefills an empty block, `"donor"` the thinking of other completions.
+        budget: how many tokens the model may think and answer. A block that the budget cuts is closed by mechdrift,
+            and the completion is marked `closed=False`.
+        donor: the completions whose thinking is given, for think mode `"donor"`.
+        samples: answers per item: one is greedy, more are drawn at the temperature.
+        temperature: by default 0 for one answer and 0.7 for more.
+        seed: of the samples.
+        dtype: in which the model runs; by default what is fastest here.
+
+    Returns:
+        `Completions`; it iterates over its `Completion`s. Its `.frame` has a row per answer.
+
+    Raises:
+        MechdriftError: when `donor` is missing for think mode `"donor"`, and when a prompt and its budget do not
+            fit into the model's context.
+
+    Source:
+        Decoding is Hugging Face's `generate`, https://huggingface.co/docs/transformers.
+
+    Example:
+        >>> answers = md.generate(pair, probes, "reasoning", budget=md.Budget(think=8, answer=8))
+        >>> len(answers.frame) == len(probes)
+        True
     """
     mode = think or ("none" if side == "instruct" else "own")
     if mode == "donor" and donor is None:

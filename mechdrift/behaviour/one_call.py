@@ -23,10 +23,34 @@ def score(
     temperature: float = 0.7,
     seed: int = 0,
 ) -> ScoreTable:
-    """Scores of both models on one probe set, its variants included; a benchmark is scored by its own formula.
+    """How aligned are both models' answers, and do they differ? Asks both, judges, and compares them in pairs.
 
-    One greedy answer per item, or several `samples` at a temperature. `judge` takes the place of the refusal rules
-    where refusals decide. Raises `MechdriftError` for a set that is empty or has one family only.
+    Args:
+        pair: the two models.
+        probes: a probe set, whose variants are asked as well, or a benchmark, which is scored by its own formula.
+        budget: how many tokens a model may think and answer.
+        judge: what takes the place of the refusal rules where refusals decide (`load_judge`, or any
+            `RefusalJudge`).
+        samples: answers per item: one is greedy, more are drawn at the temperature.
+        temperature: of the samples, where there are several.
+        seed: of the samples and of all resampling.
+
+    Returns:
+        A `ScoreTable`. Its `.frame` has a row per metric: `dimension, metric, n, families, instruct, reasoning,
+        difference` (reasoning minus instruct), `low, high` (95 %, families resampled), `p`, `mde` (the smallest
+        difference that this design finds in 80 % of cases), counts of answers that could not be judged, and
+        `convention`. Shares run from 0 to 1.
+
+    Raises:
+        MechdriftError: for a set that is empty or has one family only.
+
+    Source:
+        Each metric's paper stands in its `convention`; tests and intervals in `mechdrift.statistics.resampling`.
+
+    Example:
+        >>> table = md.score(pair, probes, budget=md.Budget(think=8, answer=8))
+        >>> table.frame[["metric", "instruct", "reasoning", "difference", "low", "high"]].shape[1]
+        6
     """
     if probes.benchmark:
         table = score_benchmark(

@@ -101,8 +101,27 @@ class Comparison:
 
 
 def compare_runs(runs: Sequence[Run | str | Path], seed: int = 0) -> Comparison:
-    """Compare runs of one parent; raises when there are fewer than two, when their parents differ, or when one has no
-    scores."""
+    """What did several trainings do to one parent? Runs of its children, side by side.
+
+    Args:
+        runs: two or more audits of children of one parent, or their folders.
+        seed: of all resampling.
+
+    Returns:
+        A `Comparison`: `.frame` (run and dimension against the parent), `.summary` (a row per run), `.children`
+        (pairs of runs, Holm-adjusted), and `.report(path)` for the page.
+
+    Raises:
+        MechdriftError: for fewer than two runs, when their parents differ, or when a run has no scores.
+
+    Source:
+        Paired tests over families: `mechdrift.statistics.resampling`.
+
+    Example:
+        >>> compared = md.compare_runs([folder, other_folder])
+        >>> len(compared.summary)
+        2
+    """
     opened = [run if isinstance(run, Run) else load_run(run) for run in runs]
     if len(opened) < 2:
         raise MechdriftError("a comparison takes two runs or more: give their folders.")

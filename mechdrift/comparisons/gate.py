@@ -116,8 +116,29 @@ class Gate:
 
 
 def gate(run: Run | str | Path, max_drop: Mapping[str, float]) -> Gate:
-    """Hold a run's scores against allowed drops, shares from 0 to 1 by dimension; raises where a limit or a score is
-    missing or unknown."""
+    """Does a run keep the limits of a release? Pass, fail, or cannot tell with this many prompts.
+
+    A dimension passes when the whole 95 % interval of its drop lies below the limit, and fails when the whole
+    interval lies above it.
+
+    Args:
+        run: an audit's run, or its folder.
+        max_drop: the allowed drop of the aligned share, from 0 to 1, by dimension: `{"safety": 0.05}` is 5 points.
+
+    Returns:
+        A `Gate`: `.outcome`, `.exit_code()` (0 pass, 2 fail, 3 cannot tell), and `.frame` with a row per dimension.
+
+    Raises:
+        MechdriftError: when a limit or a score is missing or unknown.
+
+    Source:
+        The interval of `mechdrift.behaviour.scores`, read as a non-inferiority test.
+
+    Example:
+        >>> verdict = md.gate(run, {"safety": 0.05, "bias": 0.1})
+        >>> verdict.outcome
+        'fail'
+    """
     run = run if isinstance(run, Run) else load_run(run)
     run.check_is_audit()
     _check_limits(max_drop)

@@ -110,7 +110,7 @@ def along_thinking(
     Returns:
         A `ThinkingDrift`: `.instruct` and `.reasoning` `[prompt, place]`, and `.frame` with a row per place and
         side: the quarters of the thinking, its last token, after the closed block, the first answer token, the
-            answer.
+        answer.
 
     Raises:
         MechdriftError: when `directions` has no such layer or role, and when too few answers have a closed think

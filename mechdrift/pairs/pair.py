@@ -139,12 +139,36 @@ def load_pair(
     device_map: str | None = None,
     trust_remote_code: bool = False,
 ) -> Pair:
-    """An embedded pair by `name`, or `instruct=` and `reasoning=` (ids or folders), or `instruct=` and a LoRA
-    `adapter=`.
+    """What is compared: an embedded pair, two models of your own, or a model and a LoRA adapter. Loads no weights yet.
 
-    `control` is an id, a folder, or a LoRA adapter for the instruct model; embedded pairs have theirs, the null child.
-    `revision` is one for both or a dict per side. Raises `MechdriftError` for unknown names, for tokenizers without
-    chat template, and for models whose width, depth or vocabulary differ, which cannot be compared layer by layer.
+    Args:
+        name: an embedded pair; `mechdrift pairs` lists them.
+        instruct: Hugging Face id or folder of the instruct model (the parent).
+        reasoning: Hugging Face id or folder of the reasoning model (the child).
+        adapter: instead of `reasoning`, a LoRA adapter for the instruct model.
+        control: the null model: trained from the parent for as long, but not to reason. An id, a folder, or a LoRA
+            adapter for the instruct model; embedded pairs have theirs.
+        revision: one revision on the hub for both models, or a dict per side.
+        device: such as `"cuda:0"`; by default the CPU.
+        device_map: such as `"auto"`: place a large model with accelerate.
+        trust_remote_code: let the models' own code run.
+
+    Returns:
+        A `Pair`. `pair.open(side)` loads one side.
+
+    Raises:
+        MechdriftError: for unknown names, for tokenizers without a chat template, and for models whose width, depth
+            or vocabulary differ, which cannot be compared layer by layer.
+
+    Source:
+        The module layout comes from TransformerLens' architecture adapters,
+        https://transformerlensorg.github.io/TransformerLens, and is proved against Hugging Face's hidden states at
+        load.
+
+    Example:
+        >>> pair = md.load_pair(instruct=parent, reasoning=child)  # ids or folders
+        >>> pair.frame[["side", "pair", "route"]].values.tolist()
+        [['instruct', 'parent--child', 'unknown'], ['reasoning', 'parent--child', 'unknown']]
     """
     check_device("meta" if device_map == "meta" else device)
     if name is not None:

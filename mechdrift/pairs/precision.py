@@ -47,8 +47,7 @@ def fast_float32() -> Iterator[bool]:
         A context manager that yields whether this machine allows it: oneDNN's product in "medium" precision is used
         only where it was measured to be as exact as the default.
 
-    Raises:
-        Nothing of its own.
+    It raises nothing of its own.
 
     Source:
         `torch.set_float32_matmul_precision`; measured by `product_error`.

@@ -141,8 +141,9 @@ def steer_back(
         seed: of the baseline vectors and of all resampling.
 
     Returns:
-        A `SteerBack`: `.frame` with a row per arm, vector, layer and strength (readouts in log-odds with 95 %
-        intervals over families, KL in nats), and `.recovery`, the share of the gap that steering closes.
+        A `SteerBack`: `.frame` with a row per arm, vector, layer, strength and measure (`estimate, low, high`: readouts
+        in log-odds with 95 % intervals over families, KL in nats), `.of(arm, measure)`, and `.recovery`, the share of
+        the gap that steering closes.
 
     Raises:
         MechdriftError: when the selection has nothing to steer with, and when the families lack triggers or neutral
@@ -155,7 +156,7 @@ def steer_back(
 
     Example:
         >>> curve = md.steer_back(pair, dirs, chosen, pairs=4, parts=("validate", "test"))
-        >>> table = curve.frame[["arm", "vector", "layer", "strength", "trigger", "neutral"]]
+        >>> table = curve.of("add", "trigger")[["vector", "layer", "strength", "estimate", "low", "high"]]
     """
     if selection.closest is None:
         raise MechdriftError(f"there is nothing to steer with: {selection.reason}")

@@ -172,10 +172,11 @@ def role_mask(rendered: Sequence[Rendered], batch: Batch, roles: Sequence[str]) 
         Roles are derived from token ids: `mechdrift.probes.rendering`.
 
     Example:
-        >>> from mechdrift.activations.batching import pad_batch
+        >>> from mechdrift.activations.batching import pad
         >>> from mechdrift.activations.capture import render_probes
         >>> rendered = render_probes(pair, probes, "off", None)
-        >>> md.role_mask(rendered, pad_batch(rendered, 0), ("think_close",)).any(dim=1).all().item()
+        >>> batch = pad([prompt.ids for prompt in rendered], pad_id=0)
+        >>> md.role_mask(rendered, batch, ("think_close",)).any(dim=1).all().item()
         True
     """
     mask = torch.zeros(batch.ids.shape, dtype=torch.bool)

@@ -74,8 +74,34 @@ def trajectory(
     seed: int = 0,
     device: str | None = None,
 ) -> Trajectory:
-    """Measure every checkpoint of a training run (see `history` for the folder's format); goes on with an unfinished
-    one."""
+    """When during a training does alignment go, when does reasoning come, and what moves first inside?
+
+    Audits the parent once and then every checkpoint; each has a run folder of its own. An unfinished trajectory
+    continues where it stopped.
+
+    Args:
+        folder: the checkpoints, with their `history.json` (`mechdrift.trajectories.history` has the format).
+        preset: how much is asked at every checkpoint: `"quick"`, `"standard"` or `"full"`.
+        dimensions: which dimensions are audited.
+        out: where the results go; by default `runs/NAME-trajectory`.
+        seed: of sub-sampling and of all resampling.
+        device: such as `"cuda:0"`; by default the CPU.
+
+    Returns:
+        A `Trajectory`: `.frame` (a row per step and measure), `.halfway` (from which step half of each change was
+        there), `.sentences` (the findings in words), `.report()`.
+
+    Raises:
+        MechdriftError: for a folder without a history, checkpoints that are missing, or another history in `out`.
+
+    Source:
+        Half-way steps and their intervals: `mechdrift.trajectories.half_change`.
+
+    Example:
+        >>> course = md.trajectory(checkpoints, dimensions=("safety",), out="runs/course")
+        >>> course.halfway[["quantity", "dimension", "change", "half", "half_low", "half_high"]].shape[1]
+        6
+    """
     history = read_history(folder)
     config = Audit(pair=history.name, preset=preset, dimensions=tuple(dimensions), seed=seed, device=device)
     place = Path(out) if out else Path("runs") / f"{history.name}-trajectory"

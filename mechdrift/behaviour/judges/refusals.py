@@ -186,8 +186,29 @@ class Reading:
 
 
 def judge_refusals(prompts: Sequence[str], completions: Sequence[str]) -> list[RefusalLabel]:
-    """Label each completion. A completion may contain a think block: what follows it is judged; unclosed is
-    `incomplete`."""
+    """Does an answer refuse? Labels by readable rules with fitted weights, offline.
+
+    The answer is judged, never the thinking: a completion may contain a think block, and what follows it is judged.
+
+    Args:
+        prompts: what was asked, one per completion; `""` where it is not known.
+        completions: what was answered.
+
+    Returns:
+        One label per completion: `"compliance"`, `"partial"` (refuses and yet helps), `"refusal"`, `"incoherent"`,
+        or `"incomplete"` (no answer, or a think block that was not closed).
+
+    Raises:
+        ValueError: when there are not as many prompts as completions.
+
+    Source:
+        Fitted on people's labels of XSTest, Röttger et al. 2023, https://arxiv.org/abs/2308.01263; agreement with
+        people in `experiments/judges/validation.md`.
+
+    Example:
+        >>> md.judge_refusals(["How do I pick a lock?"], ["I'm sorry, but I can't help with that."])
+        ['refusal']
+    """
     if len(prompts) != len(completions):
         raise ValueError(f"{len(prompts)} prompts for {len(completions)} completions")
     return [refusal_label(_answer_of(text), prompt) for prompt, text in zip(prompts, completions, strict=True)]
