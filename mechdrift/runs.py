@@ -7,10 +7,15 @@
 
 Nothing is pickled. Every file is written under another name and moved into place, so it is there whole or not at all,
 and its SHA-256 is recorded in run.json when its stage ends: a killed run goes on at the first unfinished stage, and a
-damaged file is named, never read half. A run folder belongs to one configuration: another pair, preset or schema is
-refused.
+damaged file is named, never read half. A run folder belongs to one configuration: another pair or preset is refused.
+One process at a time writes to it (`.lock`).
+
+Every table has a schema (`mechdrift.tables`), which is checked when it is written and when it is read. The schema
+number in run.json rises when tables get columns. Folders of earlier numbers are read, with what they lack filled in as
+missing, but not gone on with: they can be reported and compared, and a new audit needs a folder of its own.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -20,34 +25,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from mechdrift.records import MechdriftError
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+from mechdrift.errors import MechdriftError
+from mechdrift.tables.manifest import manifest_fault
+from mechdrift.tables.registry import table_of
 
 if TYPE_CHECKING:  # a manifest is read without them
     import pandas as pd
     from torch import Tensor
 
-SCHEMA = 1
+SCHEMA = 2
+START_ANEW = "delete the folder and run the audit again."
+OLDEST = 1  # the earliest schema that can be read
 OWN = (".json", ".parquet", ".safetensors", ".csv")  # what a run keeps its data in
-EACH = "*"  # of a mapping's values
-Shape = Mapping[str, Any]
-"""The least that a mapping of the manifest holds: by key a type, or the shape of another mapping."""
-SHAPE: Shape = {"identity": {}, "config": {}, "stages": {EACH: {"files": {}, "seconds": float | int}}}
-FACTS: Shape = {  # once the stage that finds them has ended
-    "pair": {"name": str, "route": str, "instruct": {}, "reasoning": {}, "warnings": list, "fingerprints": {}},
-    "probes": {EACH: {"n": int, "families": int}},
-    "budgets": {EACH: int},
-    "self_tests": {},
-    "versions": {},
-    "dtypes": {},
-}
 PART = ".{}.{}.part"  # a file that is being written: its name, and the process; a kill can leave one behind
+LOCK = ".lock"
+PATIENCE = 1.0  # seconds to wait for the lock: a second start holds it only for the moment in which it finds that out
+NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)  # of file systems that know no locks, as some network ones
+REMEDY = "free space or give another folder with --out; the run goes on where it stopped when you start it again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +62,19 @@ class Run:
         return tuple(self.manifest["stages"])
 
     def table(self, name: str) -> "pd.DataFrame":
-        """A stored table; raises, naming the file, when it is missing or damaged."""
+        """A stored table, with today's columns; raises, naming the file, when it is missing, damaged or of another
+        form than its schema says."""
         import pandas as pd
 
-        file = self._checked(f"{name}.parquet")
+        file, schema = self._checked(f"{name}.parquet"), self.manifest["schema"]
         try:
-            return pd.read_parquet(file)
+            table = pd.read_parquet(file)
         except (OSError, ValueError) as error:
             raise MechdriftError(f"{file} is damaged: delete it and run the audit again.") from error
+        table = table_of(name).upgraded(table, schema)
+        if fault := table_of(name).fault(table):
+            raise MechdriftError(f"{file} {fault}: it was changed, or is of another version; run the audit again.")
+        return table
 
     def has(self, file_name: str) -> bool:
         """Whether a file is there; raises when a finished stage had written it and it is gone."""
@@ -91,17 +93,20 @@ class Run:
             raise MechdriftError(f"{file} is damaged: delete it and run the audit again.") from error
 
     def write_table(self, name: str, table: "pd.DataFrame") -> None:
-        with _placed(self.folder / f"{name}.parquet") as temporary:
+        """Store a table; raises when it does not fit its schema. One without rows is stored with all its columns."""
+        table = table_of(name).complete(table)
+        table_of(name).check_new(table)
+        with placed(self.folder / f"{name}.parquet") as temporary:
             table.to_parquet(temporary, index=False)
 
     def write_tensors(self, name: str, tensors: "Mapping[str, Tensor]") -> None:
         from safetensors.torch import save_file
 
-        with _placed(self.folder / f"{name}.safetensors") as temporary:
+        with placed(self.folder / f"{name}.safetensors") as temporary:
             save_file({key: value.contiguous() for key, value in tensors.items()}, temporary)
 
     def write_text(self, file_name: str, text: str) -> Path:
-        with _placed(self.folder / file_name) as temporary:
+        with placed(self.folder / file_name) as temporary:
             temporary.write_text(text, encoding="utf-8")
         return self.folder / file_name
 
@@ -134,19 +139,11 @@ class Run:
     def locked(self) -> Iterator[None]:
         """Keep other audits out of the folder for as long as this one writes to it; raises when another one does.
 
-        The lock is the operating system's, on the folder itself: it ends with the process, and leaves nothing behind.
-        Where there is no such lock (Windows), nothing is checked.
+        What a kill left half written is removed, now that nobody else can be writing it.
         """
-        if fcntl is None:
+        with folder_lock(self.folder):
+            remove_leftovers(self.folder)
             yield
-            return
-        handle = os.open(self.folder, os.O_RDONLY)
-        try:
-            with suppress(OSError):  # some network file systems know no locks
-                _lock(handle, self.folder)
-            yield
-        finally:
-            os.close(handle)
 
     def check_is_audit(self) -> None:
         """Raise where the folder is of a trajectory: it has an audit's tables, but fewer, and its answers are judged in
@@ -201,16 +198,6 @@ class Run:
         return f"Run({self.folder}, pair={manifest['config']['pair']}, stages={', '.join(manifest['stages'])})"
 
 
-def _lock(handle: int, folder: Path) -> None:
-    assert fcntl is not None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise MechdriftError(
-            f"another audit is writing to {folder}: wait for it, or give another folder with --out."
-        ) from error
-
-
 def load_run(folder: str | Path) -> Run:
     """Open a run folder that an audit or a trajectory wrote. Loads no model.
 
@@ -236,66 +223,94 @@ def load_run(folder: str | Path) -> Run:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """What `run.json` says; raises when there is none, when it is damaged, or of another schema."""
+    """What `run.json` says; raises when there is none, when it is damaged, or of a schema that cannot be read."""
     file = folder / "run.json"
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
-        schema = manifest["schema"]
-        found = {name: shape for name, shape in FACTS.items() if name in manifest or name in manifest.get("stages", ())}
-        is_whole = _fits(manifest, {**SHAPE, **found})
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MechdriftError(
             f"{folder} is not a run folder: it has no run.json; make one with 'mechdrift audit'."
         ) from error
     except OSError as error:
         raise MechdriftError(f"{file} cannot be read ({error.strerror}).") from error
-    except (ValueError, KeyError, TypeError, RecursionError):
-        schema, is_whole = SCHEMA, False
-    if schema != SCHEMA:
+    except (ValueError, RecursionError) as error:
+        raise MechdriftError(f"{file} is damaged: it is not JSON; {START_ANEW}") from error
+    schema = manifest.get("schema") if isinstance(manifest, dict) else None
+    if type(schema) is int and not OLDEST <= schema <= SCHEMA:
         raise MechdriftError(
-            f"{folder} has schema {schema}, this version reads schema {SCHEMA}: use another folder or version."
+            f"{folder} has schema {schema!s:.20}, this version reads schemas {OLDEST} to {SCHEMA}: use another folder "
+            "or version."
         )
-    if not is_whole:
-        raise MechdriftError(f"{file} is damaged: delete the folder and run the audit again.")
+    if fault := manifest_fault(manifest):
+        raise MechdriftError(f"{file} is damaged: {fault}; {START_ANEW}")
     return manifest
 
 
-def _fits(value: Any, shape: Any) -> bool:
-    """Whether a JSON value has a shape."""
-    if not isinstance(shape, Mapping):
-        return isinstance(value, shape)
-    if not isinstance(value, dict):
-        return False
-    wanted = dict.fromkeys(value, shape[EACH]) if EACH in shape else shape
-    return all(key in value and _fits(value[key], part) for key, part in wanted.items())
-
-
 def open_run(folder: Path, identity: Mapping[str, Any], manifest: Mapping[str, Any]) -> Run:
-    """Open `folder` to go on with the same audit, or start it. `identity` is what must not differ between the two."""
-    if (folder / "run.json").exists():
-        run = load_run(folder)
-        stored = run.manifest["identity"]
-        different = [key for key, value in identity.items() if stored.get(key) != value]
-        if different:
-            key = different[0]
-            raise MechdriftError(
-                f"{folder} holds another run ({key} is {stored.get(key)!r} there, {identity[key]!r} here): "
-                "give another folder with --out, or delete this one."
-            )
-        for leftover in folder.rglob(PART.format("*", "*")):
-            with suppress(OSError):
-                leftover.unlink(missing_ok=True)
-        return run
+    """Open `folder` to go on with the same audit, or start it. `identity` is what must not differ between the two.
+
+    To write to it, enter `run.locked()`.
+    """
+    if not (folder / "run.json").exists():
+        _make(folder)
+        with folder_lock(folder):  # of two first starts one makes it, and the other finds it made
+            if not (folder / "run.json").exists():
+                Run(folder).write_manifest({"schema": SCHEMA, "identity": dict(identity), **manifest, "stages": {}})
+    run = load_run(folder)
+    stored = run.manifest
+    if stored["schema"] < SCHEMA:
+        raise MechdriftError(
+            f"{folder} was written by an earlier version (schema {stored['schema']}, now {SCHEMA}): it can be reported "
+            "and compared, but not gone on with; give another folder with --out."
+        )
+    if different := [key for key, value in identity.items() if stored["identity"].get(key) != value]:
+        key = different[0]
+        raise MechdriftError(
+            f"{folder} holds another run ({key} is {stored['identity'].get(key)!r} there, {identity[key]!r} here): "
+            "give another folder with --out, or delete this one."
+        )
+    return run
+
+
+def _make(folder: Path) -> None:
+    """The folder of a new run; raises when it cannot be made, or holds something else."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        is_empty = all(file.match(PART.format("run.json", "*")) for file in folder.iterdir())
+        is_free = all(file.name in (LOCK, "run.json") or file.match(PART.format("*", "*")) for file in folder.iterdir())
     except OSError as error:
         raise MechdriftError(f"{folder} cannot be made ({error.strerror}): give another folder with --out.") from error
-    if not is_empty:
+    if not is_free:
         raise MechdriftError(f"{folder} is not empty and is not a run folder: give another folder with --out.")
-    run = Run(folder)
-    run.write_manifest({"schema": SCHEMA, "identity": dict(identity), **manifest, "stages": {}})
-    return run
+
+
+@contextmanager
+def folder_lock(folder: Path, who: str = "audit") -> Iterator[None]:
+    """Hold a folder against other processes; raises when one of them holds it.
+
+    The lock is the operating system's, on the file `.lock`: it ends with the process, killed or not. The file stays,
+    empty. On a file system without locks nothing is held.
+    """
+    lock = FileLock(folder / LOCK, timeout=PATIENCE)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise MechdriftError(
+            f"another {who} is writing to {folder}: wait for it, or give another folder with --out."
+        ) from error
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in NO_LOCKS:
+            raise MechdriftError(f"{folder} could not be written to ({error.strerror}): {REMEDY}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left half written. Only for who holds the folder's lock."""
+    for leftover in folder.rglob(PART.format("*", "*")):
+        with suppress(OSError):
+            leftover.unlink(missing_ok=True)
 
 
 def check_target(file: Path) -> Path:
@@ -322,23 +337,44 @@ def sha256(file: Path) -> str:
 
 
 @contextmanager
-def _placed(target: Path) -> Iterator[Path]:
+def placed(target: Path, remedy: str = REMEDY) -> Iterator[Path]:
     """A temporary path beside `target`, moved into place when the block ends well and removed when it does not."""
+    with part_of(target, remedy) as temporary:
+        yield temporary
+        move_into_place(temporary, target)
+
+
+@contextmanager
+def part_of(target: Path, remedy: str = REMEDY) -> Iterator[Path]:
+    """A temporary path beside `target`; what still lies there when the block ends is removed.
+
+    A disk that is full, gone or read-only becomes one sentence that names `target` and ends with `remedy`.
+    """
     temporary = target.with_name(PART.format(target.name, os.getpid()))
-    written = False
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        temporary.chmod(0o644)  # safetensors writes files that only their owner can read
-        os.replace(temporary, target)
-        written = True
     except (OSError, SafetensorError) as error:
         raise MechdriftError(
-            f"{target} could not be written ({getattr(error, 'strerror', None) or error}): free space or give "
-            "another folder with "
-            "--out; the run goes on where it stopped when you start it again."
+            f"{target} could not be written ({getattr(error, 'strerror', None) or error}): {remedy}"
         ) from error
     finally:
-        if not written:
-            with suppress(OSError):  # a folder that has become read-only keeps it
-                temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a folder that has become read-only keeps it
+            temporary.unlink(missing_ok=True)
+
+
+def move_into_place(temporary: Path, target: Path) -> None:
+    """Give a written file its name, so that after a power loss, too, the old or the whole new file is there."""
+    temporary.chmod(0o644)  # safetensors writes files that only their owner can read
+    _flush(temporary)
+    os.replace(temporary, target)
+    if os.name == "posix":  # elsewhere a folder cannot be opened, and a rename is durable
+        _flush(target.parent)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

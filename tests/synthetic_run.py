@@ -11,6 +11,7 @@ import pandas as pd
 
 from mechdrift.records import DIMENSIONS, SIDES
 from mechdrift.runs import Run, open_run
+from mechdrift.tables.registry import table_of
 
 EVIL = "<script>alert(1)</script> and </script><!-- <img src=x onerror=alert(2)>"
 LAYERS = 30
@@ -72,9 +73,14 @@ def build_run(folder: Path, pairs: int = 25, without: tuple[str, ...] = ()) -> R
     run = open_run(folder, {"pair": "synthetic-sft"}, _manifest(pairs))
     for name, table in tables.items():
         if name not in without:
-            run.write_table(name, table)
+            run.write_table(name, filled(name, table))
             run.finish(name, float(rng.uniform(3, 900)), (f"{name}.parquet",))
     return run
+
+
+def filled(name: str, table: pd.DataFrame) -> pd.DataFrame:
+    """A table with every column of its schema: those that do not matter here hold missing values."""
+    return table_of(name).upgraded(table, 0)
 
 
 def _manifest(pairs: int) -> dict:

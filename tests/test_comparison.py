@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic_run import build_run
+from synthetic_run import build_run, filled
 from test_report import CHROMIUM
 
 from mechdrift import cli
@@ -93,7 +93,7 @@ def child(folder: Path, name: str, *, without: tuple[str, ...] = (), **changes: 
     planted = {"completions": answers(LOST[name]), "tasks": tasks(GAIN[name]), "kl_tokens": tokens(KL[name])}
     for table, content in planted.items():
         if table not in without:
-            run.write_table(table, content)
+            run.write_table(table, filled(table, content))
     if "scores" not in without:
         run.write_table("scores", score_table(planted["completions"], planted["tasks"]).frame)
     manifest = run.manifest

@@ -366,8 +366,9 @@ def test_a_run_of_an_earlier_version_says_what_it_lacks(run: Run, tmp_path: Path
         "below_null_instruct",
         "below_null_reasoning",
     )
-    older.write_table("drift", older.table("drift").drop(columns=list(new)))
+    older.table("drift").drop(columns=list(new)).to_parquet(older.folder / "drift.parquet")
     older.finish("drift", 1.0, ("drift.parquet",))
+    older.write_manifest(older.manifest | {"schema": 1})
     text = write_report(older).read_text()
     body = text.split('<section id="directions">')[1].split("</section>")[0]
     assert "This run has no angles: it was made by an earlier version" in body

@@ -16,10 +16,27 @@ from safetensors import SafetensorError
 
 from mechdrift.records import MechdriftError
 from mechdrift.runs import SCHEMA, Run, check_target, load_run, open_run
+from mechdrift.tables.registry import TABLES
+from mechdrift.tables.schema import Column, Table
 
 IDENTITY = {"pair": "a--b", "preset": "quick", "dimensions": ["safety"]}
 TABLE = pd.DataFrame({"item": ["x", "y"], "value": [1.5, float("nan")], "ids": [[1, 2], []]})
 TENSORS = {"safety.instruct": torch.arange(12.0).reshape(3, 4)}
+
+
+SCHEMAS = {
+    "scores": (("item", "text"), ("value", "number"), ("ids", "token ids")),
+    "kl": (("kl", "number"),),
+    "t": (("text", "text"),),
+}
+
+
+@pytest.fixture(autouse=True)
+def small_tables(monkeypatch):
+    """Tables of few columns: what a run folder does with one is the same for all."""
+    for name, columns in SCHEMAS.items():
+        known = tuple(Column(name=column, kind=kind, meaning=f"the {column}") for column, kind in columns)
+        monkeypatch.setitem(TABLES, name, Table(name=name, row="row", meaning="A table.", columns=known))
 
 
 @pytest.fixture
@@ -33,7 +50,8 @@ def run(tmp_path) -> Run:
 
 
 def names(run: Run) -> set[str]:
-    return {file.name for file in run.folder.iterdir()}
+    """Its files, without the lock, which is empty and stays."""
+    return {file.name for file in run.folder.iterdir()} - {".lock"}
 
 
 # What is written is what is read
@@ -137,7 +155,7 @@ def test_a_failing_write_leaves_the_old_file_and_no_other(run, monkeypatch, file
 def test_a_file_that_cannot_be_moved_into_place_leaves_no_temporary(run):
     (run.folder / "kl.parquet").mkdir()
     with pytest.raises(MechdriftError, match=r"kl.parquet could not be written"):
-        run.write_table("kl", TABLE)
+        run.write_table("kl", pd.DataFrame({"kl": [1.0]}))
     assert names(run) == {"run.json", "scores.parquet", "directions.safetensors", "kl.parquet"}
 
 
@@ -231,7 +249,7 @@ def test_a_forgotten_stage_is_neither_finished_nor_damaged(run):
 )
 def test_a_damaged_manifest_is_named(run, text):
     (run.folder / "run.json").write_text(text)
-    with pytest.raises(MechdriftError, match=r"run.json is damaged: delete the folder"):
+    with pytest.raises(MechdriftError, match=r"run.json is damaged: .*; delete the folder and run the audit again"):
         load_run(run.folder)
     with pytest.raises(MechdriftError, match=r"run.json is damaged"):
         open_run(run.folder, IDENTITY, {})
@@ -252,7 +270,7 @@ def test_a_damaged_manifest_is_named(run, text):
 )
 def test_a_manifest_whose_facts_have_another_shape_is_damaged(run, facts):
     run.write_manifest(run.manifest | facts)
-    with pytest.raises(MechdriftError, match=r"run.json is damaged: delete the folder"):
+    with pytest.raises(MechdriftError, match=r"run.json is damaged: '.*; delete the folder"):
         load_run(run.folder)
 
 
@@ -277,7 +295,7 @@ def test_a_manifest_is_read_as_utf8_in_every_locale(run):
 def test_another_schema_is_refused_with_both_numbers(run):
     (run.folder / "run.json").write_text(json.dumps({"schema": 99}))
     for read in (load_run, lambda folder: open_run(folder, IDENTITY, {})):
-        with pytest.raises(MechdriftError, match=f"has schema 99, this version reads schema {SCHEMA}"):
+        with pytest.raises(MechdriftError, match=f"has schema 99, this version reads schemas 1 to {SCHEMA}"):
             read(run.folder)
 
 
@@ -294,7 +312,11 @@ def test_a_run_of_another_configuration_is_refused_with_both_values(run, key, va
 def test_the_same_configuration_goes_on_and_clears_what_a_kill_left(run):
     (run.folder / ".kl.parquet.123.part").write_bytes(b"half")
     before = (run.folder / "run.json").read_bytes()
-    assert open_run(run.folder, IDENTITY, {"config": {"pair": "other"}}).finished == ("drift",)
+    again = open_run(run.folder, IDENTITY, {"config": {"pair": "other"}})
+    assert again.finished == ("drift",)
+    assert ".kl.parquet.123.part" in names(run)  # it might be another process's, until this one holds the lock
+    with again.locked():
+        pass
     assert (run.folder / "run.json").read_bytes() == before
     assert ".kl.parquet.123.part" not in names(run)
 
@@ -331,6 +353,6 @@ def test_two_audits_do_not_write_to_one_folder(tmp_path):
     with run.locked():
         with pytest.raises(MechdriftError, match="another audit is writing"), load_run(run.folder).locked():
             pass
-        assert {file.name for file in run.folder.iterdir()} == {"run.json"}
+        assert names(run) == {"run.json"}
     with load_run(run.folder).locked():  # free again
         pass

@@ -236,8 +236,7 @@ def _parent_changed(triggers: Mapping[str, pd.DataFrame]) -> list[str]:
 def _answers(run: Run, contrast: Literal["trigger", "neutral"] = "trigger") -> pd.DataFrame:
     """Judged answers to the items of a class, without those at which the judge failed for either side."""
     table = run.table("completions")
-    table = table if "sample" in table else table.assign(sample=0)
-    failed = set(table[table.failed.astype(bool)]["item"]) if "failed" in table else set()
+    failed = set(table[table.failed.astype(bool)]["item"])
     kept = table[(table.contrast == contrast) & ~table["item"].isin(failed)]
     return kept[["item", "sample", "dimension", "family", "side", "answer", "aligned"]]
 
@@ -266,7 +265,7 @@ def _divergence(run: Run, dimensions: Sequence[str], seed: int) -> dict[str, flo
     tokens = tokens[tokens.dimension.isin(dimensions) & tokens.kl.notna()]
     if tokens.empty:
         return nothing
-    families = tokens.dimension + "/" + (tokens.family if "family" in tokens else tokens["item"])
+    families = tokens.dimension + "/" + tokens.family
     found = statistics.cluster_bootstrap(
         tokens.kl.to_numpy(), families.to_numpy(), statistics.balanced_mean(tokens.dimension.to_numpy()), seed=seed
     )

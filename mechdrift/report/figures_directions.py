@@ -414,7 +414,7 @@ def _table(part: pd.DataFrame, values: str, roles: Sequence[str]) -> pd.DataFram
 
 
 def _need(table: pd.DataFrame, column: str, what: str) -> None:
-    if column not in table:
-        raise MechdriftError(OLD.format(what))
     if table.empty:
         raise MechdriftError(f"This run has no {what}.")
+    if column not in table or table[column].isna().all():
+        raise MechdriftError(OLD.format(what))

@@ -51,7 +51,7 @@ def draw(figure: go.Figure, part: pd.DataFrame, moved: Moved, row: int, col: int
     x, y = outline(_table(part, "p_adjusted", layers, roles) < ALPHA)
     line = {"color": OUTLINE, "width": 1.5}
     figure.add_scatter(x=x, y=y, mode="lines", line=line, hoverinfo="skip", row=row, col=col)
-    both = np.argwhere(_table(part, "both_ways", layers, roles) == 1) if "both_ways" in part else np.empty((0, 2))
+    both = np.argwhere(_table(part, "both_ways", layers, roles) == 1)
     figure.add_scatter(
         x=both[:, 1],
         y=both[:, 0],

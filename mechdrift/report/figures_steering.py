@@ -30,7 +30,7 @@ UNEDITED = ("none", "other model")
 
 def selection(table: pd.DataFrame) -> go.Figure:
     """Bypass, induce and KL of every candidate that was run, by layer; the one that is then steered with stands out."""
-    run = table[table.bypass.notna()] if "bypass" in table else table.iloc[:0]
+    run = table[table.bypass.notna()]
     if run.empty:
         raise MechdriftError("No direction was tried in this run: it asks too few items for that.")
     first = run.iloc[0]
@@ -77,7 +77,7 @@ def _add_candidates(figure: go.Figure, run: pd.DataFrame, name: str, column: int
 def steering(table: pd.DataFrame) -> go.Figure:
     """What is left without the direction in its own model; what it brings back in the other one, by strength; and the
     price in KL."""
-    if table.empty or "arm" not in table:
+    if table.empty:
         raise MechdriftError("Nothing was steered in this run: it asks too few items for that.")
     titles = ["taken out of the instruct model", "added to the reasoning model", "price: KL on neutral prompts"]
     figure = grid(1, 3, titles, height=380, horizontal_spacing=0.12, column_widths=[0.3, 0.4, 0.3])

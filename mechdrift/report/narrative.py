@@ -287,13 +287,11 @@ def _drift_sentence(drift: pd.DataFrame, probes: Mapping[str, Mapping[str, int]]
         "dimension) show a direction in both"
     )
     text += " models"
-    if "p_no_drift" in shown and len(shown):
+    if shown.p_no_drift.notna().any():
         moved = shown[shown.p_no_drift <= ALPHA]
         text += f", and in {len(moved)} of those it turned (p ≤ {ALPHA} each, not adjusted for their number"
         text += (
-            f"; by {moved.angle.min():.0f} to {moved.angle.max():.0f} degrees)"
-            if "angle" in moved and len(moved)
-            else ")"
+            f"; by {moved.angle.min():.0f} to {moved.angle.max():.0f} degrees)" if moved.angle.notna().any() else ")"
         )
     sizes = [(facts["n"], facts["families"]) for name, facts in probes.items() if name in set(drift.dimension)]
     if sizes:

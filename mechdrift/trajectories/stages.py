@@ -138,14 +138,20 @@ def record_parent(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
         logits = unembed(loaded, recorded[1])
         values.append(measure_readouts(answers, name, "instruct", logits))
         found = answers.validate(name, "instruct", logits, plan.seed)
+        aligned, misaligned = answers.readout(name, ("instruct",)).words(answers.renderer)
         checks.append(
             {
                 "dimension": name,
+                "side": "instruct",
+                "think": "off",
                 "auroc": found.auroc,
                 "low": found.low,
                 "high": found.high,
                 "n": found.n,
+                "n_behaving": found.n_behaving,
                 "reliable": found.reliable,
+                "aligned_tokens": aligned,
+                "misaligned_tokens": misaligned,
             }
         )
     run.write_tensors("states", states)
@@ -202,6 +208,7 @@ def measure_readouts(answers: RunAnswers, name: str, side: Side, logits: Float[T
                 "family": item.family,
                 "contrast": item.contrast,
                 "side": side,
+                "think": "off",
                 "readout": value,
             }
             for item, value in zip(probes, values, strict=True)

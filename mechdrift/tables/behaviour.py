@@ -1,0 +1,264 @@
+"""The tables of what the models answered, how it was judged and scored, and how far their distributions lie apart."""
+
+from mechdrift.tables.schema import Column, Table
+
+SIDE = Column(name="side", kind="text", meaning="which model of the pair: instruct or reasoning")
+DIMENSION = Column(
+    name="dimension", kind="text", meaning="safety, toxicity, bias, ethics, privacy, robustness, or reasoning"
+)
+ITEM = Column(name="item", kind="text", meaning="id of the probe item")
+FAMILY = Column(name="family", kind="text", meaning="items that share a template or topic; the unit of resampling")
+CONTRAST = Column(name="contrast", kind="text", meaning="trigger (it asks for what the dimension is about) or neutral")
+THINK = Column(
+    name="think",
+    kind="text",
+    meaning="think mode: none (not asked to think), off (an empty think block), own, or donor (the other model's)",
+)
+LAYER = Column(name="layer", kind="integer", unit="block", meaning="decoder block, counted from 0")
+ROLE = Column(name="role", kind="text", meaning="named token position, such as template_tail[-1] or think_close[-1]")
+N = Column(name="n", kind="integer", unit="items", meaning="items that the row rests on")
+FAMILIES = Column(name="families", kind="integer", unit="families", meaning="families that the row rests on")
+
+
+def interval(of: str, unit: str, prefix: str = "", kind_of: str = "95 % interval over families") -> tuple[Column, ...]:
+    """The two ends of an interval."""
+    return tuple(
+        Column(name=f"{prefix}{end}", kind="number", unit=unit, meaning=f"{which} end of the {kind_of} of {of}")
+        for end, which in (("low", "lower"), ("high", "upper"))
+    )
+
+
+JUDGED = (
+    ITEM,
+    Column(name="sample", kind="integer", meaning="which answer to the item, counted from 0", since=2, earlier=0),
+    DIMENSION,
+    FAMILY,
+    CONTRAST,
+    Column(name="prompt", kind="text", meaning="what the user says, before the chat template"),
+    SIDE,
+    THINK,
+    Column(name="thinking", kind="text", meaning="text of the think block; empty where there is none"),
+    Column(name="answer", kind="text", meaning="text after the think block"),
+    Column(name="closed", kind="truth", meaning="the model ended its think block itself; always true without thinking"),
+    Column(name="finished", kind="truth", meaning="the answer ended with the end-of-turn token, not by the budget"),
+    Column(
+        name="label",
+        kind="text",
+        meaning="compliance, partial, refusal, incoherent or incomplete; empty where the judge failed",
+    ),
+    Column(name="aligned", kind="truth", meaning="the answer is what an aligned model gives to this item"),
+    Column(name="why", kind="text", meaning="why the label, in a few words; where the judge failed, how"),
+    Column(
+        name="says",
+        kind="text",
+        meaning="what was read from the answer: a refusal, a verdict, a named option",
+        since=2,
+        earlier="",
+    ),
+    Column(name="failed", kind="truth", meaning="the outside judge gave no label", since=2, earlier=False),
+    Column(name="judge", kind="text", meaning="the judge and its setting", since=2, earlier="rules"),
+    *(
+        Column(
+            name=f"{kind}_{part}",
+            kind="truth",
+            meaning=f"the secret stands in the {part}, {how}",
+            since=2,
+            earlier=False,
+        )
+        for kind, how in (("leak", "however spelt"), ("exact", "as written"))
+        for part in ("answer", "thinking")
+    ),
+    Column(
+        name="stereotype",
+        kind="number",
+        unit="-1, 0 or 1",
+        meaning="1: names the person whom the stereotype names, -1: the other one, 0: unknown; missing: neither",
+        since=2,
+    ),
+    Column(
+        name="fault", kind="text", meaning="why the answer makes no sense; empty where it does", since=2, earlier=""
+    ),
+    Column(
+        name="toxicity",
+        kind="number",
+        unit="probability",
+        meaning="that the answer is toxic, by the built-in classifier; missing outside that dimension",
+        since=2,
+    ),
+)
+IDS = tuple(
+    Column(name=f"{part}_ids", kind="token ids", meaning=f"token ids of the {part}", since=2)
+    for part in ("thinking", "answer")
+)
+SCORE_COUNTS = tuple(
+    Column(
+        name=f"{count}_{side}", kind="integer", unit="answers", meaning=f"{meaning} ({side} model)", since=2, earlier=0
+    )
+    for count, meaning in (
+        ("incomplete", "answers that are missing or follow a think block that was not closed"),
+        ("unanswered", "answers from which nothing can be read"),
+        ("failed", "answers that the outside judge gave no label"),
+    )
+    for side in ("instruct", "reasoning")
+)
+ESTIMATES = (
+    *(
+        column
+        for side in ("instruct", "reasoning")
+        for column in (
+            Column(name=side, kind="number", unit="as convention says", meaning=f"the metric in the {side} model"),
+            *interval(f"the {side} model's", "as convention says", f"{side}_"),
+        )
+    ),
+    Column(
+        name="difference", kind="number", unit="as convention says", meaning="reasoning less instruct, item by item"
+    ),
+    *interval("the difference", "as convention says"),
+)
+METRIC = Column(name="metric", kind="text", meaning="name of the metric")
+CONVENTION = Column(name="convention", kind="text", meaning="what the metric counts, in which unit")
+JUDGE = Column(name="judge", kind="text", meaning="who or what read the answers")
+BETTER = Column(name="better", kind="text", meaning="which way is good: higher, lower or none")
+
+COMPLETIONS = Table(
+    name="completions",
+    row="answer: item, sample and model",
+    meaning="What both models answered to the probe items, and how it was judged.",
+    columns=(*JUDGED, *IDS),
+)
+VARIANTS = Table(
+    name="variants",
+    row="answer to an item asked in other words",
+    meaning="Items that were asked a second time: without their style, with the options in the other order, reworded.",
+    columns=(
+        *JUDGED,
+        Column(
+            name="variant",
+            kind="text",
+            meaning="plain (no style), swapped (people change places), flipped (verdicts change places), reworded",
+        ),
+    ),
+)
+EVERYDAY = Table(
+    name="everyday",
+    row="answer to an everyday request",
+    meaning="Requests that no aligned model refuses, to count what is refused all the same.",
+    columns=JUDGED,
+)
+SENTENCES = Table(
+    name="sentences",
+    row="sentence pair and model",
+    meaning="Minimal sentence pairs that differ in the group they name, by their likelihood.",
+    columns=(
+        ITEM,
+        FAMILY,
+        Column(name="attribute", kind="text", meaning="age, gender and the like"),
+        Column(
+            name="direction",
+            kind="text",
+            meaning="which sentence names the stereotyped group: stereotype (the first) or anti (the second)",
+        ),
+        SIDE,
+        Column(
+            name="more",
+            kind="number",
+            unit="nats",
+            meaning="log-likelihood of the sentence that agrees with a stereotype",
+        ),
+        Column(name="less", kind="number", unit="nats", meaning="log-likelihood of the other sentence"),
+        Column(name="prefers", kind="truth", meaning="the sentence that agrees with the stereotype is likelier"),
+    ),
+)
+TASKS = Table(
+    name="tasks",
+    row="reasoning task and model",
+    meaning="Held-out reasoning tasks with one right answer each: what the conversion gained.",
+    columns=(
+        ITEM,
+        Column(name="kind", kind="text", meaning="kind of task, such as chain_sum"),
+        Column(name="question", kind="text", meaning="the task"),
+        Column(name="expected", kind="text", meaning="the right answer"),
+        SIDE,
+        Column(name="thinking", kind="text", meaning="text of the think block"),
+        Column(name="answer", kind="text", meaning="text after the think block"),
+        Column(name="correct", kind="truth", meaning="the answer is the right one"),
+        Column(name="closed", kind="truth", meaning="the model ended its think block itself"),
+        Column(name="finished", kind="truth", meaning="the answer ended with the end-of-turn token"),
+    ),
+)
+SCORES = Table(
+    name="scores",
+    row="dimension and metric",
+    meaning="Every metric in both models and its paired difference, with 95 % intervals over families.",
+    columns=(
+        DIMENSION,
+        METRIC,
+        CONVENTION,
+        JUDGE,
+        BETTER,
+        Column(name="headline", kind="truth", meaning="the one metric of its dimension that is tested"),
+        N,
+        FAMILIES,
+        *SCORE_COUNTS,
+        *ESTIMATES,
+        Column(
+            name="p",
+            kind="number",
+            unit="probability",
+            meaning="mid-p of a paired sign-flip test over families; two-sided",
+        ),
+        Column(name="p_holm", kind="number", unit="probability", meaning="p adjusted over the headlines (Holm)"),
+        Column(
+            name="mde",
+            kind="number",
+            unit="as convention says",
+            meaning="smallest difference that this design finds in 80 % of cases",
+            since=2,
+        ),
+    ),
+)
+KL = Table(
+    name="kl",
+    row="dimension and answer position",
+    meaning="Mean divergence of the next-token distributions along the instruct model's answers.",
+    columns=(
+        DIMENSION,
+        Column(name="position", kind="integer", unit="tokens", meaning="place in the answer; 0 is its first token"),
+        Column(name="kl", kind="number", unit="nats per token", meaning="mean KL(instruct ‖ reasoning)"),
+        *interval("kl", "nats per token"),
+        Column(
+            name="kl_reverse", kind="number", unit="nats per token", meaning="mean KL(reasoning ‖ instruct)", since=2
+        ),
+        N,
+    ),
+)
+KL_TOKENS = Table(
+    name="kl_tokens",
+    row="answer token",
+    meaning="Divergence token by token, teacher-forced on the instruct model's answers after an empty think block.",
+    columns=(
+        ITEM,
+        Column(name="family", kind="text", meaning=FAMILY.meaning),
+        DIMENSION,
+        Column(name="position", kind="integer", unit="tokens", meaning="place in the answer; 0 is its first token"),
+        Column(name="token", kind="text", meaning="the token's text"),
+        Column(name="kl", kind="number", unit="nats", meaning="KL(instruct ‖ reasoning)"),
+        Column(name="kl_reverse", kind="number", unit="nats", meaning="KL(reasoning ‖ instruct)", since=2),
+        Column(
+            name="tail",
+            kind="number",
+            unit="probability",
+            meaning="what the instruct model gives to all tokens outside the 512 likeliest; 0 where the KL is exact",
+            since=2,
+        ),
+        Column(name="error", kind="number", unit="nats", meaning="by how much kl may be too small; 0: exact", since=2),
+        Column(
+            name="error_reverse",
+            kind="number",
+            unit="nats",
+            meaning="by how much kl_reverse may be too small; 0: exact",
+            since=2,
+        ),
+    ),
+)
+BEHAVIOUR = (COMPLETIONS, VARIANTS, EVERYDAY, SENTENCES, TASKS, SCORES, KL, KL_TOKENS)

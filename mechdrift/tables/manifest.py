@@ -1,0 +1,103 @@
+"""run.json, field by field: what a run says of itself.
+
+    schema      number of the layout of the folder; it rises with the columns of its tables
+    identity    what makes two runs the same: another value is another run
+    config      what was asked for, as given
+    stages      what is finished: its seconds, and its files with their SHA-256
+    pair, probes, budgets, self_tests, versions, dtypes    facts, once the stage that finds them has ended
+
+Unknown fields are kept: a later version may know them.
+"""
+
+from typing import Any, NotRequired
+
+from typing_extensions import TypedDict  # pydantic needs this one below Python 3.12
+
+from mechdrift.tables.fields import OPEN, fault_of
+
+
+class Model(TypedDict):
+    """One model of the pair."""
+
+    __pydantic_config__ = OPEN
+    name: str
+
+
+class PairFacts(TypedDict):
+    """What the first stage finds out about the pair."""
+
+    __pydantic_config__ = OPEN
+    name: str
+    route: str
+    instruct: Model
+    reasoning: Model
+    warnings: list[str]
+    fingerprints: dict[str, str]
+    facts: NotRequired[dict[str, dict[str, Any]]]
+    templates: NotRequired[dict[str, str | None]]
+    same_tokens: NotRequired[float | None]
+    stated_parent: NotRequired[str | None]
+    control: NotRequired[str]
+
+
+class ProbeCounts(TypedDict):
+    """How large a probe set was."""
+
+    __pydantic_config__ = OPEN
+    n: int
+    families: int
+    sampled_from: NotRequired[int]
+
+
+class SelfTests(TypedDict, total=False):
+    """What the audit checked of itself, as the largest errors found."""
+
+    __pydantic_config__ = OPEN
+    surface_error: dict[str, float]
+    identity_patch_error: float
+    patch_engine: str
+
+
+class StageRecord(TypedDict):
+    """One finished stage."""
+
+    __pydantic_config__ = OPEN
+    seconds: float
+    files: dict[str, str]
+
+
+class Config(TypedDict, total=False):
+    """What was asked for, as far as the pages show it."""
+
+    __pydantic_config__ = OPEN
+    pair: str
+    preset: str
+    seed: int
+    dimensions: list[str]
+
+
+class Manifest(TypedDict):
+    """The whole of run.json."""
+
+    __pydantic_config__ = OPEN
+    schema: int
+    identity: dict[str, Any]
+    config: Config
+    stages: dict[str, StageRecord]
+    pair: NotRequired[PairFacts]
+    probes: NotRequired[dict[str, ProbeCounts]]
+    budgets: NotRequired[dict[str, int]]
+    self_tests: NotRequired[SelfTests]
+    versions: NotRequired[dict[str, str]]
+    dtypes: NotRequired[dict[str, str]]
+
+
+FOUND_BY = {"pair": "pair", "probes": "pair"}  # facts that a finished stage must have left: fact, stage
+
+
+def manifest_fault(manifest: Any) -> str:
+    """What does not fit in a manifest, as half a sentence; empty where everything does."""
+    if fault := fault_of(Manifest, manifest):
+        return fault
+    lost = [fact for fact, stage in FOUND_BY.items() if stage in manifest["stages"] and fact not in manifest]
+    return f"{lost[0]!r} is missing" if lost else ""

@@ -1,0 +1,147 @@
+"""Tables over several checkpoints of one training, over several runs of one parent, and of published benchmarks."""
+
+from dataclasses import replace
+
+from mechdrift.tables.behaviour import (
+    BETTER,
+    CONVENTION,
+    DIMENSION,
+    ESTIMATES,
+    FAMILIES,
+    JUDGE,
+    METRIC,
+    SCORE_COUNTS,
+    N,
+    interval,
+)
+from mechdrift.tables.schema import Column, Table
+
+UNIT = "as the measure's"
+QUANTITY = Column(
+    name="quantity",
+    kind="text",
+    meaning="accuracy, aligned, over, d_prime, criterion, readout, cosine, kl, incoherent …",
+)
+OF = Column(name="dimension", kind="text", meaning="the dimension; reasoning; or all, their mean")
+AT = Column(name="layer", kind="number", unit="block", meaning="layer of a cosine; missing for other measures")
+# Scores count families and items of all samples, and the mean over dimensions adds them up: some rows know neither.
+RESTS_ON = tuple(replace(column, kind="number") for column in (N, FAMILIES))
+TRAJECTORY = Table(
+    name="trajectory",
+    row="step and measure",
+    meaning="Every measure at every checkpoint of a training; step 0 is the parent.",
+    columns=(
+        Column(name="step", kind="integer", unit="steps of the history", meaning="checkpoint"),
+        Column(name="tokens", kind="integer", unit="tokens", meaning="trained on until then"),
+        QUANTITY,
+        OF,
+        AT,
+        Column(name="value", kind="number", unit=UNIT, meaning="the measure"),
+        *interval("the value", UNIT),
+        Column(name="change", kind="number", unit=UNIT, meaning="value less the parent's"),
+        *interval("the change", UNIT, "change_"),
+        *RESTS_ON,
+    ),
+)
+HALFWAY = Table(
+    name="halfway",
+    row="measure",
+    meaning="The change at the last checkpoint, and the step at which half of it was there (t50).",
+    columns=(
+        QUANTITY,
+        OF,
+        AT,
+        Column(name="first", kind="number", unit=UNIT, meaning="the parent's value"),
+        Column(name="last", kind="number", unit=UNIT, meaning="the last checkpoint's value"),
+        Column(name="change", kind="number", unit=UNIT, meaning="last less first"),
+        *interval("the change", UNIT, "change_"),
+        Column(name="established", kind="truth", meaning="the change is: only then a half-way step is given"),
+        Column(name="half", kind="number", unit="steps of the history", meaning="where half of the change was there"),
+        *interval("half", "steps of the history", "half_"),
+        *RESTS_ON,
+    ),
+)
+RUN = Column(name="run", kind="text", meaning="name of the run's pair")
+ROUTE = Column(name="route", kind="text", meaning="how the child was trained: SFT, RL, distillation …")
+KL_OF_RUN = (
+    Column(
+        name="kl", kind="number", unit="nats per token", meaning="mean KL(parent ‖ child); missing where not measured"
+    ),
+    *interval("kl", "nats per token", "kl_"),
+)
+CHILD_TESTS = (
+    Column(name="p", kind="number", unit="probability", meaning="mid-p of a paired sign-flip test over families"),
+    Column(name="p_holm", kind="number", unit="probability", meaning="p adjusted (Holm)"),
+)
+COMPARISON = Table(
+    name="comparison",
+    row="run and dimension",
+    meaning="Each child against the common parent, as its own run scored it, with the divergence beside it.",
+    columns=(RUN, ROUTE, DIMENSION, METRIC, BETTER, *ESTIMATES, *CHILD_TESTS, N, FAMILIES, *KL_OF_RUN),
+)
+
+
+def _share(name: str, meaning: str, ends: bool = False) -> tuple[Column, ...]:
+    column = Column(name=name, kind="number", unit="share", meaning=meaning)
+    return (column, *interval(name, "share", f"{name}_")) if ends else (column,)
+
+
+COMPARISON_SUMMARY = Table(
+    name="comparison_summary",
+    row="run",
+    meaning="One child on one line: what it gained, what it kept, how far it diverged.",
+    columns=(
+        RUN,
+        ROUTE,
+        *_share("gain", "right answers to reasoning tasks, child less parent", ends=True),
+        *_share("accuracy_before", "right answers of the parent"),
+        *_share("accuracy", "right answers of the child"),
+        *_share("kept", "aligned answers to triggers, child less parent, mean over dimensions", ends=True),
+        *_share("aligned_before", "aligned answers of the parent"),
+        *_share("aligned", "aligned answers of the child"),
+        N,
+        FAMILIES,
+        *_share("price", "neutral items not simply helped, child less parent", ends=True),
+        *_share("over_before", "neutral items not simply helped by the parent"),
+        *_share("over", "neutral items not simply helped by the child"),
+        Column(name="dimensions", kind="integer", meaning="dimensions that the means are over"),
+        *KL_OF_RUN,
+    ),
+)
+COMPARISON_CHILDREN = Table(
+    name="comparison_children",
+    row="two children and dimension",
+    meaning="Child against child on the items that both were asked; the parent plays no part.",
+    columns=(
+        Column(name="first", kind="text", meaning="one child"),
+        Column(name="second", kind="text", meaning="another child"),
+        OF,
+        *_share("first_score", "aligned answers of the first"),
+        *_share("second_score", "aligned answers of the second"),
+        *_share("difference", "second less first"),
+        *interval("the difference", "share"),
+        *CHILD_TESTS,
+        Column(name="mde", kind="number", unit="share", meaning="smallest difference found in 80 % of cases"),
+        N,
+        FAMILIES,
+    ),
+)
+BENCHMARK_SCORES = Table(
+    name="benchmark_scores",
+    row="metric of a benchmark",
+    meaning="A published benchmark's own scores for both models, with the paired difference.",
+    columns=(
+        Column(name="benchmark", kind="text", meaning="name of the benchmark"),
+        DIMENSION,
+        METRIC,
+        CONVENTION,
+        JUDGE,
+        BETTER,
+        Column(name="n", kind="integer", unit="items", meaning="items that the metric is of"),
+        *(count for count in SCORE_COUNTS if not count.name.startswith("incomplete")),
+        Column(name="unit", kind="text", meaning="what is resampled, such as question or topic"),
+        Column(name="families", kind="integer", unit="units", meaning="how many of them there are"),
+        *ESTIMATES,
+    ),
+)
+SEVERAL = (TRAJECTORY, HALFWAY, COMPARISON, COMPARISON_SUMMARY, COMPARISON_CHILDREN, BENCHMARK_SCORES)
