@@ -65,7 +65,6 @@ def small(monkeypatch):
         budget=Budget(think=6, answer=6),
     )
     monkeypatch.setitem(PRESETS, "quick", size)
-    monkeypatch.setattr(generation, "PROMPTS_PER_BATCH", 4)
 
 
 def config(pair: Pair, out: Path, **changes) -> Audit:
@@ -298,22 +297,23 @@ def test_a_kill_while_stages_are_made_again_does_not_bring_back_old_ones(copy, t
     assert stages_run == list(STAGES)[1:]
 
 
-def test_answers_go_on_after_the_last_finished_batch(tiny_pair, tmp_path, stages_run, monkeypatch):
-    asked, complete = [], generation._complete
+def test_answers_go_on_after_the_last_finished_one(tiny_pair, tmp_path, stages_run, monkeypatch):
+    finished, append = [], generation._append
 
-    def note(loaded, renderer, group, prefixes, side, *arguments):
-        asked.append([(side, question.id) for question in group])
-        if len(asked) == 5:  # in the middle of the second model's answers
+    def note(store, rows):
+        if len(finished) == 20:  # in the middle of the second model's answers
             raise KeyboardInterrupt
-        return complete(loaded, renderer, group, prefixes, side, *arguments)
+        finished.extend((store.name, row.item_id) for row in rows)
+        append(store, rows)
 
-    monkeypatch.setattr(generation, "_complete", note)
+    monkeypatch.setattr(generation, "_append", note)
     with pytest.raises(KeyboardInterrupt):
         audit(config(tiny_pair, tmp_path / "run"))
     assert stages_run == ["pair"]
+    finished.append(None)  # so that the count is never met again
     audit(config(tiny_pair, tmp_path / "run"))
     assert stages_run == list(STAGES)
-    finished = [question for index, group in enumerate(asked) for question in group if index != 4]
+    finished.remove(None)
     assert len(finished) == len(set(finished)) == 2 * (2 * 4 + 4 + 3)  # twin pairs, everyday requests, tasks
     assert not list((tmp_path / "run").glob("*.partial.jsonl"))
 

@@ -1,9 +1,10 @@
 """Batched answers are what each prompt would get alone; thinking and answer are cut from ids; a killed run goes on."""
 
 import json
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import count
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from conftest import FAMILIES, make_pair, make_tokenizer
 from scipy.stats import chisquare
 from test_rendering import NO_SYSTEM, glueing_tokenizer
 
-from mechdrift.behaviour import generation
+from mechdrift.behaviour.backends.hugging_face import HuggingFace
+from mechdrift.behaviour.backends.protocol import Generator, Request, Written, finish_of
 from mechdrift.behaviour.generation import Question, ask, generate
 from mechdrift.behaviour.sampling import Budget, Sampling
 from mechdrift.pairs.loading import LanguageModel
@@ -78,82 +80,47 @@ def test_every_end_token_of_a_model_ends_its_answers(tmp_path):
 
 
 @dataclass
-class _Cache:
-    """Where the prompts end, and how many rows are left."""
-
-    start: int
-    rows: int = 0
-
-    def batch_select_indices(self, keep: torch.Tensor) -> None:
-        self.rows = len(keep)
-
-
-@dataclass
 class Script:
-    """Stands in for `model.generate`: writes what is scripted for each prompt, token by token, with the real stopping
-    rules.
+    """A backend from outside the package: writes what is scripted for each prompt, and stops as backends do.
 
-    `lines` maps a prompt to (thinking, answer). A row that ended is padded with junk until all have ended. A call that
-    brings a cache goes on where the last one stopped, and is counted with it.
+    `lines` maps a prompt to (thinking, answer). `at_once` requests are taken from the queue at a time, and `kill_at`
+    counts them: the one of that number is interrupted.
     """
 
     loaded: LanguageModel
     lines: dict[str, tuple[str, str]]
-    prefixes: list[str] = field(default_factory=list)
-    rows: list[int] = field(default_factory=list)
-    calls: int = 0
+    name: str = "script"
+    at_once: int = 2
     kill_at: int = 0
+    prefixes: list[str] = field(default_factory=list)
 
-    def generate(
-        self,
-        ids,
-        *,
-        attention_mask,
-        past_key_values,
-        max_new_tokens,
-        pad_token_id,
-        eos_token_id,
-        stopping_criteria,
-        do_sample,
-        **_,
-    ):
-        cache = past_key_values or _Cache(start=ids.shape[1])
-        self.calls += past_key_values is None
-        if self.calls == self.kill_at:
+    def write(self, queue: deque[Request]) -> Iterator[tuple[Request, Written]]:
+        while queue:
+            for request in [queue.popleft() for _ in range(min(self.at_once, len(queue)))]:
+                yield request, self._written(request)
+
+    def _written(self, request: Request) -> Written:
+        text = self.loaded.tokenizer.decode(request.prompt)
+        self.prefixes.append(text)
+        if len(self.prefixes) == self.kill_at:
             raise KeyboardInterrupt
-        self.rows.append(len(ids))
-        assert not do_sample
-        assert not past_key_values or cache.rows == len(ids)  # the cache was cut down with the rows
-        encode = self.loaded.tokenizer.encode
-        texts = [self.loaded.tokenizer.decode(row[mask.bool()]) for row, mask in zip(ids, attention_mask, strict=True)]
-        self.prefixes += texts if past_key_values is None else []
-        part = 0 if stopping_criteria else 1
-        scripts = [
-            encode(self.line(text)[part], add_special_tokens=False)[ids.shape[1] - cache.start :] for text in texts
-        ]
-        done = torch.zeros(len(ids), dtype=torch.bool)
-        for step in range(max_new_tokens):
-            column = [pad_token_id if over else script[step] for script, over in zip(scripts, done, strict=True)]
-            ids = torch.cat([ids, torch.tensor(column)[:, None]], dim=1)
-            done |= torch.isin(ids[:, -1], torch.tensor(eos_token_id))
-            for criterion in stopping_criteria or ():
-                done |= criterion(ids, None)
-            if done.all():
+        line = next(line for prompt, line in self.lines.items() if f"user\n{prompt}<|im_end|>" in text)
+        written: list[int] = []
+        for token in self.loaded.tokenizer.encode(line[0 if request.stop else 1], add_special_tokens=False):
+            written.append(token)
+            if finish := finish_of(request, written):
                 break
-        return SimpleNamespace(sequences=ids, past_key_values=cache)
-
-    def line(self, text: str) -> tuple[str, str]:
-        return next(line for prompt, line in self.lines.items() if f"user\n{prompt}<|im_end|>" in text)
+        return Written(ids=tuple(written), log_probabilities=(-1.0,) * len(written), finish=finish or "length")
 
 
 @pytest.fixture
-def scripted(loaded, monkeypatch):
-    def make(lines: dict[str, tuple[str, str]], **options) -> Script:
-        script = Script(loaded, lines, **options)
-        monkeypatch.setattr(loaded.model, "generate", script.generate)
-        return script
+def scripted(loaded):
+    return lambda lines, **options: Script(loaded, lines, **options)
 
-    return make
+
+def ask_script(script: Script, side="reasoning", think="own", **options):
+    options = {"budget": Budget()} | options
+    return ask(script.loaded, questions(script), side, think, generator=script, **options)
 
 
 def questions(script: Script) -> list[Question]:
@@ -171,9 +138,14 @@ LINES = {
 }
 
 
+def test_a_backend_is_anything_that_writes(loaded, scripted):
+    assert isinstance(scripted({}), Generator)
+    assert isinstance(HuggingFace(loaded), Generator)
+
+
 def test_thinking_and_answer_are_cut_at_the_close_marker(loaded, scripted):
     script = scripted(LINES)
-    completions = ask(loaded, questions(script), "reasoning", "own", budget=Budget(think=40, answer=32))
+    completions = ask_script(script, budget=Budget(think=40, answer=32))
     rows = {row.item_id.removeprefix("q-"): row for row in completions}
     said = {prompt: (row.thinking, row.answer, row.closed, row.finished) for prompt, row in rows.items()}
     assert said == {
@@ -194,7 +166,7 @@ def test_thinking_and_answer_are_cut_at_the_close_marker(loaded, scripted):
 
 def test_the_answer_is_asked_behind_the_closed_thinking(loaded, scripted):
     script = scripted(LINES)
-    completions = ask(loaded, questions(script), "reasoning", "own", budget=Budget(think=40, answer=32))
+    completions = ask_script(script, budget=Budget(think=40, answer=32))
     renderer = Renderer(loaded.tokenizer)
     expected = {
         loaded.tokenizer.decode(renderer.render("x", prompt, "own", thinking=row.thinking_ids).ids)
@@ -208,17 +180,8 @@ def test_the_answer_is_asked_behind_the_closed_thinking(loaded, scripted):
 def test_a_marker_glued_to_line_breaks_still_closes(loaded, scripted):
     script = scripted({"why": ("Let me see.\n</think>\n\nNever read", "So.<|im_end|>")})
     script.loaded = replace(loaded, tokenizer=glueing_tokenizer(NO_SYSTEM))
-    (row,) = ask(script.loaded, questions(script), "reasoning", "own", budget=Budget(think=30, answer=10))
+    (row,) = ask_script(script, budget=Budget(think=30, answer=10))
     assert (row.thinking, row.answer, row.closed) == ("Let me see.", "So.", True)
-
-
-def test_rows_that_have_finished_leave_the_batch(loaded, scripted):
-    script = scripted({"short": ("", "Yes.<|im_end|>"), "long": ("", "No, " * 40)})
-    rows = ask(loaded, questions(script), "instruct", "none", budget=Budget(answer=3 * generation.STEPS_AT_ONCE)).rows
-    assert script.rows == [2, 1, 1]
-    assert (rows[0].answer, rows[0].finished) == ("Yes.", True)
-    assert len(rows[1].answer_ids) == 3 * generation.STEPS_AT_ONCE
-    assert not rows[1].finished
 
 
 def test_only_own_thinking_is_generated(loaded, scripted):
@@ -227,45 +190,40 @@ def test_only_own_thinking_is_generated(loaded, scripted):
     wanted = {"none": "", "off": "<think>\n\n</think>\n\n", "donor": "<think>\nDonated.\n</think>\n\n"}
     for think, block in wanted.items():
         question = Question(id="x", prompt="why", thinking=thought if think == "donor" else ())
-        (row,) = ask(loaded, [question], "instruct", think, budget=Budget(answer=10))
+        (row,) = ask(loaded, [question], "instruct", think, budget=Budget(answer=10), generator=script)
         assert script.prefixes[-1].split("assistant\n")[1] == block
         assert (row.answer, row.closed, row.thinking_ids) == ("So.", True, question.thinking)
-    assert script.calls == 3
+    assert len(script.prefixes) == 3
 
 
 MANY = {f"number {'x' * (17 * n % 11)}{n}": (f"é {n}\n</think>", f"ü\u2028{n}\x85.<|im_end|>") for n in range(7)}
 
 
-@pytest.fixture
-def small_batches(monkeypatch):
-    monkeypatch.setattr(generation, "PROMPTS_PER_BATCH", 2)
-
-
-def test_answers_come_in_the_order_of_the_questions(loaded, scripted, small_batches):
+def test_answers_come_in_the_order_of_the_questions(loaded, scripted):
     script = scripted(MANY)
-    rows = ask(loaded, questions(script), "reasoning", "own", budget=Budget()).rows
+    rows = ask_script(script, budget=Budget()).rows
     assert [row.item_id for row in rows] == [f"q-{prompt}" for prompt in MANY]
     assert [row.thinking for row in rows] == [f"é {n}" for n in range(7)]
 
 
 @pytest.mark.parametrize("cut", [0, 1, 20, "inside a character"])
-def test_a_killed_run_goes_on_where_it_stopped(loaded, scripted, small_batches, tmp_path, cut):
-    whole = ask(loaded, questions(scripted(MANY)), "reasoning", "own", budget=Budget())
+def test_a_killed_run_goes_on_where_it_stopped(loaded, scripted, tmp_path, cut):
+    whole = ask_script(scripted(MANY))
     store = tmp_path / "answers.jsonl"
-    killed = scripted(MANY, kill_at=5)  # after two batches of two calls each
+    killed = scripted(MANY, kill_at=11)  # a thought and an answer for four questions, and two thoughts without answers
     with pytest.raises(KeyboardInterrupt):
-        ask(loaded, questions(killed), "reasoning", "own", budget=Budget(), store=store)
+        ask_script(killed, store=store)
     content = store.read_bytes()
     assert content.count(b"\n") == 4
     cut = len(content) - content.rindex("ü".encode()) - 1 if cut == "inside a character" else cut
     store.write_bytes(content[: len(content) - cut])
     resumed = scripted(MANY)
-    assert ask(loaded, questions(resumed), "reasoning", "own", budget=Budget(), store=store) == whole
+    assert ask_script(resumed, budget=Budget(), store=store) == whole
     missing = 3 if cut == 0 else 4
     assert len(resumed.prefixes) == 2 * missing
     finished = scripted(MANY)
-    assert ask(loaded, questions(finished), "reasoning", "own", budget=Budget(), store=store) == whole
-    assert finished.calls == 0
+    assert ask_script(finished, budget=Budget(), store=store) == whole
+    assert not finished.prefixes
     assert sorted(json.loads(line)["item_id"] for line in store.read_bytes().splitlines()) == sorted(
         f"q-{prompt}" for prompt in MANY
     )
@@ -274,14 +232,14 @@ def test_a_killed_run_goes_on_where_it_stopped(loaded, scripted, small_batches, 
 @pytest.mark.parametrize(
     "damage", [b"not json", b"{}", b"[1]", b'{"item_id": "a", "thinking_ids": [], "answer_ids": [], "colour": 1}']
 )
-def test_a_damaged_store_is_named_with_its_line(loaded, scripted, small_batches, tmp_path, damage):
+def test_a_damaged_store_is_named_with_its_line(loaded, scripted, tmp_path, damage):
     store = tmp_path / "answers.jsonl"
     script = scripted(MANY)
-    ask(loaded, questions(script), "reasoning", "own", budget=Budget(), store=store)
+    ask_script(script, budget=Budget(), store=store)
     lines = store.read_bytes().splitlines()
     store.write_bytes(b"\n".join([lines[0], damage, *lines[2:]]) + b"\n")
     with pytest.raises(MechdriftError, match=r"answers\.jsonl, line 2"):
-        ask(loaded, questions(script), "reasoning", "own", budget=Budget(), store=store)
+        ask_script(script, budget=Budget(), store=store)
 
 
 def test_by_default_only_a_reasoning_model_thinks(tiny_pair):
@@ -313,14 +271,7 @@ def test_the_tokenizer_of_these_tests_writes_one_token_a_byte():
 def test_a_store_that_cannot_be_written_is_one_sentence(loaded, scripted, tmp_path):
     script = scripted({"short": ("", "Yes.<|im_end|>")})
     with pytest.raises(MechdriftError, match=r"could not be written .*free space"):
-        ask(
-            loaded,
-            questions(script),
-            "instruct",
-            "none",
-            budget=Budget(answer=8),
-            store=tmp_path / "missing" / "store.jsonl",
-        )
+        ask_script(script, "instruct", "none", store=tmp_path / "missing" / "store.jsonl")
 
 
 # Samples
@@ -343,7 +294,7 @@ def test_samples_are_drawn_from_the_model_s_own_distribution(loaded):
     assert chisquare(observed, wanted).pvalue > 1e-3
 
 
-def test_samples_come_item_by_item_and_the_same_again(loaded, small_batches):
+def test_samples_come_item_by_item_and_the_same_again(loaded):
     sampling = Sampling(samples=3, temperature=1.0, seed=1)
     rows, again = (
         ask(loaded, QUESTIONS, "reasoning", "own", budget=Budget(think=6, answer=6), sampling=sampling).rows
@@ -358,21 +309,23 @@ def test_samples_come_item_by_item_and_the_same_again(loaded, small_batches):
     assert other != rows
 
 
-def test_a_killed_sampling_goes_on_with_the_same_samples(loaded, small_batches, tmp_path, monkeypatch):
+def test_a_killed_sampling_goes_on_with_the_same_samples(loaded, tmp_path, monkeypatch):
     sampling = Sampling(samples=2, temperature=1.0)
     settings = {"budget": Budget(answer=6), "sampling": sampling}
     whole = ask(loaded, QUESTIONS, "instruct", "none", **settings)
-    complete, calls = generation._complete, count()
+    backend = HuggingFace(loaded, rows=2)
 
-    def kill(*arguments):
-        if next(calls) == 2:
-            raise KeyboardInterrupt
-        return complete(*arguments)
+    class Killed:
+        name = "killed"
 
-    with monkeypatch.context() as patched:
-        patched.setattr(generation, "_complete", kill)
-        with pytest.raises(KeyboardInterrupt):
-            ask(loaded, QUESTIONS, "instruct", "none", **settings, store=tmp_path / "store.jsonl")
+        def write(self, queue):
+            for number, found in enumerate(backend.write(queue)):
+                if number == 3:
+                    raise KeyboardInterrupt
+                yield found
+
+    with pytest.raises(KeyboardInterrupt):
+        ask(loaded, QUESTIONS, "instruct", "none", **settings, store=tmp_path / "store.jsonl", generator=Killed())
     torch.manual_seed(99)
     assert ask(loaded, QUESTIONS, "instruct", "none", **settings, store=tmp_path / "store.jsonl") == whole
 

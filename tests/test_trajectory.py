@@ -18,7 +18,6 @@ from mechdrift import cli, trajectory
 from mechdrift.audits.config import Size
 from mechdrift.audits.plan import Stage
 from mechdrift.audits.stages import kl
-from mechdrift.behaviour import generation
 from mechdrift.behaviour.sampling import Budget
 from mechdrift.pairs.pair import Pair, load_parent
 from mechdrift.records import MechdriftError
@@ -36,7 +35,6 @@ trajectory_module = sys.modules["mechdrift.trajectories.run"]  # the package's a
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     monkeypatch.setitem(SIZES, "quick", SMALL)
-    monkeypatch.setattr(generation, "PROMPTS_PER_BATCH", 8)
 
 
 def save_adapter(folder: Path, base: Path, size: float, seed: int = 0) -> None:
@@ -85,9 +83,6 @@ def finished(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Tra
     """A finished trajectory of two dimensions; tests that change it copy it first."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setitem(SIZES, "quick", SMALL)
-        patched.setattr(
-            generation, "PROMPTS_PER_BATCH", 8
-        )  # as in the tests: bfloat16 answers depend on what shares a batch
         return trajectory(checkpoints, dimensions=("safety", "bias"), out=tmp_path_factory.mktemp("out") / "tiny")
 
 

@@ -6,34 +6,27 @@ the block and asks for the answer, and the completion is marked `closed=False` (
 ended its turn within the block, instead of the budget). `off` prefills an empty block; `donor` a
 given one. What is thinking and what is answer is cut from token ids, at the ids of the close marker.
 
-Prompts are sorted by length, left-padded, and decoded with a key-value cache by Hugging Face's own `generate`, greedily
-or as several samples at a temperature; rows that have finished leave the batch early, which saves about half of the
-time where budgets are longer than answers. Every finished batch is appended to a JSON-lines store, so a killed
-generation goes on where it stopped, with the same samples: each batch is seeded by what it asks.
+The two stages are the same on every backend (`backends`): a request for the thinking, which ends with the close marker
+or the budget, and a request for the answer behind it. Every finished answer is appended to a JSON-lines store, so a
+killed generation goes on where it stopped, with the same samples: each request is seeded by what it asks.
 """
 
 import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import torch
-from transformers import StoppingCriteria, StoppingCriteriaList
-
-from mechdrift.activations.batching import pad
+from mechdrift.behaviour.backends.hugging_face import HuggingFace
+from mechdrift.behaviour.backends.protocol import Generator, Request, Written
 from mechdrift.behaviour.sampling import GREEDY, Budget, Sampling
-from mechdrift.hooks import HookPoint, edit
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair
 from mechdrift.pairs.precision import default_dtype_for_generation
 from mechdrift.probes.rendering import Renderer, find
 from mechdrift.progress import progress
 from mechdrift.records import Completion, Completions, MechdriftError, ProbeSet, Side, ThinkMode
-
-PROMPTS_PER_BATCH = 48
-STEPS_AT_ONCE = 8  # decoding steps between two looks at which rows have finished
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,36 +107,123 @@ def ask(
     sampling: Sampling = GREEDY,
     store: Path | None = None,
     description: str = "Answers",
+    generator: Generator | None = None,
 ) -> Completions:
-    """Completions of `questions`, in their order; batches found in `store` are read, not generated."""
+    """Completions of `questions`, in their order; those found in `store` are read, not generated.
+
+    `generator` writes, by default the loaded model in this process (`backends.hugging_face`); `loaded` always gives
+    the tokenizer, the template and the ids that end a turn.
+    """
     done = _read_store(store)
-    renderer, ends = Renderer(loaded.tokenizer), end_ids(loaded)
+    generator = generator or HuggingFace(loaded)
+    asking = _Asking(Renderer(loaded.tokenizer), side, think, budget, sampling, end_ids(loaded))
     asked = [replace(question, sample=sample) for question in questions for sample in range(sampling.samples)]
     waiting = [question for question in asked if (question.id, question.sample) not in done]
-    prefixes = {q.id: _prefix(renderer, q, think) for q in waiting}
+    prefixes = {question.id: asking.prefix(question) for question in waiting}
     to_think, to_answer = budget.tokens
     _check_room(loaded, prefixes, to_answer + (to_think if think == "own" else 0))
-    waiting.sort(key=lambda q: len(prefixes[q.id]))
+    waiting.sort(key=lambda question: len(prefixes[question.id]))
+    queue = deque(asking.first(question, prefixes[question.id]) for question in waiting)
     with progress(description, len(asked)) as advance:
         advance(len(asked) - len(waiting))
-        for start in range(0, len(waiting), PROMPTS_PER_BATCH):
-            group = waiting[start : start + PROMPTS_PER_BATCH]
-            with _seeded(sampling.seed, group[0]):
-                rows = _complete(
-                    loaded,
-                    renderer,
-                    group,
-                    [prefixes[q.id] for q in group],
-                    side,
-                    think,
-                    budget,
-                    sampling.temperature,
-                    ends,
-                )
-            done.update({(row.item_id, row.sample): row for row in rows})
-            _append(store, rows)
-            advance(len(group))
+        for request, written in generator.write(queue):
+            row = asking.take(request, written, queue)
+            if row is not None:
+                done[row.item_id, row.sample] = row
+                _append(store, [row])
+                advance(1)
     return Completions(side=side, think=think, rows=tuple(done[question.id, question.sample] for question in asked))
+
+
+@dataclass(frozen=True)
+class _Asking:
+    """The two stages of a question: the thinking, until the model closes it or its budget ends; then the answer."""
+
+    renderer: Renderer
+    side: Side
+    think: ThinkMode
+    budget: Budget
+    sampling: Sampling
+    ends: frozenset[int]
+
+    def prefix(self, question: Question) -> tuple[int, ...]:
+        """Everything up to where the model begins to write: its thinking in mode `own`, its answer otherwise."""
+        rendered = self.renderer.render(question.id, question.prompt, self.think, thinking=question.thinking)
+        if self.think != "own":
+            return rendered.ids
+        return rendered.ids[: rendered.roles["think_open"][1]]
+
+    def first(self, question: Question, prefix: tuple[int, ...]) -> Request:
+        if self.think == "own":
+            stop = self.renderer.close_marker
+            return self._request(_Stage(question, None), prefix, self.budget.tokens[0], stop=stop)
+        return self._request(_Stage(question, _Thought(question.thinking)), prefix, self.budget.tokens[1])
+
+    def take(self, request: Request, written: Written, queue: deque[Request]) -> Completion | None:
+        """The completion, once the answer is there; thinking puts the question for its answer at the queue's head."""
+        question, thought = request.key.question, request.key.thought
+        if thought is not None:
+            return self._completion(question, thought, written)
+        ids, closed = _cut_thinking(self.renderer, written.ids, self.ends)
+        stopped = written.finish == "end" and not closed
+        stage = _Stage(question, _Thought(ids, written.log_probabilities[: len(ids)], closed, stopped))
+        prefix = (*request.prompt, *ids, *self.renderer.close_ids)
+        queue.appendleft(self._request(stage, prefix, self.budget.tokens[1]))
+        return None
+
+    def _request(
+        self, stage: "_Stage", prompt: tuple[int, ...], max_tokens: int, stop: tuple[int, ...] = ()
+    ) -> Request:
+        """Random numbers of its own, which do not depend on what else is asked."""
+        part = "think" if stage.thought is None else "answer"
+        named = f"{self.sampling.seed} {stage.question.sample} {stage.question.id} {part}"
+        return Request(
+            key=stage,
+            prompt=prompt,
+            max_tokens=max_tokens,
+            ends=self.ends,
+            stop=stop,
+            temperature=self.sampling.temperature,
+            seed=zlib.crc32(named.encode()),
+        )
+
+    def _completion(self, question: Question, thought: "_Thought", written: Written) -> Completion:
+        finished = written.finish == "end"
+        kept = written.ids[:-1] if finished else written.ids
+        decode = self.renderer.tokenizer.decode
+        return Completion(
+            item_id=question.id,
+            sample=question.sample,
+            side=self.side,
+            think=self.think,
+            closed=thought.closed,
+            stopped=thought.stopped,
+            finished=finished,
+            thinking_ids=thought.ids,
+            answer_ids=kept,
+            thinking=decode(thought.ids).strip(),
+            answer=decode(kept, skip_special_tokens=True).strip(),
+            thinking_log_probabilities=thought.log_probabilities,
+            answer_log_probabilities=written.log_probabilities[: len(kept)],
+        )
+
+
+@dataclass(frozen=True)
+class _Thought:
+    """A question's thinking, written or given; `closed` by the model itself, or `stopped` by the end of its turn."""
+
+    ids: tuple[int, ...]
+    log_probabilities: tuple[float, ...] = ()
+    closed: bool = True
+    stopped: bool = False
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """What a request is for: a question's thinking, or, behind `thought`, its answer."""
+
+    question: Question
+    thought: _Thought | None
 
 
 def _check_room(loaded: LanguageModel, prefixes: Mapping[str, tuple[int, ...]], budget: int) -> None:
@@ -156,65 +236,6 @@ def _check_room(loaded: LanguageModel, prefixes: Mapping[str, tuple[int, ...]], 
             "it does not fit into "
             f"the model's context of {room}: lower the budget, or leave the item out."
         )
-
-
-@contextmanager
-def _seeded(seed: int, first: Question) -> Iterator[None]:
-    """Random numbers of a batch's own, which do not depend on the batches before it; the caller's stay as they were."""
-    with torch.random.fork_rng():
-        torch.manual_seed(zlib.crc32(f"{seed} {first.sample} {first.id}".encode()))
-        yield
-
-
-def _prefix(renderer: Renderer, question: Question, think: ThinkMode) -> tuple[int, ...]:
-    """Everything up to where the model begins to write: its thinking in mode `own`, its answer otherwise."""
-    rendered = renderer.render(question.id, question.prompt, think, thinking=question.thinking)
-    if think != "own":
-        return rendered.ids
-    return rendered.ids[: rendered.roles["think_open"][1]]
-
-
-def _complete(
-    loaded: LanguageModel,
-    renderer: Renderer,
-    group: Sequence[Question],
-    prefixes: Sequence[tuple[int, ...]],
-    side: Side,
-    think: ThinkMode,
-    budget: Budget,
-    temperature: float,
-    ends: frozenset[int],
-) -> list[Completion]:
-    thoughts = [(question.thinking, True) for question in group]
-    stopped = [False] * len(group)
-    to_think, to_answer = budget.tokens
-    if think == "own":
-        written = _continue(loaded, prefixes, to_think, temperature, ends, stop_at=renderer.close_marker)
-        stopped = [bool(ids) and ids[-1] in ends for ids in written]
-        thoughts = [_cut_thinking(renderer, ids, ends) for ids in written]
-        prefixes = [(*prefix, *ids, *renderer.close_ids) for prefix, (ids, _) in zip(prefixes, thoughts, strict=True)]
-    answers = _continue(loaded, prefixes, to_answer, temperature, ends)
-    decode = loaded.tokenizer.decode
-    rows = []
-    for question, (thinking, closed), stop, answer in zip(group, thoughts, stopped, answers, strict=True):
-        finished = bool(answer) and answer[-1] in ends
-        kept = answer[:-1] if finished else answer
-        rows.append(
-            Completion(
-                item_id=question.id,
-                sample=question.sample,
-                side=side,
-                think=think,
-                closed=closed,
-                stopped=stop and not closed,
-                finished=finished,
-                thinking_ids=thinking,
-                answer_ids=kept,
-                thinking=decode(thinking).strip(),
-                answer=decode(kept, skip_special_tokens=True).strip(),
-            )
-        )
-    return rows
 
 
 def _cut_thinking(renderer: Renderer, written: tuple[int, ...], ends: frozenset[int]) -> tuple[tuple[int, ...], bool]:
@@ -230,92 +251,12 @@ def _cut_thinking(renderer: Renderer, written: tuple[int, ...], ends: frozenset[
     return tuple(thinking), True
 
 
-class _StopAfter(StoppingCriteria):
-    """Ends each row for itself once it has just written `marker`."""
-
-    def __init__(self, marker: Sequence[int]):
-        self.marker = torch.tensor(marker)
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor | None, **_: object) -> torch.Tensor:
-        recent = input_ids[:, -len(self.marker) :]
-        if recent.shape[1] < len(self.marker):
-            return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
-        return (recent == self.marker.to(recent.device)).all(dim=1)
-
-
 def end_ids(loaded: LanguageModel) -> frozenset[int]:
     """Ids that end an assistant turn: the tokenizer's, and those of the model's own generation settings (Gemma's
     `<end_of_turn>`)."""
     own = loaded.model.generation_config.eos_token_id
     ids = (loaded.tokenizer.eos_token_id, *(own if isinstance(own, list) else [own]))
     return frozenset(i for i in ids if i is not None)
-
-
-@torch.inference_mode()
-def _continue(
-    loaded: LanguageModel,
-    prefixes: Sequence[tuple[int, ...]],
-    budget: int,
-    temperature: float,
-    ends: frozenset[int],
-    stop_at: Sequence[int] = (),
-) -> list[tuple[int, ...]]:
-    """Continuations of at most `budget` tokens, cut after the end token or `stop_at`; greedy at temperature 0.
-
-    `generate` decodes finished rows along until the whole batch is done. So it is called for a few steps at a time, and
-    rows that have finished leave the batch, and their keys and values the cache, in between.
-    """
-    pad_id = loaded.tokenizer.pad_token_id
-    pad_id = pad_id if pad_id is not None else min(ends, default=0)
-    batch = pad(prefixes, pad_id, side="left")
-    ids, mask = batch.ids.to(loaded.device), batch.mask.to(loaded.device)
-    criteria = StoppingCriteriaList([_StopAfter(stop_at)]) if stop_at else None
-    start, written, cache = ids.shape[1], [()] * len(prefixes), None
-    going = torch.arange(len(prefixes))
-    # Every setting is given, or a model's own would count.
-    chosen = {"do_sample": temperature > 0, "temperature": temperature or None} | (
-        {"top_p": 1.0, "top_k": 0} if temperature else {"top_p": None, "top_k": None}
-    )
-    # Torch would copy the unembedding once per row for the last position of a batch, a strided slice: 2.7 GB for 48
-    # rows of SmolLM2.
-    whole = {HookPoint(loaded.structure.unembed, "input"): torch.Tensor.contiguous}
-    while len(going) and ids.shape[1] < start + budget:
-        with edit(whole):
-            out = loaded.model.generate(
-                ids,
-                attention_mask=mask,
-                past_key_values=cache,
-                max_new_tokens=min(STEPS_AT_ONCE, start + budget - ids.shape[1]),
-                pad_token_id=pad_id,
-                eos_token_id=sorted(ends) or None,
-                stopping_criteria=criteria,
-                return_dict_in_generate=True,
-                repetition_penalty=1.0,
-                no_repeat_ngram_size=0,
-                **chosen,
-            )
-        rows = [_cut(row, ends, tuple(stop_at)) for row in out.sequences[:, start:].tolist()]
-        for index, row in zip(going.tolist(), rows, strict=True):
-            written[index] = row
-        keep = torch.tensor(
-            [i for i, row in enumerate(rows) if not _has_ended(row, ends, tuple(stop_at))], dtype=torch.long
-        )
-        mask = torch.nn.functional.pad(mask, (0, out.sequences.shape[1] - ids.shape[1]), value=1)[keep]
-        ids, cache, going = out.sequences[keep], out.past_key_values, going[keep]
-        if len(keep):
-            cache.batch_select_indices(keep.to(loaded.device))
-    return written
-
-
-def _has_ended(row: tuple[int, ...], ends: frozenset[int], stop_at: tuple[int, ...]) -> bool:
-    return row[-1] in ends or (bool(stop_at) and row[-len(stop_at) :] == stop_at)
-
-
-def _cut(ids: Sequence[int], ends: frozenset[int], stop_at: tuple[int, ...]) -> tuple[int, ...]:
-    """A row without what `generate` padded behind its end."""
-    end = next((i + 1 for i, token in enumerate(ids) if token in ends), len(ids))
-    marker = find(ids[:end], stop_at) if stop_at else None
-    return tuple(ids[: end if marker is None else marker + len(stop_at)])
 
 
 def _read_store(store: Path | None) -> dict[tuple[str, int], Completion]:
@@ -333,10 +274,10 @@ def _read_store(store: Path | None) -> dict[tuple[str, int], Completion]:
     for number, line in enumerate(whole.splitlines(), 1):
         try:
             row = json.loads(line)
-            ids = {name: tuple(row[name]) for name in ("thinking_ids", "answer_ids")}
+            ids = {name: tuple(values) for name, values in row.items() if isinstance(values, list)}
             found = Completion(**(row | ids))
             rows[found.item_id, found.sample] = found
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise MechdriftError(
                 f"{store}, line {number}: not a stored completion; remove the file, and the models are asked again."
             ) from error

@@ -107,11 +107,25 @@ def load_model(source: ModelSource, dtype: str = "float32") -> LanguageModel:
     if source.device and not source.device_map:
         model = model.to(source.device)
     model = model.eval().requires_grad_(False)
+    model.generation_config = plain_generation_config(model)
     structure = find_structure(model)
     _check_vocabulary(source, model, tokenizer)
     probe = tokenizer.apply_chat_template([{"role": "user", "content": "Hello"}], return_dict=False)
     error = verify(model, structure, probe) if dtype == "float32" else float("nan")
     return LanguageModel(source=source, model=model, tokenizer=tokenizer, structure=structure, max_surface_error=error)
+
+
+def plain_generation_config(model: PreTrainedModel) -> Any:
+    """Greedy decoding with a cache, and of the model's own saved settings nothing but its special tokens.
+
+    Penalties, beams, suppressed or forced tokens and cache kinds that a folder happens to ship would change what the
+    model writes, or how, without a word.
+    """
+    from transformers import GenerationConfig
+
+    saved = model.generation_config
+    names = ("bos_token_id", "eos_token_id", "pad_token_id")
+    return GenerationConfig(do_sample=False, use_cache=True, **{name: getattr(saved, name, None) for name in names})
 
 
 def cast_weights(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:

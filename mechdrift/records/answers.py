@@ -1,7 +1,7 @@
 """What the models answered, and how it was scored."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
@@ -16,6 +16,7 @@ class Completion:
     `closed`: the think block was ended by the model itself (always true without thinking). `stopped`: the model ended
     its turn while its think block was open; a block neither closed nor stopped was cut by the budget. `finished`: the
     answer ended with the end-of-turn token, not by the budget. `sample` counts the answers to the same item, from 0.
+    The log-probabilities, one per id, in nats at temperature 1, are the backend's own.
     """
 
     item_id: str
@@ -29,6 +30,8 @@ class Completion:
     finished: bool
     sample: int = 0
     stopped: bool = False
+    thinking_log_probabilities: tuple[float, ...] = field(default=(), compare=False, repr=False)
+    answer_log_probabilities: tuple[float, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def is_cut(self) -> bool:

@@ -1,0 +1,253 @@
+"""The model in this process, with continuous batching: the default backend.
+
+    admit    prompts are read in padded batches, and their keys and values put onto shelves (`kv_cache`)
+    step     one token for every row; finished rows leave, and others take their place at once
+    bound    rows are admitted while their keys and values fit into `memory` bytes, and at most `rows` of them. A row
+             that no longer fits is set aside, with what it has written, and goes on later
+
+A prompt's last token is not read with it: it is the first step's input. So every token is written by the same step, and
+only one position per row is ever unembedded.
+
+The model's own attention function does the attention, with its own scaling, soft caps and sinks; only what it is handed
+comes from the shelves. The model's saved generation settings play no part, but for the ids that end a turn, which come
+with the requests: what is written is the arg max of the logits, or a draw from their softmax.
+
+Where memory runs out all the same, the batch is halved, what was written stays, and a line on standard error says so.
+"""
+
+import inspect
+import os
+import random
+import sys
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+from transformers import Cache, __version__
+
+from mechdrift.activations.batching import pad
+from mechdrift.activations.recording import input_device
+from mechdrift.behaviour.backends.kv_cache import CannotCut, ShelvedCache, Slot, capacity_for
+from mechdrift.behaviour.backends.protocol import Request, Written, finish_of
+from mechdrift.behaviour.backends.sampling import choose
+from mechdrift.behaviour.backends.whole_batch import write_whole
+from mechdrift.hooks import replace_attention
+from mechdrift.pairs.loading import LanguageModel
+from mechdrift.records import MechdriftError
+
+ROWS_ON_CPU, ROWS_ON_GPU = 32, 256
+TOKENS_PER_PREFILL = 2048  # padded tokens of prompts that are read in one pass
+SHARE_OF_FREE_MEMORY = 0.5
+
+
+@dataclass(eq=False)
+class Row:
+    """A request under way: what it has written, and where its keys and values are."""
+
+    request: Request
+    ids: list[int] = field(default_factory=list)
+    log_probabilities: list[float] = field(default_factory=list)
+    slot: Slot | None = None
+    randoms: random.Random = field(default_factory=random.Random)
+
+    @property
+    def seen(self) -> tuple[int, ...]:
+        return (*self.request.prompt, *self.ids)
+
+    @property
+    def length(self) -> int:
+        return len(self.request.prompt) + len(self.ids)
+
+
+@dataclass
+class HuggingFace:
+    """Writes with a loaded model. `memory`: bytes for keys and values, default half of what is free on its device."""
+
+    loaded: LanguageModel
+    memory: int | None = None
+    rows: int | None = None
+
+    @property
+    def name(self) -> str:
+        return f"transformers {__version__}, {str(self.loaded.model.dtype).removeprefix('torch.')}"
+
+    def write(self, queue: deque[Request]) -> Iterator[tuple[Request, Written]]:
+        try:
+            yield from _Batch(self.loaded, self.memory, self.rows).run(queue)
+        except CannotCut:
+            yield from write_whole(self.loaded, queue, self.rows or ROWS_ON_CPU)
+
+
+class _Batch:
+    """What is being written at one time."""
+
+    def __init__(self, loaded: LanguageModel, memory: int | None, rows: int | None):
+        self.loaded, self.device = loaded, input_device(loaded)
+        self.cache = ShelvedCache(loaded.model)
+        self.memory = memory or int(SHARE_OF_FREE_MEMORY * free_memory(self.device))
+        self.limit = rows or (ROWS_ON_CPU if self.device.type == "cpu" else ROWS_ON_GPU)
+        self.running: list[Row] = []
+        self.aside: deque[Row] = deque()
+
+    def run(self, queue: deque[Request]) -> Iterator[tuple[Request, Written]]:
+        while queue or self.aside or self.running:
+            try:
+                self._admit(queue)
+                finished = self._step()
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._halve(error)
+                continue
+            except CannotCut:
+                queue.extendleft(row.request for row in reversed(self.running))
+                raise
+            for row, finish in finished:
+                ids, log_probabilities = tuple(row.ids), tuple(row.log_probabilities)
+                yield row.request, Written(ids=ids, log_probabilities=log_probabilities, finish=finish)
+
+    def _admit(self, queue: deque[Request]) -> None:
+        """Fill the batch up. A few free rows wait for each other while others write: prompts are read faster in
+        company."""
+        if self.running and self.limit - len(self.running) < max(1, self.limit // 8):
+            return
+        while group := self._next_group(queue):
+            self._prefill(group)
+
+    def _next_group(self, queue: deque[Request]) -> list[Row]:
+        """Rows whose prompts are read in one pass: of similar length, or the same where padding would be read."""
+        group: list[Row] = []
+        while (self.aside or queue) and len(self.running) + len(group) < self.limit:
+            row = self.aside[0] if self.aside else _begin(queue[0])
+            capacities = [capacity_for(other.length - 1) for other in (*group, row)]
+            widest = max(other.length for other in (*group, row))
+            if group and (
+                widest * (len(group) + 1) > TOKENS_PER_PREFILL
+                or (self.cache.keeps_states and row.length != group[0].length)
+            ):
+                break
+            if (group or self.running) and self.cache.bytes_held + self.cache.bytes_for(capacities) > self.memory:
+                break
+            (self.aside if self.aside else queue).popleft()
+            group.append(row)
+        return group
+
+    @torch.inference_mode()
+    def _prefill(self, group: list[Row]) -> None:
+        """Read the prompts, all but their last tokens, and put their keys and values onto the shelves."""
+        try:
+            batch = pad([row.seen[:-1] for row in group], 0)
+            filled = self.cache.prefill_cache()
+            width = batch.ids.shape[1]
+            step = width if self.cache.keeps_states else TOKENS_PER_PREFILL
+            for start in range(0, width, step):
+                stop = min(width, start + step)
+                positions = torch.arange(start, stop).expand(len(group), -1)
+                self._forward(self.loaded.model.base_model, batch.ids[:, start:stop], positions, filled)
+            slots = self.cache.add([row.length - 1 for row in group], filled)
+        except BaseException:
+            self.aside.extendleft(reversed(group))
+            raise
+        for row, slot in zip(group, slots, strict=True):
+            row.slot = slot
+        self.running += group
+
+    def _forward(self, module: Any, ids: Tensor, positions: Tensor, cache: Cache) -> Any:
+        accepted = inspect.signature(module.forward).parameters
+        arguments = {"cache" if "cache" in accepted else "past_key_values": cache, "use_cache": True}
+        if "position_ids" in accepted:
+            arguments["position_ids"] = positions.to(self.device)
+        return module(input_ids=ids.to(self.device), **arguments)
+
+    @torch.inference_mode()
+    def _step(self) -> list[tuple[Row, Any]]:
+        """One token for every row; the rows that are finished with it, which leave the batch."""
+        self._make_room()
+        positions = self.cache.begin()
+        last = torch.tensor([row.seen[-1:] for row in self.running])
+        calls = 0
+
+        def attention(own: Any, module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **arguments: Any):
+            nonlocal calls
+            calls += 1
+            return self.cache.updated.attend(own, module, query, **arguments), None
+
+        with replace_attention(self.loaded.model, attention):
+            logits = self._forward(self.loaded.model, last, positions[:, None], self.cache).logits
+        if calls != self.cache.updates:
+            raise CannotCut("attention that does not go through transformers' interface")
+        self.cache.advance()
+        return self._take(rearrange(logits, "row 1 vocab -> row vocab").float())
+
+    def _take(self, logits: Float[Tensor, "row vocab"]) -> list[tuple[Row, Any]]:
+        temperatures = [row.request.temperature for row in self.running]
+        chosen, log_probabilities = choose(logits, temperatures, [row.randoms for row in self.running])
+        finished = []
+        for row, token, value in zip(self.running, chosen, log_probabilities, strict=True):
+            row.ids.append(token)
+            row.log_probabilities.append(value)
+            if (finish := finish_of(row.request, row.ids)) is not None:
+                finished.append((row, finish))
+        self._leave([row for row, _ in finished])
+        return finished
+
+    def _leave(self, rows: Sequence[Row]) -> None:
+        if rows:
+            self.cache.remove([row.slot for row in rows if row.slot is not None])
+            gone = {id(row) for row in rows}
+            self.running = [row for row in self.running if id(row) not in gone]
+
+    def _make_room(self) -> None:
+        """Move rows that outgrow their shelves, and set the shortest aside while that needs more memory than there
+        is."""
+        while len(self.running) > 1:
+            further = self.cache.bytes_for([slot.capacity * 2 for slot in self.cache.full])
+            if not further or self.cache.bytes_held + further <= self.memory:
+                break
+            shortest = min(self.running, key=lambda row: len(row.ids))
+            self._leave([shortest])
+            self.aside.append(shortest)
+        self.cache.move_up()
+
+    def _halve(self, error: RuntimeError) -> None:
+        """Out of memory: set everything aside, and go on with half as many rows."""
+        rows = [*self.running, *self.aside]
+        tried = max(len(self.running), 1)
+        if tried == 1:
+            raise MechdriftError(
+                f"the memory of {self.device} does not hold one row of {max(row.length for row in rows)} tokens: "
+                "lower the budgets, use a smaller number format, or a larger device."
+            ) from error
+        self.limit, self.running, self.aside = tried // 2, [], deque(rows)
+        self.memory = min(self.memory, max(self.cache.bytes_held // 2, 1))
+        self.cache = ShelvedCache(self.loaded.model)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        print(f"mechdrift: out of memory with {tried} rows; going on with {self.limit}.", file=sys.stderr)
+
+
+def _begin(request: Request) -> Row:
+    assert len(request.prompt) > 1, "a chat prompt has more than one token"
+    return Row(request=request, randoms=random.Random(request.seed))
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on a device."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):  # not on this system
+        return 4 * 2**30
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device or the machine had no memory left; on the CPU torch has no exception of its own for it."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,0 +1,69 @@
+"""Token ids in; ids, their log-probabilities and why the model stopped out: all that a backend has to do.
+
+    queue of Request  ->  Generator.write  ->  (Request, Written), each as soon as it is finished
+
+A backend takes requests from the left of the queue while it has room for more, and ends when the queue is empty and
+nothing is being written. Whoever asks may put further requests into the queue between two results: an answer is asked
+for as soon as its thinking is there, while other rows still think. What is thinking and what is answer, which markers
+close a block and what is asked after a cut, a backend does not know; these stay the same on every engine.
+
+Sampling is seeded per request, so that what is drawn does not depend on what else is in the batch.
+"""
+
+from collections import deque
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+Finish = Literal["end", "stop", "length"]
+"""`end`: the model ended its turn; `stop`: it wrote the ids that were to stop it; `length`: its budget ran out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a backend is asked to continue: `prompt` ids, at most `max_tokens` further ones.
+
+    It ends after one of `ends`, or after the ids `stop` in a row. Temperature 0 is greedy; above, tokens are drawn from
+    the full distribution with random numbers of `seed`. `key` is the asker's, and comes back with the result.
+    """
+
+    key: Hashable
+    prompt: tuple[int, ...]
+    max_tokens: int
+    ends: frozenset[int]
+    stop: tuple[int, ...] = ()
+    temperature: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What came of a request. `ids` hold the end token or the stop ids that ended it.
+
+    `log_probabilities` are those of the chosen tokens, one per id, at temperature 1, in nats.
+    """
+
+    ids: tuple[int, ...]
+    log_probabilities: tuple[float, ...]
+    finish: Finish
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """A backend. `name` says what wrote: engine, version and number format."""
+
+    @property
+    def name(self) -> str: ...
+
+    def write(self, queue: deque[Request]) -> Iterator[tuple[Request, Written]]:
+        """Yield each request of the queue with what was written, in the order in which they finish."""
+        ...
+
+
+def finish_of(request: Request, ids: "list[int] | tuple[int, ...]") -> Finish | None:
+    """Why a row that has written `ids` is finished, or None when it goes on."""
+    if ids and ids[-1] in request.ends:
+        return "end"
+    if request.stop and tuple(ids[-len(request.stop) :]) == request.stop:
+        return "stop"
+    return "length" if len(ids) >= request.max_tokens else None

@@ -1,0 +1,28 @@
+"""The next token of every row: the likeliest, or a draw from the model's own distribution at a temperature."""
+
+import random
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def choose(
+    logits: Float[Tensor, "row vocab"], temperatures: Sequence[float], randoms: Sequence[random.Random]
+) -> tuple[list[int], list[float]]:
+    """Each row's token and its log-probability at temperature 1, in nats.
+
+    At a temperature above 0 it is the first token at which the cumulative probability passes a uniform number, which
+    comes from the row's own generator.
+    """
+    chosen = logits.argmax(-1)
+    drawn = [index for index, temperature in enumerate(temperatures) if temperature > 0]
+    if drawn:
+        scale = torch.tensor([[temperatures[index]] for index in drawn], device=logits.device)
+        cumulative = (logits[drawn] / scale).softmax(-1).cumsum(-1)
+        uniform = torch.tensor([[randoms[index].random()] for index in drawn], device=logits.device)
+        found = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)
+        chosen[drawn] = found[:, 0].clamp(max=logits.shape[-1] - 1)
+    values = logits.gather(-1, chosen[:, None])[:, 0] - logits.logsumexp(-1)
+    return chosen.tolist(), values.tolist()

@@ -1,0 +1,59 @@
+"""The plain loop: a batch is padded on the left, and kept whole until its last row is finished.
+
+For architectures whose cache or attention `kv_cache` cannot take apart by rows: compressed or indexed caches, attention
+that does not go through transformers' interface. Slower, and as right as Hugging Face's own `generate`, of which it is
+the greedy or sampling loop.
+"""
+
+import inspect
+import random
+from collections import deque
+from collections.abc import Iterator
+
+import torch
+from einops import rearrange
+from transformers import DynamicCache
+
+from mechdrift.activations.batching import pad
+from mechdrift.activations.recording import input_device
+from mechdrift.behaviour.backends.protocol import Request, Written, finish_of
+from mechdrift.behaviour.backends.sampling import choose
+from mechdrift.pairs.loading import LanguageModel
+
+
+def write_whole(loaded: LanguageModel, queue: deque[Request], rows: int) -> Iterator[tuple[Request, Written]]:
+    """See `protocol.Generator.write`; at most `rows` requests at a time."""
+    while queue:
+        group = [queue.popleft() for _ in range(min(rows, len(queue)))]
+        yield from zip(group, _write_group(loaded, group), strict=True)
+
+
+@torch.inference_mode()
+def _write_group(loaded: LanguageModel, group: list[Request]) -> list[Written]:
+    batch, device = pad([request.prompt for request in group], 0, side="left"), input_device(loaded)
+    ids, mask, positions = batch.ids, batch.mask, batch.positions
+    accepted = inspect.signature(loaded.model.forward).parameters
+    cache = DynamicCache(config=loaded.model.config)
+    name = "cache" if "cache" in accepted else "past_key_values"
+    written: list[list[int]] = [[] for _ in group]
+    values: list[list[float]] = [[] for _ in group]
+    randoms = [random.Random(request.seed) for request in group]
+    while True:
+        arguments = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
+        arguments = {key: value.to(device) for key, value in arguments.items() if key in accepted}
+        logits = loaded.model(**arguments, **{name: cache}, use_cache=True, logits_to_keep=1).logits[:, -1:]
+        logits = rearrange(logits, "row 1 vocab -> row vocab").float()
+        chosen, found = choose(logits, [request.temperature for request in group], randoms)
+        for index, request in enumerate(group):
+            if finish_of(request, written[index]) is None:
+                written[index].append(chosen[index])
+                values[index].append(found[index])
+        finishes = [finish_of(request, own) for request, own in zip(group, written, strict=True)]
+        if all(finishes):
+            return [
+                Written(ids=tuple(own), log_probabilities=tuple(logs), finish=finish or "length")
+                for own, logs, finish in zip(written, values, finishes, strict=True)
+            ]
+        ids = torch.tensor(chosen)[:, None]
+        mask = torch.nn.functional.pad(mask, (0, 1), value=1)
+        positions = positions[:, -1:] + 1
