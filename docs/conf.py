@@ -31,6 +31,8 @@ nb_execution_raise_on_error = True
 nb_merge_streams = True
 nb_execution_show_tb = True
 
+os.environ.setdefault("PLOTLY_RENDERER", "notebook_connected")  # figures in notebooks are interactive
+
 default_role = "code"  # docstrings write `name` for code
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # shapes stand in the docstring; the signature shows defaults
