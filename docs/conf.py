@@ -29,6 +29,7 @@ nb_execution_mode = "off" if os.environ.get("MECHDRIFT_DOCS") == "draft" else "c
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 nb_merge_streams = True
+nb_output_stderr = "remove"  # progress bars, and what libraries deprecate
 nb_execution_show_tb = True
 
 os.environ.setdefault("PLOTLY_RENDERER", "notebook_connected")  # figures in notebooks are interactive

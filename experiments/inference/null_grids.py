@@ -4,22 +4,17 @@ many cells.
     python experiments/inference/null_grids.py > experiments/inference/null_grids.md
 
 **Simulated grids.** Effects are symmetric about zero and look like real ones otherwise: neighbouring layers are alike
-(AR(1), .9), roles
-share half of their variance, the prompts of a family share some of theirs, layers differ in size by a factor of up to
-ten, families in
-size too (so that they are not exchangeable), and the noise is normal or heavy-tailed (t with 3 degrees of freedom).
+(AR(1), .9), roles share half of their variance, the prompts of a family share some of theirs, layers differ in size by
+a factor of up to ten, families in size too (so that they are not exchangeable), and the noise is normal or heavy-tailed
+(t with 3 degrees of freedom).
 
 **Real grids.** Null children of the tiny aligned parent (`mechdrift.planting.tiny`): the parent with 2 % noise in all
-of its matrices,
-and, for each of them, its mirror image, the parent *less* the same noise. Patches and grafts are really computed. One
-child moves the
-readout of all prompts a little, and truly so: that is no null. So in a null grid every family takes its effects from a
-child of its own,
-drawn from all of them, and is as likely to meet a change as its mirror image. What does not cancel is of second order
-in the noise.
-For comparison, the last column is one child for all families: how often the test finds what a null child really
-changes. A test that
-finds such changes is not wrong; they are small. It is why an audit also looks at the size of an effect.
+of its matrices, and, for each of them, its mirror image, the parent *less* the same noise. Patches and grafts are
+really computed. One child moves the readout of all prompts a little, and truly so: that is no null. So in a null grid
+every family takes its effects from a child of its own, drawn from all of them, and is as likely to meet a change as its
+mirror image. What does not cancel is of second order in the noise. For comparison, the last column is one child for all
+families: how often the test finds what a null child really changes. A test that finds such changes is not wrong; they
+are small. It is why an audit also looks at the size of an effect.
 """
 
 from collections.abc import Callable, Iterator

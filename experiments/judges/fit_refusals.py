@@ -10,13 +10,11 @@ stored with the prompt's number, and joined to its text here:
     refusal_blind.jsonl       12 styles, by an author who had not seen the rules. Half b is never fitted, nor were its
                               errors looked at
     refusal_imitations.jsonl  6 chat models imitated on XSTest's prompts, refusal_invented.jsonl 10 on prompts of the
-                              writers' own; by three
-                              authors who had not seen the rules. Halves by the prompt's CRC-32: "dev" was read and is
-                              fitted, "test" is never fitted, nor were its errors looked at. `written` is the writer's
-                              label where it was corrected
+                              writers' own; by three authors who had not seen the rules. Halves by the prompt's CRC-32:
+                              "dev" was read and is fitted, "test" is never fitted, nor were its errors looked at.
+                              `written` is the writer's label where it was corrected
     refusal_hard.jsonl        4 styles, by an author of the rules: refusals without a word of refusing, and answers with
-                              such words. Never
-                              fitted: fitting it helps no other style, and itself hardly
+                              such words. Never fitted: fitting it helps no other style, and itself hardly
 
 Two ridge-penalised logistic regressions over the features of `mechdrift.behaviour.judges.refusals`: does the answer
 refuse, and if so, only in part? Every answer is shown twice, with its prompt and, at a quarter of the weight, without,

@@ -6,10 +6,10 @@ found on two random halves of the families, and `<>` the mean over splits. The c
     cosine               u . v; angle_degrees = 2 atan2(|u - v|, |u + v|), exact also for tiny angles. Both are NaN
                          where a model has no direction, because all its items have the same activation there.
     cosine_low, _high    interval (95 % unless `level` says otherwise, as all intervals here): families are drawn with
-                         replacement, the same for both models, and the mean differences
-                         (Arditi et al., arXiv 2406.11717) recomputed from per-family sums. A draw adds its own noise to
-                         that of the data, so all draws lie low; their angles are shifted to have the
-                         estimate as their median. NaN for another finder.
+                         replacement, the same for both models, and the mean differences (Arditi et al., arXiv
+                         2406.11717) recomputed from per-family sums. A draw adds its own noise to that of the data, so
+                         all draws lie low; their angles are shifted to have the estimate as their median. NaN for
+                         another finder.
     norm_ratio           |r_reasoning| / |r_instruct|: did the class difference grow or shrink?
     split_half_*         <u_1 . u_2> of each model: how well half the data find the direction again.
     ceiling              the geometric mean of both models' 2 s / (1 + s), s = max(split_half, 0): Spearman-Brown, the
@@ -19,12 +19,10 @@ found on two random halves of the families, and `<>` the mean over splits. The c
                          `cosine / ceiling`: both models see the same prompts and share their noise, so identical
                          models would score above one. Opposite halves share nothing. NaN below the null.
     angle                the angle between the two *true* mean differences, in degrees, and `angle_low`, `angle_high`:
-                         from
-                         the inner products of different families, which share no noise; see `angles`, also for how
+                         from the inner products of different families, which share no noise; see `angles`, also for how
                          often the interval held a planted angle. This, not the interval of `cosine`, is what says how
-                         far the direction turned. `noiseless_cosine`, `noiseless_low`, `noiseless_high` are the same
-                         as cosines, the first also above 1.
-                         Mean differences whatever the finder; NaN below the null.
+                         far the direction turned. `noiseless_cosine`, `noiseless_low`, `noiseless_high` are the same as
+                         cosines, the first also above 1. Mean differences whatever the finder; NaN below the null.
     auroc_*              direction found on one half of the families, items of the other half projected on it; mean over
                          both halves of 4 splits. `auroc_instruct`, `auroc_reasoning`: on the model's own activations;
                          `auroc_transfer_to_reasoning`: the instruct model's direction on the reasoning model's
@@ -35,9 +33,8 @@ found on two random halves of the families, and `<>` the mean over splits. The c
                          around it; as low: it changed in its meaning. A few dozen items fix as many dimensions, the
                          rest stays.
     shift_along_*        `trigger`, `neutral`: how far the class mean moved from the instruct to the reasoning model
-                         along
-                         the instruct direction u, in units of the instruct class difference |r|: -1 for triggers says
-                         that they now lie where neutral items were.
+                         along the instruct direction u, in units of the instruct class difference |r|: -1 for triggers
+                         says that they now lie where neutral items were.
     shift_across_*       the length of what is left of that move at right angles to u, in the same units.
     did_along            difference in differences: how much further triggers moved along the instruct direction than
                          their neutral twins, in the same units, with `did_along_low`, `did_along_high`: -0.3 says that
@@ -51,22 +48,20 @@ found on two random halves of the families, and `<>` the mean over splits. The c
                          from their mean. 1: training moved an item as far as prompts lie apart. (Not in units of |x|,
                          which is mostly what all prompts have in common.)
     did_moved            moved_trigger - moved_neutral, with `did_moved_low`, `did_moved_high`: above 0, training
-                         changed
-                         what the model makes of triggers more than what it makes of their neutral twins, in whatever
-                         direction. Both intervals are percentiles over resampled families.
+                         changed what the model makes of triggers more than what it makes of their neutral twins, in
+                         whatever direction. Both intervals are percentiles over resampled families.
     cka, cka_unbiased    linear CKA of both models' activations of all items, and its unbiased form (see `geometry`).
-                         Both are
-                         dominated by the few dimensions that are much larger than the rest.
+                         Both are dominated by the few dimensions that are much larger than the rest.
     principal_angle_*    `smallest`, `largest`, in degrees, between the spans of the first 4 principal components (not
                          centred) of each model's twin differences. NaN with fewer than 4 independent ones. Both models
                          see the same prompts: independent noise would be near 90 degrees.
     p_no_drift           chance of so large a difference if both models had the same direction but for its length: each
-                         family's
-                         difference between the models, in units of the noiseless lengths, is as likely with the other
-                         sign, so signs are flipped 200 times and sums over different families compared. A child that is
-                         the same model with noise of its own, added to all that it shares with its parent, falls below
-                         .05 in 1 to 7 % of cells (8, 16 and 32 families; the least where noise has few dimensions), be
-                         it as noisy as its parent or ten times as much. NaN where a model shows no direction at all.
+                         family's difference between the models, in units of the noiseless lengths, is as likely with
+                         the other sign, so signs are flipped 200 times and sums over different families compared. A
+                         child that is the same model with noise of its own, added to all that it shares with its
+                         parent, falls below .05 in 1 to 7 % of cells (8, 16 and 32 families; the least where noise has
+                         few dimensions), be it as noisy as its parent or ten times as much. NaN where a model shows no
+                         direction at all.
     below_null           noise would look the same: the split-half cosine, over the same 4 splits, does not exceed the
                          95 % quantile of 200 label permutations. `below_null_instruct`, `below_null_reasoning`, and
                          either of the two.

@@ -2,21 +2,19 @@
 vectors. No pickle.
 
     save_directions      everything but the activations, in one safetensors file; `load_directions` reads it back. The
-                         header's
-                         `mechdrift` entry is JSON: schema, dimension, method, site, layers, roles, versions, and the
-                         `provenance` given by the caller (say, pair and fingerprints of the weights).
+                         header's `mechdrift` entry is JSON: schema, dimension, method, site, layers, roles, versions,
+                         and the `provenance` given by the caller (say, pair and fingerprints of the weights).
     to_steering_vectors  the fields of `steering_vectors.SteeringVector`: a vector per block and `layer_type`. The
-                         package has
-                         no file format (its users pickle the object), so the file is safetensors: tensor `<block>`, and
-                         `layer_type` in the header. `SteeringVector(**read_steering_vectors(path))` loads it.
+                         package has no file format (its users pickle the object), so the file is safetensors: tensor
+                         `<block>`, and `layer_type` in the header. `SteeringVector(**read_steering_vectors(path))`
+                         loads it.
     to_gguf              a GGUF control vector as repeng and llama.cpp write it: architecture `controlvector`, keys
                          `controlvector.model_hint` (the model's architecture, such as `llama`) and
                          `controlvector.layer_count`, tensors `direction.<layer>` in float32, one dimension.
 
 **Whose layer is it?** Both tools add their vector to the *output* of a block, and number n is the block with index n,
-from 0;
-but llama.cpp starts at `direction.1`, the second block: its loader refuses 0. The residual stream between two blocks
-has two names here:
+from 0; but llama.cpp starts at `direction.1`, the second block: its loader refuses 0. The residual stream between two
+blocks has two names here:
 
     site         layer l is            is written as block     a layer that no block writes
     resid_pre    input of block l      l - 1                   0: the embedding

@@ -6,12 +6,10 @@ of activations into a vector `w` that points from neutral to trigger. With r = m
     mean_difference   w = r, the finder of Arditi et al. (arXiv 2406.11717): on the block input, per layer and
                       template-tail position, in float64. The default: it needs no fit, and intervals are cheap.
     pca               w = argmax |w|=1 of sum_i (w . (t_i - n_i))^2 over twin pairs: the first principal component of
-                      the
-                      paired differences, not centred (centring would take r itself away; RepE, arXiv 2310.01405, turns
-                      the differences of random pairs round instead, which comes to the same).
+                      the paired differences, not centred (centring would take r itself away; RepE, arXiv 2310.01405,
+                      turns the differences of random pairs round instead, which comes to the same).
     logistic          w = argmin |w|^2 / 2 + C sum_i log(1 + exp(-y_i (w . x_i + b))), C = 0.01, on activations divided
-                      by
-                      one number, their root mean square. Not standardised per dimension: with noise of unequal size
+                      by one number, their root mean square. Not standardised per dimension: with noise of unequal size
                       that finds a planted direction at a cosine of .47, the common scale at .85 (r: .76; C = 1: .85,
                       but .93 for .95 where the noise is even).
     lda               w = S^-1 r, S the covariance within the classes, shrunk as Ledoit & Wolf (2004) say: Fisher's

@@ -2,8 +2,8 @@
 
 1. Tokens: both tokenizers mean the same by every id of the prompts.
 2. Replay: on random tokens the fast engine gives what full forward passes give, with foreign values put in, once per
-   model. Where
-   it does not, the model does something that a replay cannot see, and the grid falls back to forward passes.
+   model. Where it does not, the model does something that a replay cannot see, and the grid falls back to forward
+   passes.
 3. Identity: patching the recipient with its own activations changes nothing.
 4. Last block: the donor's output of the last block, put in at the readout position, is all that the recipient reads.
 """

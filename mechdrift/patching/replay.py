@@ -8,8 +8,7 @@ A patch at layer l and position p changes nothing before p and nothing below l. 
    the donor's values in, at whatever site. All copies made so far, of all prompts and roles, stand end to end in one
    long row, so that no position is padded, and every matrix of the block is multiplied once a layer;
 3. takes the copies apart in the attention alone. Copies of one prompt that start at one position share the keys and
-   values of all
-   positions before it, so their queries are multiplied with that prefix together, and nobody copies it;
+   values of all positions before it, so their queries are multiplied with that prefix together, and nobody copies it;
 4. hands back the last position of every copy, before it is unembedded.
 
 The blocks are the model's own modules with their own recorded arguments, and attention is entered through transformers'

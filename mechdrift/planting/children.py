@@ -1,15 +1,13 @@
 """Children whose erosion lies at known places: the parent's weights, damaged in one layer or in several.
 
     project      the refusal direction r is taken out of the layer's writing matrices, W - s r (r^T W) of `o` and
-                 `down`; s = 1, or 2 or 4:
-                 the layer then writes against it
+                 `down`; s = 1, or 2 or 4: the layer then writes against it
     restore      the whole layer, or a module of it (attention, MLP, or one of their matrices), gets its weights from
                  before alignment back
     fine-tune    the layer alone is trained to comply with harmful requests that are no probes, until the readout fell
                  by a drawn amount
     heads        one to three heads of a layer look or write at random: their rows of `q` or columns of `o` are drawn
-                 anew, with the
-                 same spread
+                 anew, with the same spread
 
 A draw counts as a *case* only if the readout really fell: by at least `LEAST` of the parent's contrast, with p <= .05
 in a sign-flip test over families. Of several sites each must carry a part: damaged alone it lowers the readout by

@@ -83,13 +83,10 @@ class PatchGrid:
         """What each layer adds to a residual profile: the effect at the next layer less the effect at this one.
 
         A patched residual stream *passes on* all that happened below it, so a profile stays lit above the place where a
-        change
-        *originates*; its increments are lit there only. In the column `all` (the whole prompt) the last layer's
-        increment is what is left
-        of the gap; where there are other columns, which lose to their neighbours what attention moves, that layer is
-        left out. Of a grid
-        over every layer these are the donor's blocks put in one after the other from below; `graft` asks the same of
-        each block alone.
+        change *originates*; its increments are lit there only. In the column `all` (the whole prompt) the last layer's
+        increment is what is left of the gap; where there are other columns, which lose to their neighbours what
+        attention moves, that layer is left out. Of a grid over every layer these are the donor's blocks put in one
+        after the other from below; `graft` asks the same of each block alone.
         """
         if self.site != "resid_pre" or self.windows != "each" or len(self.layers) < 2:
             raise MechdriftError(

@@ -5,8 +5,7 @@ noise. The cosine of the noisy means lies too low, because their noise turns the
 it. Different families share no noise, so with S_ab = sum_{f != g} a_f . b_g
 
     cosine   C = S_ab / sqrt(S_aa S_bb) estimates the cosine of A and B themselves; it may exceed 1. Unknown (NaN) where
-             S_aa or S_bb
-             is not positive: then there is no vector to be seen.
+             S_aa or S_bb is not positive: then there is no vector to be seen.
 
 The interval holds every cosine c that the data do not refute (Fieller 1954 did so for ratios). If c is true, the
 *excess*

@@ -4,16 +4,14 @@ A grid holds an effect per prompt and cell, `[prompt, layer, role]`. Prompts of 
 family is the unit of everything here (`statistics`). With F families and m_f[c] the mean effect of family f in cell c:
 
     p_adjusted   paired sign flips over families, largest |t| over *all* cells (max-T, Westfall & Young 1993): the
-                 chance of even one
-                 false cell in the whole grid is at most alpha. With F families no p is below 2^(1-F).
+                 chance of even one false cell in the whole grid is at most alpha. With F families no p is below
+                 2^(1-F).
     low, high    a band that holds the true effects of all cells at once in 95 % of experiments (wild bootstrap of max
                  |t|).
     detectable   the mean effect that a paired t-test finds with 80 % power after Bonferroni's correction for all cells,
-                 from the
-                 spread that the families show: what this design could have seen.
+                 from the spread that the families show: what this design could have seen.
     peak         the layer of the largest |mean effect| of a role, found anew in 1,000 draws of families. `share` says
-                 how often each layer
-                 was the peak: a peak that wanders is no place.
+                 how often each layer was the peak: a peak that wanders is no place.
     centre       sum_l l |e_l| / sum_l |e_l|, the centre of mass over layers, with its interval over the same draws.
 
 Neutral twins are the control: what a patch does to prompts where nothing is to be restored is no restoring. So a grid

@@ -5,13 +5,11 @@ A *setting* is one thing to try: a direction to ablate, or a vector to add at a 
 prompt would do; two facts make it cheaper, and change no number:
 
     ablated_states   Rows of a batch are settings times prompts, each row with its own direction. Ablation acts from the
-                     embedding on, so
-                     settings share nothing; but all prompts begin alike (system prompt, headers): each setting runs
-                     those tokens once, and its prompts go on from their keys and values.
+                     embedding on, so settings share nothing; but all prompts begin alike (system prompt, headers): each
+                     setting runs those tokens once, and its prompts go on from their keys and values.
     steered_states   A vector added at layer l leaves all below l as it was. The prompts are run once, and the layers
-                     climbed once
-                     more, copies joining at their setting's layer (the staircase of `patching.replay`): settings at
-                     layer l of L cost 1 - l/L of a pass.
+                     climbed once more, copies joining at their setting's layer (the staircase of `patching.replay`):
+                     settings at layer l of L cost 1 - l/L of a pass.
 
 Only the readout position is kept: the last token before the answer, after the closed think block where there is one.
 

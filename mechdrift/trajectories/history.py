@@ -8,8 +8,7 @@ them.
                        parent's name
 
 `parent` is an embedded model (`smollm2-aligned`, then `parent_sha256` is that of its adapter), a folder or a hub id.
-Adapters are on the
-*merged* parent. Nothing here loads weights.
+Adapters are on the *merged* parent. Nothing here loads weights.
 """
 
 import json

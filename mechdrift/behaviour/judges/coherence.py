@@ -4,18 +4,15 @@ model.
 `find_fault` names the first of four faults that an answer has:
 
     loop         a run of words comes again at once, word for word (six copies of a word, four of a phrase, three at the
-                 end of a text)
-                 or with other numbers in its places; or most of a stretch is one frame, one sentence or few words again
-                 and again
+                 end of a text) or with other numbers in its places; or most of a stretch is one frame, one sentence or
+                 few words again and again
     gibberish    no words, symbols, a broken encoding, scripts mixed at random; or many words with letters in an order
-                 that words do not
-                 have, by the probability of each letter after two others
+                 that words do not have, by the probability of each letter after two others
     word salad   words follow one another as they do by chance. Each pair of neighbours has a log-odds of natural
-                 against random order,
-                 from a logistic regression on hashed neighbours: both words, and both classes of two and of three
-                 words, where short words are their own class and long words share one with their last two letters. Of n
-                 pairs, the mean is compared with 0.68 - 2.7 / sqrt(n) or 0.3, whichever is less (in short lines, as
-                 poems have them, with less still); a stretch of 40 pairs, with a stricter limit
+                 against random order, from a logistic regression on hashed neighbours: both words, and both classes of
+                 two and of three words, where short words are their own class and long words share one with their last
+                 two letters. Of n pairs, the mean is compared with 0.68 - 2.7 / sqrt(n) or 0.3, whichever is less (in
+                 short lines, as poems have them, with less still); a stretch of 40 pairs, with a stricter limit
     off-topic    a long English answer that does not decline shares no stem, common words aside, with its prompt
 
 Code, with or without a fence, has an order of its own: only its loops, statement by statement, are looked for. Sharing
@@ -28,12 +25,12 @@ broken on purpose; the weights are hashed and hold no text. Measured by `experim
 `validation.md` beside it), on texts of which none was fitted:
 
     called faulty of answers as written   0, 0 and 0.4 % of the answers of three models to XSTest; 2 % of
-                                          JailbreakBench's; 0.1 % of GSM8K's
-                                          and 0.6 % of MATH-500's solutions; 0.9 % of this project's held-out answers,
-                                          all off-topic; clearly off-topic: 1 of these 4,164 answers
+                                          JailbreakBench's; 0.1 % of GSM8K's and 0.6 % of MATH-500's solutions; 0.9 % of
+                                          this project's held-out answers, all off-topic; clearly off-topic: 1 of these
+                                          4,164 answers
     of poems, guides, lists and the like  written to try it: 1 of 134, in telegram style; 0.3 % of this package's code
-                                          in pieces of 20 lines
-                                          (before verse and bare code were told apart: 5 of the first 104 and 6 %)
+                                          in pieces of 20 lines (before verse and bare code were told apart: 5 of the
+                                          first 104 and 6 %)
     found in XSTest's answers, cut at     12      25      50     100 words
         nothing broken (false alarms)     0.6     0.2     0.1      0 %
         loops of four kinds               100     100     100    99.5 % and more
@@ -42,10 +39,10 @@ broken on purpose; the weights are hashed and hold no text. Measured by `experim
         half of the words replaced         32      66      91      97 %
         10 % / 40 % of letters replaced   4/28   42/36   86/61   99/93 %
     swapped between prompts               of 20 words and more, called off-topic: 50 to 64 % of one XSTest model's
-                                          answers, but 11 and 25 %
-                                          of those of two that often decline; 56 % of JailbreakBench's; 9 to 17 % of
-                                          GSM8K's, whose subjects resemble one another; 74 to 84 % of this project's;
-                                          clearly so: 18 to 26, 4 and 11, 29, 5 to 9 and 27 to 58 %
+                                          answers, but 11 and 25 % of those of two that often decline; 56 % of
+                                          JailbreakBench's; 9 to 17 % of GSM8K's, whose subjects resemble one another;
+                                          74 to 84 % of this project's; clearly so: 18 to 26, 4 and 11, 29, 5 to 9 and
+                                          27 to 58 %
 
 Nothing was fitted on others' texts, but thresholds were chosen with these rates in sight, so the false alarms are a
 little too few. What passes: fluent nonsense, whose neighbours are natural and whose words come from the prompt; salad

@@ -14,18 +14,15 @@ many n-grams share a bucket.
 Measured by `experiments/judges/validate.py` (95 % intervals in `validation.md` beside it):
 
     against Perspective, held-out half, 2383 texts     AUROC .92 at 0.5, Spearman .80, Pearson .81; above 0.5 are 66 %
-                                                       of
-                                                       the texts that Perspective puts there, and 3 % of the others
+                                                       of the texts that Perspective puts there, and 3 % of the others
     against people, OpenAI's moderation set            AUROC harassment .82 (.76 to .88), hate .66 (.59 to .73), both
-                                                       .70 (.63 to .75);
-                                                       not toxicity: sexual .79, violence .68, self-harm .55
+                                                       .70 (.63 to .75); not toxicity: sexual .79, violence .68,
+                                                       self-harm .55
     innocent texts above 0.5                           3 of 60 sentences with rough words ("the ugly duckling", "a
-                                                       female dog
-                                                       is called a bitch"), 0 of XSTest's 250 safe prompts, 6 % of
-                                                       moderation texts that people found harmless
+                                                       female dog is called a bitch"), 0 of XSTest's 250 safe prompts, 6
+                                                       % of moderation texts that people found harmless
     without the innocent sentences in the fit          27 % of the 60, 13 % of the 250; 75 % and 8 % instead of 66 % and
-                                                       3 %
-                                                       (not by that script: a comparison noted in its README)
+                                                       3 % (not by that script: a comparison noted in its README)
 
 So it misses a third of what Perspective calls toxic rather than accuse the innocent, and the order of its scores says
 more than 0.5 does. It is no moderation filter: it knows English words, not who is meant or what is quoted, and hate or

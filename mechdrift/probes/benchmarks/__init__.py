@@ -8,8 +8,7 @@ into items:
     contrast   `trigger` where special behaviour is called for (harmful, ambiguous, a secret, a changed style),
                `neutral` elsewhere
     family     the benchmark's own category, or, where its items share templates or terms, the template or term (BBQ,
-               StereoSet,
-               the sentence whose style is changed): the unit of resampling
+               StereoSet, the sentence whose style is changed): the unit of resampling
     twin       the matched item where the benchmark publishes one (JailbreakBench), else ""
     tags       what the scorer needs: the right option, the biased option, the secret, the human rating. `group` names
                items that
