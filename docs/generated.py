@@ -1,5 +1,5 @@
 """Pages that are made from the package while the documentation is built: the map of its folders, the list of its
-modules, the command line's options, and the benchmarks.
+modules, the command line's options, the benchmarks, and the tables' schemas.
 
 The map draws the layers of the import contract (`pyproject.toml`) from top to bottom and an arrow for every import
 between folders, as grimp finds them in the code. Arrows that follow from two others are left out.
@@ -12,6 +12,8 @@ from itertools import permutations
 from pathlib import Path
 
 import grimp
+
+from mechdrift import tables
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "mechdrift"
@@ -35,6 +37,7 @@ def write_pages(docs: Path) -> None:
     _write(folder / "modules.md", list_modules(layers))
     _write(folder / "commands.md", list_commands())
     _write(folder / "benchmarks.md", list_benchmarks())
+    _write(folder / "tables.md", tables.reference())
 
 
 def _write(file: Path, text: str) -> None:
