@@ -3,6 +3,7 @@
 Building it (`sphinx-build -W docs docs/_build`) is a step of its own in `.ci/run`, because its notebooks run there.
 """
 
+import ast
 import re
 import sys
 from pathlib import Path
@@ -42,6 +43,22 @@ def test_every_page_is_in_a_table_of_contents():
 def test_every_public_name_has_its_place_in_the_reference():
     text = "\n".join(page.read_text(encoding="utf-8") for page in (DOCS / "reference").glob("*.md"))
     assert set(re.findall(r"auto(?:class|function|exception):: mechdrift\.(\w+)", text)) == set(md.__all__)
+
+
+@pytest.mark.parametrize("door", sorted((ROOT / "mechdrift").glob("*/__init__.py")), ids=lambda door: door.parent.name)
+def test_what_a_folder_s_docstring_lists_is_there(door):
+    text = ast.get_docstring(ast.parse(door.read_text(encoding="utf-8"))) or ""
+    names = re.findall(r"^ {0,4}([a-z_]+) {2,}\S", text, re.MULTILINE)
+    there = {path.stem for path in door.parent.iterdir()}
+    assert [name for name in names if name not in there] == []
+
+
+def test_files_that_prose_names_are_there():
+    """Paths in pages and in docstrings, from the repository's root."""
+    path = re.compile(r"\b(?:mechdrift|experiments|figures|tests)/[\w./-]+\.(?:py|md|npz|jsonl?|png|csv)\b(?!\.)")
+    files = [ROOT / "README.md", *PAGES, *(ROOT / "experiments").rglob("*.md"), *(ROOT / "mechdrift").rglob("*.py")]
+    named = {(file.name, name) for file in files for name in path.findall(file.read_text(encoding="utf-8"))}
+    assert {(file, name) for file, name in named if not (ROOT / name).exists()} == set()
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ stored with the prompt's number, and joined to its text here:
 Two ridge-penalised logistic regressions over the features of `mechdrift.behaviour.judges.refusals`: does the answer
 refuse, and if so, only in part? Every answer is shown twice, with its prompt and, at a quarter of the weight, without,
 since callers may not have one. Penalty, weights, features and thresholds were chosen by leaving out one family of
-styles at a time (all that imitate one model's maker). Writes `mechdrift/behaviour/refusal_weights.json`: a number for
-each named feature, no text.
+styles at a time (all that imitate one model's maker). Writes
+`mechdrift/behaviour/judges/refusal_weights.json`: a number for each named feature, no text.
 """
 
 import argparse

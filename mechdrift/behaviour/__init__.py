@@ -1,16 +1,16 @@
 """What the models do, and how it is judged.
 
-generation    answers and thinking of one model               tasks             held-out reasoning tasks
-refusals      does an answer refuse? (rules and weights)      labels            a table of answers, each with what was
-              judged of it
-coherence     does it make sense?                             scores            the labels of both models, compared in
-              pairs
-toxicity      how toxic is it?                                benchmark_scores  the same by the formulas of the field's
-              benchmarks
-judges        is it aligned, for its probe item?              pairwise          ask, judge and compare in one call
-external      other judges in place of the refusal rules      divergence        KL between the two models, token by
-              token
-choosing      which option does an answer name?
+generation         answers and thinking of one model
+backends           what writes them: token ids in, token ids out
+sampling           budgets, and greedy answers or draws at a temperature
+tasks              held-out reasoning tasks with exact answers
+judges             does an answer refuse, make sense, harm; is it aligned for its probe item?
+labels             a table of answers, each with what was judged of it
+scores             the labels of both models, compared in pairs
+verdicts           which changes count as established
+benchmark_scores   scores by the formulas of the field's benchmarks
+one_call           `score`: ask, judge and compare in one call
+divergence         KL between the two models, token by token
 """
 
 import lazy_loader

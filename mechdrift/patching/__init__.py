@@ -1,6 +1,16 @@
-"""Where the change acts and where it comes from: patches of activations (`grid`), grafts of weights (`grafts`),
-first-order estimates (`attribution`), what passes through the thinking (`decomposition`); and the exact engine that
-makes them fast (`replay`)."""
+"""Where the change acts and where it comes from.
+
+grid            `patch`: activations of the donor in the recipient, cell by cell
+grafts          `graft`: weights of the donor in the recipient
+attribution     `attribute`: patches estimated to first order
+decomposition   `decompose`: through the thinking, or past it
+donors          what both models read, and whose activations are copied
+cells           which layers, tokens and heads are patched
+passes          the donor's and the recipient's forward passes
+replay          the exact engine that makes grids fast
+naive           one full forward pass per cell, for models that cannot be replayed
+checks          what has to hold before a grid is believed
+"""
 
 import lazy_loader
 

@@ -20,10 +20,10 @@ place in which a layer can be exchanged.
     held attention, held MLP   the donor's module on the recipient's own input at all positions: a graft of that module
     graft                      the donor's weights of the whole layer
 
-A patch or graft calls a layer whose effect on the triggers has a family-wise p <= .05 (`inference`: sign-flip max-T
-over all layers), goes in the direction asked for, and is at least `CALLED` of the parent's contrast: a smaller one is
-nothing that an audit would report. It calls nothing where the child's readout itself has not fallen beyond noise by as
-much: that check comes before any grid.
+A patch or graft calls a layer whose effect on the triggers has a family-wise p <= .05 (`statistics.grids`: sign-flip
+max-T over all layers), goes in the direction asked for, and is at least `CALLED` of the parent's contrast: a smaller
+one is nothing that an audit would report. It calls nothing where the child's readout itself has not fallen beyond noise
+by as much: that check comes before any grid.
 """
 
 from collections.abc import Callable

@@ -1,5 +1,10 @@
-"""What is asked: six probe sets (`sets`, data files with cards), the field's benchmarks, and rendering to tokens with
-roles."""
+"""What is asked.
+
+sets         six probe sets, everyday requests and sentence pairs, from data files with cards
+benchmarks   readers of the field's published sets
+rendering    prompts as token ids with named roles, through the tokenizer's template
+roles        role columns: positions and spans of tokens
+"""
 
 import lazy_loader
 

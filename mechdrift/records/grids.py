@@ -100,7 +100,7 @@ class PatchGrid:
 
     def inference(self, draws: int = 10_000, seed: int = 0) -> GridInference:
         """Which cells to believe: family-wise p, simultaneous band, smallest detectable effect, where the peak lies
-        (see `inference`)."""
+        (see `statistics.grids`)."""
         is_trigger = np.array([item.is_trigger for item in self.items])
         return infer(self.effect, self.families, is_trigger, self.layers, self.roles, draws=draws, seed=seed)
 

@@ -1,7 +1,7 @@
 """Which cells of a grid can one believe, and where does it peak? A heat map always looks convincing.
 
 A grid holds an effect per prompt and cell, `[prompt, layer, role]`. Prompts of one family are not independent, so the
-family is the unit of everything here (`statistics`). With F families and m_f[c] the mean effect of family f in cell c:
+family is the unit of everything here (`resampling`). With F families and m_f[c] the mean effect of family f in cell c:
 
     p_adjusted   paired sign flips over families, largest |t| over *all* cells (max-T, Westfall & Young 1993): the
                  chance of even one false cell in the whole grid is at most alpha. With F families no p is below

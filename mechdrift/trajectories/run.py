@@ -6,9 +6,9 @@ outside?
     course.halfway      when each measure had come half of its way, with an interval
     course.sentences    the answers in words
 
-The parent is measured once, then every checkpoint (`checkpoints`); each has a run folder of its own under `out`, so
+The parent is measured once, then every checkpoint (`stages`); each has a run folder of its own under `out`, so
 that a killed trajectory goes on at the unfinished stage of the unfinished checkpoint, and more checkpoints can be added
-later. `courses` makes the tables of them, `halfway` says when a measure had changed, and `report.timing` what that
+later. `series` makes the tables of them, `half_change` says when a measure had changed, and `words` what that
 comes to.
 
     OUT/run.json          whose history this is; another history is refused
@@ -41,7 +41,7 @@ from mechdrift.trajectories.words import failures, told
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trajectory:
-    """What was found along a training run. `frame`: see `courses.course_table`; `halfway`: when each measure came half
+    """What was found along a training run. `frame`: see `series.course_table`; `halfway`: when each measure came half
     of its way."""
 
     run: Run

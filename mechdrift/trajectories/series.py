@@ -1,14 +1,14 @@
 """The course of every measure over a training run: from the run folders of its checkpoints to series, and from series
 to two tables.
 
-    Series            one measure at every step, and in every draw of families (`halfway` says what follows from it)
+    Series            one measure at every step, and in every draw of families (`half_change` says what follows from it)
     course_table      a row per step and measure
     halfway_table     a row per measure: its change at the last checkpoint, whether that is established, and when half
                       of it was there
 
 A half-way step is given only where the change at the last checkpoint is established: the interval leaves out zero, and
 for a dimension's score Holm's adjusted p is below 0.05. The cosine of a resampling follows from inner products of
-family differences (`checkpoints`): with weights w, cos = w'Gw / sqrt(w'Aw w'Bw). It is read at the layer where the
+family differences (`stages`): with weights w, cos = w'Gw / sqrt(w'Aw w'Bw). It is read at the layer where the
 parent's direction tells held-out families apart best.
 """
 

@@ -17,7 +17,7 @@ model.
 
 Code, with or without a fence, has an order of its own: only its loops, statement by statement, are looked for. Sharing
 no word is a weak sign, so off-topic answers are counted (the metric `off_topic`), but only clear cases
-(`is_clearly_off_topic`) are labelled incoherent, by `judges`: 30 words and more, in answer to a well-spelt question of
+(`is_clearly_off_topic`) are labelled incoherent, by `dimensions`: 30 words and more, in answer to a well-spelt question of
 four topic words and more that asks for nothing made up.
 
 `experiments/judges/fit_coherence.py` fits letters and neighbours on this project's own texts and on the same texts

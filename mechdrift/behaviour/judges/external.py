@@ -3,7 +3,7 @@
 A `RefusalJudge` has a `name`, which goes with every number made from its labels, and maps prompts and completions to
 one `Judged` each.
 
-    RuleJudge         the built-in rules (`judges.judge_refusals`)
+    RuleJudge         the built-in rules (`refusals.judge_refusals`)
     ClassifierJudge   a Hugging Face text classifier, from a hub id or a folder
     ChatJudge         a chat model behind an OpenAI-compatible endpoint
 
