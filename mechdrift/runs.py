@@ -284,8 +284,9 @@ def _make(folder: Path) -> None:
 
 
 @contextmanager
-def folder_lock(folder: Path, who: str = "audit") -> Iterator[None]:
-    """Hold a folder against other processes; raises when one of them holds it.
+def folder_lock(folder: Path, who: str = "audit", remedy: str = REMEDY) -> Iterator[None]:
+    """Hold a folder against other processes; raises when one of them holds it. `who` says what it would be, such as an
+    audit; `remedy` what to do where the folder cannot be written to.
 
     The lock is the operating system's, on the file `.lock`: it ends with the process, killed or not. The file stays,
     empty. On a file system without locks nothing is held.
@@ -294,12 +295,10 @@ def folder_lock(folder: Path, who: str = "audit") -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout as error:
-        raise MechdriftError(
-            f"another {who} is writing to {folder}: wait for it, or give another folder with --out."
-        ) from error
+        raise MechdriftError(f"another {who} is writing to {folder}: wait for it, or give another folder.") from error
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in NO_LOCKS:
-            raise MechdriftError(f"{folder} could not be written to ({error.strerror}): {REMEDY}") from error
+            raise MechdriftError(f"{folder} could not be written to ({error.strerror}): {remedy}") from error
     try:
         yield
     finally:

@@ -19,11 +19,10 @@ asked for.
 
 import hashlib
 import json
-import os
 import warnings
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -38,9 +37,10 @@ from torch import Tensor
 
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.records import MechdriftError, Rendered
-from mechdrift.runs import sha256
+from mechdrift.runs import folder_lock, move_into_place, part_of, placed, remove_leftovers, sha256
 
 SCHEMA = 1
+REMEDY = "free space or give another folder; the collection goes on where it stopped when you start it again."
 DIGITS = 24  # of each hash, in a file's name
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}  # float16 ends at 65504, and residual streams do not
 Spans = Sequence[tuple[int, int]]
@@ -142,22 +142,23 @@ def fill(
     advance: Callable[[int], object],
 ) -> Blocks:
     """Write `compute`'s tensors for every `size` prompts, unless they are there; `prompts` may be a generator of any
-    length."""
+    length. One process at a time writes to a folder."""
     _make(folder)
     files, counts = [], []
-    for group in chunks(prompts, size):
-        key = recipe.key(group, [spans(prompt) for prompt in group])
-        file = _whole(folder, key)
-        if file is None:
-            file = _write(
-                folder, key, {name: value.to(DTYPES[recipe.dtype]) for name, value in compute(group).items()}, group
-            )
-        files.append(file.name)
-        counts.append(len(group))
-        advance(len(group))
-    name = f"collection-{hashlib.sha256(json.dumps(files).encode()).hexdigest()[:DIGITS]}.json"
-    blocks = Blocks(folder=folder, name=name, files=tuple(files), counts=tuple(counts), recipe=recipe)
-    _write_manifest(blocks)
+    with folder_lock(folder, "collection", REMEDY):
+        remove_leftovers(folder)
+        for group in chunks(prompts, size):
+            key = recipe.key(group, [spans(prompt) for prompt in group])
+            file = _whole(folder, key)
+            if file is None:
+                tensors = {name: value.to(DTYPES[recipe.dtype]) for name, value in compute(group).items()}
+                file = _write(folder, key, tensors, group)
+            files.append(file.name)
+            counts.append(len(group))
+            advance(len(group))
+        name = f"collection-{hashlib.sha256(json.dumps(files).encode()).hexdigest()[:DIGITS]}.json"
+        blocks = Blocks(folder=folder, name=name, files=tuple(files), counts=tuple(counts), recipe=recipe)
+        _write_manifest(blocks)
     return blocks
 
 
@@ -238,21 +239,12 @@ def _whole(folder: Path, key: str) -> Path | None:
 
 
 def _write(folder: Path, key: str, tensors: Mapping[str, Tensor], prompts: Sequence[Rendered]) -> Path:
-    """One block's file, whole or not at all."""
-    for leftover in folder.glob(f".{key}.*.part"):  # of a process that was killed while it wrote this block
-        leftover.unlink(missing_ok=True)
-    temporary = folder / f".{key}.{os.getpid()}.part"
-    try:
-        items = json.dumps([prompt.item_id for prompt in prompts])
+    """One block's file, whole or not at all; its name ends with the hash of its bytes."""
+    items = json.dumps([prompt.item_id for prompt in prompts])
+    with part_of(folder / key, REMEDY) as temporary:
         save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, metadata={"items": items})
         target = folder / f"{key}-{sha256(temporary)[:DIGITS]}.safetensors"
-        temporary.chmod(0o644)  # safetensors writes files that only their owner can read
-        os.replace(temporary, target)
-    except (OSError, SafetensorError) as error:
-        raise _unwritable(folder, error) from error
-    finally:
-        with suppress(OSError):  # a folder that has become read-only keeps it
-            temporary.unlink(missing_ok=True)
+        move_into_place(temporary, target)
     return target
 
 
@@ -263,20 +255,8 @@ def _write_manifest(blocks: Blocks) -> None:
         "recipe": recipe,
         "blocks": list(zip(blocks.files, blocks.counts, strict=True)),
     }
-    temporary = blocks.folder / f".{blocks.name}.{os.getpid()}.part"
-    try:
+    with placed(blocks.folder / blocks.name, REMEDY) as temporary:
         temporary.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, blocks.folder / blocks.name)
-    except OSError as error:
-        raise _unwritable(blocks.folder, error) from error
-
-
-def _unwritable(folder: Path, error: BaseException) -> MechdriftError:
-    return MechdriftError(
-        f"{folder} could not be written to ({getattr(error, 'strerror', None) or error}): free space or give "
-        "another folder; "
-        "the collection goes on where it stopped when you start it again."
-    )
 
 
 @contextmanager

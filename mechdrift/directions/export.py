@@ -41,8 +41,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mechdrift.records import Dimension, Directions, MechdriftError, Side
+from mechdrift.runs import placed
 
 SCHEMA = 1
+REMEDY = "free space, or give another path."
 TENSORS = ("instruct", "reasoning", "norm_instruct", "norm_reasoning", "split_instruct", "split_reasoning")
 PACKAGES = ("mechdrift", "torch", "transformers", "safetensors")
 BLOCK_OF_LAYER = {"resid_pre": -1, "resid_post": 0}
@@ -258,27 +260,23 @@ def to_gguf(
         raise MechdriftError(
             "llama.cpp takes no control vector at the first block, and there is no other: collect more layers."
         )
-    target = Path(path)
-    partial = target.with_name(f".{target.name}.partial")
-    writer = GGUFWriter(str(partial), "controlvector")
-    writer.add_string("controlvector.model_hint", model_hint)
-    writer.add_uint32("controlvector.layer_count", len(vectors))
-    for block, vector in vectors.items():
-        writer.add_tensor(f"direction.{block}", vector.numpy().astype(np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return partial.replace(target)
+    with placed(Path(path), REMEDY) as temporary:
+        writer = GGUFWriter(str(temporary), "controlvector")
+        writer.add_string("controlvector.model_hint", model_hint)
+        writer.add_uint32("controlvector.layer_count", len(vectors))
+        for block, vector in vectors.items():
+            writer.add_tensor(f"direction.{block}", vector.numpy().astype(np.float32))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+    return Path(path)
 
 
 def _write(tensors: Mapping[str, Tensor], path: str | Path, metadata: dict[str, str]) -> Path:
-    """Under another name first, so that a killed write leaves no half file."""
-    target = Path(path)
-    partial = target.with_name(f".{target.name}.partial")
-    save_file(dict(tensors), partial, metadata=metadata)
-    partial.chmod(0o644)  # safetensors writes files that only their owner can read
-    return partial.replace(target)
+    with placed(Path(path), REMEDY) as temporary:
+        save_file(dict(tensors), temporary, metadata=metadata)
+    return Path(path)
 
 
 def _read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
