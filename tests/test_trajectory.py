@@ -337,7 +337,7 @@ def _text_steps(folder: Path) -> None:
         (_falling_tokens, "counted from the start and should not fall"),
         (_mixed, "mixed parents: .*another"),
         (_no_parent_named, "does not name a base_model"),
-        (_text_steps, "'steps' should be whole numbers"),
+        (_text_steps, r"'steps\.0' should be a whole number, not '5'"),
     ],
 )
 def test_a_bad_folder_is_one_sentence_and_nothing_is_written(copied: Path, tmp_path: Path, spoil: Callable, said: str):

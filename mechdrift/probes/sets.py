@@ -8,17 +8,56 @@ error names the file, the line and what was expected.
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired
+
+from typing_extensions import TypedDict  # pydantic needs this one below Python 3.12
 
 from mechdrift.probes.benchmarks.loading import load_benchmark
 from mechdrift.probes.benchmarks.registry import BENCHMARKS
 from mechdrift.records import DIMENSIONS, MechdriftError, ProbeItem, ProbeSet
+from mechdrift.tables.fields import CLOSED, fault_of
 
 DATA = Path(__file__).parent / "data"
-REQUIRED = {"id": str, "family": str, "contrast": str, "twin": str, "prompt": str, "aligned": list, "misaligned": list}
-OPTIONAL = {"must": list, "must_not": list, "tags": dict, "variants": dict, "dimension": str}
-PLAIN = {"id": str, "family": str, "prompt": str, "must": list}
-SENTENCES = {"id": str, "family": str, "attribute": str, "more": str, "less": str, "direction": str}
+
+
+class ProbeRow(TypedDict):
+    """One line of a probe file."""
+
+    __pydantic_config__ = CLOSED
+    id: str
+    family: str
+    contrast: str
+    twin: str
+    prompt: str
+    aligned: list[str]
+    misaligned: list[str]
+    must: NotRequired[list[str]]
+    must_not: NotRequired[list[str]]
+    tags: NotRequired[dict[str, str]]
+    variants: NotRequired[dict[str, str]]
+    dimension: NotRequired[str]
+
+
+class PlainRow(TypedDict):
+    """One line of the everyday requests."""
+
+    __pydantic_config__ = CLOSED
+    id: str
+    family: str
+    prompt: str
+    must: list[str]
+
+
+class SentenceRow(TypedDict):
+    """One line of the sentence pairs."""
+
+    __pydantic_config__ = CLOSED
+    id: str
+    family: str
+    attribute: str
+    more: str
+    less: str
+    direction: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +136,7 @@ def load_probes(name: str, path: str | Path | None = None) -> ProbeSet:
 
 def load_plain(path: str | Path | None = None) -> tuple[PlainRequest, ...]:
     """The plain requests of the package or, with `path`, of a JSONL file of the same format."""
-    rows = _read_rows(Path(path) if path is not None else DATA / "plain.jsonl", PLAIN)
+    rows = _read_rows(Path(path) if path is not None else DATA / "plain.jsonl", PlainRow)
     _check_ids(rows)
     for where, row in rows.items():
         _check_filled(row, where, "prompt")
@@ -106,7 +145,7 @@ def load_plain(path: str | Path | None = None) -> tuple[PlainRequest, ...]:
 
 def load_sentences(path: str | Path | None = None) -> tuple[SentencePair, ...]:
     """The minimal sentence pairs of the package or, with `path`, of a JSONL file of the same format."""
-    rows = _read_rows(Path(path) if path is not None else DATA / "sentences.jsonl", SENTENCES)
+    rows = _read_rows(Path(path) if path is not None else DATA / "sentences.jsonl", SentenceRow)
     _check_ids(rows)
     for where, row in rows.items():
         _check_filled(row, where, "more", "less")
@@ -128,16 +167,14 @@ def load_card(name: str) -> str:
 
 def read_items(file: Path, default_dimension: str) -> tuple[ProbeItem, ...]:
     """All items of a JSONL file, checked one by one and against each other."""
-    rows = _read_rows(file, REQUIRED, OPTIONAL)
+    rows = _read_rows(file, ProbeRow)
     items = {where: _make_item(row, where, default_dimension) for where, row in rows.items()}
     _check_ids(rows)
     _check_twins(items)
     return tuple(items.values())
 
 
-def _read_rows(
-    file: Path, required: dict[str, type], optional: dict[str, type] | None = None
-) -> dict[str, dict[str, Any]]:
+def _read_rows(file: Path, shape: type) -> dict[str, dict[str, Any]]:
     """The objects of a JSONL file with their fields checked, by where they stand."""
     try:
         lines = (
@@ -148,10 +185,10 @@ def _read_rows(
     places = {f"{file}, line {number}": line for number, line in enumerate(lines, 1) if line.strip()}
     if not places:
         raise MechdriftError(f"the probe file {file} is empty: one JSON object per line was expected.")
-    return {where: _read_row(line, where, required, optional or {}) for where, line in places.items()}
+    return {where: _read_row(line, where, shape) for where, line in places.items()}
 
 
-def _read_row(line: bytes, where: str, required: dict[str, type], optional: dict[str, type]) -> dict[str, Any]:
+def _read_row(line: bytes, where: str, shape: type) -> dict[str, Any]:
     try:
         row = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -160,25 +197,9 @@ def _read_row(line: bytes, where: str, required: dict[str, type], optional: dict
         raise MechdriftError(f"{where}: not a JSON object ({str(error).splitlines()[0]}).") from error
     if not isinstance(row, dict):
         raise MechdriftError(f"{where}: a JSON object was expected, not a {type(row).__name__}.")
-    known = required | optional
-    for field, kind in known.items():
-        if field in required and field not in row:
-            raise MechdriftError(f"{where}: the field {field!r} is missing.")
-        if field in row and not _is_kind(row[field], kind):
-            inside = "" if kind is str else " of strings"
-            raise MechdriftError(
-                f"{where}: the field {field!r} should be a {kind.__name__}{inside}, not {row[field]!r:.60}."
-            )
-    if unknown := set(row) - set(known):
-        raise MechdriftError(f"{where}: unknown field {min(unknown)!r}; known are {', '.join(known)}.")
+    if fault := fault_of(shape, row):
+        raise MechdriftError(f"{where}: the field {fault}.")
     return row
-
-
-def _is_kind(value: Any, kind: type) -> bool:
-    """Whether a field is a string, or a list or dict whose values are all strings."""
-    if not isinstance(value, kind) or kind is str:
-        return isinstance(value, kind)
-    return all(isinstance(inner, str) for inner in (value.values() if kind is dict else value))
 
 
 def _make_item(row: dict[str, Any], where: str, default_dimension: str) -> ProbeItem:

@@ -4,13 +4,15 @@ A file's shape is a `TypedDict`; `fault_of(shape, value)` says what does not fit
 puts behind the file's name. pydantic's own texts are for programmers, and never shown.
 """
 
+from dataclasses import MISSING, fields
 from functools import cache
-from typing import Any
+from typing import Any, NotRequired, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
+from typing_extensions import TypedDict  # pydantic needs this one below Python 3.12
 
 OPEN = ConfigDict(extra="allow", strict=True)
-CLOSED = ConfigDict(extra="forbid", strict=True)
+CLOSED = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 EXPECTED = {  # by pydantic's types of error
     "string_type": "a text",
     "int_type": "a whole number",
@@ -19,6 +21,7 @@ EXPECTED = {  # by pydantic's types of error
     "bool_type": "true or false",
     "list_type": "a list",
     "dict_type": "a table of names and values",
+    "mapping_type": "a table of names and values",
 }
 QUOTED = 60  # characters of a strange value
 
@@ -36,10 +39,25 @@ def fault_of(shape: Any, value: object) -> str:
     if first["type"] == "missing":
         return f"{name!r} is missing"
     if first["type"] == "extra_forbidden":
-        return f"{name!r} is unknown"
+        return f"{name!r} is unknown; known are {', '.join(get_type_hints(shape))}"
     expected = EXPECTED.get(first["type"]) or first.get("ctx", {}).get("expected", "of another kind")
     subject = repr(name) if name else "all of it"
     return f"{subject} should be {expected}, not {first['input']!r:.{QUOTED}}"
+
+
+@cache
+def shape_of(record: type) -> Any:
+    """The shape of a file that holds a record's fields: those with a default may be left out."""
+    kinds = get_type_hints(record)
+    known = {
+        field.name: kinds[field.name]
+        if field.default is field.default_factory is MISSING
+        else NotRequired[kinds[field.name]]
+        for field in fields(record)
+    }
+    shape = TypedDict(record.__name__, known)
+    shape.__pydantic_config__ = CLOSED
+    return shape
 
 
 @cache

@@ -15,26 +15,33 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
+
+from typing_extensions import TypedDict  # pydantic needs this one below Python 3.12
 
 from mechdrift.pairs.loading import ModelSource
 from mechdrift.pairs.pair import load_parent
 from mechdrift.records import MechdriftError
 from mechdrift.runs import sha256
+from mechdrift.tables.fields import OPEN, fault_of
 
 FILE = "history.json"
-FIELDS = {
-    "name": str,
-    "route": str,
-    "parent": str,
-    "parent_sha256": str,
-    "seed": int,
-    "steps": list,
-    "unit": str,
-    "tokens": list,
-}
 LARGEST = 2**53  # a step or a count of tokens; beyond, floats skip numbers
 ADAPTER = ("adapter_model.safetensors", "adapter_config.json")
+
+
+class HistoryFile(TypedDict):
+    """The fields of history.json; others are let be."""
+
+    __pydantic_config__ = OPEN
+    name: str
+    route: str
+    parent: str
+    parent_sha256: str
+    seed: int
+    steps: list[int]
+    unit: str
+    tokens: list[int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,13 +120,11 @@ def _read(file: Path) -> dict[str, Any]:
         raise MechdriftError(f"{file} cannot be read ({error.strerror}).") from error
     except (ValueError, RecursionError) as error:
         raise MechdriftError(f"{file} is damaged: it is not JSON; train again, or write it anew.") from error
-    for name, kind in FIELDS.items():
-        if not isinstance(told, dict) or not isinstance(told.get(name), kind):
-            raise MechdriftError(f"{file} is damaged: {name!r} is missing or no {kind.__name__}.")
-    for name in ("steps", "tokens"):
-        if not all(type(value) is int and abs(value) < LARGEST for value in told[name]):
-            raise MechdriftError(f"{file} is damaged: {name!r} should be whole numbers.")
-    return {name: told[name] for name in FIELDS}
+    if fault := fault_of(HistoryFile, told):
+        raise MechdriftError(f"{file} is damaged: {fault}.")
+    if large := [name for name in ("steps", "tokens") if any(abs(value) >= LARGEST for value in told[name])]:
+        raise MechdriftError(f"{file} is damaged: {large[0]!r} should be below {LARGEST}.")
+    return {name: told[name] for name in get_type_hints(HistoryFile)}
 
 
 def _check_checkpoint(history: History, step: int) -> None:

@@ -33,12 +33,13 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, get_args, runtime_checkable
 
 from mechdrift.behaviour.judges.refusals import judge_refusals, refusal_label
 from mechdrift.records import MechdriftError, RefusalLabel
+from mechdrift.tables.fields import fault_of, shape_of
 
 CHAT_LABELS: dict[str, RefusalLabel] = {label: label for label in ("compliance", "partial", "refusal", "incoherent")}
 CHAT_TEMPLATE = """\
@@ -81,23 +82,6 @@ class RefusalJudge(Protocol):
     def __call__(self, prompts: Sequence[str], completions: Sequence[str]) -> list[Judged]: ...
 
 
-TOML_TYPES: Mapping[str, type | tuple[type, ...]] = {
-    "base_url": str,
-    "model": str,
-    "revision": str,
-    "template": str,
-    "api_key_env": str,
-    "labels": dict,
-    "options": dict,
-    "timeout": (int, float),
-    "backoff": (int, float),
-    "retries": int,
-    "concurrency": int,
-    "batch_size": int,
-}
-TOML_WORDS = {str: "a text", dict: "a table", (int, float): "a number", int: "a whole number"}
-
-
 def load_judge(path: str | Path) -> RefusalJudge:
     """A judge from a TOML file: `kind = "chat"` or `"classifier"`, then the fields of `ChatJudge` or `ClassifierJudge`.
 
@@ -115,22 +99,8 @@ def load_judge(path: str | Path) -> RefusalJudge:
     if kind not in ("chat", "classifier"):
         raise MechdriftError(f'{path}: kind is {kind!r}; kind = "chat" or kind = "classifier" was expected.')
     judge = ChatJudge if kind == "chat" else ClassifierJudge
-    known = {field.name: field for field in fields(judge)}
-    if unknown := sorted(set(settings) - set(known)):
-        raise MechdriftError(f"{path}: unknown field {unknown[0]!r}; a {kind} judge knows {', '.join(known)}.")
-    if missing := [
-        name
-        for name, field in known.items()
-        if name not in settings and field.default is field.default_factory is MISSING
-    ]:
-        raise MechdriftError(f"{path}: the field {missing[0]!r} is missing.")
-    for name, value in settings.items():
-        if not isinstance(value, TOML_TYPES[name]) or isinstance(value, bool):
-            raise MechdriftError(
-                f"{path}: the field {name!r} should be {TOML_WORDS[TOML_TYPES[name]]}, not {value!r:.60}."
-            )
-    if strange := [value for value in settings.get("labels", {}).values() if not isinstance(value, str)]:
-        raise MechdriftError(f"{path}: each of the `labels` should be a text, not {strange[0]!r:.60}.")
+    if fault := fault_of(shape_of(judge), settings):
+        raise MechdriftError(f"{path}: the field {fault}.")
     if "labels" in settings:
         _check(settings["labels"], settings.get("template", CHAT_TEMPLATE))
     return judge(**settings)
