@@ -15,7 +15,7 @@ import generated
 project = "mechdrift"
 author = "the mechdrift contributors"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
-exclude_patterns = ["_build", "**.ipynb_checkpoints"]
+exclude_patterns = ["_build", "generated", "jupyter_execute", "**.ipynb_checkpoints"]
 nitpicky = True
 
 html_theme = "furo"
@@ -26,7 +26,8 @@ myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 
 nb_execution_mode = "off" if os.environ.get("MECHDRIFT_DOCS") == "draft" else "cache"
-nb_execution_timeout = 300
+nb_execution_timeout = 600  # seconds a cell
+nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 nb_output_stderr = "remove"  # progress bars, and what libraries deprecate

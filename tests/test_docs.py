@@ -61,6 +61,23 @@ def test_files_that_prose_names_are_there():
     assert {(file, name) for file, name in named if not (ROOT / name).exists()} == set()
 
 
+def test_the_seams_of_how_to_extend_hold(tiny_pair, monkeypatch, tmp_path):
+    """A probe set, a judge, a backend, a patch site and a figure are added from outside, as the page does it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(md, "load_pair", lambda name: tiny_pair)
+    text = (DOCS / "extend.md").read_text(encoding="utf-8")
+    cells = re.findall(r"```\{code-cell\} ipython3\n(.*?)```", text, re.DOTALL)
+    names: dict = {}
+    for cell in cells:
+        exec(compile(cell, "extend.md", "exec"), names)
+    assert names["flattery"].name == "flattery"
+    assert set(names["table"].judge) == {"says sorry"}
+    assert all("I would rather not say.".startswith(answer) for answer in names["answers"].frame.answer)
+    assert names["grid"].site == "mlp.hook_in"
+    assert names["drawn"]["norms"].figure is not None
+    assert "absent" in names["drawn"]["other"].missing
+
+
 @pytest.fixture
 def experiment(monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT / "experiments" / "routes")])
