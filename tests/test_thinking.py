@@ -11,7 +11,15 @@ from mechdrift.activations.capture import collect, render_probes
 from mechdrift.directions import thinking
 from mechdrift.directions.drift import compare_directions
 from mechdrift.directions.finders import find_directions
-from mechdrift.directions.thinking import POSITIONS, along_thinking, best_separated, closed_twins, thinking_table
+from mechdrift.directions.thinking import (
+    POSITIONS,
+    TABLE_COLUMNS,
+    along_thinking,
+    best_separated,
+    closed_twins,
+    plan_table,
+    thinking_rows,
+)
 from mechdrift.probes.roles import role_span
 from mechdrift.probes.sets import load_probes
 from mechdrift.records import Activations, Completion, Completions, Directions, MechdriftError, ProbeSet, Side
@@ -182,14 +190,18 @@ def test_places_without_a_direction_and_sets_without_thinking_are_refused(tiny_p
 
 def test_an_audit_reads_at_the_layer_that_separates_best(tiny_pair, probes, answers, directions):
     drift = compare_directions(directions, draws=20).frame
-    table = thinking_table(tiny_pair, probes, answers, directions, drift)
     layer = best_separated(drift)
+    found = along_thinking(tiny_pair, probes, answers, directions, layer)
+    table = thinking_rows(found, drift)
     assert set(table.layer) == {layer}
     assert set(table.auroc) == {drift.set_index("layer").auroc_instruct[layer]}
     nobody = replace(answers, rows=tuple(replace(row, closed=False) for row in answers))
-    empty = thinking_table(tiny_pair, probes, nobody, directions, drift)
-    assert empty.empty
-    assert list(empty.columns) == list(table.columns)
+    assert list(table.columns) == list(TABLE_COLUMNS)
+    reading = plan_table(probes, answers, directions, drift)
+    assert reading is not None
+    for side in SIDES:
+        np.testing.assert_array_equal(reading.project_side(tiny_pair, side), getattr(found, side))
+    assert plan_table(probes, nobody, directions, drift) is None
 
 
 def test_the_best_layer_is_neither_deep_nor_noise():
