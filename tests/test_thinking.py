@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from mechdrift.activations.capture import collect, render_probes
+from mechdrift.activations.capture import SideActivations, collect, render_probes
 from mechdrift.directions import thinking
 from mechdrift.directions.drift import compare_directions
 from mechdrift.directions.finders import find_directions
@@ -96,21 +96,20 @@ def test_the_same_model_twice_has_not_changed(twin_pair, probes, answers):
 def planted(
     monkeypatch, probes: ProbeSet, curves: dict[str, np.ndarray], spread: float = 0.3, seed: int = 0
 ) -> Directions:
-    """Directions along the first axis, of length 4; `collect` returns triggers on a curve of each side, neutral items
+    """Directions along the first axis, of length 4; `collect_side` returns triggers on a curve of each side, neutral items
     at 0."""
     rng = np.random.default_rng(seed)
     is_trigger = np.array([item.is_trigger for item in probes])
 
-    def fake(pair, kept: ProbeSet, **asked) -> Activations:
+    def fake(pair, kept: ProbeSet, side: Side, **asked) -> SideActivations:
         assert asked["layers"] == (7,)
-        sides = {}
-        for side, curve in curves.items():
-            values = spread * rng.standard_normal((len(kept), 1, len(POSITIONS), 6))
-            values[:, 0, :, 0] += 10 + 4 * np.array([item.is_trigger for item in kept])[:, None] * curve
-            sides[side] = torch.from_numpy(values).float()
-        return Activations(probes=kept, site="resid_pre", layers=(7,), roles=POSITIONS, think="own", **sides)
+        values = spread * rng.standard_normal((len(kept), 1, len(POSITIONS), 6))
+        values[:, 0, :, 0] += 10 + 4 * np.array([item.is_trigger for item in kept])[:, None] * curves[side]
+        sites = {"resid_pre": torch.from_numpy(values).float()}
+        items = tuple(item.id for item in kept)
+        return SideActivations(model=side, items=items, layers=(7,), roles=POSITIONS, n_heads=1, sites=sites)
 
-    monkeypatch.setattr(thinking, "collect", fake)
+    monkeypatch.setattr(thinking, "collect_side", fake)
     home = torch.zeros(len(probes), 1, 1, 6)
     home[..., 0] = 10 + 4.0 * torch.from_numpy(is_trigger)[:, None, None]
     recorded = Activations(
