@@ -19,6 +19,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -134,6 +135,19 @@ class Run:
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         self.write_text("run.json", json.dumps(manifest, indent=2) + "\n")
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder for what a stage keeps only while it runs, beside the run's files, where there is room for them. It
+        is removed at the end; what a killed stage left there, when the next one starts."""
+        for leftover in self.folder.glob(PART.format("scratch", "*")):
+            shutil.rmtree(leftover, ignore_errors=True)
+        folder = self.folder / PART.format("scratch", os.getpid())
+        try:
+            folder.mkdir()
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -1,6 +1,9 @@
 """The whole pipeline in this process, on tiny random models: what it writes, what it repeats, and what it survives."""
 
+import gc
 import sys
+import weakref
+from collections import Counter
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -8,14 +11,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import make_model, make_tokenizer
+from conftest import make_model, make_tokenizer, save_model
 
+from mechdrift.activations.readouts import measure, unembed
+from mechdrift.audits.answers import reopen
 from mechdrift.audits.pipeline import PRESETS, Audit, Size, audit
 from mechdrift.audits.stages.order import STAGES as STAGES_IN_ORDER
 from mechdrift.audits.summaries import summarise_mediation
 from mechdrift.behaviour import generation
 from mechdrift.behaviour.sampling import Budget
+from mechdrift.pairs import pair as pair_module
+from mechdrift.pairs.loading import LanguageModel, ModelSource
 from mechdrift.pairs.pair import Pair, load_pair
+from mechdrift.probes.rendering import Renderer
 from mechdrift.probes.sets import load_probes
 from mechdrift.records import DIMENSIONS, SIDES, MechdriftError
 from mechdrift.runs import Run, load_run, sha256
@@ -31,6 +39,7 @@ STAGES = {
         "own_states.safetensors",
     ),
     "scores": ("scores.parquet",),
+    "kl": ("kl.parquet", "kl_tokens.parquet"),
     "drift": (
         "drift.parquet",
         "cones.parquet",
@@ -43,7 +52,6 @@ STAGES = {
     ),
     "readouts": ("readouts.parquet", "readout_validation.parquet", "passage.parquet"),
     "patch": ("patch.parquet", "patch_items.parquet", "placebos.parquet", "grafts.parquet"),
-    "kl": ("kl.parquet", "kl_tokens.parquet"),
 }
 # Safety has no variants, one dimension has nothing to be compared with, and random models do not think to an end.
 NOTHING_HERE = ("variants", "sentences", "passage", "thinking", "dimensions")
@@ -353,6 +361,69 @@ def test_a_preset_that_has_changed_since_is_another_run(copy, tiny_pair, monkeyp
 def test_a_configuration_that_cannot_be_is_refused_when_it_is_made(setting, value):
     with pytest.raises(MechdriftError, match=setting):
         Audit(**{setting: value})
+
+
+# What it costs
+
+
+def test_models_that_do_not_stay_resident_are_opened_once_a_stage_and_one_at_a_time(tmp_path, monkeypatch):
+    """With every dimension, steering, grafts, placebos and a null model."""
+    folders = {name: save_model(tmp_path / name, seed=seed) for seed, name in enumerate(("parent", "child", "null"))}
+    loads, alive, original = [], [], pair_module.load_model
+
+    def counted(source: ModelSource, dtype: str = "float32") -> LanguageModel:
+        gc.collect()
+        assert [reference for reference in alive if reference() is not None] == []
+        loads.append((Path(source.path).name, dtype))
+        loaded = original(source, dtype)
+        alive.append(weakref.ref(loaded.model))
+        return loaded
+
+    monkeypatch.setattr(pair_module, "load_model", counted)
+    monkeypatch.setattr(pair_module, "KEEP_RESIDENT_PARAMETERS", 0)
+    monkeypatch.setattr(Run, "report", lambda run: run.folder / "report.html")
+    reads, read = Counter(), Run.table
+    monkeypatch.setattr(Run, "table", lambda run, name: reads.update([name]) or read(run, name))
+    settings = {"instruct": str(folders["parent"]), "reasoning": str(folders["child"])}
+    run = audit(
+        Audit(**settings, control=str(folders["null"]), preset="quick", dimensions=DIMENSIONS, out=tmp_path / "run")
+    )
+    assert len(loads) <= 12
+    assert Counter(name for name, _ in loads)["null"] == 1
+    assert reads.pop("completions") == 5  # once each by scores, kl, drift, readouts and patch
+    assert set(reads.values()) == {1}
+    assert set(run.table("placebos").source) == {"unrelated", "random", "control"}
+    assert not list(run.folder.glob(".*.part"))
+
+
+def test_answers_are_read_once_and_an_opening_is_encoded_once(finished, monkeypatch):
+    reads, read = [], Run.table
+    monkeypatch.setattr(Run, "table", lambda run, name: reads.append(name) or read(run, name))
+    _, answers = reopen(finished)
+    first = answers.readout("safety")
+    assert reads == ["completions"]
+    monkeypatch.setattr(Renderer, "encode_answer", lambda *_: pytest.fail("an opening was encoded again"))
+    assert answers.readout("safety") == first
+    assert answers.readout("safety", ("instruct",)).trigger_ids.keys() == first.trigger_ids.keys()
+
+
+def test_a_run_is_turned_back_into_its_pair_and_answers(finished, tiny_pair):
+    pair, answers = reopen(finished)
+    assert (pair.instruct.path, pair.reasoning.path) == (tiny_pair.instruct.path, tiny_pair.reasoning.path)
+    table = finished.table("completions")
+    for side in SIDES:
+        rows = table[table.side == side].set_index("item")
+        found = answers.completions("safety", side)
+        assert [row.item_id for row in found] == [item.id for item in answers.sets["safety"]]
+        assert all(row.answer == rows.answer[row.item_id] for row in found)
+        assert found.think == rows.think.iloc[0]
+    readouts = finished.table("readouts").query("think == 'off' and side == 'reasoning'")
+    states = finished.tensors("readout_states")["safety.reasoning"]
+    logits = unembed(pair.open("reasoning"), states)
+    measured = measure(answers.readout("safety"), logits, [item.id for item in answers.sets["safety"]])
+    assert dict(zip(readouts["item"], readouts.readout, strict=True)) == dict(
+        zip([item.id for item in answers.sets["safety"]], measured, strict=True)
+    )
 
 
 # What it finds, and survives

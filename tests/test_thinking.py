@@ -7,11 +7,19 @@ import pandas as pd
 import pytest
 import torch
 
-from mechdrift.activations.capture import collect, render_probes
+from mechdrift.activations.capture import SideActivations, collect, render_probes
 from mechdrift.directions import thinking
 from mechdrift.directions.drift import compare_directions
 from mechdrift.directions.finders import find_directions
-from mechdrift.directions.thinking import POSITIONS, along_thinking, best_separated, closed_twins, thinking_table
+from mechdrift.directions.thinking import (
+    POSITIONS,
+    TABLE_COLUMNS,
+    along_thinking,
+    best_separated,
+    closed_twins,
+    plan_table,
+    thinking_rows,
+)
 from mechdrift.probes.roles import role_span
 from mechdrift.probes.sets import load_probes
 from mechdrift.records import Activations, Completion, Completions, Directions, MechdriftError, ProbeSet, Side
@@ -88,21 +96,20 @@ def test_the_same_model_twice_has_not_changed(twin_pair, probes, answers):
 def planted(
     monkeypatch, probes: ProbeSet, curves: dict[str, np.ndarray], spread: float = 0.3, seed: int = 0
 ) -> Directions:
-    """Directions along the first axis, of length 4; `collect` returns triggers on a curve of each side, neutral items
+    """Directions along the first axis, of length 4; `collect_side` returns triggers on a curve of each side, neutral items
     at 0."""
     rng = np.random.default_rng(seed)
     is_trigger = np.array([item.is_trigger for item in probes])
 
-    def fake(pair, kept: ProbeSet, **asked) -> Activations:
+    def fake(pair, kept: ProbeSet, side: Side, **asked) -> SideActivations:
         assert asked["layers"] == (7,)
-        sides = {}
-        for side, curve in curves.items():
-            values = spread * rng.standard_normal((len(kept), 1, len(POSITIONS), 6))
-            values[:, 0, :, 0] += 10 + 4 * np.array([item.is_trigger for item in kept])[:, None] * curve
-            sides[side] = torch.from_numpy(values).float()
-        return Activations(probes=kept, site="resid_pre", layers=(7,), roles=POSITIONS, think="own", **sides)
+        values = spread * rng.standard_normal((len(kept), 1, len(POSITIONS), 6))
+        values[:, 0, :, 0] += 10 + 4 * np.array([item.is_trigger for item in kept])[:, None] * curves[side]
+        sites = {"resid_pre": torch.from_numpy(values).float()}
+        items = tuple(item.id for item in kept)
+        return SideActivations(model=side, items=items, layers=(7,), roles=POSITIONS, n_heads=1, sites=sites)
 
-    monkeypatch.setattr(thinking, "collect", fake)
+    monkeypatch.setattr(thinking, "collect_side", fake)
     home = torch.zeros(len(probes), 1, 1, 6)
     home[..., 0] = 10 + 4.0 * torch.from_numpy(is_trigger)[:, None, None]
     recorded = Activations(
@@ -182,14 +189,18 @@ def test_places_without_a_direction_and_sets_without_thinking_are_refused(tiny_p
 
 def test_an_audit_reads_at_the_layer_that_separates_best(tiny_pair, probes, answers, directions):
     drift = compare_directions(directions, draws=20).frame
-    table = thinking_table(tiny_pair, probes, answers, directions, drift)
     layer = best_separated(drift)
+    found = along_thinking(tiny_pair, probes, answers, directions, layer)
+    table = thinking_rows(found, drift)
     assert set(table.layer) == {layer}
     assert set(table.auroc) == {drift.set_index("layer").auroc_instruct[layer]}
     nobody = replace(answers, rows=tuple(replace(row, closed=False) for row in answers))
-    empty = thinking_table(tiny_pair, probes, nobody, directions, drift)
-    assert empty.empty
-    assert list(empty.columns) == list(table.columns)
+    assert list(table.columns) == list(TABLE_COLUMNS)
+    reading = plan_table(probes, answers, directions, drift)
+    assert reading is not None
+    for side in SIDES:
+        np.testing.assert_array_equal(reading.project_side(tiny_pair, side), getattr(found, side))
+    assert plan_table(probes, nobody, directions, drift) is None
 
 
 def test_the_best_layer_is_neither_deep_nor_noise():

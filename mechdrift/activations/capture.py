@@ -219,30 +219,76 @@ def collect_sites(
         torch.Size([16, 4, 1, 32])
     """
     rendered = render_sides(pair, probes, think, answers)
+    options = {"sites": site_names(sites), "roles": roles, "layers": layers, "readout": readout, "store": store}
+    kept = {side: _record_side(pair, probes, side, rendered, **options) for side in SIDES}
+    return {site: join_sides(probes, kept, site, think) for site in site_names(sites)}
+
+
+def collect_side(
+    pair: Pair,
+    probes: ProbeSet,
+    side: Side,
+    *,
+    site: str = "resid_pre",
+    roles: Sequence[str] = DEFAULT_ROLES,
+    layers: Sequence[int] | None = None,
+    think: ThinkMode = "off",
+    answers: Answers | None = None,
+    readout: bool = False,
+) -> SideActivations:
+    """What `collect` with the same arguments records of one side, on the tokens that both sides read.
+
+    `join_sides` puts both together: for many probe sets, record all of them in one model before opening the other.
+    """
+    rendered = render_sides(pair, probes, think, answers)
+    return _record_side(
+        pair, probes, side, rendered, sites=(site,), roles=roles, layers=layers, readout=readout, store=None
+    )
+
+
+def join_sides(
+    probes: ProbeSet, sides: Mapping[Side, SideActivations], site: str = "resid_pre", think: ThinkMode = "off"
+) -> Activations:
+    """Both sides' activations at one site, as `collect` gives them."""
+    instruct, reasoning = sides["instruct"], sides["reasoning"]
+    return Activations(
+        probes=probes,
+        site=site,
+        layers=instruct.layers,
+        roles=instruct.roles,
+        think=think,
+        instruct=instruct.of(site),
+        reasoning=reasoning.of(site),
+        readout={side: kept.readout for side, kept in sides.items() if kept.readout is not None},
+    )
+
+
+def _record_side(
+    pair: Pair,
+    probes: ProbeSet,
+    side: Side,
+    rendered: Mapping[Side, list[Rendered]],
+    *,
+    sites: tuple[str, ...],
+    roles: Sequence[str],
+    layers: Sequence[int] | None,
+    readout: bool,
+    store: str | Path | None,
+) -> SideActivations:
+    """One side's activations at the role columns that both sides' prompts have."""
     columns = role_columns([*rendered["instruct"], *rendered["reasoning"]], roles)
-    wanted = tuple(dict.fromkeys(layers)) if layers is not None else None
-    sides: dict[Side, Recorded] = {}
-    for side in SIDES:
-        loaded = pair.open(side)
-        wanted = wanted or tuple(range(loaded.n_layers))
-        description = f"Recording {probes.name}, {side}"
-        sides[side] = _recorded(
-            loaded, rendered[side], site_names(sites), wanted, columns, description, readout, store, side
-        )
-    assert wanted is not None
-    return {
-        site: Activations(
-            probes=probes,
-            site=site,
-            layers=wanted,
-            roles=columns,
-            think=think,
-            instruct=sides["instruct"].sites[site],
-            reasoning=sides["reasoning"].sites[site],
-            readout={side: kept.readout for side, kept in sides.items() if kept.readout is not None},
-        )
-        for site in site_names(sites)
-    }
+    loaded = pair.open(side)
+    wanted, description = _layers(loaded, layers), f"Recording {probes.name}, {side}"
+    found = _recorded(loaded, rendered[side], sites, wanted, columns, description, readout, store, side)
+    return SideActivations(
+        model=loaded.source.name,
+        items=tuple(prompt.item_id for prompt in rendered[side]),
+        layers=wanted,
+        roles=columns,
+        n_heads=loaded.structure.n_heads,
+        sites=found.sites,
+        readout=found.readout,
+    )
 
 
 def collect_one(

@@ -19,13 +19,15 @@ exact. `tail` is P.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mechdrift.activations.batching import batches, pad
@@ -71,10 +73,24 @@ def kl_drift(pair: Pair, probes: ProbeSet, answers: Completions) -> pd.DataFrame
         >>> bool((tokens.kl >= 0).all())
         True
     """
-    rendered = [prompt for prompt in render_probes(pair, probes, "off", answers) if "answer" in prompt.roles]
+    rendered = answered_prompts(pair, probes, answers)
+    return compare_with(pair, probes, rendered, keep_instruct(pair, probes, rendered))
+
+
+def answered_prompts(pair: Pair, probes: ProbeSet, answers: Completions) -> list[Rendered]:
+    """The items that have an answer, followed by it, as both models read them."""
+    return [prompt for prompt in render_probes(pair, probes, "off", answers) if "answer" in prompt.roles]
+
+
+def keep_instruct(pair: Pair, probes: ProbeSet, rendered: Sequence[Rendered]) -> "list[Kept]":
+    """What the instruct model says at the answer tokens of every prompt; `compare_with` needs no more of it."""
+    return _keep_first(pair.open("instruct"), rendered, f"KL on {probes.name}, instruct") if rendered else []
+
+
+def compare_with(pair: Pair, probes: ProbeSet, rendered: Sequence[Rendered], ours: "Sequence[Kept]") -> pd.DataFrame:
+    """The table of `kl_drift`, from what the instruct model said and the reasoning model says now."""
     if not rendered:
         return pd.DataFrame(columns=COLUMNS)
-    ours = _keep_first(pair.open("instruct"), rendered, f"KL on {probes.name}, instruct")
 
     def compare(log_probabilities: Tensor, index: int) -> dict[str, np.ndarray]:
         """At once, so that two models' distributions of a whole set never stand side by side."""
@@ -118,6 +134,19 @@ class Kept:
     least: Float[Tensor, " pos"]
 
 
+def save_kept(kept: Sequence[Kept], file: Path) -> None:
+    """Write distributions to a file, so that those of many probe sets need not lie in memory at once."""
+    values = {f"{i} {field.name}": getattr(each, field.name) for i, each in enumerate(kept) for field in fields(Kept)}
+    save_file({name: value.contiguous() for name, value in values.items() if value is not None}, file)
+
+
+def load_kept(file: Path) -> list[Kept]:
+    """What `save_kept` wrote, bit for bit."""
+    stored = load_file(file)
+    count = 1 + max((int(name.split()[0]) for name in stored), default=-1)
+    return [Kept(**{field.name: stored.get(f"{i} {field.name}") for field in fields(Kept)}) for i in range(count)]
+
+
 def coarse_kl(p: Kept, q: Kept) -> Float[Tensor, " pos"]:
     """KL of the distributions {kept tokens, everything else}, in float64."""
     ours, theirs = p.inside.double(), q.inside.double()
@@ -138,7 +167,7 @@ def keep(log_probabilities: Float[Tensor, "pos vocab"], ids: Int[Tensor, "pos to
     """What is kept of whole distributions: the given tokens, or all."""
     if ids is None:
         nothing = torch.full((len(log_probabilities),), -torch.inf, dtype=torch.float64)
-        return Kept(ids=None, inside=log_probabilities, tail=nothing, most=nothing, least=nothing)
+        return Kept(ids=None, inside=log_probabilities, tail=nothing, most=nothing.clone(), least=nothing.clone())
     inside = log_probabilities.gather(-1, ids)
     others = log_probabilities.double().scatter(-1, ids, -torch.inf)
     lowest = log_probabilities.double().scatter(-1, ids, torch.inf).min(-1).values

@@ -30,7 +30,8 @@ from mechdrift.activations.readouts import make_readout
 from mechdrift.bench.machine import PAIR, Measurement, format_table, summarise, take_turns
 from mechdrift.hooks import record
 from mechdrift.pairs.pair import Pair, load_pair
-from mechdrift.patching.grid import EVERY_POSITION, patch
+from mechdrift.patching.grid import patch
+from mechdrift.patching.plan import EVERY_POSITION
 from mechdrift.probes.rendering import Renderer, render_items
 from mechdrift.probes.roles import role_span
 from mechdrift.probes.sets import load_probes

@@ -40,7 +40,8 @@ from mechdrift.hooks import edit, record
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair, load_pair
 from mechdrift.pairs.precision import default_dtype_for_generation
-from mechdrift.patching.grid import patch, patch_columns
+from mechdrift.patching.grid import patch
+from mechdrift.patching.plan import patch_columns
 from mechdrift.probes.rendering import Renderer, render_items
 from mechdrift.probes.roles import role_columns, role_span
 from mechdrift.probes.sets import load_probes

@@ -27,17 +27,17 @@ not closed or that have no answer are left out with their twins, and counted.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from mechdrift.activations.capture import collect
+from mechdrift.activations.capture import collect_side
 from mechdrift.pairs.pair import Pair
 from mechdrift.probes.roles import QUARTERS
-from mechdrift.records import SIDES, Completion, Completions, Dimension, Directions, MechdriftError, ProbeSet
+from mechdrift.records import SIDES, Completion, Completions, Dimension, Directions, MechdriftError, ProbeSet, Side
 from mechdrift.statistics.resampling import family_draws
 
 DEEPEST = 0.8  # share of the layers: beyond it a direction writes words rather than judgements (Arditi et al.)
@@ -58,6 +58,7 @@ COLUMNS = [
     "families",
     "left_out",
 ]
+TABLE_COLUMNS = (*COLUMNS, "auroc", "below_null")  # of an audit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +128,56 @@ def along_thinking(
         ...     print(error)
         safety: too few answers with a closed think block (0 of 16 items): give a larger budget.
     """
+    reading = plan_reading(probes, answers, directions, layer, role)
+    values = {side: reading.project_side(pair, side) for side in SIDES}
+    return reading.summarise(values, draws=draws, seed=seed, level=level)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThinkingReading:
+    """What is read along the thinking of one probe set, settled before a model is opened.
+
+    `probes` are the items whose thinking was closed and answered; `project` takes activations `[prompt, position,
+    d_model]` to the scale on which the instruct model's neutral items have mean 0 and its triggers mean 1.
+    """
+
+    dimension: Dimension
+    site: str
+    layer: int
+    role: str
+    probes: ProbeSet
+    left_out: Mapping[str, int]
+    answers: Completions
+    project: Callable[[np.ndarray], np.ndarray]
+
+    def project_side(self, pair: Pair, side: Side) -> Float[np.ndarray, "prompt position"]:
+        """One model's projections on the reasoning model's thinking, in one pass up to the layer."""
+        recorded = collect_side(
+            pair,
+            self.probes,
+            side,
+            site=self.site,
+            roles=ROLES,
+            layers=(self.layer,),
+            think="own",
+            answers=self.answers,
+        )
+        return self.project(recorded.of(self.site)[:, 0].double().numpy())
+
+    def summarise(
+        self, values: Mapping[Side, np.ndarray], *, draws: int = 2000, seed: int = 0, level: float = 0.95
+    ) -> ThinkingDrift:
+        """Both sides' projections with their means and intervals."""
+        frame = _summarise(values, self.probes, draws, seed, level)
+        place = {"dimension": self.dimension, "layer": self.layer, "role": self.role}
+        frame = frame.assign(**place, left_out=sum(self.left_out.values()))[COLUMNS]
+        return ThinkingDrift(**place, probes=self.probes, left_out=self.left_out, frame=frame, **values)
+
+
+def plan_reading(
+    probes: ProbeSet, answers: Completions, directions: Directions, layer: int, role: str = READOUT_ROLE
+) -> ThinkingReading:
+    """The reading that `along_thinking` makes of these items; raises as it does."""
     if layer not in directions.layers or role not in directions.roles:
         raise MechdriftError(
             f"there is no direction at layer {layer}, role {role!r}: directions were found at other places."
@@ -137,15 +188,15 @@ def along_thinking(
             f"{probes.name}: too few answers with a closed think block ({len(kept)} of {len(probes)} items): give "
             "a larger budget."
         )
-    recorded = collect(pair, kept, site=directions.site, roles=ROLES, layers=(layer,), think="own", answers=answers)
-    project = _projection(directions, layer, role)
-    values = {side: project(recorded.of(side)[:, 0].double().numpy()) for side in SIDES}
-    frame = _summarise(values, kept, draws, seed, level)
-    frame = frame.assign(dimension=directions.dimension, layer=layer, role=role, left_out=sum(left_out.values()))[
-        COLUMNS
-    ]
-    return ThinkingDrift(
-        dimension=directions.dimension, layer=layer, role=role, probes=kept, left_out=left_out, frame=frame, **values
+    return ThinkingReading(
+        dimension=directions.dimension,
+        site=directions.site,
+        layer=layer,
+        role=role,
+        probes=kept,
+        left_out=left_out,
+        answers=answers,
+        project=_projection(directions, layer, role),
     )
 
 
@@ -169,7 +220,7 @@ def _left_out(row: Completion | None) -> str:
     return "" if row.thinking_ids else "no thinking"
 
 
-def _projection(directions: Directions, layer: int, role: str):
+def _projection(directions: Directions, layer: int, role: str) -> Callable[[np.ndarray], np.ndarray]:
     """From activations to the scale on which the instruct model's neutral items have mean 0 and its triggers mean 1."""
     place = directions.layers.index(layer), directions.roles.index(role)
     unit = directions.instruct[place].double().numpy()
@@ -256,17 +307,20 @@ def best_separated(drift: pd.DataFrame, role: str = READOUT_ROLE) -> int | None:
     return int(ranked.layer.iloc[0])
 
 
-def thinking_table(
-    pair: Pair, probes: ProbeSet, answers: Completions, directions: Directions, drift: pd.DataFrame, *, seed: int = 0
-) -> pd.DataFrame:
-    """One dimension's rows of an audit: at the layer that separates best; none where too few items thought to an end.
-
-    `auroc` and `below_null` say how far the direction can be believed in the instruct model, where it was found.
-    """
+def plan_table(
+    probes: ProbeSet, answers: Completions, directions: Directions, drift: pd.DataFrame
+) -> ThinkingReading | None:
+    """What an audit reads of one dimension: at the layer that separates best; None where too few items thought to an
+    end."""
     layer = best_separated(drift)
     kept, _ = closed_twins(probes, answers)
     if layer is None or min(len(kept.where(contrast).families) for contrast in ("trigger", "neutral")) < 2:
-        return pd.DataFrame(columns=[*COLUMNS, "auroc", "below_null"])
-    place = drift[(drift.layer == layer) & (drift.role == READOUT_ROLE)].iloc[0]
-    found = along_thinking(pair, probes, answers, directions, layer, seed=seed)
+        return None
+    return plan_reading(probes, answers, directions, layer)
+
+
+def thinking_rows(found: ThinkingDrift, drift: pd.DataFrame) -> pd.DataFrame:
+    """One dimension's rows of an audit. `auroc` and `below_null` say how far the direction can be believed in the
+    instruct model, where it was found."""
+    place = drift[(drift.layer == found.layer) & (drift.role == READOUT_ROLE)].iloc[0]
     return found.frame.assign(auroc=float(place.auroc_instruct), below_null=bool(place.below_null_instruct))

@@ -8,15 +8,18 @@ that the child's card names. Every warning goes into every figure.
 """
 
 import re
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from safetensors.torch import load_file, save_file
 
-from mechdrift.pairs.loading import ModelSource, fingerprint, load_adapter_config, load_config
+from mechdrift.pairs.loading import LanguageModel, ModelSource, fingerprint, load_adapter_config, load_config
 from mechdrift.pairs.pair import Pair
+from mechdrift.pairs.precision import smallest_exact
 from mechdrift.records import SIDES, MechdriftError, Side
 
 # DeepSeek-R1's README names base models, not instruct models, as the parents of these.
@@ -37,7 +40,8 @@ CONFIG_FIELDS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairAudit:
-    """What was found. `frame` has the relative weight change per layer; `facts` the rest, side by side."""
+    """What was found. `frame` has the relative weight change per layer; `facts` the rest, side by side;
+    `surface_error` how far what is recorded in each model is from Hugging Face's hidden states (`structure.verify`)."""
 
     facts: dict[str, dict[str, Any]]
     templates: dict[str, str]
@@ -45,17 +49,27 @@ class PairAudit:
     stated_parent: str | None
     frame: pd.DataFrame
     fingerprints: dict[str, str]
+    surface_error: dict[str, float]
     warnings: tuple[str, ...]
 
 
-def audit_pair(pair: Pair, prompts: Sequence[str]) -> PairAudit:
-    """Compare the two sides of `pair`; `prompts` are tokenised by both tokenizers through their chat templates."""
+def audit_pair(pair: Pair, prompts: Sequence[str], folder: Path | None = None) -> PairAudit:
+    """Compare the two sides of `pair`; `prompts` are tokenised by both tokenizers through their chat templates.
+
+    One model is loaded after the other and let go of. The instruct model's weights are written to `folder`, by default
+    the system's temporary one, tensor by tensor, and compared there.
+    """
     facts = {side: _facts(pair, side) for side in SIDES}
     templates = {side: str(pair.tokenizer(side).chat_template) for side in SIDES}
     same = _same_tokens(pair, prompts)
     parent = stated_parent(pair.reasoning)
-    change = weight_change(pair)
-    prints = {side: fingerprint(pair.open(side).model) for side in SIDES}
+    prints: dict[str, str] = {}
+    surface: dict[str, float] = {}
+
+    def look(side: Side, loaded: LanguageModel) -> None:
+        prints[side], surface[side] = fingerprint(loaded.model), loaded.max_surface_error
+
+    change = weight_change(pair, folder, look)
     warnings = _warnings(pair, facts, same, parent, change, prints)
     return PairAudit(
         facts=facts,
@@ -64,6 +78,7 @@ def audit_pair(pair: Pair, prompts: Sequence[str]) -> PairAudit:
         stated_parent=parent,
         frame=change,
         fingerprints=prints,
+        surface_error=surface,
         warnings=warnings,
     )
 
@@ -115,18 +130,52 @@ def stated_parent(source: ModelSource) -> str | None:
     return found[1] if found else None
 
 
-def weight_change(pair: Pair) -> pd.DataFrame:
+def weight_change(
+    pair: Pair, folder: Path | None = None, look: Callable[[Side, LanguageModel], None] = lambda *_: None
+) -> pd.DataFrame:
     """Relative change per layer and module: `layer` (-1 outside the blocks), `module`, `change`, `norm`.
 
-    Squared norms are summed in float64 over the parameters of a module before the ratio is taken.
+    Squared norms are summed in float64 over the parameters of a module before the ratio is taken. Only one model is in
+    memory: the instruct model's tensors wait in files of `folder`, one each, and `look` is called with either model
+    while it is loaded. Raises `MechdriftError` where weights are NaN or infinite.
     """
-    parent, child = (pair.open(side).model.state_dict() for side in SIDES)
-    rows = []
-    for name, before in parent.items():
-        after = child.get(name)
-        if after is None or after.shape != before.shape or before.device.type == "meta":
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        stored = _store_weights(pair, Path(place), look)
+        pair.close("float32")
+        rows = _compare_weights(pair, stored, look)
+        pair.close("float32")
+    table = (
+        pd.DataFrame(rows, columns=["layer", "module", "squared", "norm"])
+        .groupby(["layer", "module"], as_index=False)
+        .sum()
+    )
+    return table.assign(change=(table.squared / table.norm.clip(lower=1e-30)) ** 0.5).drop(columns="squared")
+
+
+def _store_weights(pair: Pair, folder: Path, look: Callable[[Side, LanguageModel], None]) -> dict[str, Path]:
+    """The instruct model's tensors by name, each in a file of its own. What accelerate keeps on disk is left out."""
+    loaded, stored = pair.open("instruct"), {}
+    look("instruct", loaded)
+    for number, (name, tensor) in enumerate(loaded.model.state_dict().items()):
+        if tensor.device.type != "meta":
+            stored[name] = folder / f"{number}.safetensors"
+            save_file({"tensor": smallest_exact(tensor).cpu().contiguous()}, stored[name])
+    return stored
+
+
+def _compare_weights(
+    pair: Pair, stored: Mapping[str, Path], look: Callable[[Side, LanguageModel], None]
+) -> list[dict[str, Any]]:
+    """One row per tensor that both models have in the same shape."""
+    loaded, rows = pair.open("reasoning"), []
+    look("reasoning", loaded)
+    child = loaded.model.state_dict()
+    for name, file in stored.items():
+        before, after = load_file(file)["tensor"], child.get(name)
+        if after is None or after.shape != before.shape:
             continue
-        difference, norm = (after.double() - before.double()).square().sum(), before.double().square().sum()
+        after = after.cpu().double()
+        difference, norm = (after - before.double()).square().sum(), before.double().square().sum()
         if not (difference + norm).isfinite():
             side = "instruct" if not norm.isfinite() else "reasoning"
             raise MechdriftError(
@@ -142,12 +191,7 @@ def weight_change(pair: Pair) -> pd.DataFrame:
                 "norm": norm.item(),
             }
         )
-    table = (
-        pd.DataFrame(rows, columns=["layer", "module", "squared", "norm"])
-        .groupby(["layer", "module"], as_index=False)
-        .sum()
-    )
-    return table.assign(change=(table.squared / table.norm.clip(lower=1e-30)) ** 0.5).drop(columns="squared")
+    return rows
 
 
 def layer_change(table: pd.DataFrame) -> pd.DataFrame:

@@ -35,10 +35,14 @@ KEEP_RESIDENT_PARAMETERS = 1_000_000_000
 
 @dataclass(slots=True, kw_only=True)
 class ModelCache:
-    """One side's tokenizer and loaded weights, the latter by number format. Pairs that share a side share its cache."""
+    """One side's tokenizer and loaded weights, the latter by number format. Pairs that share a side share its cache.
+
+    `is_given`: the weights were handed over in memory and cannot be loaded again, so they are never let go of.
+    """
 
     loaded: dict[str, LanguageModel] = field(default_factory=dict)
     tokenizer: PreTrainedTokenizerBase | None = None
+    is_given: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +69,7 @@ class Pair:
     def of_loaded(cls, name: str, instruct: LanguageModel, reasoning: LanguageModel) -> "Pair":
         """A pair of two models that are in memory already, with their tokenizers."""
         models: dict[Side, ModelCache] = {
-            side: ModelCache(loaded={"float32": loaded}, tokenizer=loaded.tokenizer)
+            side: ModelCache(loaded={"float32": loaded}, tokenizer=loaded.tokenizer, is_given=True)
             for side, loaded in zip(SIDES, (instruct, reasoning), strict=True)
         }
         return cls(name=name, instruct=instruct.source, reasoning=reasoning.source, models=models)
@@ -97,8 +101,10 @@ class Pair:
         return _size(loaded) <= KEEP_RESIDENT_PARAMETERS
 
     def close(self, dtype: str | None = None) -> None:
-        """Let go of loaded weights (of one dtype, or all)."""
+        """Let go of loaded weights (of one dtype, or all), but for those that were handed over in memory."""
         for cache in self.models.values():
+            if cache.is_given:
+                continue
             for name in [name for name in cache.loaded if dtype in (None, name)]:
                 del cache.loaded[name]
         give_back_memory()

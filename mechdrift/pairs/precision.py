@@ -22,6 +22,8 @@ from contextlib import contextmanager
 from functools import cache
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 # oneDNN keeps what it prepared for each shape of a product, by default for 1,024 of them. A sweep has a new shape at
 # every layer and uses
@@ -39,6 +41,13 @@ def default_dtype_for_generation(device: str | None = None) -> str:
         return "bfloat16"
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
     return "bfloat16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "float32"
+
+
+def smallest_exact(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """The same numbers in half of the bytes, where bfloat16 holds them exactly, as it does weights that were published
+    in it."""
+    half = values.detach().bfloat16()
+    return half if torch.equal(half.to(values.dtype), values) else values.detach()
 
 
 @contextmanager

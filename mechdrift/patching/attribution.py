@@ -34,16 +34,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mechdrift.activations.capture import Answers
-from mechdrift.activations.readouts import Readout, make_readout
+from mechdrift.activations.readouts import Readout
 from mechdrift.hooks import edit, record
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair, give_back_memory
 from mechdrift.patching.cells import Cells, Donated, Group
-from mechdrift.patching.checks import check_tokens
-from mechdrift.patching.donors import render_prompts, source_prompts
-from mechdrift.patching.grid import make_cells, patch, patch_columns
-from mechdrift.patching.passes import PromptBatch, check_finite_batch, prompt_batches, run_donor
-from mechdrift.probes.rendering import Renderer
+from mechdrift.patching.grid import patch, plan_patch, run_donors
+from mechdrift.patching.passes import PromptBatch, check_finite_batch
 from mechdrift.progress import progress
 from mechdrift.records import MechdriftError, PatchGrid, ProbeSet, Side, ThinkMode, Verification
 
@@ -115,25 +112,30 @@ def attribute(
         raise MechdriftError(f"steps should be 1 or more and verify 0 or more; they are {steps} and {verify}.")
     if source == "random":
         raise MechdriftError("a random difference has no first-order effect but by chance: use patch for this placebo.")
-    renderer = Renderer(pair.tokenizer("reasoning"))
-    readout = readout or make_readout(renderer, probes)
-    rendered = render_prompts(renderer, probes, think, answers, donor, recipient)
-    columns = patch_columns(rendered, roles)
-    check_tokens(pair, rendered)
-    given_prompts = source_prompts(probes, rendered, source)
-    batches = list(
-        prompt_batches(
-            rendered, pair.tokenizer("reasoning").pad_token_id or 0, given_prompts, per_batch=PROMPTS_WITH_GRADIENTS
-        )
+    plan = plan_patch(
+        pair,
+        probes,
+        donor=donor,
+        recipient=recipient,
+        site=site,
+        roles=roles,
+        layers=layers,
+        heads=heads,
+        think=think,
+        answers=answers,
+        source=source,
+        readout=readout,
+        per_batch=PROMPTS_WITH_GRADIENTS,
     )
-    cells = make_cells(pair.open(donor), site, layers, heads)
-    given = [run_donor(pair.open(donor), donor, batch, cells, columns, readout) for batch in batches]
-    loaded, index = pair.open(recipient), {item.id: row for row, item in enumerate(probes)}
+    columns, readout = plan.grid.columns, plan.grid.readout
+    given = run_donors(plan, pair.open(donor))
+    loaded = pair.open(recipient)
+    cells = plan.cells(loaded)
     effect = np.empty((len(probes), len(cells.layers), len(columns), cells.heads_at_once))
     before, after = np.empty(len(probes)), np.empty(len(probes))
     with progress(f"Attributing {probes.name}, {donor} into {recipient}", len(probes)) as advance:
-        for batch, theirs in zip(batches, given, strict=True):
-            rows = [index[prompt.item_id] for prompt in batch.rendered]
+        for batch, theirs in zip(plan.grid.batches, given, strict=True):
+            rows = plan.grid.rows(batch)
             after[rows] = theirs.readouts
             before[rows], effect[rows] = _estimate(
                 loaded, recipient, batch, cells, columns, readout, theirs.donated, steps

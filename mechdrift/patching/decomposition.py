@@ -26,7 +26,8 @@ from jaxtyping import Float
 from mechdrift.activations.capture import Answers
 from mechdrift.activations.readouts import Readout
 from mechdrift.pairs.pair import Pair
-from mechdrift.patching.grid import DEFAULT_ROLES, patch
+from mechdrift.patching.grid import patch
+from mechdrift.patching.plan import DEFAULT_ROLES
 from mechdrift.records import PatchGrid, ProbeSet, Side
 from mechdrift.statistics import resampling as statistics
 

@@ -42,17 +42,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mechdrift.activations.capture import Answers
-from mechdrift.activations.readouts import Readout, make_readout, readout_states
+from mechdrift.activations.readouts import Readout, readout_states
 from mechdrift.hooks import record
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair, give_back_memory
+from mechdrift.pairs.precision import smallest_exact
 from mechdrift.pairs.structure import MODULES
 from mechdrift.patching.cells import Cells, Group
-from mechdrift.patching.checks import check_tokens, choose_engine
-from mechdrift.patching.donors import render_prompts
-from mechdrift.patching.passes import PromptBatch, check_finite_batch, prompt_batches, read_batch
+from mechdrift.patching.checks import choose_engine
+from mechdrift.patching.passes import PromptBatch, check_finite_batch, read_batch
+from mechdrift.patching.plan import GridPlan, plan_grid
 from mechdrift.patching.replay import Run, run_model, sweep_layers
-from mechdrift.probes.rendering import Renderer
 from mechdrift.progress import progress
 from mechdrift.records import ROUNDING, MechdriftError, PatchGrid, ProbeSet, Side, ThinkMode
 
@@ -122,56 +122,86 @@ def graft(
         raise MechdriftError(f"unknown windows {windows!r}: use one of {', '.join(WINDOWS)}.")
     if not shares or not np.isfinite(shares).all():
         raise MechdriftError(f"shares are finite numbers, and at least one share is needed; they are {tuple(shares)}.")
-    renderer = Renderer(pair.tokenizer("reasoning"))
-    readout = readout or make_readout(renderer, probes)
-    rendered = render_prompts(renderer, probes, think, answers, donor, recipient)
-    check_tokens(pair, rendered)
+    plan = GraftPlan(
+        grid=plan_grid(pair, probes, donor=donor, recipient=recipient, think=think, answers=answers, readout=readout),
+        modules=names,
+        layers=layers,
+        windows=windows,
+        shares=tuple(shares),
+    )
     with tempfile.TemporaryDirectory() as folder:
         loaded = pair.open(donor)
-        after = read_batch(loaded, readout, rendered, readout_states(loaded, rendered))
-        given = _weights(loaded, names, None if pair.keeps(loaded) else Path(folder))
+        after = donor_readouts(plan, loaded)
+        weights = keep_weights(loaded, names, None if pair.keeps(loaded) else Path(folder))
         del loaded
-        loaded = pair.open(recipient)
-        chosen = tuple(sorted(set(layers))) if layers is not None else tuple(range(loaded.n_layers))
-        for layer in chosen:
-            loaded.structure.hook_point("resid_post", layer)  # raises where there is no such layer
-        work = _Grafts(
-            loaded=loaded,
-            given=given,
-            names=names,
-            shares=tuple(shares),
-            layers=chosen,
-            windows=windows,
-            readout=readout,
-            fast=choose_engine(loaded, engine) == "replay",
-        )
-        effect = np.empty((len(probes), len(chosen), len(names), len(work.shares)))
-        before, error, index = np.empty(len(probes)), 0.0, {item.id: row for row, item in enumerate(probes)}
-        batches = list(prompt_batches(rendered, pair.tokenizer("reasoning").pad_token_id or 0))
-        with progress(f"Grafting {probes.name}, {donor} into {recipient}", len(probes)) as advance:
-            for batch in batches:
-                rows = [index[prompt.item_id] for prompt in batch.rendered]
-                started = work.start(batch, recipient)
-                before[rows] = work.read(batch, started.hidden)
-                if batch is batches[0]:
-                    error = work.check_identity(batch, started)
-                effect[rows] = work.run(batch, started) - before[rows][:, None, None, None]
-                advance(len(rows))
+        return graft_recipient(plan, pair.open(recipient), weights, after, engine)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraftPlan:
+    """A grid of grafts before any model is opened: what both models read (`grid`), and what is grafted."""
+
+    grid: GridPlan
+    modules: tuple[str, ...] = ("layer",)
+    layers: Sequence[int] | None = None
+    windows: str = "each"
+    shares: tuple[float, ...] = (1.0,)
+
+
+def donor_readouts(plan: GraftPlan, loaded: LanguageModel) -> Float[np.ndarray, " prompt"]:
+    """What the donor itself makes of every prompt."""
+    rendered = plan.grid.rendered
+    return read_batch(loaded, plan.grid.readout, rendered, readout_states(loaded, rendered))
+
+
+def graft_recipient(
+    plan: GraftPlan,
+    loaded: LanguageModel,
+    weights: "Sequence[Weights | Path]",
+    after: Float[np.ndarray, " prompt"],
+    engine: str = "auto",
+) -> PatchGrid:
+    """The grid: the recipient with the donor's `weights` (of `keep_weights`) in every place; `after` is of
+    `donor_readouts`."""
+    grid, probes, names = plan.grid, plan.grid.probes, plan.modules
+    chosen = tuple(sorted(set(plan.layers))) if plan.layers is not None else tuple(range(loaded.n_layers))
+    for layer in chosen:
+        loaded.structure.hook_point("resid_post", layer)  # raises where there is no such layer
+    work = _Grafts(
+        loaded=loaded,
+        given=weights,
+        names=names,
+        shares=plan.shares,
+        layers=chosen,
+        windows=plan.windows,
+        readout=grid.readout,
+        fast=choose_engine(loaded, engine) == "replay",
+    )
+    effect = np.empty((len(probes), len(chosen), len(names), len(work.shares)))
+    before, error = np.empty(len(probes)), 0.0
+    with progress(f"Grafting {probes.name}, {grid.donor} into {grid.recipient}", len(probes)) as advance:
+        for batch in grid.batches:
+            rows, started = grid.rows(batch), work.start(batch, grid.recipient)
+            before[rows] = work.read(batch, started.hidden)
+            if batch is grid.batches[0]:
+                error = work.check_identity(batch, started)
+            effect[rows] = work.run(batch, started) - before[rows][:, None, None, None]
+            advance(len(rows))
     give_back_memory()
     return PatchGrid(
         dimension=probes.dimension,
-        donor=donor,
-        recipient=recipient,
+        donor=grid.donor,
+        recipient=grid.recipient,
         site="weights",
-        think=think,
+        think=grid.think,
         layers=chosen,
-        roles=tuple(f"{name}@{share:g}" if len(shares) > 1 else name for name in names for share in work.shares),
+        roles=tuple(f"{name}@{share:g}" if len(plan.shares) > 1 else name for name in names for share in work.shares),
         items=probes.items,
         effect=effect.reshape(len(probes), len(chosen), -1),
         recipient_readout=before,
         donor_readout=after,
         identity_error=error,
-        windows=windows,
+        windows=plan.windows,
         engine="replay" if work.fast else "forward",
     )
 
@@ -288,7 +318,8 @@ class _Grafts:
 
     def _differ(self, layer: int, name: str) -> bool:
         own = dict(self.loaded.structure.blocks[layer].named_parameters())
-        return not all(torch.equal(own[key].cpu(), theirs.cpu()) for key, theirs in self._weights(layer, name).items())
+        given = self._weights(layer, name)
+        return not all(torch.equal(own[key].cpu(), theirs.to(own[key].dtype).cpu()) for key, theirs in given.items())
 
     def _forward(self, batch: PromptBatch) -> Float[Tensor, "prompt pos d_model"]:
         return self.loaded.model.base_model(
@@ -334,7 +365,7 @@ def swapped(block: nn.Module, given: Weights, share: float = 1.0) -> Iterator[No
             parameters[name].data = values
 
 
-def _weights(loaded: LanguageModel, names: Sequence[str], folder: Path | None) -> "list[Weights | Path]":
+def keep_weights(loaded: LanguageModel, names: Sequence[str], folder: Path | None) -> "list[Weights | Path]":
     """The donor's parameters of each block that some module needs: as they are, or in files where the model is let go
     of."""
     found: list[Weights | Path] = []
@@ -349,10 +380,8 @@ def _weights(loaded: LanguageModel, names: Sequence[str], folder: Path | None) -
         if folder is None:
             found.append(wanted)
         else:
-            save_file(
-                {key: value.detach().cpu().contiguous() for key, value in wanted.items()},
-                folder / f"{layer}.safetensors",
-            )
+            kept = {key: smallest_exact(value).cpu().contiguous() for key, value in wanted.items()}
+            save_file(kept, folder / f"{layer}.safetensors")
             found.append(folder / f"{layer}.safetensors")
     return found
 

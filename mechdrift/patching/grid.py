@@ -18,27 +18,24 @@ not exact).
 Cross-model activation patching: Prakash et al. 2024, https://arxiv.org/abs/2402.14811 (there on attention heads).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mechdrift.activations.capture import Answers
-from mechdrift.activations.readouts import Readout, make_readout
+from mechdrift.activations.readouts import Readout
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair, give_back_memory
 from mechdrift.patching.cells import Cells
-from mechdrift.patching.checks import check_identity, check_last_block, check_tokens, choose_engine
-from mechdrift.patching.donors import render_prompts, source_prompts
-from mechdrift.patching.passes import Sweep, prompt_batches, run_donor
-from mechdrift.probes.rendering import Renderer
-from mechdrift.probes.roles import role_columns
+from mechdrift.patching.checks import check_identity, check_last_block, choose_engine
+from mechdrift.patching.passes import Given, Sweep, run_donor
+from mechdrift.patching.plan import GridPlan, plan_grid
 from mechdrift.progress import progress
-from mechdrift.records import MechdriftError, PatchGrid, ProbeSet, Rendered, Side, ThinkMode
-
-DEFAULT_ROLES = ("user", "template_tail", "think_open", "think[quarters]", "think_close")
-EVERY_POSITION = "every_position"
+from mechdrift.records import MechdriftError, PatchGrid, ProbeSet, Side, ThinkMode
 
 
 def patch(
@@ -105,34 +102,101 @@ def patch(
         (8, 4, 1)
         >>> best = grid.inference().frame.nlargest(3, "effect")  # band and family-wise p of the largest cells
     """
-    renderer = Renderer(pair.tokenizer("reasoning"))
-    readout = readout or make_readout(renderer, probes)
-    rendered = render_prompts(renderer, probes, think, answers, donor, recipient)
-    columns = patch_columns(rendered, roles)
-    check_tokens(pair, rendered)
-    given_prompts = source_prompts(probes, rendered, source)
-    batches = list(prompt_batches(rendered, pair.tokenizer("reasoning").pad_token_id or 0, given_prompts))
-    cells = make_cells(pair.open(donor), site, layers, heads, windows, along, across)
-    given = [run_donor(pair.open(donor), donor, batch, cells, columns, readout) for batch in batches]
-    loaded = pair.open(recipient)
+    plan = plan_patch(
+        pair,
+        probes,
+        donor=donor,
+        recipient=recipient,
+        site=site,
+        roles=roles,
+        layers=layers,
+        heads=heads,
+        windows=windows,
+        along=along,
+        across=across,
+        think=think,
+        answers=answers,
+        source=source,
+        readout=readout,
+    )
+    given = run_donors(plan, pair.open(donor))
+    return patch_recipient(plan, pair.open(recipient), given, engine)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatchPlan:
+    """A grid of patches before any model is opened: what both models read (`grid`), and which cells are patched."""
+
+    grid: GridPlan
+    site: str
+    layers: Sequence[int] | None
+    heads: Sequence[int] | str | None
+    windows: str
+    along: Float[Tensor, "*layer d_model"] | None
+    across: Float[Tensor, "*layer d_model"] | None
+
+    def cells(self, loaded: LanguageModel) -> Cells:
+        """The cells in one of the two models, which have the same depth and width."""
+        return make_cells(loaded, self.site, self.layers, self.heads, self.windows, self.along, self.across)
+
+
+def plan_patch(
+    pair: Pair,
+    probes: ProbeSet,
+    *,
+    donor: Side = "instruct",
+    recipient: Side = "reasoning",
+    site: str = "resid_pre",
+    layers: Sequence[int] | None = None,
+    heads: Sequence[int] | str | None = None,
+    windows: str = "each",
+    along: Float[Tensor, "*layer d_model"] | None = None,
+    across: Float[Tensor, "*layer d_model"] | None = None,
+    **options: Any,
+) -> PatchPlan:
+    """The plan of `patch` with the same arguments; `options` are those of `plan_grid`.
+
+    For many grids in a row: plan all, run the donor over all (`run_donors`), and only then open the recipient
+    (`patch_recipient`), so that each model is loaded once.
+    """
+    return PatchPlan(
+        grid=plan_grid(pair, probes, donor=donor, recipient=recipient, **options),
+        site=site,
+        layers=layers,
+        heads=heads,
+        windows=windows,
+        along=along,
+        across=across,
+    )
+
+
+def run_donors(plan: PatchPlan, loaded: LanguageModel) -> list[Given]:
+    """The donor's activations and readouts, one record per batch of the plan."""
+    cells, grid = plan.cells(loaded), plan.grid
+    return [run_donor(loaded, grid.donor, batch, cells, grid.columns, grid.readout) for batch in grid.batches]
+
+
+def patch_recipient(plan: PatchPlan, loaded: LanguageModel, given: Iterable[Given], engine: str = "auto") -> PatchGrid:
+    """The grid: the recipient with every cell from what `run_donors` gave, batch by batch, after the checks of
+    `checks`."""
+    grid, cells = plan.grid, plan.cells(loaded)
+    probes, columns = grid.probes, grid.columns
     engine = choose_engine(loaded, engine)
     sweep = Sweep(
         loaded=loaded,
-        side=recipient,
+        side=grid.recipient,
         cells=cells,
         columns=columns,
-        readout=readout,
+        readout=grid.readout,
         fast=engine == "replay",
-        random=source == "random",
+        random=grid.source == "random",
     )
     effect = np.empty((len(probes), len(columns), len(cells.layers), cells.heads_at_once))
     before, after, error = np.empty(len(probes)), np.empty(len(probes)), 0.0
-    index = {item.id: row for row, item in enumerate(probes)}
-    with progress(f"Patching {probes.name}, {donor} into {recipient}", len(probes)) as advance:
-        for batch, theirs in zip(batches, given, strict=True):
-            rows = [index[prompt.item_id] for prompt in batch.rendered]
-            started = sweep.start(batch)
-            if batch is batches[0]:
+    with progress(f"Patching {probes.name}, {grid.donor} into {grid.recipient}", len(probes)) as advance:
+        for batch, theirs in zip(grid.batches, given, strict=True):
+            rows, started = grid.rows(batch), sweep.start(batch)
+            if batch is grid.batches[0]:
                 error = max(check_identity(sweep, started), check_last_block(sweep, started, theirs))
             before[rows], after[rows] = sweep.read(batch, started.final), theirs.readouts
             effect[rows] = sweep.run(started, theirs.donated)
@@ -141,10 +205,10 @@ def patch(
     names = tuple(f"{column}.h{head}" for column in columns for head in cells.heads) if cells.heads else columns
     return PatchGrid(
         dimension=probes.dimension,
-        donor=donor,
-        recipient=recipient,
-        site=site,
-        think=think,
+        donor=grid.donor,
+        recipient=grid.recipient,
+        site=plan.site,
+        think=grid.think,
         layers=cells.layers,
         roles=names,
         items=probes.items,
@@ -153,8 +217,8 @@ def patch(
         donor_readout=after,
         identity_error=error,
         engine=engine,
-        windows=windows,
-        source=source,
+        windows=plan.windows,
+        source=grid.source,
     )
 
 
@@ -195,29 +259,6 @@ def both_ways(restores: PatchGrid, breaks: PatchGrid, seed: int = 0) -> Bool[np.
         significant = grid.inference(seed=seed).frame.significant.to_numpy().reshape(found.shape)
         found &= significant & (np.sign(grid.effect.mean(axis=0)) == np.sign(grid.gap.mean()))
     return found
-
-
-def patch_columns(rendered: Sequence[Rendered], roles: Sequence[str] | str | None) -> tuple[str, ...]:
-    """The role columns of a grid: those asked for, or by default every role that all prompts have."""
-    if roles == EVERY_POSITION:
-        return _every_position(rendered)
-    if roles is None:
-        roles = [role for role in DEFAULT_ROLES if all(role.partition("[")[0] in prompt.roles for prompt in rendered)]
-    return role_columns(rendered, (roles,) if isinstance(roles, str) else roles)
-
-
-def _every_position(rendered: Sequence[Rendered]) -> tuple[str, ...]:
-    """One column per token, named by role; the roles must be equally long in all prompts."""
-    first = rendered[0]
-    for prompt in rendered:
-        if prompt.roles != first.roles:
-            raise MechdriftError(
-                f"{first.item_id} and {prompt.item_id} differ in length ({len(first.ids)} and {len(prompt.ids)} "
-                "tokens, by role): "
-                f"roles={EVERY_POSITION!r} needs prompts of equal length."
-            )
-    spans = sorted(first.roles.items(), key=lambda role: role[1])
-    return tuple(f"{role}[{position}]" for role, (start, stop) in spans for position in range(stop - start))
 
 
 def make_cells(

@@ -6,10 +6,13 @@ The donor is run first and let go of: what is kept of it lies on the CPU, so tha
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from mechdrift.activations.batching import Batch, pad
@@ -87,12 +90,35 @@ def _padded(prompts: Sequence[Rendered], pad_id: int) -> Padded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """What is kept of a batch's pass through the donor: patched activations, readouts, and the last block's output
-    where it is read."""
+    """What is kept of a batch's pass through the donor, on the CPU: the activations at the patched layers from the
+    column `first` on, readouts, and the last block's output where it is read."""
 
-    donated: Donated
+    activations: Mapping[int, Float[Tensor, "prompt pos width"]]
+    first: int
     readouts: Float[np.ndarray, " prompt"]
     last: Float[Tensor, "prompt d_model"]
+
+    def donated(self, layer: int, group: Group) -> Float[Tensor, "span width"]:
+        """The values that a group's positions take; a `cells.Donated`."""
+        start = group.start + group.shift - self.first
+        return self.activations[layer][group.prompt, start : start + group.stop - group.start]
+
+    def save(self, file: Path) -> Path:
+        """Keep everything in a file, so that many donors need not lie in memory at once."""
+        tensors = {f"layer {layer}": values.contiguous() for layer, values in self.activations.items()}
+        rest = {"readouts": torch.from_numpy(self.readouts), "last": self.last.contiguous()}
+        save_file(tensors | rest, file, {"first": str(self.first)})
+        return file
+
+    @classmethod
+    def load(cls, file: Path) -> "Given":
+        """What `save` wrote, bit for bit."""
+        with safe_open(file, "pt") as stored:
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - no mapping
+            first = int(stored.metadata()["first"])
+        readouts, last = tensors.pop("readouts").numpy(), tensors.pop("last")
+        activations = {int(name.removeprefix("layer ")): values for name, values in tensors.items()}
+        return cls(activations=activations, first=first, readouts=readouts, last=last)
 
 
 @torch.inference_mode()
@@ -107,11 +133,9 @@ def run_donor(
             **source.batch.forward_arguments(loaded.device), use_cache=False
         ).last_hidden_state
     check_finite_batch({**seen, loaded.n_layers - 1: hidden}, side, source)
-    kept = {layer: tensor[:, first:].cpu() for layer, tensor in seen.items()}
     return Given(
-        donated=lambda layer, group: kept[layer][
-            group.prompt, group.start + group.shift - first : group.stop + group.shift - first
-        ],
+        activations={layer: tensor[:, first:].cpu() for layer, tensor in seen.items()},
+        first=first,
         readouts=read_batch(loaded, readout, batch.rendered, source.last(hidden)),
         last=source.last(post[0]).cpu(),
     )

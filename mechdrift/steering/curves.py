@@ -45,7 +45,7 @@ from mechdrift.pairs.pair import Pair
 from mechdrift.probes.rendering import Renderer
 from mechdrift.records import SIDES, Directions, MechdriftError, ProbeSet, Rendered, Side, ThinkMode
 from mechdrift.statistics.resampling import Interval, cluster_bootstrap, paired_bootstrap
-from mechdrift.steering.controls import CONTROLS, Setting, settings, with_controls
+from mechdrift.steering.controls import CONTROLS, Setting, Vectors, settings, with_controls
 from mechdrift.steering.edits import role_mask, steer
 from mechdrift.steering.selection import Asked, Selection, ask_harmless, items_of, next_token_kl
 from mechdrift.steering.sweeps import Addition, ablated_states, steered_states
@@ -158,6 +158,67 @@ def steer_back(
         >>> curve = md.steer_back(pair, dirs, chosen, pairs=4, parts=("validate", "test"))
         >>> table = curve.of("add", "trigger")[["vector", "layer", "strength", "estimate", "low", "high"]]
     """
+    plan = plan_steering(
+        directions,
+        selection,
+        layers=layers,
+        strengths=strengths,
+        controls=controls,
+        pairs=pairs,
+        parts=parts,
+        harmless=harmless,
+        tasks=tasks,
+        roles=roles,
+        think=think,
+        answers=answers,
+        readout=readout,
+        dtype=dtype,
+        seed=seed,
+    )
+    ablated, reference = run_arm(pair, plan, "ablate")
+    added, _ = run_arm(pair, plan, "add", reference)
+    return SteerBack(frame=pd.concat([ablated, added], ignore_index=True), facts=plan.facts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SteeringPlan:
+    """What both arms do, settled before a model is opened: the vectors, whom they are tried on, and how."""
+
+    selection: Selection
+    vectors: Vectors
+    probes: ProbeSet
+    layers: tuple[int, ...]
+    strengths: tuple[float, ...]
+    think: ThinkMode
+    harmless: ProbeSet | None
+    tasks: int
+    roles: Sequence[str] | None
+    answers: Answers | None
+    readout: Readout | None
+    dtype: str
+    facts: Mapping[str, Any]
+
+
+def plan_steering(
+    directions: Directions,
+    selection: Selection,
+    *,
+    layers: Sequence[int] | None = None,
+    strengths: Sequence[float] = (0.5, 1.0, 2.0),
+    controls: int = 2,
+    pairs: int = 12,
+    parts: Sequence[str] = ("test",),
+    harmless: ProbeSet | None = None,
+    tasks: int = 0,
+    roles: Sequence[str] | None = None,
+    think: ThinkMode | None = None,
+    answers: Answers | None = None,
+    readout: Readout | None = None,
+    dtype: str = "float32",
+    seed: int = 0,
+) -> SteeringPlan:
+    """The plan of `steer_back` with the same arguments; raises as it does. `run_arm` runs one arm of it, in one
+    model."""
     if selection.closest is None:
         raise MechdriftError(f"there is nothing to steer with: {selection.reason}")
     layer, role = selection.closest
@@ -169,25 +230,6 @@ def steer_back(
         raise MechdriftError(
             f"the families of {', '.join(parts)} lack triggers or neutral items: name more parts, or take more items."
         )
-    vectors = with_controls(directions.activations, selection, role, controls, seed)
-    frames: list[pd.DataFrame] = []
-    reference: _Measured | None = None
-    for arm, side in (("ablate", selection.side), ("add", SIDES[1 - SIDES.index(selection.side)])):
-        adding, loaded = arm == "add", pair.open(side, dtype)
-        trial = _Trial(
-            arm=arm,
-            side=side,
-            loaded=loaded,
-            ask=Asked.of(pair, probes, side, mode, answers, readout),
-            harmless=ask_harmless(pair, harmless, side, mode) if harmless else None,
-            tasks=_worked(Renderer(pair.tokenizer("reasoning")), tasks) if adding else (),
-            roles=roles,
-        )
-        steps = tuple(strengths) if adding else (1.0,)
-        tried = list(settings(vectors, selection.layers, wanted, loaded.n_layers, steps, adding=adding))
-        frame, reference = trial.run(tried, reference)
-        frames.append(frame)
-        del loaded, trial  # or a large model would still be in memory while the other side is opened
     facts = {
         "selected": selection.facts,
         "layer": layer,
@@ -205,7 +247,43 @@ def steer_back(
         "dtype": dtype,
         "seed": seed,
     }
-    return SteerBack(frame=pd.concat(frames, ignore_index=True), facts=facts)
+    return SteeringPlan(
+        selection=selection,
+        vectors=with_controls(directions.activations, selection, role, controls, seed),
+        probes=probes,
+        layers=wanted,
+        strengths=tuple(strengths),
+        think=mode,
+        harmless=harmless,
+        tasks=tasks,
+        roles=roles,
+        answers=answers,
+        readout=readout,
+        dtype=dtype,
+        facts=facts,
+    )
+
+
+def run_arm(
+    pair: Pair, plan: SteeringPlan, arm: Arm, reference: "_Measured | None" = None
+) -> tuple[pd.DataFrame, "_Measured"]:
+    """One arm's rows, and what its unedited model measured. `ablate` runs in the model that the vector was selected in,
+    `add` in the other, with the first one's measurements as `reference`."""
+    own, adding = plan.selection.side, arm == "add"
+    side = SIDES[1 - SIDES.index(own)] if adding else own
+    loaded = pair.open(side, plan.dtype)
+    trial = _Trial(
+        arm=arm,
+        side=side,
+        loaded=loaded,
+        ask=Asked.of(pair, plan.probes, side, plan.think, plan.answers, plan.readout),
+        harmless=ask_harmless(pair, plan.harmless, side, plan.think) if plan.harmless else None,
+        tasks=_worked(Renderer(pair.tokenizer("reasoning")), plan.tasks) if adding else (),
+        roles=plan.roles,
+    )
+    steps = plan.strengths if adding else (1.0,)
+    tried = settings(plan.vectors, plan.selection.layers, plan.layers, loaded.n_layers, steps, adding=adding)
+    return trial.run(list(tried), reference)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

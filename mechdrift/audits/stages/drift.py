@@ -1,38 +1,51 @@
 """Stage `drift`: the directions of each dimension inside both models, how far they turned, and what they do.
 
-drift, cones     directions compared per layer and role, and how sure each is
-thinking         projections along the reasoning model's thinking
-dimensions       the dimensions' directions against each other
-selection        which direction of the instruct model acts, of the dimension `STEERED`
-steering         what adding it does to the reasoning model
-directions, readout_states      tensors; the same passes keep what is unembedded at the readout position
+    drift, cones     directions compared per layer and role, and how sure each is
+    thinking         projections along the reasoning model's thinking
+    dimensions       the dimensions' directions against each other
+    selection        which direction of the instruct model acts, of the dimension `STEERED`
+    steering         what adding it does to the reasoning model
+    directions, readout_states      tensors; the same passes keep what is unembedded at the readout position
+
+Each model is opened once for all dimensions, the reasoning model twice:
+
+    reasoning model    its activations, which then wait in the run folder
+    instruct model     its activations, and with both the directions and their drift; its projections along the
+                       thinking; which direction acts, and what taking it out does
+    reasoning model    its projections along the thinking; what adding the direction does
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mechdrift.activations.capture import collect
+from mechdrift.activations.capture import SideActivations, collect_side, join_sides
 from mechdrift.audits.answers import RunAnswers
 from mechdrift.audits.plan import AuditPlan, Facts, Stage
 from mechdrift.behaviour.labels import plain_set
 from mechdrift.directions.dimensions import compare_dimensions
 from mechdrift.directions.drift import compare_directions
 from mechdrift.directions.finders import at_roles, direction_cones, find_directions
-from mechdrift.directions.thinking import READOUT_ROLE, thinking_table
+from mechdrift.directions.thinking import READOUT_ROLE, TABLE_COLUMNS, ThinkingReading, plan_table, thinking_rows
 from mechdrift.pairs.pair import Pair, give_back_memory
 from mechdrift.probes.benchmarks.loading import subset
 from mechdrift.probes.rendering import Renderer
 from mechdrift.probes.sets import load_plain
 from mechdrift.records import SIDES, Activations, Completions, Directions, ProbeSet, Side
 from mechdrift.runs import Run
-from mechdrift.steering.curves import steer_back
+from mechdrift.steering.curves import SteeringPlan, plan_steering, run_arm
 from mechdrift.steering.selection import select_direction
 
 TABLES = ("drift", "cones", "thinking", "dimensions", "selection", "steering")
+SITE = "resid_pre"
 ROLES = ("template_tail", "think_close[-1]")  # and `answer`, where there are answers
 LEAST_FAMILIES = 4  # with answers, to compare directions there: two in each half of a split
 STEERED = "safety"  # the dimension whose direction is tried for what it does
@@ -42,39 +55,149 @@ STRENGTHS = (0.5, 1.0, 2.0)
 
 
 def compare_inside(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
-    """Directions and their drift, dimension by dimension."""
+    """Directions of all dimensions in both models, their drift, and what they do."""
     answers = RunAnswers.read(run, plan.sets, Renderer(pair.tokenizer("reasoning")))
-    directions, states, at_readout = {}, {}, []
-    tables: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
-    for name, probes in plan.sets.items():
-        activations, kept = record(pair, probes, answers.completions(name, "instruct"))
-        found = find_directions(activations, seed=plan.seed)
-        drift = compare_directions(found, seed=plan.seed).frame
-        tables["drift"].append(drift)
-        tables["cones"].append(direction_cones(found, seed=plan.seed))
-        some, thoughts = probes.sample(plan.size.thinking, plan.seed), answers.completions(name, "reasoning")
-        tables["thinking"].append(thinking_table(pair, some, thoughts, found, drift, seed=plan.seed))
-        at_readout.append(at_roles(found, READOUT_ROLE))
-        if name == STEERED and plan.size.steered:
-            selection, steering = steer(pair, plan, answers, found)
-            tables["selection"].append(selection)
-            tables["steering"].append(steering)
-        directions |= {f"{name}.{side}": found.of(side) for side in SIDES}
-        states |= {f"{name}.{side}": kept[side] for side in SIDES}
-        give_back_memory()
-    several = len(at_readout) > 1
-    tables["dimensions"].append(
-        compare_dimensions(at_readout, seed=plan.seed) if several else pd.DataFrame({"first": []})
-    )
+    with run.scratch() as folder:
+        record_reasoning_model(pair, answers, folder)
+        compared = {name: compare_dimension(pair, plan, answers, name, folder) for name in plan.sets}
+    steered = compared[STEERED].steering if STEERED in compared else None
+    tables = {
+        "drift": [each.drift for each in compared.values()],
+        "cones": [each.cones for each in compared.values()],
+        "thinking": [thinking_part(pair, plan, each) for each in compared.values()],
+        "selection": [steered.selection] if steered else [],
+        "steering": [steering_part(pair, steered)] if steered else [],
+    }
     for name, parts in tables.items():
         run.write_table(name, pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"layer": []}))
-    run.write_tensors("directions", directions)
-    run.write_tensors("readout_states", states)
+    at_readout = [each.at_readout for each in compared.values()]
+    several = len(at_readout) > 1
+    dimensions = compare_dimensions(at_readout, seed=plan.seed) if several else pd.DataFrame({"first": []})
+    run.write_table("dimensions", dimensions)
+    for name in ("directions", "readout_states"):
+        found = {f"{of}.{side}": getattr(each, name)[side] for of, each in compared.items() for side in SIDES}
+        run.write_tensors(name, found)
     return {}
 
 
-def steer(pair: Pair, plan: AuditPlan, answers: RunAnswers, found: Directions) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Which of the instruct model's directions does something, and what adding it does to the reasoning model."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steering:
+    """Which of the instruct model's directions does something (`selection`), and, if one does, what taking it out did:
+    the rows and what the unedited model measured."""
+
+    selection: pd.DataFrame
+    plan: SteeringPlan | None = None
+    ablated: tuple[pd.DataFrame, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """One dimension, once both models were recorded and the instruct model was followed along the thinking."""
+
+    drift: pd.DataFrame
+    cones: pd.DataFrame
+    at_readout: Directions
+    directions: Mapping[Side, Tensor]
+    readout_states: Mapping[Side, Tensor]
+    reading: ThinkingReading | None
+    projected: Float[np.ndarray, "prompt position"] | None
+    steering: Steering | None
+
+
+def compare_dimension(pair: Pair, plan: AuditPlan, answers: RunAnswers, name: str, folder: Path) -> Compared:
+    """Everything of one dimension for which the instruct model is open."""
+    activations, states = record_and_join(pair, answers, name, folder)
+    found = find_directions(activations, seed=plan.seed)
+    drift = compare_directions(found, seed=plan.seed).frame
+    some = plan.sets[name].sample(plan.size.thinking, plan.seed)
+    reading = plan_table(some, answers.completions(name, "reasoning"), found, drift)
+    compared = Compared(
+        drift=drift,
+        cones=direction_cones(found, seed=plan.seed),
+        at_readout=at_roles(found, READOUT_ROLE),
+        directions={side: found.of(side) for side in SIDES},
+        readout_states=states,
+        reading=reading,
+        projected=reading.project_side(pair, "instruct") if reading else None,
+        steering=select_and_ablate(pair, plan, answers, found) if name == STEERED and plan.size.steered else None,
+    )
+    give_back_memory()
+    return compared
+
+
+def thinking_part(pair: Pair, plan: AuditPlan, compared: Compared) -> pd.DataFrame:
+    """One dimension's rows along the thinking, with the reasoning model's own projections; none where too few items
+    thought to an end."""
+    reading, before = compared.reading, compared.projected
+    if reading is None or before is None:
+        return pd.DataFrame(columns=[*TABLE_COLUMNS])
+    values = {"instruct": before, "reasoning": reading.project_side(pair, "reasoning")}
+    return thinking_rows(reading.summarise(values, seed=plan.seed), compared.drift)
+
+
+# What is recorded.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """One model's activations of the items that directions are found on, and the readout states of all items, in the
+    set's order."""
+
+    activations: SideActivations
+    states: Float[Tensor, "prompt d_model"]
+
+
+def record_reasoning_model(pair: Pair, answers: RunAnswers, folder: Path) -> None:
+    """Write its activations and readout states, a file per dimension."""
+    for name, probes in answers.sets.items():
+        found = record(pair, "reasoning", probes, answers.completions(name, "instruct"))
+        tensors = {"activations": found.activations.of(SITE).contiguous(), "states": found.states}
+        save_file(tensors, folder / f"{name}.safetensors")
+
+
+def record_and_join(
+    pair: Pair, answers: RunAnswers, name: str, folder: Path
+) -> tuple[Activations, Mapping[Side, Tensor]]:
+    """One dimension in both models: the instruct model is recorded now, the reasoning model was before."""
+    probes, given = answers.sets[name], answers.completions(name, "instruct")
+    before, stored = record(pair, "instruct", probes, given), load_file(folder / f"{name}.safetensors")
+    after = replace(before.activations, sites={SITE: stored["activations"]})
+    complete, _ = items_to_compare(probes, given)
+    activations = join_sides(complete, {"instruct": before.activations, "reasoning": after}, SITE)
+    return activations, {"instruct": before.states, "reasoning": stored["states"]}
+
+
+def record(pair: Pair, side: Side, probes: ProbeSet, answers: Completions) -> Recorded:
+    """One model's activations at the roles that directions are compared at, on the instruct model's answers."""
+    complete, roles = items_to_compare(probes, answers)
+    given = answers if "answer" in roles else None
+    recorded = collect_side(pair, complete, side, site=SITE, roles=roles, answers=given, readout=True)
+    missing = replace(probes, items=tuple(item for item in probes if item not in complete.items))
+    states = recorded.readout
+    if missing.items:
+        others = collect_side(pair, missing, side, site=SITE, roles=("think_close[-1]",), layers=(0,), readout=True)
+        place = {item.id: i for i, item in enumerate((*complete, *missing))}
+        states = torch.cat([states, others.readout])[[place[item.id] for item in probes]]
+    return Recorded(activations=replace(recorded, readout=None), states=states)
+
+
+def items_to_compare(probes: ProbeSet, answers: Completions) -> tuple[ProbeSet, tuple[str, ...]]:
+    """The items that directions are found on, and the roles.
+
+    Twin pairs without two answers have no role `answer`: they are left out, or, where too few families remain, the role
+    is.
+    """
+    empty = {row.item_id for row in answers if not row.answer_ids}
+    kept = tuple(item for item in probes if item.id not in empty and item.twin not in empty)
+    complete = replace(probes, items=kept)
+    return (probes, ROLES) if len(complete.families) < LEAST_FAMILIES else (complete, (*ROLES, "answer"))
+
+
+# What directions do.
+
+
+def select_and_ablate(pair: Pair, plan: AuditPlan, answers: RunAnswers, found: Directions) -> Steering:
+    """Which of the instruct model's directions does something, and what taking it out does there."""
     asked = {
         "pairs": plan.size.steered,
         "readout": answers.readout(found.dimension),
@@ -89,36 +212,20 @@ def steer(pair: Pair, plan: AuditPlan, answers: RunAnswers, found: Directions) -
     used = [(row.layer, row.role) == chosen.closest for row in chosen.frame.itertuples()]
     selection = chosen.frame.assign(dimension=found.dimension, reason=chosen.reason, used=used, **limits)
     if chosen.closest is None:
-        return selection, pd.DataFrame({"layer": []})
-    curves = steer_back(pair, found, chosen, strengths=STRENGTHS, **asked)
-    return selection, curves.frame.assign(dimension=found.dimension, eligible=chosen.layer is not None)
+        return Steering(selection=selection)
+    steering = plan_steering(found, chosen, strengths=STRENGTHS, **asked)
+    return Steering(selection=selection, plan=steering, ablated=run_arm(pair, steering, "ablate"))
 
 
-def record(pair: Pair, probes: ProbeSet, answers: Completions) -> tuple[Activations, Mapping[Side, Tensor]]:
-    """Activations at the roles that directions are compared at, and readout states of all items, in the set's order.
-
-    Twin pairs without two answers have no role `answer`: they are left out, or, where too few families remain, the role
-    is.
-    """
-    complete = with_answers(probes, answers)
-    if len(complete.families) < LEAST_FAMILIES:
-        recorded = collect(pair, probes, roles=ROLES, readout=True)
-        return recorded, dict(recorded.readout)
-    recorded = collect(pair, complete, roles=(*ROLES, "answer"), answers=answers, readout=True)
-    missing = replace(probes, items=tuple(item for item in probes if item not in complete.items))
-    if not missing.items:
-        return recorded, dict(recorded.readout)
-    others = collect(pair, missing, roles=("think_close[-1]",), layers=(0,), readout=True)
-    place = {item.id: i for i, item in enumerate((*complete, *missing))}
-    order = [place[item.id] for item in probes]
-    return recorded, {side: torch.cat([recorded.readout[side], others.readout[side]])[order] for side in SIDES}
-
-
-def with_answers(probes: ProbeSet, answers: Completions) -> ProbeSet:
-    """Twin pairs of which both have a non-empty answer."""
-    empty = {row.item_id for row in answers if not row.answer_ids}
-    keep = tuple(item for item in probes if item.id not in empty and item.twin not in empty)
-    return replace(probes, items=keep)
+def steering_part(pair: Pair, steered: Steering) -> pd.DataFrame:
+    """Both arms' rows: what taking the direction out did, and what adding it does to the reasoning model."""
+    if steered.plan is None or steered.ablated is None:
+        return pd.DataFrame({"layer": []})
+    rows, reference = steered.ablated
+    added, _ = run_arm(pair, steered.plan, "add", reference)
+    selection = steered.plan.selection
+    curves = pd.concat([rows, added], ignore_index=True)
+    return curves.assign(dimension=selection.dimension, eligible=selection.layer is not None)
 
 
 STAGE = Stage(

@@ -8,19 +8,27 @@ import pandas as pd
 from mechdrift.audits.answers import RunAnswers
 from mechdrift.audits.plan import AuditPlan, Facts, Stage
 from mechdrift.audits.summaries import summarise_kl
-from mechdrift.behaviour.divergence import kl_drift
+from mechdrift.behaviour.divergence import answered_prompts, compare_with, keep_instruct, load_kept, save_kept
 from mechdrift.pairs.pair import Pair
 from mechdrift.probes.rendering import Renderer
 from mechdrift.runs import Run
 
 
 def measure_kl(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
-    """The divergence per answer token of some items of each dimension."""
+    """The divergence per answer token of some items of each dimension. What the instruct model says lies in the run
+    folder while the reasoning model is asked."""
     answers = RunAnswers.read(run, plan.sets, Renderer(pair.tokenizer("reasoning")))
-    tokens = []
-    for name, probes in plan.sets.items():
-        some = probes.sample(plan.size.kl, plan.seed)
-        tokens.append(kl_drift(pair, some, answers.completions(name, "instruct")))
+    some = {name: probes.sample(plan.size.kl, plan.seed) for name, probes in plan.sets.items()}
+    prompts = {
+        name: answered_prompts(pair, probes, answers.completions(name, "instruct")) for name, probes in some.items()
+    }
+    with run.scratch() as folder:
+        for name, probes in some.items():
+            save_kept(keep_instruct(pair, probes, prompts[name]), folder / f"{name}.safetensors")
+        tokens = [
+            compare_with(pair, probes, prompts[name], load_kept(folder / f"{name}.safetensors"))
+            for name, probes in some.items()
+        ]
     table = pd.concat(tokens, ignore_index=True)
     run.write_table("kl_tokens", table)
     run.write_table("kl", summarise_kl(table, plan.seed))

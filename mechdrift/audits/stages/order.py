@@ -1,5 +1,13 @@
-"""The stages of an audit in the order in which they run."""
+"""The stages of an audit in the order in which they run.
+
+The order also saves loading: where one stage ends with a model open, the next begins with it. A pair whose models do
+not stay resident is loaded eleven times in all, and a null model once:
+
+    pair        instruct, reasoning         drift       reasoning (still open), instruct, reasoning
+    answers     reasoning, instruct         readouts    reasoning (still open), instruct
+    kl          instruct, reasoning         patch       instruct (still open), null model, reasoning, instruct
+"""
 
 from mechdrift.audits.stages import answers, drift, kl, pair, patch, readouts, scores
 
-STAGES = tuple(stage.STAGE for stage in (pair, answers, scores, drift, readouts, patch, kl))
+STAGES = tuple(stage.STAGE for stage in (pair, answers, scores, kl, drift, readouts, patch))

@@ -4,13 +4,13 @@ from mechdrift.audits.plan import AuditPlan, Facts, Stage
 from mechdrift.pairs.lineage import audit_pair
 from mechdrift.pairs.pair import Pair
 from mechdrift.probes.sets import load_probes
-from mechdrift.records import SIDES
 from mechdrift.runs import Run
 
 
 def audit_pair_stage(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
     """Compare weights, templates and tokens of the pair (see `pairs.lineage`), and say what the run asks."""
-    found = audit_pair(pair, [item.prompt for probes in plan.sets.values() for item in probes])
+    with run.scratch() as folder:
+        found = audit_pair(pair, [item.prompt for probes in plan.sets.values() for item in probes], folder)
     run.write_table("weights", found.frame)
     described = {
         "name": pair.name,
@@ -29,9 +29,7 @@ def audit_pair_stage(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
         name: {"n": len(probes), "families": len(probes.families), "sampled_from": len(load_probes(name))}
         for name, probes in plan.sets.items()
     }
-    surface = {side: pair.open(side).max_surface_error for side in SIDES}
-    pair.close("float32")  # not needed while both answer: half of the memory
-    return {"pair": described, "probes": counts, "self_tests": {"surface_error": surface}}
+    return {"pair": described, "probes": counts, "self_tests": {"surface_error": found.surface_error}}
 
 
 STAGE = Stage(name="pair", files=("weights.parquet",), run=audit_pair_stage)

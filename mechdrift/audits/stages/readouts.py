@@ -4,6 +4,7 @@ Files: `readouts.parquet`, `readout_validation.parquet`, `passage.parquet` (thro
 mediated, see `summaries.summarise_mediation`; the name is that of older runs).
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -28,25 +29,39 @@ def validate_readouts(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
     """
     off, own = run.tensors("readout_states"), run.tensors("own_states")
     answers = RunAnswers.read(run, plan.sets, Renderer(pair.tokenizer("reasoning")))
-    values, checks, cells = [], [], []
-    for side in SIDES:
-        loaded = pair.open(side)
-        for name in plan.sets:
-            for think, states in (("off", off), (plan.modes[side], own)):
-                logits = unembed(loaded, states[f"{name}.{side}"])
-                measured, check = validate_readout(answers, name, side, think, logits, plan.seed)
-                values.append(measured)
-                checks.append(check)
-            thought = own[f"{name}.instruct.donor" if side == "instruct" else f"{name}.reasoning"]
-            cells += [
-                mediation_cell(answers, name, side, think, unembed(loaded, kept))
-                for think, kept in (("off", off[f"{name}.{side}"]), ("own", thought))
-            ]
-        del loaded  # or a large model would still be in memory while the other side is opened
+    # The reasoning model first: it is still open where the stage before ran in the same process.
+    parts = {side: measure_side(pair, plan, answers, side, off, own) for side in reversed(SIDES)}
+    values, checks, cells = ([row for side in SIDES for row in parts[side][place]] for place in range(3))
     run.write_table("readouts", pd.concat(values, ignore_index=True))
     run.write_table("readout_validation", pd.DataFrame(checks))
     run.write_table("passage", summarise_mediation(pd.concat(cells, ignore_index=True), plan.seed))
     return {}
+
+
+def measure_side(
+    pair: Pair,
+    plan: AuditPlan,
+    answers: RunAnswers,
+    side: Side,
+    off: Mapping[str, Tensor],
+    own: Mapping[str, Tensor],
+) -> tuple[list[pd.DataFrame], list[dict[str, Any]], list[pd.DataFrame]]:
+    """One model's readouts, their validation, and its cells of the mediation, for all dimensions. `off` and `own` hold
+    what it unembeds after an empty think block and as it is used."""
+    loaded = pair.open(side)
+    values, checks, cells = [], [], []
+    for name in plan.sets:
+        for think, states in (("off", off), (plan.modes[side], own)):
+            logits = unembed(loaded, states[f"{name}.{side}"])
+            measured, check = validate_readout(answers, name, side, think, logits, plan.seed)
+            values.append(measured)
+            checks.append(check)
+        thought = own[f"{name}.instruct.donor" if side == "instruct" else f"{name}.reasoning"]
+        cells += [
+            mediation_cell(answers, name, side, think, unembed(loaded, kept))
+            for think, kept in (("off", off[f"{name}.{side}"]), ("own", thought))
+        ]
+    return values, checks, cells
 
 
 def validate_readout(

@@ -1,0 +1,101 @@
+"""What is settled before a grid opens a model: what both models read, in which batches, and how it is read out.
+
+`patch`, `attribute` and `graft` begin alike. A `GridPlan` is that beginning: the prompts with the thinking that the
+think mode asks for, the prompts that the donor reads, the role columns, the readout, and the batches. It needs both
+tokenizers and no weights. The donor is then run over the plan, and let go of, before the recipient is opened.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mechdrift.activations.capture import Answers
+from mechdrift.activations.readouts import Readout, make_readout
+from mechdrift.pairs.pair import Pair
+from mechdrift.patching.checks import check_tokens
+from mechdrift.patching.donors import render_prompts, source_prompts
+from mechdrift.patching.passes import PROMPTS_PER_BATCH, PromptBatch, prompt_batches
+from mechdrift.probes.rendering import Renderer
+from mechdrift.probes.roles import role_columns
+from mechdrift.records import MechdriftError, ProbeSet, Rendered, Side, ThinkMode
+
+DEFAULT_ROLES = ("user", "template_tail", "think_open", "think[quarters]", "think_close")
+EVERY_POSITION = "every_position"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GridPlan:
+    """The prompts of one grid, `rendered` in the order of `probes` and in `batches` of similar length."""
+
+    probes: ProbeSet
+    donor: Side
+    recipient: Side
+    think: ThinkMode
+    source: str
+    rendered: tuple[Rendered, ...]
+    batches: tuple[PromptBatch, ...]
+    columns: tuple[str, ...]
+    readout: Readout
+
+    def rows(self, batch: PromptBatch) -> list[int]:
+        """Where the prompts of a batch stand among the probes."""
+        index = {item.id: row for row, item in enumerate(self.probes)}
+        return [index[prompt.item_id] for prompt in batch.rendered]
+
+
+def plan_grid(
+    pair: Pair,
+    probes: ProbeSet,
+    *,
+    donor: Side,
+    recipient: Side,
+    think: ThinkMode = "off",
+    answers: Answers | None = None,
+    source: str = "same",
+    roles: Sequence[str] | str | None = None,
+    readout: Readout | None = None,
+    per_batch: int = PROMPTS_PER_BATCH,
+) -> GridPlan:
+    """Render the prompts, check that both models mean the same tokens by them, and put them into batches.
+
+    The arguments are those of `patch`. Raises `MechdriftError` for unknown roles and sources, for missing thinking, and
+    where the two tokenizers disagree about a token of the prompts.
+    """
+    renderer = Renderer(pair.tokenizer("reasoning"))
+    rendered = render_prompts(renderer, probes, think, answers, donor, recipient)
+    columns = patch_columns(rendered, roles)
+    check_tokens(pair, rendered)
+    given = source_prompts(probes, rendered, source)
+    return GridPlan(
+        probes=probes,
+        donor=donor,
+        recipient=recipient,
+        think=think,
+        source=source,
+        rendered=tuple(rendered),
+        batches=tuple(prompt_batches(rendered, renderer.tokenizer.pad_token_id or 0, given, per_batch)),
+        columns=columns,
+        readout=readout or make_readout(renderer, probes),
+    )
+
+
+def patch_columns(rendered: Sequence[Rendered], roles: Sequence[str] | str | None) -> tuple[str, ...]:
+    """The role columns of a grid: those asked for, or by default every role that all prompts have."""
+    if roles == EVERY_POSITION:
+        return _every_position(rendered)
+    if roles is None:
+        roles = [role for role in DEFAULT_ROLES if all(role.partition("[")[0] in prompt.roles for prompt in rendered)]
+    return role_columns(rendered, (roles,) if isinstance(roles, str) else roles)
+
+
+def _every_position(rendered: Sequence[Rendered]) -> tuple[str, ...]:
+    """One column per token, named by role; the roles must be equally long in all prompts."""
+    first = rendered[0]
+    for prompt in rendered:
+        if prompt.roles != first.roles:
+            raise MechdriftError(
+                f"{first.item_id} and {prompt.item_id} differ in length ({len(first.ids)} and {len(prompt.ids)} "
+                "tokens, by role): "
+                f"roles={EVERY_POSITION!r} needs prompts of equal length."
+            )
+    spans = sorted(first.roles.items(), key=lambda role: role[1])
+    return tuple(f"{role}[{position}]" for role, (start, stop) in spans for position in range(stop - start))
