@@ -5,14 +5,11 @@ Errors that a user can put right end in one sentence on standard error and exit 
 same command goes on from there.
 """
 
-import os
-
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # torch's threads spin at every barrier; read when it is loaded
-
 import mechdrift.errors  # isort: skip  # noqa: F401 - first, because what follows takes a moment
 
 import logging
 import math
+import os
 import sys
 import warnings
 from dataclasses import replace
@@ -107,7 +104,7 @@ def trajectory(
     dimensions: Annotated[tuple[Dimension, ...], Parameter(help="Which dimensions to audit.")] = DIMENSIONS,
     out: Annotated[Path | None, Parameter(help="Where the results go; default runs/NAME-trajectory.")] = None,
     seed: Annotated[int, Parameter(help="Seed of sub-sampling and of all resampling.")] = 0,
-    device: Annotated[str, Parameter(help="Such as cuda:0; auto is cuda, then mps, then cpu.")] = "auto",
+    device: Annotated[str | None, Parameter(help="Such as cuda:0; default the CPU.")] = None,
     debug: Debug = False,
 ) -> None:
     """Audit a folder of checkpoints of one training run: when alignment goes, when reasoning comes, and what moves
@@ -305,7 +302,7 @@ def _print_scores(table: "pd.DataFrame") -> None:
         smallest = "; mde: the smallest difference that this design finds in 80 % of cases" if "mde" in table else ""
         print(
             f"\njudged by: {judges}; low and high: 95 % interval of the difference (reasoning - instruct), "
-            f"over families, those that were not asked included{smallest}"
+            f"resampling families{smallest}"
         )
     unread = {
         side: table[[name for name in counts if name.endswith(side)]].sum(axis=1) for side in ("instruct", "reasoning")

@@ -83,7 +83,6 @@ def model_card(run: Run) -> str:
         ],
         versions=manifest.get("versions", {}),
         dtypes=manifest.get("dtypes", {}),
-        engines=manifest.get("engines", {}),
         config=manifest["config"],
         fingerprints=pair.get("fingerprints", {}),
         hash=sha256(run.folder / "scores.parquet"),
@@ -211,10 +210,7 @@ def _sampling(manifest: Mapping[str, Any], scores: pd.DataFrame) -> list[str]:
             f"Budgets: {counted(budgets.get('think', 0), 'token')} to think, "
             f"{counted(budgets.get('answer', 0), 'token')} to answer."
         )
-    said.append(
-        "Intervals of 95% resample families of prompts, those that were not asked included; differences are paired, "
-        "prompt by prompt."
-    )
+    said.append("Intervals of 95% resample families of prompts; differences are paired, prompt by prompt.")
     return said
 
 
