@@ -324,6 +324,10 @@ def _text_steps(folder: Path) -> None:
     write_history(folder, parent=_parent_of(folder), steps=["5", "10", "20"])
 
 
+def _climbing_name(folder: Path) -> None:
+    write_history(folder, parent=_parent_of(folder), name="../../elsewhere")
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
@@ -337,6 +341,7 @@ def _text_steps(folder: Path) -> None:
         (_falling_tokens, "counted from the start and should not fall"),
         (_mixed, "mixed parents: .*another"),
         (_no_parent_named, "does not name a base_model"),
+        (_climbing_name, "'name' should be one name without slashes, not '../../elsewhere'"),
         (_text_steps, r"'steps\.0' should be a whole number, not '5'"),
     ],
 )

@@ -91,7 +91,10 @@ class Directions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DirectionDrift:
-    """How one dimension's direction differs between the two models, per layer and role: see `.frame`."""
+    """How one dimension's direction differs between the two models, per layer and role: see `.frame`.
+
+    Each column's unit and meaning: `mechdrift.tables.TABLES["drift"]`, and the page "Tables" of the reference.
+    """
 
     dimension: Dimension
     frame: pd.DataFrame

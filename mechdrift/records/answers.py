@@ -81,6 +81,7 @@ class Completions:
 class ScoreTable:
     """Scores per dimension, metric and model, with the paired difference: see `.frame`.
 
+    Each column's unit and meaning: `mechdrift.tables.TABLES["scores"]`, and the page "Tables" of the reference.
     Columns: `dimension, metric, convention, judge, n, families, instruct, instruct_low, instruct_high, reasoning,
     reasoning_low, reasoning_high, difference, low, high, p, p_holm, headline`. Intervals are 95 % cluster-bootstrap
     intervals over families; `p` is a paired sign-flip test over families, `p_holm` is Holm-adjusted over the headlines.

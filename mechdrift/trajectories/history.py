@@ -12,6 +12,7 @@ Adapters are on the *merged* parent. Nothing here loads weights.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -124,6 +125,8 @@ def _read(file: Path) -> dict[str, Any]:
         raise MechdriftError(f"{file} is damaged: {fault}.")
     if large := [name for name in ("steps", "tokens") if any(abs(value) >= LARGEST for value in told[name])]:
         raise MechdriftError(f"{file} is damaged: {large[0]!r} should be below {LARGEST}.")
+    if not re.fullmatch(r"(?!\.+$)[^/\\:\0]+", told["name"]):  # results are written under it
+        raise MechdriftError(f"{file} is damaged: 'name' should be one name without slashes, not {told['name']!r:.60}.")
     return {name: told[name] for name in get_type_hints(HistoryFile)}
 
 
