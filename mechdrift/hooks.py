@@ -11,11 +11,12 @@ tuple (attention modules still return tuples), and a module's hidden states may 
 """
 
 import sys
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -144,3 +145,39 @@ def replace_attention(model: PreTrainedModel, function: Callable[..., tuple[Tens
         del ALL_ATTENTION_FUNCTIONS[name]
         if ALL_ATTENTION_FUNCTIONS.get(name) is not known:
             ALL_ATTENTION_FUNCTIONS[name] = known
+
+
+@contextmanager
+def in_parts(modules: Iterable[nn.Module], positions: int) -> Iterator[None]:
+    """Inside the block, these modules read long inputs `[prompt, pos, d_model]` at most `positions` at a time.
+
+    For modules that look at each position alone, as MLPs do: what they hold between their matrices is several times as
+    wide as the residual stream, and no longer grows with the prompt. Hooks on the modules themselves see the whole.
+    """
+    with ExitStack() as undo:
+        for module in modules:
+            undo.callback(_read_in_parts(module, positions))
+        yield
+
+
+def _read_in_parts(module: nn.Module, positions: int) -> Callable[[], None]:
+    """Put a forward that splits its input in the place of the module's own; returns what takes it away again."""
+    whole, was_set = module.forward, "forward" in vars(module)
+
+    def forward(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if args or kwargs or hidden_states.dim() != 3 or hidden_states.shape[1] <= positions:
+            return whole(hidden_states, *args, **kwargs)
+        out = torch.empty_like(hidden_states)
+        for part, place in zip(hidden_states.split(positions, 1), out.split(positions, 1), strict=True):
+            place.copy_(whole(part))
+        return out
+
+    module.forward = forward
+
+    def undo() -> None:
+        if was_set:
+            module.forward = whole
+        else:
+            del module.forward
+
+    return undo

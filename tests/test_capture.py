@@ -5,23 +5,25 @@ from types import MappingProxyType
 
 import pytest
 import torch
-from conftest import CHATML, FAMILIES, make_model, make_tokenizer, save_model
+from conftest import CHATML, FAMILIES, make_model, make_pair, make_tokenizer, save_model
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 from transformers import AutoModelForCausalLM
 
+from mechdrift.activations import recording
 from mechdrift.activations.batching import batches, pad
 from mechdrift.activations.capture import collect, collect_one, collect_sites
 from mechdrift.activations.recording import Means, record_roles, standard_sites
 from mechdrift.activations.store import weights_digest
 from mechdrift.directions.finders import find_directions
-from mechdrift.hooks import edit, record
+from mechdrift.hooks import HookPoint, edit, record
 from mechdrift.pairs.loading import LanguageModel, ModelSource
 from mechdrift.pairs.pair import Pair
 from mechdrift.pairs.structure import find_structure
-from mechdrift.probes.rendering import Renderer
+from mechdrift.probes.rendering import Renderer, render_items
 from mechdrift.probes.roles import role_columns, role_span
+from mechdrift.probes.sets import load_probes
 from mechdrift.records import Completion, Completions, MechdriftError, ProbeItem, ProbeSet, Rendered
 
 INJECTS_THINK = CHATML.replace("assistant\\n", "assistant\\n<think>\\n")  # as DeepSeek-R1's template does
@@ -561,3 +563,22 @@ def test_a_pass_over_several_sites_stops_after_the_last_of_them(sites, ended):
 def test_sites_without_positions_are_refused():
     with pytest.raises(MechdriftError, match=r"not \[prompt, pos"):
         Means.over([[(0, 1)]], pad([[1, 2]], 0)).of(torch.zeros(2, 8))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_long_prompt_read_in_parts_is_the_same(tmp_path, family, monkeypatch):
+    """Sliding windows too: only what looks at each position alone is read in parts. Also beside hooks inside it."""
+    loaded = make_pair(tmp_path, family).open("instruct")
+    rendered = render_items(Renderer(loaded.tokenizer), load_probes("safety").sample(2).items, "off")
+    sites = standard_sites(loaded)
+    settings = (sites, range(loaded.n_layers), ("user", "all", "template_tail[-1]"))
+    whole = record_roles(loaded, rendered, *settings).sites
+    monkeypatch.setattr(recording, "POSITIONS_AT_ONCE", 7)
+    parts = record_roles(loaded, rendered, *settings).sites
+    for site in sites:
+        torch.testing.assert_close(parts[site], whole[site], atol=1e-3, rtol=0)
+    mlps = recording.position_wise(loaded, {})
+    assert len(mlps) == loaded.n_layers
+    assert all("forward" not in vars(mlp) for mlp in mlps)
+    inner = next(module for module in mlps[0].modules() if module is not mlps[0])
+    assert mlps[0] not in recording.position_wise(loaded, {("inner", 0): HookPoint(inner, "output")})

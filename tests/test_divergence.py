@@ -68,6 +68,14 @@ def test_with_all_tokens_it_is_the_closed_form_in_both_directions(tiny_pair):
         np.testing.assert_allclose(rows["tail"], 0, atol=1e-5)
 
 
+def test_positions_taken_a_few_at_a_time_give_the_same(tiny_pair, monkeypatch):
+    whole = kl_drift(tiny_pair, PROBES, completions(tiny_pair))
+    monkeypatch.setattr(divergence, "POSITIONS_AT_ONCE", 3)
+    parts = kl_drift(tiny_pair, PROBES, completions(tiny_pair))
+    np.testing.assert_allclose(parts[["kl", "kl_reverse"]], whole[["kl", "kl_reverse"]], rtol=1e-3, atol=1e-5)
+    assert parts[["item", "position", "token"]].equals(whole[["item", "position", "token"]])
+
+
 @pytest.fixture
 def little_memory(monkeypatch):
     """As with a large vocabulary: only the most likely tokens are kept."""

@@ -12,10 +12,10 @@ from itertools import chain
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from mechdrift.activations.batching import Batch, batches, pad
-from mechdrift.hooks import HookPoint, record
+from mechdrift.hooks import HookPoint, in_parts, record
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.structure import SITES
 from mechdrift.probes.roles import role_span
@@ -23,6 +23,7 @@ from mechdrift.progress import progress
 from mechdrift.records import MechdriftError, Rendered
 
 READOUT = "readout"
+POSITIONS_AT_ONCE = 1024  # of a long prompt, in what looks at each position alone
 
 
 class _Done(Exception):
@@ -98,6 +99,7 @@ def _record_batch(
     means = Means.over([[role_span(prompt, column) for column in columns] for prompt in prompts], batch)
     found: dict[str, Tensor] = {}
     with (
+        in_parts(position_wise(loaded, points), POSITIONS_AT_ONCE),
         record(points, keep=means.of) as seen,
         nullcontext() if readout else _stop_when_all(seen, points),
         suppress(_Done),
@@ -115,6 +117,23 @@ def _record_batch(
     for site in dict.fromkeys(site for site, _ in points):
         layers = [seen[place] for place in points if place[0] == site]
         found[site] = torch.stack([values.to(layers[0].device) for values in layers], dim=1).cpu()
+    return found
+
+
+def position_wise(loaded: LanguageModel, points: Mapping[tuple[str, int], HookPoint]) -> list[nn.Module]:
+    """The MLPs, which may read a long prompt in parts; but for those inside which something is recorded or chosen by
+    looking at other tokens (mixtures of experts)."""
+    component = loaded.structure.components["blocks"].submodules.get("mlp")
+    if component is None or getattr(loaded.model.config.get_text_config(), "num_experts_per_tok", None):
+        return []
+    recorded = {id(point.module) for point in points.values()}
+    found = []
+    for block in loaded.structure.blocks:
+        with suppress(AttributeError):  # a block of another kind, without an MLP of its own
+            mlp = block.get_submodule(component.name)
+            inside = [id(module) for module in mlp.modules() if module is not mlp]
+            if not recorded & set(inside):
+                found.append(mlp)
     return found
 
 

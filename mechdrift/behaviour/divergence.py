@@ -32,12 +32,14 @@ from torch import Tensor
 
 from mechdrift.activations.batching import batches, pad
 from mechdrift.activations.capture import render_probes
+from mechdrift.activations.recording import input_device
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair
 from mechdrift.progress import progress
 from mechdrift.records import Completions, ProbeSet, Rendered
 
 TOP = 512
+POSITIONS_AT_ONCE = 1024  # positions whose distributions over the whole vocabulary are held together
 MEMORY = 2**28  # bytes for one probe set's log-probabilities: 1,300 answer tokens of a vocabulary of 50,000
 
 
@@ -92,9 +94,10 @@ def compare_with(pair: Pair, probes: ProbeSet, rendered: Sequence[Rendered], our
     if not rendered:
         return pd.DataFrame(columns=COLUMNS)
 
-    def compare(log_probabilities: Tensor, index: int) -> dict[str, np.ndarray]:
+    def compare(log_probabilities: Tensor, index: int, part: int) -> dict[str, np.ndarray]:
         """At once, so that two models' distributions of a whole set never stand side by side."""
-        p, q = ours[index], keep(log_probabilities, ours[index].ids)
+        p = ours[index][part]
+        q = keep(log_probabilities, p.ids)
         found = {
             "kl": coarse_kl(p, q),
             "kl_reverse": coarse_kl(q, p),
@@ -107,7 +110,8 @@ def compare_with(pair: Pair, probes: ProbeSet, rendered: Sequence[Rendered], our
     compared = _answer_positions(pair.open("reasoning"), rendered, compare, f"KL on {probes.name}, reasoning")
     decode = pair.tokenizer("reasoning").decode
     rows = []
-    for prompt, numbers in zip(rendered, compared, strict=True):
+    for prompt, parts in zip(rendered, compared, strict=True):
+        numbers = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         start, stop = prompt.roles["answer"]
         tokens = [decode([token]) for token in prompt.ids[start:stop]]
         place = {
@@ -174,14 +178,14 @@ def keep(log_probabilities: Float[Tensor, "pos vocab"], ids: Int[Tensor, "pos to
     return Kept(ids=ids, inside=inside, tail=others.logsumexp(-1), most=others.max(-1).values, least=lowest)
 
 
-def _keep_first(loaded: LanguageModel, rendered: Sequence[Rendered], description: str) -> list[Kept]:
+def _keep_first(loaded: LanguageModel, rendered: Sequence[Rendered], description: str) -> list[list[Kept]]:
     """What is kept of the first model at every answer position: everything if there is room, else its most likely
     tokens."""
     positions = sum(stop - start for start, stop in (prompt.roles["answer"] for prompt in rendered))
     vocabulary = loaded.model.config.get_text_config().vocab_size
     is_exact = vocabulary <= TOP or positions * vocabulary * 4 <= MEMORY
 
-    def pick(log_probabilities: Tensor, _: int) -> Kept:
+    def pick(log_probabilities: Tensor, _: int, __: int) -> Kept:
         return keep(log_probabilities, None if is_exact else log_probabilities.topk(TOP, dim=-1).indices)
 
     return _answer_positions(loaded, rendered, pick, description)
@@ -192,20 +196,25 @@ T = TypeVar("T")
 
 @torch.inference_mode()
 def _answer_positions(
-    loaded: LanguageModel, rendered: Sequence[Rendered], pick: Callable[[Tensor, int], T], description: str
-) -> list[T]:
-    """`pick(log-probabilities [pos, vocab], index)` for each prompt; only answer positions are unembedded."""
-    out: list = [None] * len(rendered)
+    loaded: LanguageModel, rendered: Sequence[Rendered], pick: Callable[[Tensor, int, int], T], description: str
+) -> list[list[T]]:
+    """`pick(log-probabilities [pos, vocab], index, part)` for each part of each prompt's answer.
+
+    Only answer positions are unembedded, at most `POSITIONS_AT_ONCE` of them at a time: 32,000 positions of a
+    vocabulary of 152,000 are 20 GB in float32.
+    """
+    out: list[list[T]] = [[] for _ in rendered]
     with progress(description, len(rendered)) as advance:
         for group in batches([len(prompt.ids) for prompt in rendered]):
             batch = pad([rendered[i].ids for i in group], loaded.tokenizer.pad_token_id or 0)
             hidden = loaded.model.base_model(
-                **batch.forward_arguments(loaded.device), use_cache=False
+                **batch.forward_arguments(input_device(loaded)), use_cache=False
             ).last_hidden_state
             for row, index in enumerate(group):
                 start, stop = rendered[index].roles["answer"]
                 # The logits at a position predict the token after it.
-                logits = loaded.structure.unembed(hidden[row, start - 1 : stop - 1]).float()
-                out[index] = pick(logits.log_softmax(-1).cpu(), index)
+                for part, states in enumerate(hidden[row, start - 1 : stop - 1].split(POSITIONS_AT_ONCE)):
+                    logits = loaded.structure.unembed(states).float()
+                    out[index].append(pick(logits.log_softmax(-1).cpu(), index, part))
             advance(len(group))
     return out
