@@ -1,4 +1,4 @@
-"""How the documentation is built: `sphinx-build -W -n docs docs/_build`.
+"""How the documentation is built: `sphinx-build -W -n docs docs/_build/html`.
 
 Pages are MyST Markdown; those with code cells are notebooks in text form (jupytext) and run while the pages are built.
 `MECHDRIFT_DOCS=draft` builds them without running the notebooks, in seconds.
