@@ -1,6 +1,6 @@
 """The documentation holds together: links lead somewhere, every public name has its place, numbers are those measured.
 
-Building it (`sphinx-build -W docs docs/_build/html`) is a step of its own in `.ci/run`, because its notebooks run there.
+Building it (`sphinx-build -W docs docs/_build/html`) is a step of its own in `.ci/run`: its notebooks run there.
 """
 
 import ast
