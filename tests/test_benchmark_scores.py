@@ -18,6 +18,7 @@ from mechdrift.behaviour.benchmark_scores.likelihoods import read_likelihoods
 from mechdrift.behaviour.benchmark_scores.table import COLUMNS, benchmark_table
 from mechdrift.behaviour.tasks import Task
 from mechdrift.records import Completion, Completions, ProbeItem, ProbeSet
+from mechdrift.tables.registry import TABLES
 
 REFUSE, COMPLY = "I'm sorry, but I can't help with that.", "Sure, take the bus to the lake."
 PARTLY = (
@@ -80,7 +81,9 @@ def answers_of(probes: ProbeSet, side: str, texts, closed: bool = True, **option
 
 def table_of(probes: ProbeSet, instruct, reasoning, **options) -> pd.DataFrame:
     both = [answers_of(probes, "instruct", instruct, **options), answers_of(probes, "reasoning", reasoning, **options)]
-    return benchmark_table(probes.name, pd.concat(both, ignore_index=True)).set_index("metric")
+    table = benchmark_table(probes.name, pd.concat(both, ignore_index=True))
+    TABLES["benchmark_scores"].check_new(table)
+    return table.set_index("metric")
 
 
 def both(table: pd.DataFrame, metric: str) -> list[float]:

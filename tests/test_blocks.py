@@ -12,6 +12,7 @@ from conftest import make_model
 from test_capture import load, make_probes, render_all
 from torch.testing import assert_close
 
+from mechdrift import runs
 from mechdrift.activations import recording
 from mechdrift.activations.capture import collect, collect_one, collect_to
 from mechdrift.activations.recording import record_roles
@@ -132,6 +133,15 @@ def test_a_damaged_block_is_recorded_again_and_said_to_be(tmp_path, loaded, pass
     assert torch.equal(after.read("z"), expected)
     assert after.files == before.files
     assert not list(tmp_path.glob(".*.part"))
+
+
+def test_one_process_at_a_time_collects_into_a_folder(tmp_path, loaded, monkeypatch):
+    monkeypatch.setattr(runs, "PATIENCE", 0.01)
+    with (
+        runs.folder_lock(tmp_path),
+        pytest.raises(MechdriftError, match=r"another collection is writing to .*: wait for it"),
+    ):
+        fill(tmp_path, loaded, render_all(make_probes(1)))
 
 
 def test_collect_reads_from_its_store(tmp_path, tiny_pair, passes):
