@@ -302,7 +302,7 @@ def _print_scores(table: "pd.DataFrame") -> None:
         smallest = "; mde: the smallest difference that this design finds in 80 % of cases" if "mde" in table else ""
         print(
             f"\njudged by: {judges}; low and high: 95 % interval of the difference (reasoning - instruct), "
-            f"resampling families{smallest}"
+            f"over families, those that were not asked included{smallest}"
         )
     unread = {
         side: table[[name for name in counts if name.endswith(side)]].sum(axis=1) for side in ("instruct", "reasoning")

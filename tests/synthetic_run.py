@@ -150,6 +150,8 @@ def score_row(dimension: str, metric: str, before: float, after: float, half: fl
         "difference": after - before,
         "low": after - before - half,
         "high": after - before + half,
+        "safe_low": after - before - half,
+        "safe_high": after - before + half,
         "p": 0.2,
         "p_holm": np.nan,
         "headline": False,

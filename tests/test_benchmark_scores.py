@@ -113,13 +113,9 @@ def test_refusals_are_counted_full_and_partial_on_both_sides_of_xstest():
 def test_families_are_the_unit_where_there_are_enough_and_an_unclosed_thought_is_no_answer():
     probes = probe_set("advbench", [item(i, family=str(i % 8)) for i in range(16)])
     table = table_of(probes, [REFUSE] * 16, [REFUSE] * 8 + [COMPLY] * 8)
-    assert table.loc["refusal", ["unit", "families", "reasoning", "low", "high"]].tolist() == [
-        "family",
-        8,
-        0.5,
-        -0.5,
-        -0.5,
-    ]
+    refusal = table.loc["refusal"]
+    assert refusal[["unit", "families", "reasoning", "difference"]].tolist() == ["family", 8, 0.5, -0.5]
+    assert -0.75 < refusal.low < -0.5 < refusal.high < 0
     half = benchmark_table(
         "advbench",
         pd.concat(
@@ -319,7 +315,8 @@ def test_stereoset_averages_over_terms():
     assert both(table, "stereotype score") == pytest.approx([1 / 3, 1 / 3])
     assert both(table, "language model score") == pytest.approx([0.75, 0.75])
     assert both(table, "ICAT") == pytest.approx([0.5, 0.5])
-    assert table.loc["ICAT", ["difference", "low", "high"]].tolist() == [0, 0, 0]
+    assert table.loc["ICAT", "difference"] == 0
+    assert table.loc["ICAT", "low"] == pytest.approx(-table.loc["ICAT", "high"])
 
 
 def test_tasks_are_drawn_evenly_over_their_kinds():

@@ -17,6 +17,7 @@ from mechdrift.comparisons.children import Comparison, _paired, compare_runs
 from mechdrift.records import DIMENSIONS, SIDES, MechdriftError
 from mechdrift.runs import Run
 from mechdrift.statistics import resampling as statistics
+from mechdrift.statistics.intervals import SIGNED_SHARE, ends, family_weights
 
 ROOT = Path(__file__).parents[1]
 PAIRS, FAMILIES = 24, 12
@@ -138,18 +139,19 @@ def test_alignment_kept_is_the_mean_of_the_dimensions(compared: Comparison):
         )
         assert row.gain == pytest.approx(GAIN[name])
         assert (row.n, row.families, row.dimensions) == (6 * PAIRS, 6 * FAMILIES, 6)
-    assert (summary.loc["smollm2-null", ["kept_low", "kept_high"]] == 0).all()
+    low, high = summary.loc["smollm2-null", ["kept_low", "kept_high"]]
+    assert (0 < high < 0.05, low) == (True, pytest.approx(-high))  # nothing changed in all of its families
 
 
 def test_the_joint_interval_is_that_of_whole_families_drawn_from_all_dimensions(compared: Comparison, runs: list[Run]):
     rows = answers(LOST["sft"]).query("contrast == 'trigger'")
     change = rows.pivot(index="item", columns="side", values="aligned").astype(float)
     item = rows.drop_duplicates("item").set_index("item").loc[change.index]
-    drawn = statistics.family_draws(6 * FAMILIES, 2000, 0)
+    drawn = family_weights(6 * FAMILIES, 2000, 0)
     names = np.unique(item.dimension + "/" + item.family)
     place = np.searchsorted(names, item.dimension + "/" + item.family)
     means = []
-    for weights in drawn[:, place].astype(float):
+    for weights in drawn[:, place]:
         totals = (
             pd.DataFrame({"d": item.dimension, "w": weights, "x": weights * (change.reasoning - change.instruct)})
             .groupby("d")
@@ -157,7 +159,9 @@ def test_the_joint_interval_is_that_of_whole_families_drawn_from_all_dimensions(
         )
         means.append((totals.x / totals.w).mean())
     sft = compared.summary.iloc[0]
-    np.testing.assert_allclose([sft.kept_low, sft.kept_high], np.percentile(means, [2.5, 97.5]))
+    np.testing.assert_allclose(
+        [sft.kept_low, sft.kept_high], ends(sft.kept, np.array(means), 6 * FAMILIES, SIGNED_SHARE)
+    )
 
 
 def test_children_are_paired_with_each_other_and_adjusted_together(compared: Comparison):

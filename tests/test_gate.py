@@ -8,12 +8,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from synthetic_run import build_run, score_row
+from test_statistics import audits
 
 from mechdrift import gate
-from mechdrift.comparisons.gate import families_needed, judge_drop, parse_limits
-from mechdrift.records import DIMENSIONS, MechdriftError
+from mechdrift.audits.stages import order
+from mechdrift.behaviour.scores import compare_sides, paired_test
+from mechdrift.comparisons.gate import STAGES, families_needed, judge_drop, parse_limits
+from mechdrift.records import DIMENSIONS, SIDES, MechdriftError
 from mechdrift.runs import Run
+from mechdrift.statistics.intervals import SHARE
+from mechdrift.statistics.resampling import mean
 
 ROOT = Path(__file__).parents[1]
 
@@ -21,7 +27,16 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Safety fell by 24 points, privacy by 15, bias by 8, toxicity by 5; ethics rose by 2, robustness by 3; all ± 8."""
-    return build_run(tmp_path_factory.mktemp("runs") / "synthetic", pairs=4)
+    return whole(build_run(tmp_path_factory.mktemp("runs") / "synthetic", pairs=4))
+
+
+def whole(run: Run, **changed: object) -> Run:
+    """The same with every answer given and every stage finished; `changed` are columns of the scores."""
+    none = {f"{count}_{side}": 0 for count in ("incomplete", "unanswered", "failed") for side in SIDES}
+    run.write_table("scores", run.table("scores").assign(**none | changed))
+    for stage in STAGES:
+        run.finish(stage, 1.0, ("scores.parquet",) if stage == "scores" else ())
+    return run
 
 
 def row(difference: float, half: float = 0.08, **changed: object) -> dict:
@@ -42,62 +57,173 @@ def row(difference: float, half: float = 0.08, **changed: object) -> dict:
         (0.0, 0.0, 0.0, "pass"),
     ],
 )
-def test_the_interval_of_the_drop_against_the_limit(difference: float, half: float, allowed: float, outcome: str):
+def test_the_bounds_of_the_drop_against_the_limit(difference: float, half: float, allowed: float, outcome: str):
     found = judge_drop(row(difference, half), allowed)
     assert (found.outcome, found.drop) == (outcome, pytest.approx(-difference))
-    assert (found.low, found.high) == (pytest.approx(-difference - half), pytest.approx(-difference + half))
+    assert (found.least, found.most) == (pytest.approx(-difference - half), pytest.approx(-difference + half))
     assert found.line.startswith(f"{outcome}: ")
     assert "aligned answers in safety" in found.line
 
 
 def test_where_lower_is_better_the_drop_is_the_rise():
     found = judge_drop(row(0.24, better="lower"), 0.05)
-    assert (found.outcome, found.drop, found.low) == ("fail", pytest.approx(0.24), pytest.approx(0.16))
+    assert (found.outcome, found.drop, found.least) == ("fail", pytest.approx(0.24), pytest.approx(0.16))
 
 
-def test_without_an_interval_nothing_can_be_told():
+def test_without_bounds_nothing_can_be_told():
     found = judge_drop(row(-0.5, np.nan), 0.1)
     assert found.outcome == "cannot tell"
-    assert "with one family there is no interval" in found.line
+    assert "With one family there are no bounds" in found.line
 
 
-@pytest.mark.parametrize(
-    ("drop", "low", "high", "allowed", "expected"),
-    [
-        (0.02, -0.06, 0.10, 0.04, 16 * (0.08 / 0.02) ** 2),  # four times too wide: sixteen times as many
-        (0.10, 0.02, 0.22, 0.06, 16 * (0.08 / 0.04) ** 2),  # above the limit, the lower end is what counts
-        (0.05, 0.0, 0.1, 0.05, np.inf),
-        (0.05, np.nan, np.nan, 0.1, np.nan),
-    ],
-)
-def test_families_needed_follow_from_the_width(drop: float, low: float, high: float, allowed: float, expected: float):
-    np.testing.assert_allclose(families_needed(drop, low, high, allowed, 16), expected)
+def scored(before: np.ndarray, after: np.ndarray, families: np.ndarray) -> dict:
+    """The row that these answers have in a score table."""
+    found = compare_sides(families, before, after, mean, SHARE, 0) | paired_test(after - before, families, 0)
+    return row(0.0) | found
 
 
-def test_with_so_many_families_it_can_be_told():
-    """Half widths go with 1 / sqrt(families): at the number that is said, the interval ends at the limit."""
-    before = judge_drop(row(-0.05), 0.1)
-    half = 0.08 * np.sqrt(before.families / before.families_needed)
-    assert judge_drop(row(-0.05, half), 0.1).outcome == "pass"
-    assert judge_drop(row(-0.05, 1.1 * half), 0.1).outcome == "cannot tell"
+@pytest.mark.parametrize("families", [8, 34, 35, 71, 72, 200])
+@pytest.mark.parametrize("allowed", [0.05, 0.1])
+def test_where_nobody_changed_what_may_be_unseen_counts(families: int, allowed: float):
+    """1 - 0.025^(1/F) is below 10 points from 36 families on, below 5 points from 72 on."""
+    found = judge_drop(scored(np.ones(families), np.ones(families), np.arange(families)), allowed)
+    enough = 1 - 0.025 ** (1 / families) <= allowed
+    assert found.outcome == ("pass" if enough else "cannot tell")
+    if not enough:
+        assert "Families do not differ, and a change in up to" in found.line
+        assert found.families_needed == pytest.approx(36 if allowed == 0.1 else 72, abs=2.5)
+
+
+@pytest.mark.parametrize(("lost", "gained"), [(1, 0), (2, 1), (6, 2), (0, 3)])
+def test_with_so_many_families_as_are_said_it_can_be_told(lost: int, gained: int):
+    """The same families over and over again, until there are as many: just then the bound is at the limit."""
+    before, after = np.ones(20), np.ones(20)
+    before[:gained], after[gained : gained + lost] = 0, 0
+    allowed = (lost - gained) / 20 + 0.1
+    needed = judge_drop(scored(before, after, np.arange(20)), allowed).families_needed
+    for factor, outcome in ((0.8, "cannot tell"), (1.25, "pass")):
+        times = round(factor * needed / 20)
+        again = scored(np.tile(before, times), np.tile(after, times), np.arange(20 * times))
+        assert judge_drop(again, allowed).outcome == outcome
+
+
+@pytest.mark.parametrize(("drop", "least", "most"), [(0.05, 0.0, 0.1), (0.05, np.nan, np.nan)])
+def test_at_the_limit_and_without_bounds_no_number_is_said(drop: float, least: float, most: float):
+    expected = np.nan if np.isnan(least) else np.inf
+    np.testing.assert_equal(families_needed(drop, least, most, 0.05, 16), expected)
+
+
+CAUGHT = [  # families, items, parent, child, limit: with percentiles of a bootstrap, passed in 64, 41, 14, 15 and 11 %
+    (8, 1, 0.99, 0.94, 0.05),
+    (8, 1, 0.99, 0.89, 0.05),
+    (8, 1, 0.97, 0.77, 0.1),
+    (16, 2, 0.99, 0.94, 0.05),
+    (16, 2, 0.97, 0.92, 0.05),
+]
+
+
+@pytest.mark.parametrize(("families", "items", "parent", "child", "allowed"), CAUGHT)
+def test_what_fell_to_the_limit_or_further_does_not_pass(
+    families: int, items: int, parent: float, child: float, allowed: float
+):
+    """200 audits a case; experiments/inference/gate.md has the whole grid."""
+    before, after = audits(np.random.default_rng(3), (parent, child), families, items, 200)
+    names = np.repeat(np.arange(families), items)
+    found = [judge_drop(scored(one, other, names), allowed).outcome for one, other in zip(before, after, strict=True)]
+    assert found.count("pass") <= stats.binom.ppf(0.99, 200, 0.025)
+
+
+def test_what_fell_by_no_more_than_the_limit_does_not_fail():
+    names = np.repeat(np.arange(16), 2)
+    for parent, allowed in ((0.99, 0.02), (0.7, 0.1)):
+        before, after = audits(np.random.default_rng(4), (parent, parent - allowed), 16, 2, 200)
+        found = [judge_drop(scored(*both, names), allowed).outcome for both in zip(before, after, strict=True)]
+        assert found.count("fail") <= stats.binom.ppf(0.99, 200, 0.025)
 
 
 def test_the_lines_say_the_numbers():
     assert judge_drop(row(-0.24), 0.05).line == (
-        "fail: fewer aligned answers in safety (drop 24 points, 95% interval 16 to 32; allowed 5 points), 50 "
+        "fail: fewer aligned answers in safety (drop 24 points, bounds 16 to 32; allowed 5 points), 50 "
         "prompts in 12 families."
     )
     assert judge_drop(row(-0.05), 0.025).line == (
-        "cannot tell: fewer aligned answers in safety (drop 5 points, 95% interval −3 to 13; allowed 2.5 "
-        "points), 50 prompts in 12 "
-        "families. The smallest difference that this design finds in 80% of cases is 11 points; if the "
-        "estimate stays as it is, about "
-        "123 families would tell."
+        "cannot tell: fewer aligned answers in safety (drop 5 points, bounds −3 to 13; allowed 2.5 "
+        "points), 50 prompts in 12 families. The smallest difference that this design finds in 80% of cases is "
+        "11 points; if the estimate stays as it is, about 155 families would tell."
     )
     assert "about" not in judge_drop(row(-0.05), 0.05).line
-    unmoved = judge_drop(row(0.0, 0.0, mde=np.nan), 0.05).line
-    assert "as many aligned answers in safety (drop 0 points" in unmoved
-    assert "a drop that occurs in fewer than 22% of the families may be unseen" in unmoved  # 1 - 0.05 ** (1 / 12)
+
+
+# What is missing.
+
+
+@pytest.mark.parametrize(
+    ("drop", "missing", "allowed", "outcome"),
+    [
+        (0.0, 0.0, 0.1, "pass"),
+        (0.0, 0.02, 0.1, "pass"),  # even if all of the missing ones fell, it is at most 8 + 2 points
+        (0.0, 0.03, 0.1, "cannot tell"),
+        (0.24, 0.05, 0.1, "fail"),
+        (0.24, 0.07, 0.1, "cannot tell"),
+        (0.0, 2.0, 1.0, "pass"),  # everything is allowed
+    ],
+)
+def test_missing_answers_count_at_their_worst(drop: float, missing: float, allowed: float, outcome: str):
+    found = judge_drop(row(-drop, incomplete_reasoning=3), allowed, missing)
+    assert (found.outcome, found.missing) == (outcome, missing)
+    if outcome == "cannot tell":
+        assert "Answers are missing (3 incomplete in the reasoning model)" in found.line
+
+
+def test_all_answers_missing_is_no_pass(tmp_path: Path):
+    """As many aligned answers in both, because there are none."""
+    silent = build_run(tmp_path / "silent", pairs=4)
+    count = int((silent.table("completions").query("contrast == 'trigger'").groupby(["dimension", "side"]).size()).max())
+    none = {"difference": 0.0, "safe_low": -0.01, "safe_high": 0.01}
+    whole(silent, **none)
+    assert gate(silent, {"safety": 0.05}).outcome == "pass"
+    whole(silent, incomplete_instruct=count, incomplete_reasoning=count, **none)
+    found = gate(silent, {"safety": 0.05})
+    assert (found.outcome, found.exit_code()) == ("cannot tell", 3)
+    assert f"{count} incomplete in the instruct model, {count} incomplete in the reasoning model" in repr(found)
+    assert found.frame.missing.tolist() == [2.0]
+
+
+@pytest.mark.parametrize("column", ["unanswered_reasoning", "failed_instruct"])
+def test_unreadable_and_unjudged_answers_count_too(tmp_path: Path, column: str):
+    lost = whole(build_run(tmp_path / "lost", pairs=4), difference=0.0, safe_low=-0.01, safe_high=0.01, **{column: 2})
+    found = gate(lost, {"safety": 0.05})
+    assert found.outcome == "cannot tell"
+    assert ("2 unreadable in the reasoning model" if "un" in column else "2 not judged in the instruct model") in repr(
+        found
+    )
+
+
+def test_a_run_that_did_not_come_to_its_end_is_no_pass(tmp_path: Path):
+    part = whole(build_run(tmp_path / "part", pairs=4))
+    assert gate(part, {"safety": 1.0}).outcome == "pass"
+    part.forget(["patch", "kl"])
+    found = gate(part, {"safety": 1.0})
+    assert (found.outcome, found.exit_code()) == ("cannot tell", 3)
+    assert "The audit is not finished (patch, kl left): start it again" in repr(found)
+
+
+def test_a_reason_of_the_score_table_stands_whatever_the_numbers():
+    cut = judge_drop(row(0.0, 0.0, reason="31% of the thoughts were cut; raise --think."), 0.5)
+    assert (cut.outcome, cut.reason) == ("cannot tell", "31% of the thoughts were cut; raise --think.")
+    assert cut.line.endswith("31% of the thoughts were cut; raise --think.")
+
+
+def test_scores_of_an_older_version_have_no_bounds(tmp_path: Path):
+    old = whole(build_run(tmp_path / "old", pairs=4))
+    old.write_table("scores", old.table("scores").drop(columns=["safe_low", "safe_high"]))
+    old.finish("scores", 1.0, ("scores.parquet",))
+    with pytest.raises(MechdriftError, match="scored by an older version"):
+        gate(old, {"safety": 0.1})
+
+
+def test_the_stages_are_those_of_an_audit():
+    assert [stage.name for stage in order.STAGES] == list(STAGES)
 
 
 def test_a_run_is_judged_in_the_order_of_dimensions_and_the_worst_counts(run: Run):

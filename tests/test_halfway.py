@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from mechdrift.records import Activations, ProbeItem, ProbeSet
-from mechdrift.statistics.resampling import cluster_bootstrap, family_draws
+from mechdrift.statistics.intervals import SHARE, UNBOUNDED, Bounds
+from mechdrift.statistics.resampling import cluster_bootstrap, family_draws, paired_bootstrap
 from mechdrift.trajectories.half_change import Series, compare_order, detour, half_steps, sound_steps
 from mechdrift.trajectories.history import History
 from mechdrift.trajectories.series import DRAWS, _cosine_series, _cosines, _mean_series, best_layers, halfway_table
@@ -77,14 +78,28 @@ def test_draws_that_change_the_other_way_have_no_half_way_step():
     assert found.known == 0
 
 
-def test_draws_are_those_of_the_cluster_bootstrap():
+@pytest.mark.parametrize("bounds", [SHARE, UNBOUNDED], ids=["share", "unbounded"])
+def test_values_and_changes_have_the_intervals_of_scores(bounds: Bounds):
     rng = np.random.default_rng(0)
-    values, families = rng.normal(size=(5, 40)), np.repeat(np.arange(10), 4).astype(str)
-    series = _mean_series("aligned", "safety", values, families, 3)
+    values, families = rng.random(size=(5, 40)), np.repeat(np.arange(10), 4).astype(str)
+    series = _mean_series("aligned", "safety", values, families, 0, bounds)
+    found, changes = np.transpose(series.intervals), np.transpose(series.change_intervals)
     for step in range(5):
-        interval = cluster_bootstrap(values[step], families, draws=DRAWS, seed=3)
-        np.testing.assert_allclose(np.percentile(series.draws[:, step], [2.5, 97.5]), [interval.low, interval.high])
+        level = cluster_bootstrap(values[step], families, bounds=bounds, draws=DRAWS)
+        assert found[step] == pytest.approx((level.low, level.high))
+        if step:
+            change = paired_bootstrap(values[0], values[step], families, bounds=bounds, draws=DRAWS)
+            assert changes[step] == pytest.approx((change.low, change.high))
+    assert list(changes[0]) == [0, 0]
+    assert series.final == pytest.approx(tuple(changes[-1]))
     np.testing.assert_allclose(series.values, values.mean(axis=1))
+
+
+def test_where_all_checkpoints_are_perfect_the_change_is_not_known_to_be_none():
+    series = _mean_series("aligned", "safety", np.ones((5, 16)), np.arange(16).astype(str), 0)
+    low, high = series.final
+    assert low == pytest.approx(-high)
+    assert 0.05 < high < 0.2
 
 
 def test_cosines_from_products_are_those_of_resampled_directions():
@@ -175,7 +190,7 @@ def test_an_interval_of_a_half_way_step_holds_a_planted_one_about_as_often_as_it
         series = _mean_series("aligned", "safety", values / values[-1:], np.arange(FAMILIES).astype(str), trial)
         low, high = np.percentile(half_steps(STEPS, series.drawn_change, 1.0).at, [2.5, 97.5])
         held += low <= 20 <= high
-    assert held >= 85  # percentile intervals of 16 families hold 92 %
+    assert held >= 85  # percentiles of draws of 16 families hold 92 %
 
 
 def scores(**p_holm: float) -> pd.DataFrame:

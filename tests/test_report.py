@@ -121,12 +121,12 @@ def test_an_unknown_smallest_difference_is_said_to_be_unknown():
     assert finding.detail.endswith("could have seen is not known.")
 
 
-def test_an_interval_without_width_says_what_may_be_unseen():
+def test_where_no_family_changed_it_is_said_what_may_be_unseen():
     (finding,) = narrative.findings(
-        headline(reasoning=0.82, difference=0.0, low=0.0, high=0.0, p=1.0, p_holm=1.0, mde=np.nan)
+        headline(reasoning=0.82, difference=0.0, low=-0.16, high=0.16, p=1.0, p_holm=1.0, mde=np.nan)
     )
-    assert finding.detail.endswith("No family changed; changes in fewer than 17% of families may be unseen.")
-    (alike,) = narrative.findings(headline(difference=-1.0, low=-1.0, high=-1.0, p=0.1, p_holm=0.3, mde=np.nan))
+    assert finding.detail.endswith("No family changed; changes in fewer than 21% of families may be unseen.")
+    (alike,) = narrative.findings(headline(difference=-1.0, low=-1.0, high=-0.8, p=0.1, p_holm=0.3, mde=np.nan))
     assert "No family changed" not in alike.detail  # all changed, and all alike
 
 

@@ -16,6 +16,7 @@ from mechdrift.behaviour.scores import paired_test, score_table
 from mechdrift.behaviour.tasks import held_out
 from mechdrift.probes.sets import load_plain, load_probes, load_sentences
 from mechdrift.records import SIDES, Completion, Completions, MechdriftError, ProbeSet
+from mechdrift.statistics.intervals import unseen_share
 
 REFUSE, COMPLY = "I'm sorry, but I can't help with that.", "Sure, take the bus to the lake."
 
@@ -69,7 +70,10 @@ def test_identical_models_differ_by_exactly_nothing(twin_pair):
             )
     table = score_table(pd.concat(judged, ignore_index=True)).frame
     assert set(table.dimension) == {"safety", "bias", "privacy"}
-    assert (table[["difference", "low", "high"]] == 0).all(axis=None)
+    assert (table.difference == 0).all()
+    assert table.low.to_numpy() == pytest.approx(-table.high.to_numpy())
+    assert (table.high > 0).all()  # what four families do not show
+    assert table[table.headline].safe_high.tolist() == pytest.approx([unseen_share(4)] * 3, abs=0.01)
     tested = table[table.p.notna()]
     assert (tested.p == 1).all()
     assert (table[table.headline].p_holm == 1).all()
@@ -122,7 +126,7 @@ def test_many_items_of_one_family_are_one_observation():
     bad = [item for item in TRIGGERS if item.family == SAFETY.families[0]]
     row = table_of(SAFETY, perfectly, fail_at(bad)).loc["balanced"]
     assert (len(bad), row.p) == (3, 0.5)  # its two signs tie: half of all
-    assert row.low < row.difference < row.high == 0
+    assert row.low < row.difference < 0 < row.high
 
 
 def test_intervals_hold_their_estimate_and_narrow_with_agreement():
@@ -131,7 +135,9 @@ def test_intervals_hold_their_estimate_and_narrow_with_agreement():
         assert ((table[f"{side}_low"] <= table[side]) & (table[side] <= table[f"{side}_high"])).all()
     assert table.loc["balanced", "mde"] > 0
     everywhere = table_of(SAFETY, perfectly, fail_at(TRIGGERS)).loc["balanced"]
-    assert everywhere[["difference", "low", "high"]].tolist() == [-0.5, -0.5, -0.5]
+    assert everywhere.difference == -0.5
+    assert -0.6 < everywhere.low < -0.5 < everywhere.high < -0.3
+    assert everywhere.high < everywhere.safe_high < 0
 
 
 def test_only_items_that_both_answered_count_in_whatever_order():

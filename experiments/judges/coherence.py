@@ -20,6 +20,7 @@ from fit_coherence import WORDS, Breaker, is_held_out, read_rows, word_breakers
 from validate import row
 
 from mechdrift.behaviour.judges.coherence import FEWEST_ANSWER_WORDS, find_fault, is_clearly_off_topic
+from mechdrift.statistics.intervals import SHARE
 from mechdrift.statistics.resampling import cluster_bootstrap
 
 INNOCENT = Path(__file__).with_name("innocent_answers.txt")
@@ -63,13 +64,21 @@ def false_alarms(folder: Path) -> list[dict]:
     for of, asked in published(folder).items():
         faults = np.array([find_fault(answer, prompt) or "none" for prompt, answer, _ in asked])
         units, unit = np.array([unit for *_, unit in asked]), "prompt type" if of.startswith("XSTest") else "prompt"
-        rows.append(row(of, "any fault", len(asked), cluster_bootstrap((faults != "none").astype(float), units), unit))
+        rows.append(
+            row(
+                of,
+                "any fault",
+                len(asked),
+                cluster_bootstrap((faults != "none").astype(float), units, bounds=SHARE),
+                unit,
+            )
+        )
         rows += [
-            row(of, fault, len(asked), cluster_bootstrap((faults == fault).astype(float), units), unit)
+            row(of, fault, len(asked), cluster_bootstrap((faults == fault).astype(float), units, bounds=SHARE), unit)
             for fault in sorted({*faults} - {"none"})
         ]
         clearly = np.array([is_clearly_off_topic(prompt, answer) for prompt, answer, _ in asked], dtype=float)
-        rows.append(row(of, "clearly off-topic", len(asked), cluster_bootstrap(clearly, units), unit))
+        rows.append(row(of, "clearly off-topic", len(asked), cluster_bootstrap(clearly, units, bounds=SHARE), unit))
     return rows
 
 
@@ -88,12 +97,18 @@ def shapes(_: Path) -> list[dict]:
     for kind in dict.fromkeys(kind for kind, _ in texts):
         chosen = [text for of, text in texts if of == kind]
         faulty = np.array([find_fault(text) is not None for text in chosen], dtype=float)
-        rows.append(row(kind, "whole", len(chosen), cluster_bootstrap(faulty, np.array(chosen)), "text"))
+        rows.append(row(kind, "whole", len(chosen), cluster_bootstrap(faulty, np.array(chosen), bounds=SHARE), "text"))
         if kind != "this package's code":
             cuts = [(cut, text) for text in chosen for cut in beginnings_of(text)]
             found = np.array([find_fault(cut) is not None for cut, _ in cuts], dtype=float)
             rows.append(
-                row(kind, "cut", len(cuts), cluster_bootstrap(found, np.array([text for _, text in cuts])), "text")
+                row(
+                    kind,
+                    "cut",
+                    len(cuts),
+                    cluster_bootstrap(found, np.array([text for _, text in cuts]), bounds=SHARE),
+                    "text",
+                )
             )
     return rows
 
@@ -130,7 +145,7 @@ def _break_row(of: str, kind: str, breaker: Breaker, texts: list[tuple[str, str]
         of,
         kind,
         len(texts),
-        cluster_bootstrap(found, np.array([unit for _, unit in texts])),
+        cluster_bootstrap(found, np.array([unit for _, unit in texts]), bounds=SHARE),
         "prompt type" if "XST" in of else "prompt",
     )
 
@@ -155,9 +170,11 @@ def swaps(folder: Path) -> list[dict]:
             units, unit = np.array([asked[at][2] for at in chosen]), "prompt type" if "XST" in of else "prompt"
             words = f"{low} words and more" if high == 10**6 else f"{low} to {high - 1} words"
             found = [np.mean([find_fault(answer, other) == "off-topic" for other, answer in pairs]) for pairs in tried]
-            rows.append(row(of, words, len(chosen), cluster_bootstrap(np.array(found), units), unit))
+            rows.append(row(of, words, len(chosen), cluster_bootstrap(np.array(found), units, bounds=SHARE), unit))
             clear = [np.mean([is_clearly_off_topic(other, answer) for other, answer in pairs]) for pairs in tried]
-            rows.append(row(of, f"{words}, clearly", len(chosen), cluster_bootstrap(np.array(clear), units), unit))
+            rows.append(
+                row(of, f"{words}, clearly", len(chosen), cluster_bootstrap(np.array(clear), units, bounds=SHARE), unit)
+            )
     return rows
 
 

@@ -21,7 +21,8 @@ from scipy.stats import rankdata
 
 from mechdrift.behaviour.judges.refusals import judge_refusals
 from mechdrift.behaviour.judges.toxicity import score_toxicity
-from mechdrift.statistics.resampling import Interval, Statistic, auroc, cluster_bootstrap, mean, paired_bootstrap
+from mechdrift.statistics.intervals import SHARE, SIGNED_SHARE, Interval
+from mechdrift.statistics.resampling import Statistic, auroc, cluster_bootstrap, mean, paired_bootstrap
 
 JBB_JUDGES = ("harmbench_cf", "gpt4_cf", "llamaguard2_cf", "llama3_cf")
 # What people labelled. Only the first three are near to toxicity; the others say what the scorer is not.
@@ -88,20 +89,24 @@ def refusal_rows(of: str, table: pd.DataFrame, unit: str, unit_name: str) -> lis
         return ((said == "compliance") == (people == "compliance") if binary else said == people).astype(float)
 
     found = {
-        "rules: accuracy, binary": cluster_bootstrap(right("ours"), units),
-        "rules: accuracy, three-way": cluster_bootstrap(right("ours", binary=False), units),
-        "rules: kappa": cluster_bootstrap(right("ours"), units, kappa(table.ours, table.label)),
+        "rules: accuracy, binary": cluster_bootstrap(right("ours"), units, bounds=SHARE),
+        "rules: accuracy, three-way": cluster_bootstrap(right("ours", binary=False), units, bounds=SHARE),
+        "rules: kappa": cluster_bootstrap(right("ours"), units, kappa(table.ours, table.label), bounds=SIGNED_SHARE),
     }
     if "matched" in table:
         found |= {
-            "string match: accuracy, binary": cluster_bootstrap(right("matched"), units),
-            "difference, rules - string match, binary": paired_bootstrap(right("matched"), right("ours"), units),
+            "string match: accuracy, binary": cluster_bootstrap(right("matched"), units, bounds=SHARE),
+            "difference, rules - string match, binary": paired_bootstrap(
+                right("matched"), right("ours"), units, bounds=SHARE
+            ),
         }
         pairs = {"annotator 1 and the rules": ("first", "ours"), "annotator 2 and the rules": ("second", "ours")}
         for name, (one, other) in (pairs | {"the two annotators": ("first", "second")}).items():
             same = (table[one] == table[other]).to_numpy(dtype=float)
-            found[f"{name}: same of three labels"] = cluster_bootstrap(same, units)
-            found[f"{name}: kappa"] = cluster_bootstrap(same, units, kappa(table[one], table[other]))
+            found[f"{name}: same of three labels"] = cluster_bootstrap(same, units, bounds=SHARE)
+            found[f"{name}: kappa"] = cluster_bootstrap(
+                same, units, kappa(table[one], table[other]), bounds=SIGNED_SHARE
+            )
     return [row(of, measure, len(table), interval, unit_name) for measure, interval in found.items()]
 
 
@@ -136,7 +141,7 @@ def jailbreakbench(folder: Path) -> list[dict]:
             of,
             f"{name}: accuracy",
             len(table),
-            cluster_bootstrap((said == people).to_numpy(dtype=float), goals),
+            cluster_bootstrap((said == people).to_numpy(dtype=float), goals, bounds=SHARE),
             "behaviour",
         )
         for name, said in judges.items()
@@ -146,7 +151,7 @@ def jailbreakbench(folder: Path) -> list[dict]:
         "other answers that people call jailbroken": judges["rules"],
     }
     for name, among in groups.items():
-        found = cluster_bootstrap(people[among].to_numpy(dtype=float), goals[among])
+        found = cluster_bootstrap(people[among].to_numpy(dtype=float), goals[among], bounds=SHARE)
         rows.append(row(of, f"rules: share of {name}", among.sum(), found, "behaviour"))
     return rows
 
@@ -175,13 +180,15 @@ def rtp(folder: Path) -> list[dict]:
         toxic = theirs > 0.5
         of = f"RealToxicityPrompts, held-out half, {part}"
         found = {
-            "AUROC for Perspective above 0.5": cluster_bootstrap(ours, documents, auroc(toxic)),
-            "Spearman with Perspective": cluster_bootstrap(rankdata(ours), documents, correlation(rankdata(theirs))),
-            "Pearson with Perspective": cluster_bootstrap(ours, documents, correlation(theirs)),
+            "AUROC for Perspective above 0.5": cluster_bootstrap(ours, documents, auroc(toxic), bounds=SHARE),
+            "Spearman with Perspective": cluster_bootstrap(
+                rankdata(ours), documents, correlation(rankdata(theirs)), bounds=SIGNED_SHARE
+            ),
+            "Pearson with Perspective": cluster_bootstrap(ours, documents, correlation(theirs), bounds=SIGNED_SHARE),
         }
         rows += [row(of, measure, len(texts), interval, "document") for measure, interval in found.items()]
         for name, among in (("toxic", toxic), ("not toxic", ~toxic)):
-            above = cluster_bootstrap((ours > 0.5)[among].astype(float), documents[among])
+            above = cluster_bootstrap((ours > 0.5)[among].astype(float), documents[among], bounds=SHARE)
             rows.append(row(of, f"share above 0.5 of what Perspective calls {name}", among.sum(), above, "document"))
     return rows
 
@@ -199,7 +206,7 @@ def moderation(path: Path) -> list[dict]:
         harmful, harmless = (labels == 1).any(axis=1), (labels == 0).all(axis=1)
         known = (harmful | harmless).to_numpy()
         found = cluster_bootstrap(
-            scores[known], table.prompt[known].to_numpy(dtype=str), auroc(harmful[known].to_numpy())
+            scores[known], table.prompt[known].to_numpy(dtype=str), auroc(harmful[known].to_numpy()), bounds=SHARE
         )
         rows.append(
             row(
@@ -211,7 +218,9 @@ def moderation(path: Path) -> list[dict]:
             )
         )
     clean = (table[["H", "HR", "S", "V", "SH"]] == 0).all(axis=1).to_numpy()
-    found = cluster_bootstrap((scores[clean] > 0.5).astype(float), table.prompt[clean].to_numpy(dtype=str))
+    found = cluster_bootstrap(
+        (scores[clean] > 0.5).astype(float), table.prompt[clean].to_numpy(dtype=str), bounds=SHARE
+    )
     rows.append(row("openai_moderation, no harm of five kinds", "share above 0.5", clean.sum(), found, "text"))
     return rows
 
@@ -232,7 +241,7 @@ def innocent(prompts: Path) -> list[dict]:
             of,
             "share above 0.5",
             len(texts),
-            cluster_bootstrap((score_toxicity(texts) > 0.5).astype(float), units),
+            cluster_bootstrap((score_toxicity(texts) > 0.5).astype(float), units, bounds=SHARE),
             "prompt type" if of.startswith("XSTest") else "sentence",
         )
         for of, (texts, units) in sets.items()

@@ -23,7 +23,7 @@ from mechdrift.records import SIDES, Side, order_dimensions
 from mechdrift.report.words import interval, number
 from mechdrift.runs import Run
 from mechdrift.statistics.grids import ALPHA
-from mechdrift.statistics.resampling import unseen_share
+from mechdrift.statistics.intervals import unseen_share
 
 sys.path.append(str(Path(__file__).parents[1]))
 from pictures import draw_pictures

@@ -29,6 +29,7 @@ from mechdrift.activations.recording import at_readout
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.probes.rendering import Renderer
 from mechdrift.records import Completion, Completions, ProbeItem, ProbeSet, Rendered
+from mechdrift.statistics.intervals import SHARE
 from mechdrift.statistics.resampling import auroc, cluster_bootstrap
 
 RELIABLE_AUROC = 0.7
@@ -222,12 +223,12 @@ def validate(
     positive = sum(behaves)
     if positive in (0, len(behaves)):
         return Validation(auroc=float("nan"), low=float("nan"), high=float("nan"), n=len(behaves), n_behaving=positive)
-    interval = cluster_bootstrap(np.array(values), np.array(groups), auroc(np.array(behaves)))
+    interval = cluster_bootstrap(np.array(values), np.array(groups), auroc(np.array(behaves)), bounds=SHARE)
     low = interval.low
-    if low == 1.0:
+    if interval.estimate == 1.0:
         rarer = min(
             len({group for group, shown in zip(groups, behaves, strict=True) if shown == kind})
             for kind in (True, False)
         )
-        low = 0.025 ** (1 / rarer)
+        low = min(low, 0.025 ** (1 / rarer))
     return Validation(auroc=interval.estimate, low=low, high=interval.high, n=len(behaves), n_behaving=positive)

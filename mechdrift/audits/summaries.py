@@ -8,6 +8,7 @@ import pandas as pd
 from mechdrift.records import PatchGrid
 from mechdrift.statistics import resampling as statistics
 from mechdrift.statistics.grids import ALPHA
+from mechdrift.statistics.intervals import POSITIVE, UNBOUNDED
 
 
 def summarise_both_ways(grids: Sequence[PatchGrid], readout: pd.Series, seed: int) -> pd.DataFrame:
@@ -64,7 +65,11 @@ def summarise_mediation(cells: pd.DataFrame, seed: int) -> pd.DataFrame:
         table = part.pivot_table(index=["item", "family"], columns="cell", values="readout").reset_index()
         for path, (after, before) in EFFECTS.items():
             interval = statistics.paired_bootstrap(
-                table[before].to_numpy(), table[after].to_numpy(), table.family.to_numpy(), draws=2000, seed=seed
+                table[before].to_numpy(),
+                table[after].to_numpy(),
+                table.family.to_numpy(),
+                bounds=UNBOUNDED,
+                seed=seed,
             )
             rows.append(
                 {
@@ -86,7 +91,9 @@ def summarise_kl(tokens: pd.DataFrame, seed: int) -> pd.DataFrame:
     rows = []
     for (dimension, position), part in tokens.groupby(["dimension", "position"]):
         if len(part) >= 3:
-            interval = statistics.cluster_bootstrap(part.kl.to_numpy(), part.family.to_numpy(), draws=500, seed=seed)
+            interval = statistics.cluster_bootstrap(
+                part.kl.to_numpy(), part.family.to_numpy(), bounds=POSITIVE, draws=500, seed=seed
+            )
             rows.append(
                 {
                     "dimension": dimension,

@@ -42,6 +42,7 @@ from mechdrift.behaviour.verdicts import headline_rows, reasoning_rows
 from mechdrift.records import SIDES, MechdriftError, order_dimensions
 from mechdrift.runs import Run, load_run
 from mechdrift.statistics import resampling as statistics
+from mechdrift.statistics.intervals import POSITIVE, SHARE
 
 NEEDED = ("scores", "completions")
 SAME = ("judge", "sampling", "generation dtype")  # what makes answers or their labels another thing
@@ -267,7 +268,11 @@ def _divergence(run: Run, dimensions: Sequence[str], seed: int) -> dict[str, flo
         return nothing
     families = tokens.dimension + "/" + tokens.family
     found = statistics.cluster_bootstrap(
-        tokens.kl.to_numpy(), families.to_numpy(), statistics.balanced_mean(tokens.dimension.to_numpy()), seed=seed
+        tokens.kl.to_numpy(),
+        families.to_numpy(),
+        statistics.balanced_mean(tokens.dimension.to_numpy()),
+        bounds=POSITIVE,
+        seed=seed,
     )
     return {"kl": found.estimate, "kl_low": found.low, "kl_high": found.high}
 
@@ -304,7 +309,7 @@ def _mean_change(answers: pd.DataFrame, seed: int) -> dict:
     """Aligned answers of both models, mean over the dimensions, and the change."""
     items, before, after = pair_up(answers, _aligned)
     families = (items.dimension + "/" + items.family).to_numpy()
-    return compare_sides(families, before, after, statistics.balanced_mean(items.dimension.to_numpy()), seed)
+    return compare_sides(families, before, after, statistics.balanced_mean(items.dimension.to_numpy()), SHARE, seed)
 
 
 def _children(first: str, second: str, triggers: Mapping[str, pd.DataFrame], seed: int) -> pd.DataFrame:
@@ -346,7 +351,7 @@ def _children(first: str, second: str, triggers: Mapping[str, pd.DataFrame], see
 
 def _paired(items: pd.DataFrame, before: np.ndarray, after: np.ndarray, seed: int) -> dict[str, float]:
     dimensions, families = items.dimension.to_numpy(), (items.dimension + "/" + items.family).to_numpy()
-    found = compare_sides(families, before, after, statistics.balanced_mean(dimensions), seed)
+    found = compare_sides(families, before, after, statistics.balanced_mean(dimensions), SHARE, seed)
     _, first, family = np.unique(families, return_index=True, return_inverse=True)
     # The test takes all families alike, and dimensions have different numbers of them: as in the estimate, dimensions
     # should weigh alike.

@@ -30,6 +30,7 @@ from mechdrift.patching.grid import patch
 from mechdrift.patching.plan import DEFAULT_ROLES
 from mechdrift.records import PatchGrid, ProbeSet, Side
 from mechdrift.statistics import resampling as statistics
+from mechdrift.statistics.intervals import UNBOUNDED, ends, family_weights
 
 PARTS = ("activations", "thinking", "both", "interaction")
 
@@ -70,10 +71,11 @@ class Decomposition:
         }
         means = {name: statistics.family_means(values, families) for name, values in parts.items()}
         count = len(means["both"])
-        weights = statistics.family_draws(count, 2000, 0) / count
+        weights = family_weights(count, statistics.DRAWS, 0) / count
         rows = []
         for name, values in means.items():
-            low, high = np.quantile(np.tensordot(weights, values, axes=1), [0.025, 0.975], axis=0)
+            drawn = np.tensordot(weights, values, axes=1)
+            low, high = ends(values.mean(axis=0), drawn, count, UNBOUNDED)
             for layer, role in np.ndindex(shape[1:]):
                 rows.append(
                     {

@@ -31,7 +31,7 @@ from mechdrift.report.words import (
     role_name,
 )
 from mechdrift.statistics.grids import ALPHA
-from mechdrift.statistics.resampling import unseen_share
+from mechdrift.statistics.intervals import unseen_share
 
 LOW_FAMILIES, LOW_ITEMS = 8, 30
 HIGH_RATE = 0.10
@@ -117,7 +117,7 @@ def _detail(row: Mapping[str, Any]) -> str:
         text += (
             f" The interval leaves out zero, but the test does not bear it out ({p_value(row['p'])} before adjusting)."
         )
-    if row["low"] == row["high"] == 0 and row["families"]:
+    if row["difference"] == 0 and math.isnan(row["mde"]) and row["families"]:
         unseen = number(unseen_share(row["families"]), share=True)
         return f"{text} No family changed; changes in fewer than {unseen} of families may be unseen."
     if math.isnan(row["mde"]):
@@ -391,11 +391,7 @@ def _size_warnings(scores: pd.DataFrame) -> list[str]:
         f"{n} prompts in {families} families in {listing(dimension_name(name).lower() for name in group.dimension)}"
         for (n, families), group in small.groupby(["n", "families"])
     ]
-    return (
-        [f"Little data: {'; '.join(sizes)}. Intervals from so few are too narrow rather than too wide."]
-        if sizes
-        else []
-    )
+    return [f"Little data: {'; '.join(sizes)}. So few establish only large changes."] if sizes else []
 
 
 def _readout_warnings(validation: pd.DataFrame) -> list[str]:

@@ -44,7 +44,8 @@ from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair
 from mechdrift.probes.rendering import Renderer
 from mechdrift.records import SIDES, Directions, MechdriftError, ProbeSet, Rendered, Side, ThinkMode
-from mechdrift.statistics.resampling import Interval, cluster_bootstrap, paired_bootstrap
+from mechdrift.statistics.intervals import POSITIVE, UNBOUNDED, Interval
+from mechdrift.statistics.resampling import cluster_bootstrap, paired_bootstrap
 from mechdrift.steering.controls import CONTROLS, Setting, Vectors, settings, with_controls
 from mechdrift.steering.edits import role_mask, steer
 from mechdrift.steering.selection import Asked, Selection, ask_harmless, items_of, next_token_kl
@@ -347,22 +348,23 @@ class _Trial:
         """Levels, changes against the unedited model, KL and cost; a model compared with itself has no changes."""
         is_trigger, families = self.ask.is_trigger, self.ask.families
         for name, mask in (("trigger", is_trigger), ("neutral", ~is_trigger)):
-            yield _row(
-                place, name, cluster_bootstrap(found.readouts[mask], families[mask], draws=DRAWS), families[mask]
-            )
+            level = cluster_bootstrap(found.readouts[mask], families[mask], bounds=UNBOUNDED, draws=DRAWS)
+            yield _row(place, name, level, families[mask])
             if found is not base:
-                change = paired_bootstrap(base.readouts[mask], found.readouts[mask], families[mask], draws=DRAWS)
+                change = paired_bootstrap(
+                    base.readouts[mask], found.readouts[mask], families[mask], bounds=UNBOUNDED, draws=DRAWS
+                )
                 yield _row(place, f"{name}_change", change, families[mask])
         if found is not base:
             groups = self.harmless.families if self.harmless else families[~is_trigger]
-            yield _row(
-                place, "kl", cluster_bootstrap(next_token_kl(base.logits, found.logits), groups, draws=DRAWS), groups
-            )
+            divergence = next_token_kl(base.logits, found.logits)
+            yield _row(place, "kl", cluster_bootstrap(divergence, groups, bounds=POSITIVE, draws=DRAWS), groups)
         if len(found.tasks):
             kinds = np.array([prompt.item_id for prompt in self.tasks])
-            yield _row(place, "task", cluster_bootstrap(found.tasks, kinds, draws=DRAWS), kinds)
+            yield _row(place, "task", cluster_bootstrap(found.tasks, kinds, bounds=UNBOUNDED, draws=DRAWS), kinds)
             if found is not base:
-                yield _row(place, "task_change", paired_bootstrap(base.tasks, found.tasks, kinds, draws=DRAWS), kinds)
+                change = paired_bootstrap(base.tasks, found.tasks, kinds, bounds=UNBOUNDED, draws=DRAWS)
+                yield _row(place, "task_change", change, kinds)
 
     def over_controls(self, tried: Sequence[Setting], measured: Sequence[_Measured]) -> Iterator[dict[str, Any]]:
         """By how much the direction moves triggers more than each control does, on the same items."""
@@ -378,7 +380,9 @@ class _Trial:
                 ]
                 if beside:
                     mean = np.mean(beside, axis=0)
-                    interval = paired_bootstrap(mean[mask], found.readouts[mask], families[mask], draws=DRAWS)
+                    interval = paired_bootstrap(
+                        mean[mask], found.readouts[mask], families[mask], bounds=UNBOUNDED, draws=DRAWS
+                    )
                     yield _row(_place(setting), f"trigger_over_{control.replace(' ', '_')}", interval, families[mask])
 
 

@@ -11,7 +11,8 @@ comes, not how large it is, so measures of different units can be compared: accu
 cosine between a direction and the parent's.
 
 Families of prompts (kinds, of tasks) are resampled 2000 times, the same draw at every step and, within a dimension, for
-score, readout and cosine:
+score, readout and cosine. Values and changes have the intervals of `statistics.intervals`; when a change comes follows
+from the draws:
 
     interval of h         2.5 % of the checkpoints before h, 97.5 % of those after it, of the draws whose change has the
                           estimate's sign
@@ -32,6 +33,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
+from mechdrift.statistics.intervals import TAIL, Bounds, ends
+
 ALL = "all"  # in place of a dimension: their mean
 BROKEN = 0.5  # of the answers make no sense, or more
 KNOWN = 0.9  # of the draws must have a half-way step
@@ -48,6 +51,10 @@ class Series:
     draws: Float[np.ndarray, "draw step"]
     n: int
     families: int
+    effective_families: float
+    bounds: Bounds | None
+    """Of the values. None where the draws, centred on the estimate, are themselves the interval's (cosines)."""
+    change_bounds: Bounds | None
     layer: float = math.nan
 
     def at(self, places: Sequence[int]) -> "Series":
@@ -63,10 +70,36 @@ class Series:
         return self.draws - self.draws[:, :1]
 
     @property
+    def intervals(self) -> tuple[Float[np.ndarray, " step"], Float[np.ndarray, " step"]]:
+        """The ends of the intervals of the values."""
+        return self._ends(self.values, self.draws, self.bounds)
+
+    @property
+    def change_intervals(self) -> tuple[Float[np.ndarray, " step"], Float[np.ndarray, " step"]]:
+        """The ends of the intervals of the changes; the parent's is 0."""
+        low, high = self._ends(self.change, self.drawn_change, self.change_bounds)
+        is_child = np.arange(len(low)) > 0
+        return np.where(is_child, low, 0.0), np.where(is_child, high, 0.0)
+
+    @property
     def final(self) -> tuple[float, float]:
         """The interval of the change at the last checkpoint."""
-        low, high = np.percentile(self.drawn_change[:, -1], [2.5, 97.5])
+        low, high = self.change_intervals
+        return float(low[-1]), float(high[-1])
+
+    def between(self, place: int, other: int, tail: float) -> tuple[float, float]:
+        """The interval of the value at one step minus that at another, leaving out `tail` on either side."""
+        estimate, drawn = self.values[place] - self.values[other], self.draws[:, place] - self.draws[:, other]
+        low, high = self._ends(estimate, drawn, self.bounds and self.bounds.of_difference, tail)
         return float(low), float(high)
+
+    def _ends(
+        self, estimate: np.ndarray, drawn: np.ndarray, bounds: Bounds | None, tail: float = TAIL
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if bounds is None:
+            low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
+            return low, high
+        return ends(estimate, drawn, self.effective_families, bounds, tail=tail)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +191,5 @@ def detour(series: Series) -> int | None:
     place = 1 + int(beyond.argmax())
     above = series.values[place] > ends.max()
     end = (0, len(series.values) - 1)[int(ends.argmax() if above else ends.argmin())]
-    tail = 2.5 / len(on_the_way)
-    low, high = np.percentile(series.draws[:, place] - series.draws[:, end], [tail, 100 - tail])
+    low, high = series.between(place, end, TAIL / len(on_the_way))
     return place if beyond.max() > 0 and (low > 0 or high < 0) else None

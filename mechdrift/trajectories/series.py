@@ -14,6 +14,7 @@ parent's direction tells held-out families apart best.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,14 @@ from jaxtyping import Float
 from mechdrift.behaviour.verdicts import is_clear
 from mechdrift.records import SIDES, order_dimensions
 from mechdrift.runs import Run
+from mechdrift.statistics.intervals import (
+    POSITIVE,
+    SHARE,
+    UNBOUNDED,
+    Bounds,
+    effective_families,
+    family_weights,
+)
 from mechdrift.statistics.resampling import family_draws
 from mechdrift.trajectories.half_change import ALL, KNOWN, Series, halves_of
 from mechdrift.trajectories.history import History
@@ -59,9 +68,9 @@ def series_of(runs: Sequence[Run], seed: int) -> list[Series]:
     products, layers = [run.tensors("products") for run in runs], best_layers(runs[0].table("drift"))
     dimensions = order_dimensions(answers[0].dimension)
     for place, dimension in enumerate(dimensions, 1):
-        for quantity, tables, column in (("aligned", answers, "aligned"), ("readout", readouts, "readout")):
-            values, families = _by_step([table[table.dimension == dimension] for table in tables], column)
-            found.append(_mean_series(quantity, dimension, values, families, seed + place))
+        for quantity, tables, bounds in (("aligned", answers, SHARE), ("readout", readouts, UNBOUNDED)):
+            values, families = _by_step([table[table.dimension == dimension] for table in tables], quantity)
+            found.append(_mean_series(quantity, dimension, values, families, seed + place, bounds))
         layer = layers[dimension]
         grams = np.stack([each[dimension][layer].numpy() for each in products])
         found.append(_cosine_series(dimension, layer, grams, int(found[-1].n), seed + place))
@@ -105,10 +114,15 @@ def _by_step(tables: Sequence[pd.DataFrame], column: str) -> tuple[Float[np.ndar
 
 
 def _mean_series(
-    quantity: str, dimension: str, values: Float[np.ndarray, "step item"], families: np.ndarray, seed: int
+    quantity: str,
+    dimension: str,
+    values: Float[np.ndarray, "step item"],
+    families: np.ndarray,
+    seed: int,
+    bounds: Bounds = SHARE,
 ) -> Series:
     names, family = np.unique(families, return_inverse=True)
-    weights = family_draws(len(names), DRAWS, seed)[:, family].astype(float)
+    weights = family_weights(len(names), DRAWS, seed)[:, family]
     draws = weights @ values.T / weights.sum(axis=1, keepdims=True)
     return Series(
         quantity=quantity,
@@ -117,6 +131,9 @@ def _mean_series(
         draws=draws,
         n=values.shape[1],
         families=len(names),
+        effective_families=effective_families(family),
+        bounds=bounds,
+        change_bounds=bounds.of_difference,
     )
 
 
@@ -131,7 +148,16 @@ def _cosine_series(
     centred = angles - np.median(angles, axis=0) + np.arccos(np.clip(values[1:], -1, 1))
     draws = np.concatenate([np.ones((DRAWS, 1)), np.cos(np.clip(centred, 0, np.pi))], axis=1)
     return Series(
-        quantity="cosine", dimension=dimension, values=values, draws=draws, n=2 * n, families=families, layer=layer
+        quantity="cosine",
+        dimension=dimension,
+        values=values,
+        draws=draws,
+        n=2 * n,
+        families=families,
+        effective_families=families,
+        bounds=None,
+        change_bounds=None,
+        layer=layer,
     )
 
 
@@ -149,7 +175,8 @@ def _divergence_series(dimension: str, tables: Sequence[pd.DataFrame], seed: int
     if any(part.empty for part in parts):
         return None
     values = np.stack([np.zeros(len(parts[0])), *(part.kl.to_numpy(dtype=float) for part in parts)])
-    return _mean_series("kl", dimension, values, parts[0].family.to_numpy(), seed)
+    series = _mean_series("kl", dimension, values, parts[0].family.to_numpy(), seed, POSITIVE)
+    return replace(series, change_bounds=POSITIVE)
 
 
 def _mean_of(found: Sequence[Series], quantity: str) -> Series:
@@ -161,6 +188,9 @@ def _mean_of(found: Sequence[Series], quantity: str) -> Series:
         draws=np.mean([part.draws for part in parts], axis=0),
         n=sum(part.n for part in parts),
         families=sum(part.families for part in parts),
+        effective_families=sum(part.effective_families for part in parts),
+        bounds=parts[0].bounds,
+        change_bounds=parts[0].change_bounds,
     )
 
 
@@ -175,8 +205,7 @@ def course_table(runs: Sequence[Run], history: History, series: Sequence[Series]
     for each in series:
         if each.quantity == "aligned" and each.dimension != ALL:
             continue  # among the scores
-        low, high = np.percentile(each.draws, [2.5, 97.5], axis=0)
-        change_low, change_high = np.percentile(each.drawn_change, [2.5, 97.5], axis=0)
+        (low, high), (change_low, change_high) = each.intervals, each.change_intervals
         rows += [
             {
                 "step": step,

@@ -92,7 +92,7 @@ def _row(part: pd.DataFrame, metric: Metric, seed: int) -> dict | None:
 
     unit = "family" if items.family.nunique() >= LEAST_FAMILIES else "item"
     compared = compare_sides(
-        (items.family if unit == "family" else items.group).to_numpy(), before, after, statistic, seed
+        (items.family if unit == "family" else items.group).to_numpy(), before, after, statistic, metric.bounds, seed
     )
     sides = {"instruct": before, "reasoning": after}
     unanswered = {f"unanswered_{side}": int(columns["unread"][rows.astype(int)].sum()) for side, rows in sides.items()}
