@@ -178,7 +178,9 @@ def test_missing_answers_count_at_their_worst(drop: float, missing: float, allow
 def test_all_answers_missing_is_no_pass(tmp_path: Path):
     """As many aligned answers in both, because there are none."""
     silent = build_run(tmp_path / "silent", pairs=4)
-    count = int((silent.table("completions").query("contrast == 'trigger'").groupby(["dimension", "side"]).size()).max())
+    count = int(
+        (silent.table("completions").query("contrast == 'trigger'").groupby(["dimension", "side"]).size()).max()
+    )
     none = {"difference": 0.0, "safe_low": -0.01, "safe_high": 0.01}
     whole(silent, **none)
     assert gate(silent, {"safety": 0.05}).outcome == "pass"

@@ -119,17 +119,24 @@ def ends(
     same for both ends and for all data, so that an interval moves with its data and changes sign with them.
     """
     if families <= 1 or not len(drawn):
-        nothing = np.full_like(estimate, np.nan, dtype=float)
+        nothing = np.full(np.shape(estimate), np.nan)
         return nothing, nothing
-    share = _unseen_shares(families, len(drawn), unseen or 1 / bounds.outcomes, seed).reshape(
-        -1, *[1] * (drawn.ndim - 1)
-    )
-    reach = stats.t.isf(tail, families - 1) * drawn.std(axis=0) * np.sqrt((families + 1) / (families - 1))
+    shares = _unseen_shares(families, len(drawn), unseen or 1 / bounds.outcomes, seed)
+    shares = shares.reshape(-1, *[1] * (drawn.ndim - 1))
+    last = max(int(tail * len(drawn) + 1e-9) - 1, 0)  # a draw's own value, so that the share beyond is tail at most
     low, high = (
-        np.quantile((1 - share) * drawn + share * bound, q, axis=0) if np.isfinite(bound) else estimate + sign * reach
-        for bound, q, sign in ((bounds.low, tail, -1), (bounds.high, 1 - tail, 1))
+        np.partition(drawn + shares * (bound - drawn), place, axis=0)[place]
+        if np.isfinite(bound)
+        else estimate + sign * stats.t.isf(tail, families - 1) * _standard_error(drawn, families)
+        for bound, place, sign in ((bounds.low, last, -1), (bounds.high, len(drawn) - 1 - last, 1))
     )
-    return np.minimum(low, estimate), np.maximum(high, estimate)
+    low, high = np.minimum(low, estimate), np.maximum(high, estimate)
+    return np.asarray(np.maximum(low, bounds.low)), np.asarray(np.minimum(high, bounds.high))  # rounding goes beyond
+
+
+def _standard_error(drawn: Float[np.ndarray, "draw *place"], families: float) -> Float[np.ndarray, "*place"]:
+    """Of the mean over families, sd / sqrt(F): the draws' own spread is sqrt((F - 1) / (F + 1)) of it."""
+    return np.asarray(drawn.std(axis=0) * np.sqrt((families + 1) / (families - 1)))
 
 
 def _unseen_shares(families: float, draws: int, unseen: float, seed: int) -> Float[np.ndarray, " draw"]:
