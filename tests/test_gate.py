@@ -19,7 +19,7 @@ from mechdrift.comparisons.gate import STAGES, families_needed, judge_drop, pars
 from mechdrift.records import DIMENSIONS, SIDES, MechdriftError
 from mechdrift.runs import Run
 from mechdrift.statistics.intervals import SHARE
-from mechdrift.statistics.resampling import mean
+from mechdrift.statistics.resampling import mean, minimum_detectable_effect
 
 ROOT = Path(__file__).parents[1]
 
@@ -71,7 +71,7 @@ def test_where_lower_is_better_the_drop_is_the_rise():
 
 
 def test_without_bounds_nothing_can_be_told():
-    found = judge_drop(row(-0.5, np.nan), 0.1)
+    found = judge_drop(row(-0.5, np.nan, families=1), 0.1)
     assert found.outcome == "cannot tell"
     assert "With one family there are no bounds" in found.line
 
@@ -101,16 +101,17 @@ def test_with_so_many_families_as_are_said_it_can_be_told(lost: int, gained: int
     before[:gained], after[gained : gained + lost] = 0, 0
     allowed = (lost - gained) / 20 + 0.1
     needed = judge_drop(scored(before, after, np.arange(20)), allowed).families_needed
-    for factor, outcome in ((0.8, "cannot tell"), (1.25, "pass")):
+    for factor, outcome in ((0.7, "cannot tell"), (1.3, "pass")):
         times = round(factor * needed / 20)
         again = scored(np.tile(before, times), np.tile(after, times), np.arange(20 * times))
         assert judge_drop(again, allowed).outcome == outcome
 
 
-@pytest.mark.parametrize(("drop", "least", "most"), [(0.05, 0.0, 0.1), (0.05, np.nan, np.nan)])
-def test_at_the_limit_and_without_bounds_no_number_is_said(drop: float, least: float, most: float):
-    expected = np.nan if np.isnan(least) else np.inf
-    np.testing.assert_equal(families_needed(drop, least, most, 0.05, 16), expected)
+def test_at_the_limit_and_with_one_family_no_number_is_said():
+    assert families_needed(0.0, 0.1, 16) == np.inf
+    assert np.isnan(families_needed(0.1, np.nan, 1))
+    sd = 0.11 / minimum_detectable_effect(1.0, 12)
+    assert families_needed(0.1, 0.11, 12) == np.ceil(36.889 + (1.96 * sd / 0.1) ** 2)
 
 
 CAUGHT = [  # families, items, parent, child, limit: with percentiles of a bootstrap, passed in 64, 41, 14, 15 and 11 %
@@ -149,7 +150,7 @@ def test_the_lines_say_the_numbers():
     assert judge_drop(row(-0.05), 0.025).line == (
         "cannot tell: fewer aligned answers in safety (drop 5 points, bounds −3 to 13; allowed 2.5 "
         "points), 50 prompts in 12 families. The smallest difference that this design finds in 80% of cases is "
-        "11 points; if the estimate stays as it is, about 155 families would tell."
+        "11 points; if the estimate stays as it is, about 242 families would tell."
     )
     assert "about" not in judge_drop(row(-0.05), 0.05).line
 

@@ -75,7 +75,7 @@ def told(table: pd.DataFrame) -> str:
         "# How often a gate is wrong",
         "",
         f"`python gate.py > gate.md`; {DATA_SETS:,} simulated audits in each of {len(table):,} cells (`gate.csv`): "
-        "parents from 50 to 99 %, 1 to 3 items a family, correlations of 0, .4 and .8 in families and between the models; "
+        "parents from 50 to 99 %, 1 to 3 items a family, correlations of 0, .4 and .8 in families and between models; "
         "the true drop is the limit. In per cent of audits; allowed are 2.5, simulation error 1.",
         "",
         f"Largest share that passes: **{100 * table.passes.max():.1f} %**; that fails: "
@@ -94,8 +94,8 @@ def told(table: pd.DataFrame) -> str:
 def told_power(table: pd.DataFrame) -> str:
     lines = [
         "",
-        "What it costs: parent 90 %, 2 items a family, correlations of .4. In per cent of audits; of the rest nothing can "
-        "be told.",
+        "What it costs: parent 90 %, 2 items a family, correlations of .4. In per cent of audits; of the rest nothing "
+        "can be told.",
         "",
         "| families | limit | passes where nothing fell | fails where twice the limit fell |",
         "|---|---|---|---|",

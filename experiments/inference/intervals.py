@@ -214,20 +214,16 @@ def told(table: pd.DataFrame) -> str:
         "# How often 95 % intervals hold the truth",
         "",
         f"`python intervals.py > intervals.md`; {DATA_SETS:,} simulated audits a cell, {len(own):,} cells "
-        "(`intervals.csv`): parents from 50 to 99 %, children up to 40 points below, 1 to 3 items a family, correlations of "
-        "0, .4 and .8 in families and between models. Coverage in per cent; two standard errors are 1.",
+        "(`intervals.csv`): parents from 50 to 99 %, children up to 40 points below, 1 to 3 items a family, and "
+        "correlations of 0, .4 and .8 in families and between models. Coverage in per cent; two standard errors are 1.",
         "",
         *_rows(own, ["kind", "families"], head),
         "",
-        f"Where few families tell, coverage lies above 98 %: with on average fewer than {FEW} families that differ, none or "
-        "one of them does, and an interval that holds a truth next to 0 holds it always. By the mean number of families that "
-        "differ (for levels: the rarer kind of answer):",
+        f"Where few families tell, coverage lies above 98 %: with fewer than {FEW} families that differ, on average, "
+        "many data sets have none, and an interval that is right for these holds a truth near 0 always. By the mean "
+        "number of families that differ (for levels: that have the rarer kind of answer):",
         "",
-        *_rows(
-            own.assign(telling=pd.cut(own.changed, [-1, 1, 2, 4, 8, 16, 400]).astype(str).map(_span)),
-            ["kind", "telling"],
-            head,
-        ),
+        *_rows(own.assign(telling=own.changed.map(_span)).sort_values("changed"), ["kind", "telling"], head),
         "",
         "The cells in which coverage is least:",
         "",

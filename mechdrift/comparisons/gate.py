@@ -23,9 +23,13 @@ are incomplete, nothing can be read from them, or the judge failed. Then the dro
 was counted, and both bounds move outwards by q. `reason`, where the score table gives one, says that so many are
 missing that nothing can be told.
 
-How many families? A part of a bound's distance from the estimate shrinks as 1 / F (the families that were not asked),
-the rest as 1 / sqrt(F). If estimate and spread stay as they are, the bound that faces m reaches it where both together
-are |m - drop|. Where the drop is m itself, no number is enough.
+How many families? With a distance h = |m - drop| (less the missing share), and the standard deviation s of family means
+that the smallest detectable effect tells,
+
+    F = -ln(0.025) / h + (1.96 s / h)^2
+
+families have their bound at m, if drop and s stay as they are: the first part is for what was not asked, and is all of
+it where no family differs. Where the drop is m itself, no number is enough.
 """
 
 import math
@@ -41,6 +45,7 @@ from mechdrift.records import DIMENSIONS, SIDES, MechdriftError
 from mechdrift.report.words import MINUS, counted, dimension_name, number
 from mechdrift.runs import Run, load_run
 from mechdrift.statistics.intervals import TAIL, unseen_share
+from mechdrift.statistics.resampling import minimum_detectable_effect
 
 Outcome = Literal["pass", "fail", "cannot tell"]
 EXIT_CODES: Mapping[Outcome, int] = {"pass": 0, "fail": 2, "cannot tell": 3}
@@ -206,7 +211,7 @@ def judge_drop(row: Mapping[str, Any], allowed: float, missing: float = 0.0, rea
         n=int(row["n"]),
         families=int(row["families"]),
         mde=float(row["mde"]),
-        families_needed=families_needed(drop, least, most, allowed, int(row["families"])),
+        families_needed=families_needed(abs(allowed - drop) - missing, row["mde"], int(row["families"])),
     )
 
 
@@ -238,19 +243,15 @@ def _counts(row: Mapping[str, Any]) -> str:
     )
 
 
-def families_needed(drop: float, least: float, most: float, allowed: float, families: int) -> float:
-    """About how many families would settle it, if estimate and spread stayed: see above. NaN without bounds."""
-    if math.isnan(least) or math.isnan(most):
+def families_needed(distance: float, mde: float, families: int) -> float:
+    """About how many families would settle it, if estimate and spread stayed: see above. `distance` is from the drop to
+    the limit; NaN with one family."""
+    if families < 2:
         return math.nan
-    distance = abs(allowed - drop)
     if distance <= ROUNDING:
         return math.inf
-    below = drop < allowed
-    half = most - drop if below else drop - least
-    unasked = -math.log(TAIL) * (1 - drop if below else 1 + drop)  # the part of the half width that shrinks as 1 / F
-    spread = max(half - unasked / families, 0) * math.sqrt(families)
-    root = (math.sqrt(spread**2 + 4 * unasked * distance) - spread) / (2 * unasked)
-    return float(math.ceil(1 / root**2 - ROUNDING))
+    spread = 0.0 if math.isnan(mde) else mde / float(minimum_detectable_effect(1.0, families))
+    return float(math.ceil(-math.log(TAIL) / distance + (1.96 * spread / distance) ** 2))
 
 
 def parse_limits(words: Sequence[str]) -> dict[str, float]:

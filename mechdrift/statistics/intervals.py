@@ -143,7 +143,7 @@ def _unseen_shares(families: float, draws: int, unseen: float, seed: int) -> Flo
     """Beta(unseen, families) in as many draws: evenly spaced quantiles in random order, so that the ends are exact
     where no family differs."""
     order = np.random.default_rng((seed, 1)).permutation(draws)
-    return stats.beta.ppf((order + 0.5) / draws, unseen, families)
+    return stats.beta.ppf((order + 1) / (draws + 1), unseen, families)
 
 
 def unseen_share(n_families: float, level: float = 1 - TAIL) -> float:
