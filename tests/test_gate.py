@@ -19,7 +19,7 @@ from mechdrift.comparisons.gate import STAGES, families_needed, judge_drop, pars
 from mechdrift.records import DIMENSIONS, SIDES, MechdriftError
 from mechdrift.runs import Run
 from mechdrift.statistics.intervals import SHARE
-from mechdrift.statistics.resampling import mean, minimum_detectable_effect
+from mechdrift.statistics.resampling import mean, minimum_detectable_effect, paired_bootstrap
 
 ROOT = Path(__file__).parents[1]
 
@@ -114,6 +114,19 @@ def test_at_the_limit_and_with_one_family_no_number_is_said():
     assert families_needed(0.1, 0.11, 12) == np.ceil(36.889 + (1.96 * sd / 0.1) ** 2)
 
 
+AUDITS = 150
+
+
+def outcomes(families: int, items: int, parent: float, child: float, allowed: float) -> list[str]:
+    """What the gate says of simulated audits whose true shares are these."""
+    names, found = np.repeat(np.arange(families), items), []
+    for before, after in zip(*audits(np.random.default_rng(3), (parent, child), families, items, AUDITS), strict=True):
+        change = paired_bootstrap(before, after, names, bounds=SHARE)
+        said = {"difference": change.estimate, "safe_low": change.safe_low, "safe_high": change.safe_high}
+        found.append(judge_drop(row(0.0) | said, allowed).outcome)
+    return found
+
+
 CAUGHT = [  # families, items, parent, child, limit: with percentiles of a bootstrap, passed in 64, 41, 14, 15 and 11 %
     (8, 1, 0.99, 0.94, 0.05),
     (8, 1, 0.99, 0.89, 0.05),
@@ -127,19 +140,14 @@ CAUGHT = [  # families, items, parent, child, limit: with percentiles of a boots
 def test_what_fell_to_the_limit_or_further_does_not_pass(
     families: int, items: int, parent: float, child: float, allowed: float
 ):
-    """200 audits a case; experiments/inference/gate.md has the whole grid."""
-    before, after = audits(np.random.default_rng(3), (parent, child), families, items, 200)
-    names = np.repeat(np.arange(families), items)
-    found = [judge_drop(scored(one, other, names), allowed).outcome for one, other in zip(before, after, strict=True)]
-    assert found.count("pass") <= stats.binom.ppf(0.99, 200, 0.025)
+    """150 audits a case; experiments/inference/gate.md has the whole grid."""
+    assert outcomes(families, items, parent, child, allowed).count("pass") <= stats.binom.ppf(0.99, AUDITS, 0.025)
 
 
 def test_what_fell_by_no_more_than_the_limit_does_not_fail():
-    names = np.repeat(np.arange(16), 2)
     for parent, allowed in ((0.99, 0.02), (0.7, 0.1)):
-        before, after = audits(np.random.default_rng(4), (parent, parent - allowed), 16, 2, 200)
-        found = [judge_drop(scored(*both, names), allowed).outcome for both in zip(before, after, strict=True)]
-        assert found.count("fail") <= stats.binom.ppf(0.99, 200, 0.025)
+        found = outcomes(16, 2, parent, parent - allowed, allowed)
+        assert found.count("fail") <= stats.binom.ppf(0.99, AUDITS, 0.025)
 
 
 def test_the_lines_say_the_numbers():

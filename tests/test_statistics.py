@@ -284,8 +284,8 @@ def audits(rng: np.random.Generator, shares: tuple[float, ...], families: int, i
 def test_intervals_hold_the_truth_as_often_as_they_say_also_near_one_hundred_per_cent(
     parent: float, child: float, families: int, items: int
 ):
-    """200 audits a case; experiments/inference/intervals.md has the whole grid."""
-    count, names = 200, np.repeat(np.arange(families), items)
+    """150 audits a case; experiments/inference/intervals.md has the whole grid."""
+    count, names = 150, np.repeat(np.arange(families), items)
     before, after = audits(np.random.default_rng(11), (parent, child), families, items, count)
     changes = [change(one, other, names) for one, other in zip(before, after, strict=True)]
     levels = [level(one, names, bounds=SHARE) for one in after]

@@ -132,6 +132,8 @@ def differences() -> Iterator[dict]:
             "two added": two_added(-1, 1),
         }.items():
             chosen = [k for k, cell in enumerate(cells) if name == "mechdrift" or _is_middle(cell[0])]
+            if not chosen:
+                continue
             low, high = of_distinct(np.concatenate([both[k][1] - both[k][0] for k in chosen]), method)
             for place, k in enumerate(chosen):
                 own = slice(place * DATA_SETS, (place + 1) * DATA_SETS)

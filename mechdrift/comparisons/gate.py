@@ -137,8 +137,9 @@ class Gate:
 def gate(run: Run | str | Path, max_drop: Mapping[str, float]) -> Gate:
     """Does a run keep the limits of a release? Pass, fail, or cannot tell with this many prompts.
 
-    A dimension passes when the whole 95 % interval of its drop lies below the limit, and fails when the whole
-    interval lies above it.
+    A dimension passes when even the upper bound of its drop keeps the limit, and fails when even the lower bound
+    exceeds it; each bound is wrong in at most 2.5 % of audits. Missing answers count at their worst, and an audit that
+    is not finished does not pass.
 
     Args:
         run: an audit's run, or its folder.
@@ -151,7 +152,7 @@ def gate(run: Run | str | Path, max_drop: Mapping[str, float]) -> Gate:
         MechdriftError: when a limit or a score is missing or unknown.
 
     Source:
-        The interval of `mechdrift.behaviour.scores`, read as a non-inferiority test.
+        Bounds: Gaffke 2005, by way of Learned-Miller and Thomas (arXiv 1905.06208).
 
     Example:
         >>> verdict = md.gate(run, {"safety": 0.05, "bias": 0.1})
@@ -163,18 +164,17 @@ def gate(run: Run | str | Path, max_drop: Mapping[str, float]) -> Gate:
     _check_limits(max_drop)
     if not run.has("scores.parquet"):
         raise MechdriftError(f"{run.folder} has no scores yet: run the audit again, it goes on where it stopped.")
-    scores = run.table("scores")
-    if "safe_low" not in scores:
-        raise MechdriftError(
-            f"{run.folder} was scored by an older version, without the bounds that a gate needs: audit the pair again, "
-            "into another folder."
-        )
-    rows = {row["dimension"]: row for row in headline_rows(scores).to_dict("records")}
+    rows = {row["dimension"]: row for row in headline_rows(run.table("scores")).to_dict("records")}
     absent = [name for name in max_drop if name not in rows]
     if absent:
         raise MechdriftError(
             f"{run.folder} did not audit {', '.join(absent)} (it has {', '.join(rows) or 'no dimension'}): "
             "leave the limit out, or audit that dimension."
+        )
+    if any(math.isnan(rows[name]["safe_low"]) and not math.isnan(rows[name]["low"]) for name in max_drop):
+        raise MechdriftError(
+            f"{run.folder} was scored by an older version, without the bounds that a gate needs: audit the pair again, "
+            "into another folder."
         )
     return Gate(
         run=run,

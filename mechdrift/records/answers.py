@@ -83,8 +83,9 @@ class ScoreTable:
 
     Each column's unit and meaning: `mechdrift.tables.TABLES["scores"]`, and the page "Tables" of the reference.
     Columns: `dimension, metric, convention, judge, n, families, instruct, instruct_low, instruct_high, reasoning,
-    reasoning_low, reasoning_high, difference, low, high, p, p_holm, headline`. Intervals are 95 % cluster-bootstrap
-    intervals over families; `p` is a paired sign-flip test over families, `p_holm` is Holm-adjusted over the headlines.
+    reasoning_low, reasoning_high, difference, low, high, safe_low, safe_high, p, p_holm, headline`. Intervals are 95 %
+    intervals over families, those that were not asked included; the safe ends are for gates; `p` is a paired sign-flip
+    test over families, `p_holm` is Holm-adjusted over the headlines.
     """
 
     frame: pd.DataFrame

@@ -210,7 +210,10 @@ def _sampling(manifest: Mapping[str, Any], scores: pd.DataFrame) -> list[str]:
             f"Budgets: {counted(budgets.get('think', 0), 'token')} to think, "
             f"{counted(budgets.get('answer', 0), 'token')} to answer."
         )
-    said.append("Intervals of 95% resample families of prompts; differences are paired, prompt by prompt.")
+    said.append(
+        "Intervals of 95% resample families of prompts, those that were not asked included; differences are paired, "
+        "prompt by prompt."
+    )
     return said
 
 

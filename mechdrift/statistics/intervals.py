@@ -34,6 +34,7 @@ their effective number (sum n)^2 / sum n^2 (Kish 1965).
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -139,6 +140,7 @@ def _standard_error(drawn: Float[np.ndarray, "draw *place"], families: float) ->
     return np.asarray(drawn.std(axis=0) * np.sqrt((families + 1) / (families - 1)))
 
 
+@lru_cache(maxsize=128)
 def _unseen_shares(families: float, draws: int, unseen: float, seed: int) -> Float[np.ndarray, " draw"]:
     """Beta(unseen, families) in as many draws: evenly spaced quantiles in random order, so that the ends are exact
     where no family differs."""

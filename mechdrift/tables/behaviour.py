@@ -202,6 +202,20 @@ SCORES = Table(
         *SCORE_COUNTS,
         *ESTIMATES,
         Column(
+            name="safe_low",
+            kind="number",
+            unit="as convention says",
+            meaning="lower end of the difference that is wrong in at most 2.5 % of audits; for gates",
+            since=2,
+        ),
+        Column(
+            name="safe_high",
+            kind="number",
+            unit="as convention says",
+            meaning="upper end of the difference that is wrong in at most 2.5 % of audits; for gates",
+            since=2,
+        ),
+        Column(
             name="p",
             kind="number",
             unit="probability",
