@@ -178,7 +178,8 @@ def test_the_lines_say_the_numbers():
     ],
 )
 def test_missing_answers_count_at_their_worst(drop: float, missing: float, allowed: float, outcome: str):
-    found = judge_drop(row(-drop, incomplete_reasoning=3), allowed, missing)
+    none = {"unanswered_instruct": 0, "unanswered_reasoning": 0}
+    found = judge_drop(row(-drop, incomplete_reasoning=3, **none), allowed, missing)
     assert (found.outcome, found.missing) == (outcome, missing)
     if outcome == "cannot tell":
         assert "Answers are missing (3 incomplete in the reasoning model)" in found.line
@@ -213,10 +214,10 @@ def test_unreadable_and_unjudged_answers_count_too(tmp_path: Path, column: str):
 def test_a_run_that_did_not_come_to_its_end_is_no_pass(tmp_path: Path):
     part = whole(build_run(tmp_path / "part", pairs=4))
     assert gate(part, {"safety": 1.0}).outcome == "pass"
-    part.forget(["patch", "kl"])
+    part.forget(["patch"])
     found = gate(part, {"safety": 1.0})
     assert (found.outcome, found.exit_code()) == ("cannot tell", 3)
-    assert "The audit is not finished (patch, kl left): start it again" in repr(found)
+    assert "The audit is not finished (patch left): start it again" in repr(found)
 
 
 def test_a_reason_of_the_score_table_stands_whatever_the_numbers():
@@ -227,7 +228,7 @@ def test_a_reason_of_the_score_table_stands_whatever_the_numbers():
 
 def test_scores_of_an_older_version_have_no_bounds(tmp_path: Path):
     old = whole(build_run(tmp_path / "old", pairs=4))
-    old.write_table("scores", old.table("scores").drop(columns=["safe_low", "safe_high"]))
+    old.write_table("scores", old.table("scores").assign(safe_low=np.nan, safe_high=np.nan))
     old.finish("scores", 1.0, ("scores.parquet",))
     with pytest.raises(MechdriftError, match="scored by an older version"):
         gate(old, {"safety": 0.1})

@@ -19,7 +19,7 @@ from scipy import stats
 
 from mechdrift.statistics.intervals import Bounds, ends, family_weights
 
-DATA_SETS = 2000
+DATA_SETS = 2000  # of gates
 DRAWS = 2000  # as in mechdrift
 BLOCK = 400  # data sets at once
 FAMILIES, ITEMS = (8, 16, 32, 48), (1, 2, 3)
@@ -42,11 +42,13 @@ class Design:
     between: float
 
 
-def designs(between: Sequence[float] = CORRELATIONS) -> dict[tuple[int, int], list[Design]]:
+def designs(
+    between: Sequence[float] = CORRELATIONS, inside: Sequence[float] = CORRELATIONS
+) -> dict[tuple[int, int], list[Design]]:
     """All combinations, by families and items; a family of one item has no correlation within."""
     found = [
         Design(families=families, items=items, within=within, between=alike)
-        for families, items, within, alike in product(FAMILIES, ITEMS, CORRELATIONS, between)
+        for families, items, within, alike in product(FAMILIES, ITEMS, inside, between)
         if items > 1 or not within
     ]
     return {size: list(group) for size, group in groupby(found, key=lambda one: (one.families, one.items))}

@@ -50,7 +50,7 @@ from mechdrift.statistics.resampling import minimum_detectable_effect
 Outcome = Literal["pass", "fail", "cannot tell"]
 EXIT_CODES: Mapping[Outcome, int] = {"pass": 0, "fail": 2, "cannot tell": 3}
 """1 is for errors of use, as in every command."""
-STAGES = ("pair", "answers", "scores", "drift", "readouts", "patch", "kl")
+STAGES = ("pair", "answers", "scores", "kl", "drift", "readouts", "patch")
 """What an audit has finished when it is whole."""
 MISSING = {"incomplete": "incomplete", "unanswered": "unreadable", "failed": "not judged"}
 ROUNDING = 1e-9  # a bound at the limit itself is within it

@@ -89,16 +89,19 @@ class Series:
 
     def between(self, place: int, other: int, tail: float) -> tuple[float, float]:
         """The interval of the value at one step minus that at another, leaving out `tail` on either side."""
-        estimate, drawn = self.values[place] - self.values[other], self.draws[:, place] - self.draws[:, other]
+        estimate, drawn = float(self.values[place] - self.values[other]), self.draws[:, place] - self.draws[:, other]
         low, high = self._ends(estimate, drawn, self.bounds and self.bounds.of_difference, tail)
         return float(low), float(high)
 
     def _ends(
-        self, estimate: np.ndarray, drawn: np.ndarray, bounds: Bounds | None, tail: float = TAIL
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self,
+        estimate: Float[np.ndarray, "*step"] | float,
+        drawn: Float[np.ndarray, "draw *step"],
+        bounds: Bounds | None,
+        tail: float = TAIL,
+    ) -> tuple[Float[np.ndarray, "*step"], Float[np.ndarray, "*step"]]:
         if bounds is None:
-            low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
-            return low, high
+            return np.asarray(np.quantile(drawn, tail, axis=0)), np.asarray(np.quantile(drawn, 1 - tail, axis=0))
         return ends(estimate, drawn, self.effective_families, bounds, tail=tail)
 
 
