@@ -30,7 +30,7 @@ __all__ = ["PRESETS", "Audit", "Size", "audit", "load_from"]
 PACKAGES = ("mechdrift", "torch", "transformers", "transformer-lens")
 
 
-def audit(config: Audit = Audit()) -> Run:  # noqa: B008 - a frozen default
+def audit(config: Audit = Audit(), pair: Pair | None = None) -> Run:  # noqa: B008 - a frozen default
     """What did the reasoning conversion do to this pair's alignment, and where inside? Runs every stage and writes the
     page.
 
@@ -39,6 +39,8 @@ def audit(config: Audit = Audit()) -> Run:  # noqa: B008 - a frozen default
     Args:
         config: what to audit and how thoroughly: an `Audit`. Without it, the embedded pair with the standard
             preset.
+        pair: models of your own that are in memory (`Pair.from_models`), instead of those that the configuration
+            names. Their weights then belong to what must be the same when the audit goes on.
 
     Returns:
         A `Run`: the folder with tables, tensors, `report.html` and `figures/`.
@@ -56,8 +58,10 @@ def audit(config: Audit = Audit()) -> Run:  # noqa: B008 - a frozen default
         >>> (run.folder / "report.html").exists()
         True
     """
+    if pair is not None and (config.instruct or config.reasoning or config.adapter or config.control):
+        raise MechdriftError("give either pair= or models in the configuration (instruct, reasoning, ...), not both.")
     refusal_judge = load_judge(config.judge) if config.judge else RULES
-    pair = load_from(config)
+    pair = load_from(config) if pair is None else pair
     run = _open(config, pair, refusal_judge)
     plan = plan_audit(config, pair, refusal_judge)
     with run.locked(), fast_float32():
@@ -97,19 +101,29 @@ def _open(config: Audit, pair: Pair, refusal_judge: RefusalJudge) -> Run:
     not."""
     settings = {field.name: getattr(config, field.name) for field in fields(config)}
     settings |= {"pair": pair.name, "dimensions": list(config.ordered_dimensions), "out": str(config.out or "")}
-    settings |= {"judge": str(config.judge or "")}
+    settings |= {"judge": str(config.judge or ""), "layout": str(config.layout or "")}
     identity = {
         key: settings[key]
         for key in ("pair", "instruct", "reasoning", "adapter", "control", "revision", "preset", "dimensions", "seed")
     }
     identity |= {"judge": refusal_judge.name, "sampling": str(config.sampling)}
-    identity |= {"generation dtype": default_dtype_for_generation(), "size": asdict(PRESETS[config.preset])}
+    dtypes = dtypes_of(pair)
+    identity |= {"generation dtype": dtypes["generation"], "size": asdict(PRESETS[config.preset])}
+    if pair.number_formats:  # a caller's own models have no name that says which they are
+        identity |= {"weights": {side: fingerprint(pair.open(side).model) for side in SIDES}}
     manifest = {
         "config": settings,
         "budgets": asdict(PRESETS[config.preset].budget),
         "self_tests": {},
     } | software()
+    manifest["dtypes"] = dtypes
     return open_run(Path(config.out or Path("runs") / pair.name), identity, manifest)
+
+
+def dtypes_of(pair: Pair) -> dict[str, str]:
+    """In which numbers a pair is asked, and read inside: as it was given where it is a caller's own."""
+    given = " and ".join(dict.fromkeys(pair.number_formats.values()))
+    return {"generation": given or default_dtype_for_generation(), "analysis": given or "float32"}
 
 
 def software() -> dict[str, dict[str, str]]:

@@ -83,4 +83,5 @@ def load_from(config: Audit) -> Pair:
         device=config.device,
         device_map=config.device_map,
         trust_remote_code=config.trust_remote_code,
+        layout=config.layout,
     )
