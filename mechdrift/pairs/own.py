@@ -14,10 +14,12 @@ caller's number format, quantised or not. Nothing is moved, cast, closed or dele
 """
 
 import copy
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -107,7 +109,7 @@ def _is_peft(model: Any) -> bool:
     return isinstance(model, PeftModel)
 
 
-def _adapted(model: nn.Module):
+def _adapted(model: nn.Module) -> Iterator[Any]:
     """The layers that peft has put around others."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
@@ -126,10 +128,13 @@ def _with_adapters(model: Any) -> PreTrainedModel:
     weights = [weight for base in bases for weight in base.parameters(recurse=False)]
     if not all(type(weight) is nn.Parameter and weight.is_floating_point() for weight in weights):
         return shared.get_base_model()
-    for base in bases:
+    for base in bases:  # merged in float32, whatever they are stored in
         for name, weight in list(base.named_parameters(recurse=False)):
-            setattr(base, name, nn.Parameter(weight.detach().clone(), requires_grad=False))
-    return shared.merge_and_unload()
+            setattr(base, name, nn.Parameter(weight.detach().to(torch.float32, copy=True), requires_grad=False))
+    merged = shared.merge_and_unload()
+    for base in bases:
+        base.to(model.dtype)
+    return merged
 
 
 def _without_adapters(model: Any) -> PreTrainedModel:
