@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from conftest import make_model, make_tokenizer, save_model
-from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
+from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from test_capture import make_probes
 from torch import nn
 from transformers import AutoModelForCausalLM
@@ -17,9 +17,10 @@ from mechdrift.pairs.lineage import audit_pair
 from mechdrift.pairs.loading import fingerprint
 from mechdrift.probes.rendering import Renderer
 
-PROBES = make_probes(3)
+PROBES = make_probes(2)
 BOTH = {"donor": "instruct", "recipient": "reasoning"}
-FEW = md.Budget(think=4, answer=4)
+SOME = {"layers": (0, 2), "roles": ("template_tail[-1]", "think_close[-1]")}
+FEW = md.Budget(think=2, answer=2)
 
 
 @pytest.fixture(scope="module")
@@ -80,14 +81,14 @@ def assert_untouched(model: nn.Module, before: dict) -> None:
 def results(pair: md.Pair, dtype: str = "float32") -> dict[str, torch.Tensor]:
     """Numbers of every stage that touches a model."""
     answers = {side: md.generate(pair, PROBES, side, budget=FEW, dtype=dtype) for side in ("instruct", "reasoning")}
-    acts = md.collect(pair, PROBES)
+    acts = md.collect(pair, PROBES, roles=SOME["roles"])
     return {
         "instruct": acts.instruct,
         "reasoning": acts.reasoning,
         "ids": torch.tensor([row.answer_ids[:1] or (0,) for side in answers.values() for row in side]),
-        "patch": torch.from_numpy(md.patch(pair, PROBES, **BOTH).effect),
-        "graft": torch.from_numpy(md.graft(pair, PROBES, modules=("layer", "attn"), **BOTH).effect),
-        "attribute": torch.from_numpy(md.attribute(pair, PROBES, **BOTH).effect),
+        "patch": torch.from_numpy(md.patch(pair, PROBES, **BOTH, **SOME).effect),
+        "graft": torch.from_numpy(md.graft(pair, PROBES, layers=(0, 2), modules=("layer", "attn"), **BOTH).effect),
+        "attribute": torch.from_numpy(md.attribute(pair, PROBES, **BOTH, **SOME).effect),
         "kl": torch.tensor(md.kl_drift(pair, PROBES, answers["instruct"]).kl.to_numpy()),
     }
 
@@ -151,13 +152,15 @@ def test_a_peft_model_and_the_model_inside_it_are_child_and_parent(folders, tmp_
     assert_untouched(adapted, before)
 
 
-def test_an_adapter_on_bfloat16_weights_is_merged_in_float32_first(folders, tmp_path):
+def test_an_adapter_on_bfloat16_weights_is_added_in_float32(folders):
     base = load(folders[0], torch.bfloat16)
     adapted = with_adapter(base)
-    precise = PeftModel.merge_and_unload(with_adapter(load(folders[0], torch.bfloat16).float()))
     own = md.Pair.from_models(base, adapted, make_tokenizer()).open("reasoning").model
-    for name, weight in precise.state_dict().items():
-        assert torch.equal(own.state_dict()[name], weight.to(torch.bfloat16)), name
+    for layer in range(4):
+        lora = base.model.layers[layer].self_attn.q_proj
+        change = 4 / 2 * lora.lora_B["default"].weight.float() @ lora.lora_A["default"].weight.float()
+        merged = own.model.layers[layer].self_attn.q_proj.weight
+        assert torch.equal(merged, (lora.base_layer.weight.float() + change).to(torch.bfloat16))
 
 
 def test_merged_adapters_and_learned_prompts_and_loose_layers_are_refused(folders):
@@ -215,12 +218,12 @@ def test_bfloat16_is_used_as_it_is_and_said(folders):
     prompt = renderer.render("x", "Hello", "off")
     ours = record_roles(pair.open("instruct"), [prompt], "resid_pre", (0, 2), ("template_tail[-1]",)).roles[0, :, 0]
     with torch.no_grad():
-        states = models[0].eval()(torch.tensor([prompt.ids]), output_hidden_states=True).hidden_states
-    models[0].train()
+        states = (
+            load(folders[0], torch.bfloat16).eval()(torch.tensor([prompt.ids]), output_hidden_states=True).hidden_states
+        )
     end = prompt.roles["template_tail"][1] - 1
-    torch.testing.assert_close(
-        ours, torch.stack([states[layer][0, end].float() for layer in (0, 2)]), rtol=0, atol=0.02
-    )
+    expected = torch.stack([states[layer][0, end].float() for layer in (0, 2)])
+    torch.testing.assert_close(ours, expected, rtol=0, atol=0.02)
     for model, was in zip(models, before, strict=True):
         assert_untouched(model, was)
 

@@ -64,16 +64,6 @@ class Layout:
     n_heads: int | None = None
 
     def __post_init__(self) -> None:
-        for known in fields(self):
-            value = getattr(self, known.name)
-            if known.name == "sums":
-                fits = isinstance(value, bool)
-            elif known.name == "n_heads":
-                fits = value is None or (isinstance(value, int) and value > 0)
-            else:
-                fits = isinstance(value, str)
-            if not fits:
-                raise MechdriftError(f"the layout's {known.name} cannot be {value!r}: give a module path.")
         for inner, outer in (*dict.fromkeys(IN_ATTENTION, "attn").items(), *dict.fromkeys(IN_MLP, "mlp").items()):
             if getattr(self, inner) and not getattr(self, outer):
                 raise MechdriftError(f"the layout gives {inner}, which is a path from {outer}, but no {outer}.")
@@ -148,4 +138,8 @@ def read_layout(file: str | Path) -> Layout:
         raise MechdriftError(
             f"the layout {path} should give blocks and norm, and may give {', '.join(sorted(known - needed))}."
         )
+    for name, value in given.items():
+        kind = {"sums": bool, "n_heads": int}.get(name, str)
+        if not isinstance(value, kind):
+            raise MechdriftError(f"the layout {path} has {name} = {value!r}: it should be a {kind.__name__}.")
     return Layout(**given)

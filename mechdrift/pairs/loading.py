@@ -125,9 +125,9 @@ def prove(
     structure = find_structure(model, source.layout)
     _check_vocabulary(source, model, tokenizer)
     probe = tokenizer.apply_chat_template([{"role": "user", "content": "Hello"}], return_dict=False)
-    error = verify(model, structure, probe) if exact else float("nan")
     if exact and source.layout is not None:
         verify_layout(model, structure, source.layout, probe)
+    error = verify(model, structure, probe) if exact else float("nan")
     return LanguageModel(source=source, model=model, tokenizer=tokenizer, structure=structure, max_surface_error=error)
 
 

@@ -181,7 +181,7 @@ def verify_layout(model: PreTrainedModel, structure: Structure, layout: Layout, 
     with record(points) as seen:
         logits = model(tokens, use_cache=False).logits
     final = getattr(model.base_model(tokens, use_cache=False), "last_hidden_state", None)
-    if final is None or not _close(final, seen["norm", 0]):
+    if final is None or not _close(final, seen.get(("norm", 0), final[:0])):
         raise MechdriftError(
             f"the last_hidden_state of {name}'s base_model is not what the layout's norm={layout.norm!r} gives: the "
             "class should name its decoder as base_model_prefix."
