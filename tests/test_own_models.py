@@ -256,7 +256,7 @@ def test_an_audit_of_own_models_goes_on_only_with_the_same_weights(folders, tmp_
     config = md.Audit(preset="quick", dimensions=("safety",), out=tmp_path / "run")
     run = md.audit(config, pair=pair)
     manifest = run.manifest
-    assert manifest["dtypes"] == {"generation": "bfloat16", "analysis": "bfloat16"}
+    assert manifest["dtypes"] == {"generation": "bfloat16", "analysis": "bfloat16", "device": "cpu"}
     assert manifest["identity"]["pair"] == "mine"
     assert manifest["identity"]["weights"] == manifest["pair"]["fingerprints"]
     assert any("as it was given, in bfloat16" in said for said in manifest["pair"]["warnings"])
