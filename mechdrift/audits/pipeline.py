@@ -15,11 +15,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from mechdrift.audits.config import PRESETS, Audit, Size
-from mechdrift.audits.plan import AuditPlan, Stage, load_from, plan_audit
+from mechdrift.audits.plan import AuditPlan, Stage, analysis_dtype, generation_dtype, load_from, plan_audit
 from mechdrift.audits.stages.order import STAGES
 from mechdrift.behaviour.judges.external import RefusalJudge, load_judge
 from mechdrift.behaviour.labels import RULES
-from mechdrift.pairs.loading import fingerprint
+from mechdrift.pairs.loading import fingerprint, resolve_device
 from mechdrift.pairs.pair import Pair
 from mechdrift.pairs.precision import default_dtype_for_generation, fast_float32
 from mechdrift.records import SIDES, MechdriftError
@@ -107,8 +107,12 @@ def _open(config: Audit, pair: Pair, refusal_judge: RefusalJudge) -> Run:
         for key in ("pair", "instruct", "reasoning", "adapter", "control", "revision", "preset", "dimensions", "seed")
     }
     identity |= {"judge": refusal_judge.name, "sampling": str(config.sampling)}
-    dtypes = dtypes_of(pair)
-    identity |= {"generation dtype": dtypes["generation"], "size": asdict(PRESETS[config.preset])}
+    dtypes = dtypes_of(config, pair)
+    identity |= {
+        "generation dtype": dtypes["generation"],
+        "dtype": dtypes["analysis"],
+        "size": asdict(PRESETS[config.preset]),
+    }
     if pair.number_formats:  # a caller's own models have no name that says which they are
         identity |= {"weights": {side: fingerprint(pair.open(side).model) for side in SIDES}}
     manifest = {
@@ -120,10 +124,17 @@ def _open(config: Audit, pair: Pair, refusal_judge: RefusalJudge) -> Run:
     return open_run(Path(config.out or Path("runs") / pair.name), identity, manifest)
 
 
-def dtypes_of(pair: Pair) -> dict[str, str]:
-    """In which numbers a pair is asked, and read inside: as it was given where it is a caller's own."""
-    given = " and ".join(dict.fromkeys(pair.number_formats.values()))
-    return {"generation": given or default_dtype_for_generation(), "analysis": given or "float32"}
+def dtypes_of(config: Audit, pair: Pair) -> dict[str, str]:
+    """In which numbers a pair is asked and read inside, and where: as it was given where it is a caller's own."""
+    if pair.number_formats:
+        given = " and ".join(dict.fromkeys(pair.number_formats.values()))
+        devices = dict.fromkeys(str(pair.open(side).device) for side in SIDES)
+        return {"generation": given, "analysis": given, "device": " and ".join(devices)}
+    return {
+        "generation": generation_dtype(config),
+        "analysis": analysis_dtype(config),
+        "device": config.device_map or resolve_device(config.device),
+    }
 
 
 def software() -> dict[str, dict[str, str]]:
