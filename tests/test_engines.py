@@ -19,7 +19,7 @@ from llama_server import make_tokenizer_with_a_merge, write_gguf
 
 from mechdrift.behaviour.backends import http
 from mechdrift.behaviour.backends.choosing import make_generator
-from mechdrift.behaviour.backends.fidelity import measure_fidelity
+from mechdrift.behaviour.backends.fidelity import check_fidelity, measure_fidelity
 from mechdrift.behaviour.backends.hugging_face import HuggingFace
 from mechdrift.behaviour.backends.protocol import Request
 from mechdrift.behaviour.generation import Question, ask
@@ -112,8 +112,9 @@ def test_a_server_with_another_model_is_found_out_by_its_vocabulary_or_its_log_p
         next(other.write(requests()))
     theirs = list(make_generator(llama, loaded).write(requests()))
     stranger = LanguageModel(**{**vars_of(loaded), "model": make_model("qwen2", seed=7, vocab_size=259)})
-    assert measure_fidelity(stranger, theirs).is_another_model
-    assert not measure_fidelity(loaded, theirs).is_another_model
+    with pytest.raises(MechdriftError, match="does not serve tiny: its log-probabilities lie"):
+        check_fidelity(stranger, "llama.cpp server", theirs)
+    assert check_fidelity(loaded, "llama.cpp server", theirs).mean < 0.01
 
 
 def vars_of(loaded: LanguageModel) -> dict:
@@ -186,7 +187,7 @@ def test_a_server_like_vllm_is_asked_for_ids_with_every_setting(stub):
     body = Stub.asked[0]
     assert (body["return_token_ids"], body["temperature"], body["top_p"], body["repetition_penalty"]) == (True, 0, 1, 1)
     assert all(isinstance(i, int) for i in body["prompt"])
-    assert at(stub).name == "vllm server, tiny"
+    assert at(stub).name == "vllm server"
 
 
 def test_what_a_server_writes_beyond_the_end_is_cut_off(stub):

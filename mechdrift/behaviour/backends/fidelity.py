@@ -9,7 +9,6 @@ Known sizes: 0.002 in float32, 0.03 in bfloat16; another model, another number f
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,27 +16,21 @@ import torch
 from mechdrift.activations.recording import input_device
 from mechdrift.behaviour.backends.protocol import Request, Written
 from mechdrift.pairs.loading import LanguageModel
-from mechdrift.records import MechdriftError
+from mechdrift.records import Fidelity, MechdriftError
 
 ANOTHER_MODEL = 0.5  # nats in the mean: number formats differ by a tenth of it at most
+ANSWERS, TOKENS = 8, 256  # that are compared, and of each answer at most
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fidelity:
-    """How far an engine's log-probabilities lie from Hugging Face's: absolute differences in nats over `n` tokens."""
-
-    mean: float
-    q99: float
-    n: int
-
-    @property
-    def is_another_model(self) -> bool:
-        return self.mean > ANOTHER_MODEL
-
-    def __str__(self) -> str:
-        return (
-            f"log-probabilities within {self.mean:.4f} nats of Hugging Face's (99 %: {self.q99:.4f}; {self.n} tokens)"
+def check_fidelity(loaded: LanguageModel, name: str, written: Sequence[tuple[Request, Written]]) -> Fidelity:
+    """The fidelity of engine `name`; raises where another model must have written."""
+    found = measure_fidelity(loaded, written)
+    if found.mean > ANOTHER_MODEL:
+        raise MechdriftError(
+            f"The {name} does not serve {loaded.source.name}: its log-probabilities lie {found.mean:.2f} nats from this "
+            "model's; start it with this model."
         )
+    return found
 
 
 @torch.inference_mode()
@@ -45,10 +38,11 @@ def measure_fidelity(loaded: LanguageModel, written: Sequence[tuple[Request, Wri
     """Compare the log-probabilities that came with what was written."""
     differences = []
     for request, answer in written:
-        ids = torch.tensor([[*request.prompt, *answer.ids]], device=input_device(loaded))
-        logits = loaded.model(ids, use_cache=False, logits_to_keep=len(answer.ids) + 1).logits[0, :-1].float()
-        own = logits.log_softmax(-1).gather(-1, ids[0, -len(answer.ids) :, None].to(logits.device))[:, 0]
-        differences.append(np.abs(own.cpu().numpy() - np.array(answer.log_probabilities)))
+        kept = answer.ids[:TOKENS]
+        ids = torch.tensor([[*request.prompt, *kept]], device=input_device(loaded))
+        logits = loaded.model(ids, use_cache=False, logits_to_keep=len(kept) + 1).logits[0, :-1].float()
+        own = logits.log_softmax(-1).gather(-1, ids[0, -len(kept) :, None].to(logits.device))[:, 0]
+        differences.append(np.abs(own.cpu().numpy() - np.array(answer.log_probabilities[: len(kept)])))
     joined = np.concatenate(differences)
     joined = joined[~np.isnan(joined)]
     if not len(joined):

@@ -55,7 +55,7 @@ class HTTP:
 
     @property
     def name(self) -> str:
-        return f"{self.kind} server, {self.model}"
+        return f"{self.kind} server"
 
     @cached_property
     def _served(self) -> dict[str, Any]:
@@ -169,7 +169,9 @@ class HTTP:
             raise self._odd("it answered without token ids and log-probabilities") from error
 
     def _checked(self, ids: Any, values: Any) -> tuple[list[int], list[float]]:
-        if not (isinstance(ids, list) and isinstance(values, list) and len(ids) == len(values)):
+        if not isinstance(ids, list) or not isinstance(values, list):
+            raise self._odd("it answered without token ids and log-probabilities")
+        if len(ids) != len(values):
             raise self._odd("its token ids and log-probabilities do not belong together")
         if not all(isinstance(i, int) for i in ids) or not all(isinstance(v, int | float) for v in values):
             raise self._odd("it answered with text instead of token ids")
