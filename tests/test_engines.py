@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -17,7 +18,9 @@ import torch
 from conftest import CHATML, make_model, make_tokenizer
 from llama_server import make_tokenizer_with_a_merge, write_gguf
 
-from mechdrift.behaviour.backends import http
+from mechdrift.audits.config import Audit
+from mechdrift.audits.stages.answers import check_engines
+from mechdrift.behaviour.backends import fidelity, http
 from mechdrift.behaviour.backends.choosing import make_generator
 from mechdrift.behaviour.backends.fidelity import check_fidelity, measure_fidelity
 from mechdrift.behaviour.backends.hugging_face import HuggingFace
@@ -88,9 +91,9 @@ def test_a_real_server_writes_the_same_ids_with_the_same_log_probabilities(loade
     same = sum(written.ids == ours[request.key].ids for request, written in theirs)
     assert same >= 5
     assert [written.finish for request, written in theirs if written.ids == ours[request.key].ids]
-    fidelity = measure_fidelity(loaded, theirs)
-    assert fidelity.mean < 0.01
-    assert fidelity.n == sum(len(written.ids) for _, written in theirs)
+    found = measure_fidelity(loaded, theirs)
+    assert found.mean < 0.01
+    assert found.n == sum(len(written.ids) for _, written in theirs)
 
 
 @pytest.mark.engine
@@ -170,6 +173,7 @@ class Stub(BaseHTTPRequestHandler):
 @pytest.fixture
 def stub(monkeypatch):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Stub)
+    server.handle_error = lambda *_: None  # a client that gave up is no error here
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setattr(Stub, "asked", [])
     monkeypatch.setattr(Stub, "mode", "well")
@@ -229,6 +233,7 @@ def test_a_server_that_is_cut_off_in_the_middle_loses_nothing(tiny_pair, stub, m
     """What was finished is stored, and the same call goes on when the server is back."""
     loaded, store = tiny_pair.open("instruct"), tmp_path / "answers.jsonl"
     settings = {"budget": Budget(answer=4), "store": store}
+    monkeypatch.setattr(fidelity, "ANOTHER_MODEL", 100.0)  # the stub is no model
     monkeypatch.setattr(Stub, "mode", "cut after 2")
     with pytest.raises(MechdriftError, match="does not answer"):
         ask(loaded, QUESTIONS, "instruct", "none", **settings, generator=at(stub, concurrency=1))
@@ -245,3 +250,23 @@ def test_an_engine_that_is_not_known_or_not_installed_is_one_sentence(loaded):
     if importlib.util.find_spec("vllm") is None:
         with pytest.raises(MechdriftError, match=r"pip install 'mechdrift\[vllm\]'"):
             make_generator("vllm", loaded)
+
+
+def test_sides_that_different_engines_wrote_are_refused():
+    check_engines({"instruct": ("transformers 5.9.0, float32",), "reasoning": ("transformers 5.24.0, float32",)})
+    with pytest.raises(MechdriftError, match=r"different engines or number formats .*bfloat16.*float32"):
+        check_engines({"instruct": ("transformers 5.9.0, bfloat16",), "reasoning": ("transformers 5.9.0, float32",)})
+    with pytest.raises(MechdriftError, match="one kind of engine"):
+        Audit(reasoning_engine="http://localhost:8000")
+    Audit(instruct_engine="http://localhost:8000", reasoning_engine="http://localhost:8001")
+
+
+def test_answers_of_another_engine_are_gone_on_from_and_it_is_said(tiny_pair, stub, tmp_path, capsys):
+    loaded, store = tiny_pair.open("instruct"), tmp_path / "answers.jsonl"
+    settings = {"budget": Budget(answer=4), "store": store}
+    ask(loaded, QUESTIONS[:1], "instruct", "none", **settings)
+    assert capsys.readouterr().err == ""
+    with pytest.raises(MechdriftError, match="The vllm server does not serve"):  # the stub's log-probabilities
+        ask(loaded, QUESTIONS, "instruct", "none", **settings, generator=at(stub))
+    told = capsys.readouterr().err
+    assert re.fullmatch(r"mechdrift: 1 by transformers \S+, float32 are kept; vllm server writes .*\n", told)

@@ -27,8 +27,8 @@ def check_fidelity(loaded: LanguageModel, name: str, written: Sequence[tuple[Req
     found = measure_fidelity(loaded, written)
     if found.mean > ANOTHER_MODEL:
         raise MechdriftError(
-            f"The {name} does not serve {loaded.source.name}: its log-probabilities lie {found.mean:.2f} nats from this "
-            "model's; start it with this model."
+            f"The {name} does not serve {loaded.source.name}: its log-probabilities lie {found.mean:.2f} nats from "
+            "this model's; start it with this model."
         )
     return found
 
