@@ -5,11 +5,14 @@ Errors that a user can put right end in one sentence on standard error and exit 
 same command goes on from there.
 """
 
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # torch's threads spin at every barrier; read when it is loaded
+
 import mechdrift.errors  # isort: skip  # noqa: F401 - first, because what follows takes a moment
 
 import logging
 import math
-import os
 import sys
 import warnings
 from dataclasses import replace
@@ -104,7 +107,7 @@ def trajectory(
     dimensions: Annotated[tuple[Dimension, ...], Parameter(help="Which dimensions to audit.")] = DIMENSIONS,
     out: Annotated[Path | None, Parameter(help="Where the results go; default runs/NAME-trajectory.")] = None,
     seed: Annotated[int, Parameter(help="Seed of sub-sampling and of all resampling.")] = 0,
-    device: Annotated[str | None, Parameter(help="Such as cuda:0; default the CPU.")] = None,
+    device: Annotated[str, Parameter(help="Such as cuda:0; auto is cuda, then mps, then cpu.")] = "auto",
     debug: Debug = False,
 ) -> None:
     """Audit a folder of checkpoints of one training run: when alignment goes, when reasoning comes, and what moves

@@ -10,6 +10,7 @@ from mechdrift.behaviour.sampling import Budget, Sampling
 from mechdrift.records import DIMENSIONS, Dimension, MechdriftError
 
 Preset = Literal["quick", "standard", "full"]
+NumberFormat = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +81,18 @@ class Audit:
     """A TOML file that describes another judge of refusals than the rules."""
     seed: int = 0
     """Seed of sub-sampling, of samples and of all resampling."""
-    device: str | None = None
-    """Such as cuda:0; default the CPU."""
+    engine: str = "hf"
+    """What writes the answers: hf (this process), vllm, or the address of a server of vLLM or llama.cpp."""
+    instruct_engine: str | None = None
+    """The engine of the instruct model alone, such as its server's address."""
+    reasoning_engine: str | None = None
+    """The engine of the reasoning model alone."""
+    device: str = "auto"
+    """Such as cuda:0; auto is cuda, then mps, then cpu."""
+    dtype: NumberFormat = "auto"
+    """Number format of what is measured inside; auto is float32."""
+    generation_dtype: NumberFormat = "auto"
+    """Number format of what writes the answers; auto is bfloat16 where the device computes in it natively."""
     device_map: str | None = None
     """Such as auto: place a large model with accelerate."""
     trust_remote_code: bool = False
@@ -94,6 +105,11 @@ class Audit:
         ):
             if not value or not value <= set(known):
                 raise MechdriftError(f"{name} should be of {', '.join(known)}; it is {getattr(self, name)!r}.")
+        if len({_kind_of(self.engine_of(side)) for side in ("instruct", "reasoning")}) > 1:
+            raise MechdriftError(
+                "both models should be asked through one kind of engine, or its numerics are taken for drift: give "
+                "--instruct-engine and --reasoning-engine of the same kind."
+            )
         if self.seed < 0:
             raise MechdriftError(f"seed should be 0 or more; it is {self.seed}.")
         if self.samples < 1 or not 0 < self.temperature < math.inf:
@@ -102,6 +118,10 @@ class Audit:
                 f"{self.temperature:g}."
             )
 
+    def engine_of(self, side: str) -> str:
+        """The engine that writes one model's answers."""
+        return (self.instruct_engine if side == "instruct" else self.reasoning_engine) or self.engine
+
     @property
     def sampling(self) -> Sampling:
         return Sampling(samples=self.samples, temperature=self.temperature if self.samples > 1 else 0.0, seed=self.seed)
@@ -109,3 +129,7 @@ class Audit:
     @property
     def ordered_dimensions(self) -> tuple[Dimension, ...]:
         return tuple(dimension for dimension in DIMENSIONS if dimension in self.dimensions)
+
+
+def _kind_of(engine: str) -> str:
+    return "server" if engine.startswith(("http://", "https://")) else engine

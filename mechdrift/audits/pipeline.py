@@ -15,11 +15,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from mechdrift.audits.config import PRESETS, Audit, Size
-from mechdrift.audits.plan import AuditPlan, Stage, load_from, plan_audit
+from mechdrift.audits.plan import AuditPlan, Stage, analysis_dtype, generation_dtype, load_from, plan_audit
 from mechdrift.audits.stages.order import STAGES
 from mechdrift.behaviour.judges.external import RefusalJudge, load_judge
 from mechdrift.behaviour.labels import RULES
-from mechdrift.pairs.loading import fingerprint
+from mechdrift.pairs.loading import fingerprint, resolve_device
 from mechdrift.pairs.pair import Pair
 from mechdrift.pairs.precision import default_dtype_for_generation, fast_float32
 from mechdrift.records import SIDES, MechdriftError
@@ -103,12 +103,22 @@ def _open(config: Audit, pair: Pair, refusal_judge: RefusalJudge) -> Run:
         for key in ("pair", "instruct", "reasoning", "adapter", "control", "revision", "preset", "dimensions", "seed")
     }
     identity |= {"judge": refusal_judge.name, "sampling": str(config.sampling)}
-    identity |= {"generation dtype": default_dtype_for_generation(), "size": asdict(PRESETS[config.preset])}
+    identity |= {
+        "generation dtype": generation_dtype(config),
+        "dtype": analysis_dtype(config),
+        "size": asdict(PRESETS[config.preset]),
+    }
     manifest = {
         "config": settings,
         "budgets": asdict(PRESETS[config.preset].budget),
         "self_tests": {},
     } | software()
+    device = config.device_map or resolve_device(config.device)
+    manifest["dtypes"] = {
+        "generation": generation_dtype(config),
+        "analysis": analysis_dtype(config),
+        "device": device,
+    }
     return open_run(Path(config.out or Path("runs") / pair.name), identity, manifest)
 
 

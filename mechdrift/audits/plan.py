@@ -8,6 +8,7 @@ from mechdrift.audits.config import PRESETS, Audit, Size
 from mechdrift.behaviour.judges.external import RefusalJudge
 from mechdrift.behaviour.labels import RULES
 from mechdrift.pairs.pair import Pair, load_pair
+from mechdrift.pairs.precision import default_dtype_for_generation
 from mechdrift.probes.sets import load_probes
 from mechdrift.records import MechdriftError, ProbeSet, Side, ThinkMode
 from mechdrift.runs import Run
@@ -73,7 +74,7 @@ def load_from(config: Audit) -> Pair:
             raise MechdriftError(
                 "--reasoning, --adapter and --control need --instruct: the model that they were trained from."
             )
-        return load_pair(config.pair, device=config.device)
+        return load_pair(config.pair, device=config.device, dtype=analysis_dtype(config))
     return load_pair(
         instruct=config.instruct,
         reasoning=config.reasoning,
@@ -81,6 +82,19 @@ def load_from(config: Audit) -> Pair:
         control=config.control,
         revision=config.revision,
         device=config.device,
+        dtype=analysis_dtype(config),
         device_map=config.device_map,
         trust_remote_code=config.trust_remote_code,
     )
+
+
+def analysis_dtype(config: Audit) -> str:
+    """The number format of everything that is measured inside."""
+    return "float32" if config.dtype == "auto" else config.dtype
+
+
+def generation_dtype(config: Audit) -> str:
+    """The number format of what writes the answers."""
+    if config.generation_dtype != "auto":
+        return config.generation_dtype
+    return default_dtype_for_generation(None if config.device_map else config.device)

@@ -12,12 +12,15 @@ killed generation goes on where it stopped, with the same samples: each request 
 """
 
 import json
+import sys
 import zlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from mechdrift.behaviour.backends.choosing import make_generator
+from mechdrift.behaviour.backends.fidelity import ANSWERS, check_fidelity
 from mechdrift.behaviour.backends.hugging_face import HuggingFace
 from mechdrift.behaviour.backends.protocol import Generator, Request, Written
 from mechdrift.behaviour.sampling import GREEDY, Budget, Sampling
@@ -51,6 +54,7 @@ def generate(
     temperature: float | None = None,
     seed: int = 0,
     dtype: str | None = None,
+    engine: str = "hf",
 ) -> Completions:
     """What does one model answer? Completions of a probe set, with thinking and answer kept apart.
 
@@ -67,6 +71,7 @@ def generate(
         temperature: by default 0 for one answer and 0.7 for more.
         seed: of the samples.
         dtype: in which the model runs; by default what is fastest here.
+        engine: what writes: `"hf"`, `"vllm"`, or the address of a server of vLLM or llama.cpp.
 
     Returns:
         `Completions`; it iterates over its `Completion`s. Its `.frame` has a row per answer.
@@ -76,7 +81,8 @@ def generate(
             fit into the model's context.
 
     Source:
-        Decoding is Hugging Face's `generate`, https://huggingface.co/docs/transformers.
+        Continuous batching as in Orca, https://www.usenix.org/conference/osdi22/presentation/yu; greedy ids are those
+        of Hugging Face's `generate`.
 
     Example:
         >>> answers = md.generate(pair, probes, "reasoning", budget=md.Budget(think=8, answer=8))
@@ -93,7 +99,14 @@ def generate(
         samples=samples, temperature=(0.7 if samples > 1 else 0.0) if temperature is None else temperature, seed=seed
     )
     return ask(
-        loaded, questions, side, mode, budget=budget, sampling=sampling, description=f"Answers to {probes.name}, {side}"
+        loaded,
+        questions,
+        side,
+        mode,
+        budget=budget,
+        sampling=sampling,
+        description=f"Answers to {probes.name}, {side}",
+        generator=make_generator(engine, loaded),
     )
 
 
@@ -124,15 +137,34 @@ def ask(
     _check_room(loaded, prefixes, to_answer + (to_think if think == "own" else 0))
     waiting.sort(key=lambda question: len(prefixes[question.id]))
     queue = deque(asking.first(question, prefixes[question.id]) for question in waiting)
+    compared: list[tuple[Request, Written]] = []
+    fidelity = None
+    _tell_engines(done, generator.name, len(waiting))
     with progress(description, len(asked)) as advance:
         advance(len(asked) - len(waiting))
         for request, written in generator.write(queue):
+            if len(compared) < ANSWERS:
+                compared.append((request, written))
+                if len(compared) == ANSWERS:
+                    fidelity = check_fidelity(loaded, generator.name, compared)
             row = asking.take(request, written, queue)
             if row is not None:
+                row = replace(row, engine=generator.name)
                 done[row.item_id, row.sample] = row
                 _append(store, [row])
                 advance(1)
-    return Completions(side=side, think=think, rows=tuple(done[question.id, question.sample] for question in asked))
+    if compared and fidelity is None:
+        fidelity = check_fidelity(loaded, generator.name, compared)
+    rows = tuple(done[question.id, question.sample] for question in asked)
+    return Completions(side=side, think=think, rows=rows, fidelity=fidelity)
+
+
+def _tell_engines(done: Mapping[tuple[str, int], Completion], name: str, waiting: int) -> None:
+    """Say where answers of another engine are gone on from."""
+    others = Counter(row.engine for row in done.values() if row.engine != name)
+    if others and waiting:
+        told = " and ".join(f"{count} by {engine or 'an older version'}" for engine, count in others.items())
+        print(f"mechdrift: {told} are kept; {name} writes the other {waiting} answers.", file=sys.stderr)
 
 
 @dataclass(frozen=True)

@@ -215,6 +215,15 @@ def _reason(error: BaseException) -> str:
     return textwrap.shorten(str(error) or type(error).__name__, 200, placeholder=" …").rstrip(".")
 
 
+def resolve_device(device: str | None) -> str:
+    """The device of a name: `auto` (or none) is cuda, then mps, then the CPU."""
+    if device not in (None, "auto"):
+        return device
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
 def check_device(device: str | None) -> None:
     """Raise unless tensors can be put on `device`."""
     try:

@@ -25,6 +25,7 @@ from mechdrift.pairs.loading import (
     load_config,
     load_model,
     load_tokenizer,
+    resolve_device,
 )
 from mechdrift.pairs.routes import find_route
 from mechdrift.records import SIDES, MechdriftError, Side
@@ -58,6 +59,7 @@ class Pair:
     control: ModelSource | None = None
     route: str = "unknown"
     child_thinks: bool = True
+    dtype: str = "float32"
     warnings: tuple[str, ...] = ()
     models: Mapping[Side, ModelCache] = field(
         default_factory=lambda: {side: ModelCache() for side in SIDES}, repr=False, compare=False
@@ -83,8 +85,10 @@ class Pair:
             cache.tokenizer = load_tokenizer(source)
         return cache.tokenizer
 
-    def open(self, side: Side, dtype: str = "float32") -> LanguageModel:
-        """Load one side. Small models stay resident; opening a large one first lets go of every other."""
+    def open(self, side: Side, dtype: str | None = None) -> LanguageModel:
+        """Load one side, in the pair's number format unless another is given. Small models stay resident; opening a
+        large one first lets go of every other."""
+        dtype = dtype or self.dtype
         source, loaded = self.source(side), self.models[side].loaded
         if dtype not in loaded:
             if not all(self.keeps(model) for cache in self.models.values() for model in cache.loaded.values()):
@@ -143,6 +147,7 @@ def load_pair(
     revision: str | dict[Side, str] | None = None,
     device: str | None = None,
     device_map: str | None = None,
+    dtype: str = "float32",
     trust_remote_code: bool = False,
 ) -> Pair:
     """What is compared: an embedded pair, two models of your own, or a model and a LoRA adapter. Loads no weights yet.
@@ -155,8 +160,9 @@ def load_pair(
         control: the null model: trained from the parent for as long, but not to reason. An id, a folder, or a LoRA
             adapter for the instruct model; embedded pairs have theirs.
         revision: one revision on the hub for both models, or a dict per side.
-        device: such as `"cuda:0"`; by default the CPU.
+        device: such as `"cuda:0"`; `"auto"`, the default, is cuda, then mps, then the CPU.
         device_map: such as `"auto"`: place a large model with accelerate.
+        dtype: the number format of everything that is measured inside, unless a call says another.
         trust_remote_code: let the models' own code run.
 
     Returns:
@@ -176,11 +182,12 @@ def load_pair(
         >>> pair.frame[["side", "pair", "route"]].values.tolist()
         [['instruct', 'parent--child', 'unknown'], ['reasoning', 'parent--child', 'unknown']]
     """
+    device = None if device_map else resolve_device(device)
     check_device("meta" if device_map == "meta" else device)
     if name is not None:
         if instruct or reasoning or adapter or control:
             raise MechdriftError("give either the name of an embedded pair or instruct=/reasoning=, not both.")
-        return _embedded(name, device)
+        return replace(_embedded(name, device), dtype=dtype)
     if not instruct or bool(reasoning) == bool(adapter):
         raise MechdriftError("give the name of a pair, or instruct= together with either reasoning= or adapter=.")
     revisions = revision if isinstance(revision, dict) else dict.fromkeys(SIDES, revision)
@@ -201,6 +208,7 @@ def load_pair(
         instruct=parent,
         reasoning=child,
         control=_control_source(parent, control) if control else None,
+        dtype=dtype,
     )
     check_comparable(pair)
     if beside := pair.with_control():
@@ -243,6 +251,7 @@ def _embedded_source(adapters: tuple[str, ...], device: str | None) -> ModelSour
 def load_parent(name: str, device: str | None = None, sha256: str = "") -> ModelSource:
     """An embedded model by name, or the model of a hub id or folder, to train from. `sha256` is that of an embedded
     adapter."""
+    device = resolve_device(device)
     check_device(device)
     chains = {chain[-1]: chain for pair in EMBEDDED_PAIRS.values() for chain in (pair.instruct, pair.reasoning)}
     if name not in chains:

@@ -33,9 +33,11 @@ os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 FLOAT32_ERROR = 1e-5  # of a product of 576 terms, as a share of its size: float32 is below 5e-6, bfloat16 above 1e-3
 
 
-def default_dtype_for_generation() -> str:
-    """bfloat16 where this machine computes in it natively, else float32."""
-    if torch.cuda.is_available():
+def default_dtype_for_generation(device: str | None = None) -> str:
+    """bfloat16 where the device (by default the fastest of this machine) computes in it natively, else float32."""
+    if device in (None, "auto"):
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda"):
         return "bfloat16"
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
     return "bfloat16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "float32"

@@ -1,5 +1,5 @@
 from .activations import Activations, DirectionDrift, Directions
-from .answers import Completion, Completions, ScoreTable
+from .answers import Completion, Completions, Fidelity, ScoreTable
 from .grids import PatchGrid, Verification
 from .probes import ProbeItem, ProbeSet, Rendered, items_by_id
 from .words import (
@@ -27,6 +27,7 @@ __all__ = [
     "Dimension",
     "DirectionDrift",
     "Directions",
+    "Fidelity",
     "MechdriftError",
     "PatchGrid",
     "ProbeItem",

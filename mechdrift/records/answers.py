@@ -16,7 +16,7 @@ class Completion:
     `closed`: the think block was ended by the model itself (always true without thinking). `stopped`: the model ended
     its turn while its think block was open; a block neither closed nor stopped was cut by the budget. `finished`: the
     answer ended with the end-of-turn token, not by the budget. `sample` counts the answers to the same item, from 0.
-    The log-probabilities, one per id, in nats at temperature 1, are the backend's own.
+    `engine` wrote it; the log-probabilities, one per id, in nats at temperature 1, are the engine's own.
     """
 
     item_id: str
@@ -30,6 +30,7 @@ class Completion:
     finished: bool
     sample: int = 0
     stopped: bool = False
+    engine: str = field(default="", compare=False)
     thinking_log_probabilities: tuple[float, ...] = field(default=(), compare=False, repr=False)
     answer_log_probabilities: tuple[float, ...] = field(default=(), compare=False, repr=False)
 
@@ -40,12 +41,33 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fidelity:
+    """How far the log-probabilities of an engine lie from Hugging Face's for the same ids: the fidelity line.
+
+    Absolute differences in nats over `n` tokens: their mean and their 99 % quantile.
+    """
+
+    mean: float
+    q99: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"within {self.mean:.4f} nats of Hugging Face's in the mean (99 %: {self.q99:.4f}; {self.n} tokens)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Completions:
     """The answers of one model to one probe set, in the order of its items and, within an item, of its samples."""
 
     side: Side
     think: ThinkMode
     rows: tuple[Completion, ...]
+    fidelity: Fidelity | None = field(default=None, compare=False)
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """What wrote these answers: one engine, or several where a run went on with another."""
+        return tuple(sorted({row.engine for row in self.rows}))
 
     def __iter__(self) -> Iterator[Completion]:
         return iter(self.rows)

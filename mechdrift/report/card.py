@@ -83,6 +83,7 @@ def model_card(run: Run) -> str:
         ],
         versions=manifest.get("versions", {}),
         dtypes=manifest.get("dtypes", {}),
+        engines=manifest.get("engines", {}),
         config=manifest["config"],
         fingerprints=pair.get("fingerprints", {}),
         hash=sha256(run.folder / "scores.parquet"),

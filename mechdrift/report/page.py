@@ -40,7 +40,18 @@ TEMPLATES = Path(__file__).parent / "templates"
 # An unfinished run has not written every part of its manifest yet.
 _SECTIONS: dict[str, Any] = {
     name: {}
-    for name in ("identity", "config", "versions", "dtypes", "pair", "probes", "budgets", "stages", "self_tests")
+    for name in (
+        "identity",
+        "config",
+        "versions",
+        "dtypes",
+        "engines",
+        "pair",
+        "probes",
+        "budgets",
+        "stages",
+        "self_tests",
+    )
 }
 TABLES = (
     "scores",

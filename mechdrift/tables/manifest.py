@@ -90,6 +90,7 @@ class Manifest(TypedDict):
     self_tests: NotRequired[SelfTests]
     versions: NotRequired[dict[str, str]]
     dtypes: NotRequired[dict[str, str]]
+    engines: NotRequired[dict[str, str]]
 
 
 FOUND_BY = {"pair": "pair", "probes": "pair"}  # facts that a finished stage must have left: fact, stage

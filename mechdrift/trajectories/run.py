@@ -72,7 +72,7 @@ def trajectory(
     dimensions: Sequence[Dimension] = DIMENSIONS,
     out: str | Path | None = None,
     seed: int = 0,
-    device: str | None = None,
+    device: str = "auto",
 ) -> Trajectory:
     """When during a training does alignment go, when does reasoning come, and what moves first inside?
 
@@ -85,7 +85,7 @@ def trajectory(
         dimensions: which dimensions are audited.
         out: where the results go; by default `runs/NAME-trajectory`.
         seed: of sub-sampling and of all resampling.
-        device: such as `"cuda:0"`; by default the CPU.
+        device: such as `"cuda:0"`; `"auto"`, the default, is cuda, then mps, then the CPU.
 
     Returns:
         A `Trajectory`: `.frame` (a row per step and measure), `.halfway` (from which step half of each change was

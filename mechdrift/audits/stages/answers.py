@@ -7,15 +7,17 @@ own_states      what each model unembeds before its first answer token, and the 
                 model's thinking
 """
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pandas as pd
 from torch import Tensor
 
 from mechdrift.activations.readouts import readout_states, render_answered
-from mechdrift.audits.plan import AuditPlan, Facts, Stage
+from mechdrift.audits.plan import AuditPlan, Facts, Stage, generation_dtype
+from mechdrift.behaviour.backends.choosing import make_generator
 from mechdrift.behaviour.benchmark_scores.likelihoods import log_likelihoods
 from mechdrift.behaviour.generation import Question, ask
 from mechdrift.behaviour.labels import (
@@ -31,11 +33,10 @@ from mechdrift.behaviour.sampling import GREEDY, Sampling
 from mechdrift.behaviour.tasks import held_out
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair
-from mechdrift.pairs.precision import default_dtype_for_generation
 from mechdrift.probes.benchmarks.loading import subset
 from mechdrift.probes.rendering import Renderer
 from mechdrift.probes.sets import load_plain, load_sentences
-from mechdrift.records import SIDES, Completions, ProbeSet, Side
+from mechdrift.records import SIDES, Completions, MechdriftError, ProbeSet, Side
 from mechdrift.runs import Run
 
 TABLES = ("completions", "variants", "everyday", "sentences", "tasks")
@@ -49,12 +50,15 @@ def ask_both_models(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
 
     The reasoning model is asked first, so that the instruct model can read its thinking without being opened again.
     """
+    dtype, engines = generation_dtype(plan.config), {}
     tables: dict[Side, Tables] = {}
     states: dict[str, Tensor] = {}
-    thoughts = Completions(side="reasoning", think="own", rows=())
+    thoughts, lines = Completions(side="reasoning", think="own", rows=()), {}
     for side in reversed(SIDES):
-        loaded = pair.open(side, default_dtype_for_generation())
+        loaded = pair.open(side, dtype)
         answers, tables[side] = ask_everything(run, plan, loaded, side)
+        engines[side] = answers.engines
+        lines[side] = engine_line(answers)
         states |= answered_states(loaded, plan, answers, side)
         if side == "reasoning":
             thoughts = answers
@@ -62,15 +66,33 @@ def ask_both_models(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
             states |= answered_states(loaded, plan, replace(thoughts, think="donor"), "instruct.donor")
         if "bias" in plan.sets:
             tables[side]["sentences"] = [sentence_log_likelihoods(loaded, side)]
+        check_engines(engines)
         del loaded
-        pair.close(default_dtype_for_generation())
+        pair.close(dtype)
     parts = {name: [part for side in SIDES for part in tables[side].get(name, [])] for name in TABLES}
     for name, found in parts.items():
         run.write_table(name, pd.concat(found, ignore_index=True) if found else pd.DataFrame({"dimension": []}))
     run.write_tensors("own_states", states)
     judged = [part for name in ("completions", "variants", "everyday") for part in parts[name] if len(part)]
     failures = Counter(why.split(":")[0] for part in judged for why in part[part.failed].why)
-    return {"judge": {"name": plan.refusal_judge.name, "failures": dict(failures)}}
+    return {"judge": {"name": plan.refusal_judge.name, "failures": dict(failures)}, "engines": lines}
+
+
+def engine_line(answers: Completions) -> str:
+    """What wrote one model's answers, and the fidelity line: how far its log-probabilities are from Hugging Face's."""
+    told = " and ".join(engine or "an unnamed engine" for engine in answers.engines)
+    return f"{told}; log-probabilities {answers.fidelity}" if answers.fidelity else told
+
+
+def check_engines(engines: Mapping[Side, Sequence[str]]) -> None:
+    """Raise where the two models were written by different engines or number formats: their difference is no drift."""
+    kinds = {side: {re.sub(r" [\d.]+\S*,", ",", engine) for engine in names} for side, names in engines.items()}
+    if len(kinds) == 2 and kinds["instruct"] != kinds["reasoning"]:
+        told = " and ".join(f"the {side} model's by {', '.join(sorted(names))}" for side, names in kinds.items())
+        raise MechdriftError(
+            f"the answers were written by different engines or number formats ({told}): ask both models through one "
+            "kind of engine, in another folder (--out)."
+        )
 
 
 def ask_everything(run: Run, plan: AuditPlan, loaded: LanguageModel, side: Side) -> tuple[Completions, Tables]:
@@ -118,6 +140,7 @@ def ask_one(
         sampling=sampling,
         store=run.folder / f"answers-{side}.partial.jsonl",
         description=f"Asking {side}",
+        generator=make_generator(plan.config.engine_of(side), loaded),
     )
 
 

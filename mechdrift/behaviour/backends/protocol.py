@@ -40,7 +40,8 @@ class Request:
 class Written:
     """What came of a request. `ids` hold the end token or the stop ids that ended it.
 
-    `log_probabilities` are those of the chosen tokens, one per id, at temperature 1, in nats.
+    `log_probabilities` are those of the chosen tokens, one per id, at temperature 1, in nats; NaN where an engine tells
+    none.
     """
 
     ids: tuple[int, ...]

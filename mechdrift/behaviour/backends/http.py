@@ -1,0 +1,217 @@
+"""A server that takes token ids and gives token ids back: vLLM's, or llama.cpp's.
+
+    vLLM        POST /v1/completions   prompt = ids, return_token_ids, logprobs
+    llama.cpp   POST /completion       prompt = ids, return_tokens, n_probs
+
+Which of the two it is, its own answer to GET /v1/models says. Every setting that changes what is drawn is sent, so that
+a server's own defaults never count. A server may stop later than asked (a marker of several tokens is sent as text), or
+earlier; so what comes back is cut where the request ends, and asked to go on where it does not.
+
+Before the first request, the server's tokenizer is compared with the model's own on one sentence: ids of another
+vocabulary would be read as other words. Lost connections and the statuses 429 and 5xx are tried again; then the run
+ends with one sentence, what was finished is stored, and the same command goes on.
+"""
+
+import json
+import math
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from functools import cached_property
+from http.client import HTTPException
+from typing import Any, Literal
+
+from transformers import PreTrainedTokenizerBase
+
+from mechdrift.behaviour.backends.protocol import Request, Written, finish_of
+from mechdrift.records import MechdriftError
+
+Kind = Literal["vllm", "llama.cpp"]
+SAMPLE = "Why do 3 whales (in Europe) sing?\n\n</think> I can't say."
+PASSING = (429, 500, 502, 503, 504)
+ADVICE = "what was finished is stored, and the same command goes on from there"
+
+
+@dataclass(frozen=True)
+class HTTP:
+    """A backend behind `url`, such as http://127.0.0.1:8000. `timeout` bounds one request, in seconds."""
+
+    url: str
+    tokenizer: PreTrainedTokenizerBase
+    timeout: float = 600.0
+    retries: int = 3
+    backoff: float = 2.0
+    concurrency: int = 64
+
+    def __post_init__(self) -> None:
+        address = urllib.parse.urlsplit(self.url)
+        if address.scheme not in ("http", "https") or not address.hostname:
+            raise MechdriftError(f"The engine {self.url!r} is no web address: give one such as http://localhost:8000.")
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind} server"
+
+    @cached_property
+    def _served(self) -> dict[str, Any]:
+        reply = self._call("/v1/models", None)
+        try:
+            return reply["data"][0]
+        except (KeyError, IndexError, TypeError) as error:
+            raise self._odd("it lists no model at /v1/models") from error
+
+    @property
+    def model(self) -> str:
+        return str(self._served.get("id", "unnamed"))
+
+    @property
+    def kind(self) -> Kind:
+        return "llama.cpp" if self._served.get("owned_by") == "llamacpp" else "vllm"
+
+    def write(self, queue: deque[Request]) -> Iterator[tuple[Request, Written]]:
+        self.check_vocabulary()
+        under_way: dict[Future[Written], Request] = {}
+        with ThreadPoolExecutor(self.concurrency) as pool:
+            try:
+                while queue or under_way:
+                    while queue and len(under_way) < self.concurrency:
+                        request = queue.popleft()
+                        under_way[pool.submit(self._write, request)] = request
+                    for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                        yield under_way.pop(future), future.result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def check_vocabulary(self) -> None:
+        """Raise when the server writes one sentence in other ids than the model's own tokenizer."""
+        ours = self.tokenizer.encode(SAMPLE, add_special_tokens=False)
+        body = {"prompt": SAMPLE, "model": self.model} if self.kind == "vllm" else {"content": SAMPLE}
+        reply = self._call("/tokenize", body | {"add_special_tokens": False, "add_special": False})
+        theirs = reply.get("tokens") if isinstance(reply, dict) else None
+        if theirs != ours:
+            raise MechdriftError(
+                f"The server at {self.url} serves {self.model} with another vocabulary than this model's tokenizer: "
+                "start it with this model."
+            )
+
+    def _write(self, request: Request) -> Written:
+        """Ask until the request's own end is there."""
+        ids: list[int] = []
+        values: list[float] = []
+        while True:
+            rest = replace(request, prompt=(*request.prompt, *ids), max_tokens=request.max_tokens - len(ids))
+            new_ids, new_values = self._vllm(rest) if self.kind == "vllm" else self._llama(rest)
+            if not new_ids:
+                raise self._odd("it ended an answer without an end token")
+            for token, value in zip(new_ids, new_values, strict=True):
+                ids.append(token)
+                values.append(value)
+                if finish := finish_of(request, ids):
+                    return Written(ids=tuple(ids), log_probabilities=tuple(values), finish=finish)
+
+    def _stop_texts(self, request: Request) -> list[str]:
+        return [self.tokenizer.decode(list(request.stop))] if request.stop else []
+
+    def _vllm(self, request: Request) -> tuple[list[int], list[float]]:
+        body = {
+            "model": self.model,
+            "prompt": list(request.prompt),
+            "max_tokens": request.max_tokens,
+            "temperature": request.temperature,
+            "seed": request.seed,
+            "top_p": 1.0,
+            "top_k": 0,
+            "min_p": 0.0,
+            "repetition_penalty": 1.0,
+            "presence_penalty": 0.0,
+            "frequency_penalty": 0.0,
+            "ignore_eos": True,
+            "stop_token_ids": sorted(request.ends),
+            "stop": self._stop_texts(request),
+            "logprobs": 0,
+            "return_token_ids": True,
+            "skip_special_tokens": False,
+            "add_special_tokens": False,
+        }
+        reply = self._call("/v1/completions", body)
+        try:
+            choice = reply["choices"][0]
+            ids, values = choice["token_ids"], choice["logprobs"]["token_logprobs"]
+        except (KeyError, IndexError, TypeError) as error:
+            raise self._odd("it answered without token ids and log-probabilities") from error
+        return self._checked(ids, values)
+
+    def _llama(self, request: Request) -> tuple[list[int], list[float]]:
+        body = {
+            "prompt": list(request.prompt),
+            "n_predict": request.max_tokens,
+            "temperature": request.temperature,
+            "seed": request.seed,
+            "samplers": ["temperature"],
+            "repeat_penalty": 1.0,
+            "presence_penalty": 0.0,
+            "frequency_penalty": 0.0,
+            "stop": self._stop_texts(request),
+            "n_probs": 1,
+            "return_tokens": True,
+            "cache_prompt": True,
+        }
+        reply = self._call("/completion", body)
+        try:
+            ids, steps = reply["tokens"], reply["completion_probabilities"]
+            return self._checked(ids, _values_of(ids, [(step["id"], step["logprob"]) for step in steps]))
+        except (KeyError, TypeError) as error:
+            raise self._odd("it answered without token ids and log-probabilities") from error
+
+    def _checked(self, ids: Any, values: Any) -> tuple[list[int], list[float]]:
+        if not isinstance(ids, list) or not isinstance(values, list):
+            raise self._odd("it answered without token ids and log-probabilities")
+        if len(ids) != len(values):
+            raise self._odd("its token ids and log-probabilities do not belong together")
+        if not all(isinstance(i, int) for i in ids) or not all(isinstance(v, int | float) for v in values):
+            raise self._odd("it answered with text instead of token ids")
+        return ids, values
+
+    def _odd(self, what: str) -> MechdriftError:
+        return MechdriftError(
+            f"The server at {self.url} is of no use here: {what}; start vLLM 0.10.2 or newer, or llama.cpp's server."
+        )
+
+    def _call(self, path: str, body: dict[str, Any] | None) -> Any:
+        """The reply to a POST (or, without a body, a GET), as JSON."""
+        for attempt in range(self.retries + 1):
+            try:
+                return json.loads(self._fetch(path, body))
+            except urllib.error.HTTPError as error:
+                reason = f"status {error.code}: {error.read().decode(errors='replace')[:200]}"
+                if error.code not in PASSING:
+                    raise MechdriftError(f"The server at {self.url} refused a request to {path} ({reason}).") from error
+            except (OSError, HTTPException) as error:
+                reason = str(getattr(error, "reason", error)) or type(error).__name__
+            except ValueError as error:
+                raise self._odd(f"its reply to {path} is no JSON") from error
+            if attempt < self.retries:
+                time.sleep(self.backoff * 2**attempt)
+        raise MechdriftError(f"The server at {self.url} does not answer ({reason}): start it again; {ADVICE}.")
+
+    def _fetch(self, path: str, body: dict[str, Any] | None) -> bytes:
+        data = None if body is None else json.dumps(body).encode()
+        address = self.url.rstrip("/").removesuffix("/v1") + path
+        asked = urllib.request.Request(address, data=data, headers={"Content-Type": "application/json"})
+        with urllib.request.urlopen(asked, timeout=self.timeout) as reply:
+            return reply.read()
+
+
+def _values_of(ids: list[int], steps: list[tuple[int, float]]) -> list[float]:
+    """A log-probability per id. llama.cpp leaves out those of tokens that end within a character: NaN."""
+    values: list[float] = []
+    rest = list(steps)
+    for token in reversed(ids):
+        found = bool(rest) and rest[-1][0] == token
+        values.append(rest.pop()[1] if found else math.nan)
+    return values[::-1]

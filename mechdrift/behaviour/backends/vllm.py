@@ -1,0 +1,120 @@
+"""vLLM in this process: `pip install 'mechdrift[vllm]'`, `--engine vllm`.
+
+Requests are handed over in bulk, and vLLM batches them itself. A close marker of several tokens is given to it as text,
+since it stops at single ids only; what comes back is cut at the ids, and asked to go on where the text was written in
+other ids. Weights are loaded by vLLM from the model's own folder or id; a model that exists only as adapters on a base
+is saved, merged, to a temporary folder first.
+"""
+
+import importlib.util
+import tempfile
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib.metadata import version
+from typing import Any
+
+from mechdrift.behaviour.backends.protocol import Request, Written, finish_of
+from mechdrift.pairs.loading import LanguageModel
+from mechdrift.records import MechdriftError
+
+AT_ONCE = 512  # requests that are handed over together: what a kill can cost
+
+
+@dataclass(frozen=True)
+class VLLM:
+    """vLLM's offline engine on the weights of `loaded`, in its number format."""
+
+    loaded: LanguageModel
+    options: tuple[tuple[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        if importlib.util.find_spec("vllm") is None:
+            raise MechdriftError(
+                "vLLM is not installed: pip install 'mechdrift[vllm]', or give a server's address or hf as the engine."
+            )
+
+    @property
+    def dtype(self) -> str:
+        return str(self.loaded.model.dtype).removeprefix("torch.")
+
+    @property
+    def name(self) -> str:
+        return f"vllm {version('vllm')}, {self.dtype}"
+
+    @cached_property
+    def _engine(self) -> Any:
+        from vllm import LLM  # pyright: ignore[reportMissingImports]
+
+        source = self.loaded.source
+        if source.adapters:
+            folder = tempfile.mkdtemp(prefix="mechdrift-merged-")
+            self.loaded.model.save_pretrained(folder)
+            self.loaded.tokenizer.save_pretrained(folder)
+            path, revision = folder, None
+        else:
+            path, revision = source.path, source.revision
+        settings = {
+            "model": path,
+            "revision": revision,
+            "trust_remote_code": source.trust_remote_code,
+            "dtype": self.dtype,
+            "generation_config": "vllm",
+            "enable_prefix_caching": True,
+            "logprobs_mode": "raw_logprobs",
+        }
+        return LLM(**(settings | dict(self.options)))
+
+    def write(self, queue: deque[Request]) -> Iterator[tuple[Request, Written]]:
+        while queue:
+            group = [queue.popleft() for _ in range(min(AT_ONCE, len(queue)))]
+            parts: list[tuple[list[int], list[float]]] = [([], []) for _ in group]
+            going = list(range(len(group)))
+            while going:
+                asked = [_rest(group[index], parts[index][0]) for index in going]
+                for index, (ids, values) in zip(going, self._write(asked), strict=True):
+                    if done := _extend(group[index], parts[index], ids, values):
+                        yield group[index], done
+                going = [index for index in going if not finish_of(group[index], parts[index][0])]
+
+    def _write(self, requests: list[Request]) -> list[tuple[list[int], list[float]]]:
+        from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
+
+        settings = [
+            SamplingParams(
+                max_tokens=request.max_tokens,
+                temperature=request.temperature,
+                seed=request.seed,
+                ignore_eos=True,
+                stop_token_ids=sorted(request.ends),
+                stop=[self.loaded.tokenizer.decode(list(request.stop))] if request.stop else None,
+                logprobs=0,
+                skip_special_tokens=False,
+            )
+            for request in requests
+        ]
+        prompts = [{"prompt_token_ids": list(request.prompt)} for request in requests]
+        found = self._engine.generate(prompts, settings, use_tqdm=False)
+        return [_read(row.outputs[0]) for row in found]
+
+
+def _rest(request: Request, written: list[int]) -> Request:
+    return replace(request, prompt=(*request.prompt, *written), max_tokens=request.max_tokens - len(written))
+
+
+def _read(output: Any) -> tuple[list[int], list[float]]:
+    ids = list(output.token_ids)
+    return ids, [step[token].logprob for token, step in zip(ids, output.logprobs, strict=True)]
+
+
+def _extend(
+    request: Request, part: tuple[list[int], list[float]], ids: list[int], values: list[float]
+) -> Written | None:
+    """Add what was written, up to where the request ends; the whole of it once it does."""
+    for token, value in zip(ids, values, strict=True):
+        part[0].append(token)
+        part[1].append(value)
+        if finish := finish_of(request, part[0]):
+            return Written(ids=tuple(part[0]), log_probabilities=tuple(part[1]), finish=finish)
+    return None
