@@ -22,7 +22,7 @@ from mechdrift.directions.thinking import (
 )
 from mechdrift.probes.roles import role_span
 from mechdrift.probes.sets import load_probes
-from mechdrift.records import SIDES, Activations, Completion, Completions, Directions, MechdriftError, ProbeSet, Side
+from mechdrift.records import Activations, Completion, Completions, Directions, MechdriftError, ProbeSet, Side
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,10 @@ def test_the_same_model_twice_has_not_changed(twin_pair, probes, answers):
 def planted(
     monkeypatch, probes: ProbeSet, curves: dict[str, np.ndarray], spread: float = 0.3, seed: int = 0
 ) -> Directions:
-    """Directions along the first axis, of length 4; triggers are recorded on a curve of each side, neutrals at 0."""
+    """Directions along the first axis, of length 4.
+
+    `collect_side` returns triggers on a curve of each side, neutral items at 0.
+    """
     rng = np.random.default_rng(seed)
     is_trigger = np.array([item.is_trigger for item in probes])
 
