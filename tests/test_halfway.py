@@ -10,9 +10,9 @@ import torch
 from mechdrift.records import Activations, ProbeItem, ProbeSet
 from mechdrift.statistics.intervals import SHARE, UNBOUNDED, Bounds
 from mechdrift.statistics.resampling import cluster_bootstrap, family_draws, paired_bootstrap
-from mechdrift.trajectories.half_change import Series, compare_order, detour, half_steps, sound_steps
+from mechdrift.trajectories.half_change import Series, compare_order, detour, half_change_steps, sound_steps
 from mechdrift.trajectories.history import History
-from mechdrift.trajectories.series import DRAWS, _cosine_series, _cosines, _mean_series, best_layers, halfway_table
+from mechdrift.trajectories.series import DRAWS, _cosine_series, _cosines, _mean_series, best_layers, half_change_table
 from mechdrift.trajectories.stages import family_products
 from mechdrift.trajectories.words import failures, told
 
@@ -49,7 +49,7 @@ def history() -> History:
 
 
 def words_of(series: list[Series], scores: pd.DataFrame, validation: pd.DataFrame) -> str:
-    return "\n".join(told(history(), series, halfway_table(history(), series, scores), validation))
+    return "\n".join(told(history(), series, half_change_table(history(), series, scores), validation))
 
 
 @pytest.mark.parametrize(
@@ -66,14 +66,14 @@ def words_of(series: list[Series], scores: pd.DataFrame, validation: pd.DataFram
     ],
 )
 def test_half_steps_in_closed_form(change: list[float], expected: float):
-    found = half_steps(STEPS, np.array([change], dtype=float), change[-1])
+    found = half_change_steps(STEPS, np.array([change], dtype=float), change[-1])
     np.testing.assert_allclose(found.at, [expected])
     if not np.isnan(expected):
         assert found.start[0] < expected <= found.end[0] == found.start[0] + 10
 
 
 def test_draws_that_change_the_other_way_have_no_half_way_step():
-    found = half_steps(STEPS, np.array([[0.0, 1, 2, 3, 4]]), -1.0)
+    found = half_change_steps(STEPS, np.array([[0.0, 1, 2, 3, 4]]), -1.0)
     assert np.isnan([found.at, found.start, found.end]).all()
     assert found.known == 0
 
@@ -188,7 +188,7 @@ def test_an_interval_of_a_half_way_step_holds_a_planted_one_about_as_often_as_it
         values = 1 / (1 + np.exp(-(np.array(STEPS)[:, None] - centres) / 4))
         values = values - values[:1]
         series = _mean_series("aligned", "safety", values / values[-1:], np.arange(FAMILIES).astype(str), trial)
-        low, high = np.percentile(half_steps(STEPS, series.drawn_change, 1.0).at, [2.5, 97.5])
+        low, high = np.percentile(half_change_steps(STEPS, series.drawn_change, 1.0).at, [2.5, 97.5])
         held += low <= 20 <= high
     assert held >= 85  # percentiles of draws of 16 families hold 92 %
 
@@ -213,11 +213,11 @@ VALIDATION = pd.DataFrame({"dimension": ["safety"], "reliable": [True]})
 
 
 def test_only_established_changes_have_a_half_way_step():
-    table = halfway_table(history(), planted(15, 5, 15, 5), scores(safety=0.2)).set_index("quantity")
+    table = half_change_table(history(), planted(15, 5, 15, 5), scores(safety=0.2)).set_index("quantity")
     assert not table.established["aligned"]
     assert np.isnan(table.half["aligned"])
     assert table.half["accuracy"] == 5
-    clear = halfway_table(history(), planted(15, 5, 15, 5), scores(safety=0.01)).set_index("quantity")
+    clear = half_change_table(history(), planted(15, 5, 15, 5), scores(safety=0.01)).set_index("quantity")
     assert clear.half["aligned"] == 15
     assert list(clear.loc["aligned", ["half_low", "half_high"]]) == [10, 20]  # between those two checkpoints
 
@@ -291,7 +291,7 @@ def test_checkpoints_that_write_nonsense_are_left_out_and_named():
     assert history().at(sound).steps == (20, 30, 40)
     assert history().at(sound).tokens == (200, 300, 400)
     fall = _shares([1, 0.0, 0.9, 0.1, 0.0])
-    assert halfway_table(history().at(sound), [fall.at(sound)], scores(safety=0.01)).half[0] == pytest.approx(25)
+    assert half_change_table(history().at(sound), [fall.at(sound)], scores(safety=0.01)).half[0] == pytest.approx(25)
     said = "\n".join(failures(history(), [nonsense, unclosed], sound))
     assert "Answers that make no sense: at most 90% (at optimizer step 10), 0% at the last checkpoint." in said
     assert "Left out of all half-way steps, because most answers make no sense there: optimizer step 10." in said

@@ -116,7 +116,7 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HalfSteps:
+class HalfChangeSteps:
     """The half-way step of every draw, and the checkpoints before and after it."""
 
     at: Float[np.ndarray, " draw"]
@@ -129,7 +129,7 @@ class HalfSteps:
         return float(np.mean(~np.isnan(self.at)))
 
 
-def half_steps(steps: Sequence[int], change: Float[np.ndarray, "draw step"], sign: float) -> HalfSteps:
+def half_change_steps(steps: Sequence[int], change: Float[np.ndarray, "draw step"], sign: float) -> HalfChangeSteps:
     """The half-way step of every draw; NaN where the last change is zero or has another sign than `sign`. `steps` begin
     with 0."""
     final = change[:, -1:]
@@ -143,15 +143,17 @@ def half_steps(steps: Sequence[int], change: Float[np.ndarray, "draw step"], sig
     rise = share[row, after] - share[row, before]
     part = np.divide(0.5 - share[row, before], rise, out=np.ones_like(rise), where=rise > 0)
     known = usable & (final[:, 0] != 0)
-    found = place[before] + part * (place[after] - place[before]), place[before], place[after]
-    return HalfSteps(
-        **dict(zip(("at", "start", "end"), (np.where(known, values, np.nan) for values in found), strict=True))
+    start, end = place[before], place[after]
+    return HalfChangeSteps(
+        at=np.where(known, start + part * (end - start), np.nan),
+        start=np.where(known, start, np.nan),
+        end=np.where(known, end, np.nan),
     )
 
 
 def compare_order(steps: Sequence[int], first: Series, second: Series) -> Order:
     """Whether `first` comes half of its way before `second`."""
-    (estimate, drawn), (other, others) = (halves_of(steps, series) for series in (first, second))
+    (estimate, drawn), (other, others) = (half_change_of(steps, series) for series in (first, second))
     earliest, latest = drawn.start - others.end, drawn.end - others.start
     if np.mean(~np.isnan(earliest)) < KNOWN or math.isnan(estimate - other):
         return Order(when="cannot tell", difference=estimate - other, low=math.nan, high=math.nan)
@@ -169,10 +171,12 @@ def compare_order(steps: Sequence[int], first: Series, second: Series) -> Order:
     return Order(when=when, difference=estimate, low=low, high=high)
 
 
-def halves_of(steps: Sequence[int], series: Series) -> tuple[float, HalfSteps]:
+def half_change_of(steps: Sequence[int], series: Series) -> tuple[float, HalfChangeSteps]:
     """The half-way step of the estimate, and those of its draws."""
     sign = series.change[-1]
-    return float(half_steps(steps, series.change[None], sign).at[0]), half_steps(steps, series.drawn_change, sign)
+    return float(half_change_steps(steps, series.change[None], sign).at[0]), half_change_steps(
+        steps, series.drawn_change, sign
+    )
 
 
 def sound_steps(incoherent: Series) -> list[int]:

@@ -34,15 +34,15 @@ from mechdrift.records import DIMENSIONS, Dimension, MechdriftError
 from mechdrift.runs import Run, open_run
 from mechdrift.trajectories.half_change import sound_steps
 from mechdrift.trajectories.history import History, read_history
-from mechdrift.trajectories.series import course_table, halfway_table, series_of
+from mechdrift.trajectories.series import half_change_table, series_of, trajectory_table
 from mechdrift.trajectories.stages import SIZES, checkpoint_stages, parent_stages
 from mechdrift.trajectories.words import failures, told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trajectory:
-    """What was found along a training run. `frame`: see `series.course_table`; `halfway`: when each measure came half
-    of its way."""
+    """What was found along a training run. `frame`: see `series.trajectory_table`; `halfway`: when half of each
+    measure's change was there."""
 
     run: Run
     history: History
@@ -114,11 +114,11 @@ def trajectory(
         series = series_of(runs, seed)
         sound = sound_steps(next(each for each in series if each.quantity == "incoherent"))
         judged, kept = history.at(sound), [each.at(sound) for each in series]
-        halfway = halfway_table(judged, kept, runs[-1].table("scores"))
+        halfway = half_change_table(judged, kept, runs[-1].table("scores"))
         found = Trajectory(
             run=run,
             history=history,
-            frame=course_table(runs, history, series),
+            frame=trajectory_table(runs, history, series),
             halfway=halfway,
             sentences=(
                 *told(judged, kept, halfway, measured.table("readout_validation")),

@@ -1,10 +1,10 @@
 """The course of every measure over a training run: from the run folders of its checkpoints to series, and from series
 to two tables.
 
-    Series            one measure at every step, and in every draw of families (`half_change` says what follows from it)
-    course_table      a row per step and measure
-    halfway_table     a row per measure: its change at the last checkpoint, whether that is established, and when half
-                      of it was there
+    Series                one measure at every step, and in every draw of families (what follows from it: `half_change`)
+    trajectory_table      a row per step and measure
+    half_change_table     a row per measure: its change at the last checkpoint, whether that is established, and when
+                          half of it was there
 
 A half-way step is given only where the change at the last checkpoint is established: the interval leaves out zero, and
 for a dimension's score Holm's adjusted p is below 0.05. The cosine of a resampling follows from inner products of
@@ -32,7 +32,7 @@ from mechdrift.statistics.intervals import (
     family_weights,
 )
 from mechdrift.statistics.resampling import family_draws
-from mechdrift.trajectories.half_change import ALL, KNOWN, Series, halves_of
+from mechdrift.trajectories.half_change import ALL, KNOWN, Series, half_change_of
 from mechdrift.trajectories.history import History
 
 DRAWS = 2000
@@ -197,7 +197,7 @@ def _mean_of(found: Sequence[Series], quantity: str) -> Series:
 # Tables.
 
 
-def course_table(runs: Sequence[Run], history: History, series: Sequence[Series]) -> pd.DataFrame:
+def trajectory_table(runs: Sequence[Run], history: History, series: Sequence[Series]) -> pd.DataFrame:
     """One row per step and measure (step 0 is the parent): `COLUMNS`. Cosines stand there for every layer, scores as
     they were judged."""
     steps, tokens = (0, *history.steps), (0, *history.tokens)
@@ -274,14 +274,14 @@ def _layer_rows(drift: pd.DataFrame, step: int) -> list[dict]:
     ]
 
 
-def halfway_table(history: History, series: Sequence[Series], scores: pd.DataFrame) -> pd.DataFrame:
+def half_change_table(history: History, series: Sequence[Series], scores: pd.DataFrame) -> pd.DataFrame:
     """Per measure its change at the last checkpoint, whether that is established, and when half of it was there."""
     steps, rows = (0, *history.steps), []
     has_mean = any(each.dimension == ALL for each in series if each.quantity == "kl")
     for each in series:
         if each.quantity in FAILURES or (each.quantity == "kl" and has_mean and each.dimension != ALL):
             continue
-        half, drawn = halves_of(steps, each)
+        half, drawn = half_change_of(steps, each)
         is_known = is_established(each, scores) and drawn.known >= KNOWN
         ends = (
             (np.nanpercentile(drawn.start, 2.5), np.nanpercentile(drawn.end, 97.5))
