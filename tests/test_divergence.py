@@ -4,6 +4,7 @@ models."""
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -159,3 +160,19 @@ def test_the_coarse_kl_is_that_of_the_top_tokens_and_one_tail_event(p, q, top):
     assert value == pytest.approx((coarse_p * np.log(coarse_p / coarse_q)).sum(), abs=1e-9)
     whole = kl(np.log(p), np.log(q))
     assert value - 1e-9 <= whole <= value + missed + 1e-9
+
+
+@pytest.mark.parametrize("memory", [2**28, 0])
+def test_what_the_first_model_said_comes_back_from_its_file_bit_for_bit(tiny_pair, tmp_path, monkeypatch, memory):
+    monkeypatch.setattr(divergence, "MEMORY", memory)
+    monkeypatch.setattr(divergence, "TOP", 8)
+    monkeypatch.setattr(divergence, "POSITIONS_AT_ONCE", 3)
+    rendered = divergence.answered_prompts(tiny_pair, PROBES, completions(tiny_pair))
+    kept = divergence.keep_instruct(tiny_pair, PROBES, rendered)
+    assert max(len(parts) for parts in kept) > 1
+    divergence.save_kept(kept, tmp_path / "kept.safetensors")
+    expected = divergence.compare_with(tiny_pair, PROBES, rendered, kept)
+    again = divergence.load_kept(tmp_path / "kept.safetensors")
+    pd.testing.assert_frame_equal(divergence.compare_with(tiny_pair, PROBES, rendered, again), expected)
+    divergence.save_kept([], tmp_path / "nothing.safetensors")
+    assert divergence.load_kept(tmp_path / "nothing.safetensors") == []

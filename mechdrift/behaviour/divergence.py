@@ -84,12 +84,14 @@ def answered_prompts(pair: Pair, probes: ProbeSet, answers: Completions) -> list
     return [prompt for prompt in render_probes(pair, probes, "off", answers) if "answer" in prompt.roles]
 
 
-def keep_instruct(pair: Pair, probes: ProbeSet, rendered: Sequence[Rendered]) -> "list[Kept]":
+def keep_instruct(pair: Pair, probes: ProbeSet, rendered: Sequence[Rendered]) -> "list[list[Kept]]":
     """What the instruct model says at the answer tokens of every prompt; `compare_with` needs no more of it."""
     return _keep_first(pair.open("instruct"), rendered, f"KL on {probes.name}, instruct") if rendered else []
 
 
-def compare_with(pair: Pair, probes: ProbeSet, rendered: Sequence[Rendered], ours: "Sequence[Kept]") -> pd.DataFrame:
+def compare_with(
+    pair: Pair, probes: ProbeSet, rendered: Sequence[Rendered], ours: "Sequence[Sequence[Kept]]"
+) -> pd.DataFrame:
     """The table of `kl_drift`, from what the instruct model said and the reasoning model says now."""
     if not rendered:
         return pd.DataFrame(columns=COLUMNS)
@@ -138,17 +140,27 @@ class Kept:
     least: Float[Tensor, " pos"]
 
 
-def save_kept(kept: Sequence[Kept], file: Path) -> None:
-    """Write distributions to a file, so that those of many probe sets need not lie in memory at once."""
-    values = {f"{i} {field.name}": getattr(each, field.name) for i, each in enumerate(kept) for field in fields(Kept)}
+def save_kept(kept: Sequence[Sequence[Kept]], file: Path) -> None:
+    """Write distributions, by prompt and part, to a file, so that those of many probe sets need not lie in memory at
+    once."""
+    values = {
+        f"{prompt} {part} {field.name}": getattr(each, field.name)
+        for prompt, parts in enumerate(kept)
+        for part, each in enumerate(parts)
+        for field in fields(Kept)
+    }
     save_file({name: value.contiguous() for name, value in values.items() if value is not None}, file)
 
 
-def load_kept(file: Path) -> list[Kept]:
+def load_kept(file: Path) -> list[list[Kept]]:
     """What `save_kept` wrote, bit for bit."""
     stored = load_file(file)
-    count = 1 + max((int(name.split()[0]) for name in stored), default=-1)
-    return [Kept(**{field.name: stored.get(f"{i} {field.name}") for field in fields(Kept)}) for i in range(count)]
+    found: list[list[Kept]] = []
+    for prompt, part in sorted({(int(name.split()[0]), int(name.split()[1])) for name in stored}):
+        if part == 0:
+            found.append([])
+        found[-1].append(Kept(**{each.name: stored.get(f"{prompt} {part} {each.name}") for each in fields(Kept)}))
+    return found
 
 
 def coarse_kl(p: Kept, q: Kept) -> Float[Tensor, " pos"]:
