@@ -3,6 +3,20 @@
 The public names, in the order of the data flow. See `mechdrift audit --help` for the command line.
 """
 
+import warnings
+from typing import Any
+
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+RENAMED: dict[str, str] = {}
+"""Public names that were given up, and what replaced them: they still work, and say so."""
+
+_load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> Any:
+    if name in RENAMED:
+        message = f"mechdrift.{name} is now called mechdrift.{RENAMED[name]}: the old name will go in a later version."
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        name = RENAMED[name]
+    return _load(name)

@@ -14,6 +14,7 @@ from .directions.export import load_directions, save_directions, to_gguf, to_ste
 from .directions.finders import direction_cones, find_directions
 from .directions.thinking import along_thinking
 from .hooks import edit
+from .pairs.layout import Layout
 from .pairs.pair import Pair, load_pair
 from .pairs.precision import fast_float32
 from .patching.attribution import attribute
@@ -48,6 +49,7 @@ __all__ = [
     "DirectionDrift",
     "Directions",
     "Gate",
+    "Layout",
     "MechdriftError",
     "Pair",
     "PatchGrid",

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from synthetic_run import build_run
 
+import mechdrift as md
+
 ROOT = Path(__file__).parents[1]
 OF_A_MODEL = ("torch", "transformers", "transformer_lens", "accelerate", "peft", "gguf", "datasets", "sklearn")
 OF_TABLES = ("pandas", "pyarrow", "plotly", "scipy", "jinja2")
@@ -84,3 +86,13 @@ def test_the_door_costs_a_fraction_of_what_stands_behind_it():
     """CPU time, against the same interpreter importing torch alone; measured 0.1."""
     door, torch = watch(COMMAND, "pairs"), watch("import torch")
     assert door["seconds"] < 0.4 * torch["seconds"]
+
+
+def test_a_public_name_that_was_given_up_still_works_and_says_the_new_one(monkeypatch):
+    monkeypatch.setitem(md.RENAMED, "load_contrasts", "load_probes")
+    with pytest.warns(DeprecationWarning, match=r"mechdrift\.load_contrasts is now called mechdrift\.load_probes"):
+        assert md.load_contrasts is md.load_probes
+    assert set(md.RENAMED.values()) <= set(md.__all__)
+    assert not set(md.RENAMED) & set(md.__all__)
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = md.no_such_name

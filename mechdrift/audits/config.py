@@ -97,6 +97,8 @@ class Audit:
     """Such as auto: place a large model with accelerate."""
     trust_remote_code: bool = False
     """Let the models' own code run. Never needed for models that transformers knows."""
+    layout: Path | None = None
+    """A TOML or JSON file that says where the modules of an architecture are that TransformerLens does not know."""
 
     def __post_init__(self):
         for name, value, known in (

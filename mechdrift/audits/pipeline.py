@@ -30,7 +30,7 @@ __all__ = ["PRESETS", "Audit", "Size", "audit", "load_from"]
 PACKAGES = ("mechdrift", "torch", "transformers", "transformer-lens")
 
 
-def audit(config: Audit = Audit()) -> Run:  # noqa: B008 - a frozen default
+def audit(config: Audit = Audit(), pair: Pair | None = None) -> Run:  # noqa: B008 - a frozen default
     """What did the reasoning conversion do to this pair's alignment, and where inside? Runs every stage and writes the
     page.
 
@@ -39,6 +39,8 @@ def audit(config: Audit = Audit()) -> Run:  # noqa: B008 - a frozen default
     Args:
         config: what to audit and how thoroughly: an `Audit`. Without it, the embedded pair with the standard
             preset.
+        pair: models of your own that are in memory (`Pair.from_models`), instead of those that the configuration
+            names. Their weights then belong to what must be the same when the audit goes on.
 
     Returns:
         A `Run`: the folder with tables, tensors, `report.html` and `figures/`.
@@ -56,8 +58,10 @@ def audit(config: Audit = Audit()) -> Run:  # noqa: B008 - a frozen default
         >>> (run.folder / "report.html").exists()
         True
     """
+    if pair is not None and (config.instruct or config.reasoning or config.adapter or config.control):
+        raise MechdriftError("give either pair= or models in the configuration (instruct, reasoning, ...), not both.")
     refusal_judge = load_judge(config.judge) if config.judge else RULES
-    pair = load_from(config)
+    pair = load_from(config) if pair is None else pair
     run = _open(config, pair, refusal_judge)
     plan = plan_audit(config, pair, refusal_judge)
     with run.locked(), fast_float32():
@@ -97,29 +101,40 @@ def _open(config: Audit, pair: Pair, refusal_judge: RefusalJudge) -> Run:
     not."""
     settings = {field.name: getattr(config, field.name) for field in fields(config)}
     settings |= {"pair": pair.name, "dimensions": list(config.ordered_dimensions), "out": str(config.out or "")}
-    settings |= {"judge": str(config.judge or "")}
+    settings |= {"judge": str(config.judge or ""), "layout": str(config.layout or "")}
     identity = {
         key: settings[key]
         for key in ("pair", "instruct", "reasoning", "adapter", "control", "revision", "preset", "dimensions", "seed")
     }
     identity |= {"judge": refusal_judge.name, "sampling": str(config.sampling)}
+    dtypes = dtypes_of(config, pair)
     identity |= {
-        "generation dtype": generation_dtype(config),
-        "dtype": analysis_dtype(config),
+        "generation dtype": dtypes["generation"],
+        "dtype": dtypes["analysis"],
         "size": asdict(PRESETS[config.preset]),
     }
+    if pair.number_formats:  # a caller's own models have no name that says which they are
+        identity |= {"weights": {side: fingerprint(pair.open(side).model) for side in SIDES}}
     manifest = {
         "config": settings,
         "budgets": asdict(PRESETS[config.preset].budget),
         "self_tests": {},
     } | software()
-    device = config.device_map or resolve_device(config.device)
-    manifest["dtypes"] = {
+    manifest["dtypes"] = dtypes
+    return open_run(Path(config.out or Path("runs") / pair.name), identity, manifest)
+
+
+def dtypes_of(config: Audit, pair: Pair) -> dict[str, str]:
+    """In which numbers a pair is asked and read inside, and where: as it was given where it is a caller's own."""
+    if pair.number_formats:
+        given = " and ".join(dict.fromkeys(pair.number_formats.values()))
+        devices = dict.fromkeys(str(pair.open(side).device) for side in SIDES)
+        return {"generation": given, "analysis": given, "device": " and ".join(devices)}
+    return {
         "generation": generation_dtype(config),
         "analysis": analysis_dtype(config),
-        "device": device,
+        "device": config.device_map or resolve_device(config.device),
     }
-    return open_run(Path(config.out or Path("runs") / pair.name), identity, manifest)
 
 
 def software() -> dict[str, dict[str, str]]:

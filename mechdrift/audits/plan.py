@@ -85,6 +85,7 @@ def load_from(config: Audit) -> Pair:
         dtype=analysis_dtype(config),
         device_map=config.device_map,
         trust_remote_code=config.trust_remote_code,
+        layout=config.layout,
     )
 
 

@@ -1,4 +1,5 @@
 from .catalogue import EMBEDDED_PAIRS
+from .layout import Layout
 from .lineage import PairAudit, audit_pair, layer_change
 from .loading import LanguageModel, ModelSource, fingerprint
 from .pair import Pair, give_back_memory, load_pair, load_parent
@@ -7,6 +8,7 @@ from .precision import default_dtype_for_generation, fast_float32
 __all__ = [
     "EMBEDDED_PAIRS",
     "LanguageModel",
+    "Layout",
     "ModelSource",
     "Pair",
     "PairAudit",

@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 from safetensors.torch import load_file, save_file
 
-from mechdrift.pairs.loading import LanguageModel, ModelSource, fingerprint, load_adapter_config, load_config
+from mechdrift.pairs.loading import LanguageModel, ModelSource, fingerprint, load_adapter_config
 from mechdrift.pairs.pair import Pair
 from mechdrift.pairs.precision import smallest_exact
 from mechdrift.records import SIDES, MechdriftError, Side
@@ -84,7 +84,7 @@ def audit_pair(pair: Pair, prompts: Sequence[str], folder: Path | None = None) -
 
 
 def _facts(pair: Pair, side: Side) -> dict[str, Any]:
-    config = load_config(pair.source(side)).get_text_config()
+    config = pair.config(side).get_text_config()
     tokenizer = pair.tokenizer(side)
     facts = {field: getattr(config, field, None) for field in CONFIG_FIELDS}
     special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
@@ -115,6 +115,8 @@ def stated_parent(source: ModelSource) -> str | None:
     """The `base_model` that a model card's front matter or an adapter's config names, if it can be read here."""
     if source.adapters:
         return load_adapter_config(source.adapters[-1]).base_model_name_or_path or None
+    if not source.path:  # a caller's own object
+        return None
     card = Path(source.path) / "README.md"
     if not card.is_file():
         if Path(source.path).exists():

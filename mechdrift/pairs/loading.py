@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from mechdrift.pairs.structure import Structure, find_structure, verify
+from mechdrift.pairs.layout import Layout
+from mechdrift.pairs.structure import Structure, find_structure, verify, verify_layout
 from mechdrift.records import MechdriftError
 
 GREETING = "Hello there, how are you today? Please answer in one sentence."
@@ -21,7 +22,8 @@ GREETING = "Hello there, how are you today? Please answer in one sentence."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSource:
-    """Where one model comes from. `path` is a hub id or a folder; `adapters` are merged into it, in order."""
+    """Where one model comes from. `path` is a hub id or a folder, "" for a caller's own object; `adapters` are merged
+    into it, in order; `layout` describes an architecture that TransformerLens does not know."""
 
     name: str
     path: str
@@ -30,6 +32,7 @@ class ModelSource:
     trust_remote_code: bool = False
     device: str | None = None
     device_map: str | None = None
+    layout: Layout | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +59,15 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     tokenizer = _from_hub(AutoTokenizer, source)
+    check_tokenizer(source.name, tokenizer)
+    return tokenizer
+
+
+def check_tokenizer(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise unless the tokenizer of the model `name` has a chat template that renders a user's message whole."""
     if not tokenizer.chat_template:
         raise MechdriftError(
-            f"the tokenizer of {source.name} has no chat template: mechdrift audits chat models; "
+            f"the tokenizer of {name} has no chat template: mechdrift audits chat models; "
             "pass a folder whose tokenizer_config.json or chat_template.jinja defines one."
         )
     try:
@@ -66,14 +75,13 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
         rendered = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
     except Exception as error:  # a template is a program, and fails in any way it likes
         raise MechdriftError(
-            f"the chat template of {source.name} cannot render a user's message ({_reason(error)})."
+            f"the chat template of {name} cannot render a user's message ({_reason(error)})."
         ) from error
     if GREETING not in str(rendered):
         raise MechdriftError(
-            f"the chat template of {source.name} cuts or changes the user's text: a message should stand in the "
+            f"the chat template of {name} cuts or changes the user's text: a message should stand in the "
             "prompt as it was written."
         )
-    return tokenizer
 
 
 def load_config(source: ModelSource) -> Any:
@@ -106,12 +114,20 @@ def load_model(source: ModelSource, dtype: str = "float32") -> LanguageModel:
         model = cast_weights(model, getattr(torch, dtype))
     if source.device and not source.device_map:
         model = model.to(source.device)
-    model = model.eval().requires_grad_(False)
+    return prove(source, model.eval().requires_grad_(False), tokenizer, exact=dtype == "float32")
+
+
+def prove(
+    source: ModelSource, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, exact: bool = True
+) -> LanguageModel:
+    """A model in memory with its structure found and, where that is exact, verified on a greeting."""
     model.generation_config = plain_generation_config(model)
-    structure = find_structure(model)
+    structure = find_structure(model, source.layout)
     _check_vocabulary(source, model, tokenizer)
     probe = tokenizer.apply_chat_template([{"role": "user", "content": "Hello"}], return_dict=False)
-    error = verify(model, structure, probe) if dtype == "float32" else float("nan")
+    if exact and source.layout is not None:
+        verify_layout(model, structure, source.layout, probe)
+    error = verify(model, structure, probe) if exact else float("nan")
     return LanguageModel(source=source, model=model, tokenizer=tokenizer, structure=structure, max_surface_error=error)
 
 

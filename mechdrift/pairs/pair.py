@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from mechdrift.pairs.catalogue import ADAPTER_SHA256, EMBEDDED_PAIRS, NULL, ZOO
 from mechdrift.pairs.embedded import check_sha256, embedded_base
+from mechdrift.pairs.layout import Layout, read_layout
 from mechdrift.pairs.loading import (
     LanguageModel,
     ModelSource,
@@ -27,6 +28,7 @@ from mechdrift.pairs.loading import (
     load_tokenizer,
     resolve_device,
 )
+from mechdrift.pairs.own import number_format, own_model
 from mechdrift.pairs.routes import find_route
 from mechdrift.records import SIDES, MechdriftError, Side
 
@@ -37,9 +39,11 @@ KEEP_RESIDENT_PARAMETERS = 1_000_000_000
 class ModelCache:
     """One side's tokenizer and loaded weights, the latter by number format. Pairs that share a side share its cache.
 
-    `is_given`: the weights were handed over in memory and cannot be loaded again, so they are never let go of.
+    `own` is a caller's model: it is used as it is for every number format. `is_given`: the weights were handed over in
+    memory and cannot be loaded again. Neither is ever let go of.
     """
 
+    own: LanguageModel | None = None
     loaded: dict[str, LanguageModel] = field(default_factory=dict)
     tokenizer: PreTrainedTokenizerBase | None = None
     is_given: bool = False
@@ -74,6 +78,72 @@ class Pair:
         }
         return cls(name=name, instruct=instruct.source, reasoning=reasoning.source, models=models)
 
+    @classmethod
+    def from_models(
+        cls,
+        instruct_model: Any,
+        reasoning_model: Any,
+        tokenizer: PreTrainedTokenizerBase,
+        reasoning_tokenizer: PreTrainedTokenizerBase | None = None,
+        *,
+        name: str | None = None,
+        route: str = "unknown",
+        layout: Layout | None = None,
+    ) -> "Pair":
+        """A pair of models that you have loaded: Hugging Face models, peft models or TransformerLens bridges.
+
+        They are used as they are (device, number format, quantised or not) and are left as they were: nothing is
+        moved, cast, closed or hooked (see `mechdrift.pairs.own`).
+
+        Args:
+            instruct_model: the parent.
+            reasoning_model: the child. It may be the same object, or a peft model around the parent.
+            tokenizer: the parent's; also the child's, unless that has its own.
+            reasoning_tokenizer: the child's, where it is another.
+            name: the pair's name, in figures and as the default run folder.
+            route: how the child was trained (`mechdrift.pairs.routes`), where you know it.
+            layout: where an architecture that TransformerLens does not know keeps its modules.
+
+        Returns:
+            A `Pair` for which `open` gives these models, whatever number format a stage asks for.
+
+        Raises:
+            MechdriftError: as `load_pair` does, and for objects that cannot be read.
+
+        Example:
+            >>> own = md.Pair.from_models(pair.open("instruct").model, pair.open("reasoning").model, tokenizer)
+            >>> md.collect(own, probes).instruct.shape == md.collect(pair, probes).instruct.shape
+            True
+        """
+        instruct = own_model(instruct_model, tokenizer, reasoning_model, layout)
+        reasoning = own_model(reasoning_model, reasoning_tokenizer or tokenizer, instruct_model, layout)
+        sides: dict[Side, LanguageModel] = {"instruct": instruct, "reasoning": reasoning}
+        pair = cls(
+            name=name or f"{instruct.source.name}--{reasoning.source.name}",
+            instruct=instruct.source,
+            reasoning=reasoning.source,
+            route=route,
+            child_thinks=find_route(route).child_thinks,
+            warnings=tuple(
+                f"the {side} model is used as it was given, in {written}: what is measured in it is rounded to that."
+                for side, loaded in sides.items()
+                if (written := number_format(loaded.model)) != "float32"
+            ),
+            models={side: ModelCache(own=loaded, tokenizer=loaded.tokenizer) for side, loaded in sides.items()},
+        )
+        check_comparable(pair)
+        return pair
+
+    @property
+    def number_formats(self) -> dict[Side, str]:
+        """Of a caller's own models, what their numbers are stored in; empty for a pair that mechdrift loads."""
+        return {side: number_format(cache.own.model) for side, cache in self.models.items() if cache.own is not None}
+
+    def config(self, side: Side) -> Any:
+        """The model's Hugging Face configuration; reads no weights."""
+        own = self.models[side].own
+        return own.model.config if own is not None else load_config(self.source(side))
+
     def source(self, side: Side) -> ModelSource:
         if side not in SIDES:
             raise MechdriftError(f"unknown side {side!r}: a pair has the sides {' and '.join(SIDES)}.")
@@ -87,9 +157,11 @@ class Pair:
 
     def open(self, side: Side, dtype: str | None = None) -> LanguageModel:
         """Load one side, in the pair's number format unless another is given. Small models stay resident; opening a
-        large one first lets go of every other."""
+        large one first lets go of every other. A caller's own model is there already, whatever its number format."""
         dtype = dtype or self.dtype
         source, loaded = self.source(side), self.models[side].loaded
+        if (own := self.models[side].own) is not None:
+            return own
         if dtype not in loaded:
             if not all(self.keeps(model) for cache in self.models.values() for model in cache.loaded.values()):
                 self.close()
@@ -98,7 +170,7 @@ class Pair:
 
     def keeps(self, loaded: LanguageModel) -> bool:
         """Whether a model stays in memory when the other side is opened."""
-        return _size(loaded) <= KEEP_RESIDENT_PARAMETERS
+        return any(loaded is cache.own for cache in self.models.values()) or _size(loaded) <= KEEP_RESIDENT_PARAMETERS
 
     def close(self, dtype: str | None = None) -> None:
         """Let go of loaded weights (of one dtype, or all), but for those that were handed over in memory."""
@@ -149,6 +221,7 @@ def load_pair(
     device_map: str | None = None,
     dtype: str = "float32",
     trust_remote_code: bool = False,
+    layout: Layout | str | Path | None = None,
 ) -> Pair:
     """What is compared: an embedded pair, two models of your own, or a model and a LoRA adapter. Loads no weights yet.
 
@@ -164,6 +237,8 @@ def load_pair(
         device_map: such as `"auto"`: place a large model with accelerate.
         dtype: the number format of everything that is measured inside, unless a call says another.
         trust_remote_code: let the models' own code run.
+        layout: where an architecture that TransformerLens does not know keeps its modules: a `Layout`, or a TOML or
+            JSON file of the same names (see `mechdrift.pairs.layout`).
 
     Returns:
         A `Pair`. `pair.open(side)` loads one side.
@@ -185,13 +260,18 @@ def load_pair(
     device = None if device_map else resolve_device(device)
     check_device("meta" if device_map == "meta" else device)
     if name is not None:
-        if instruct or reasoning or adapter or control:
+        if instruct or reasoning or adapter or control or layout:
             raise MechdriftError("give either the name of an embedded pair or instruct=/reasoning=, not both.")
         return replace(_embedded(name, device), dtype=dtype)
     if not instruct or bool(reasoning) == bool(adapter):
         raise MechdriftError("give the name of a pair, or instruct= together with either reasoning= or adapter=.")
     revisions = revision if isinstance(revision, dict) else dict.fromkeys(SIDES, revision)
-    common: dict[str, Any] = {"trust_remote_code": trust_remote_code, "device": device, "device_map": device_map}
+    common: dict[str, Any] = {
+        "trust_remote_code": trust_remote_code,
+        "device": device,
+        "device_map": device_map,
+        "layout": read_layout(layout) if isinstance(layout, str | Path) else layout,
+    }
     parent = ModelSource(name=instruct, path=instruct, revision=revisions.get("instruct"), **common)
     if adapter:
         child = ModelSource(
@@ -269,7 +349,7 @@ def check_comparable(pair: Pair) -> None:
     """Raise unless both models have the same width, depth and vocabulary size, and chat templates; reads no weights."""
     for adapter in pair.reasoning.adapters:
         load_adapter_config(adapter)
-    configs = {side: load_config(pair.source(side)).get_text_config() for side in SIDES}
+    configs = {side: pair.config(side).get_text_config() for side in SIDES}
     for attribute, word in (
         ("hidden_size", "width"),
         ("num_hidden_layers", "number of layers"),

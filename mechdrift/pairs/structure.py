@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from mechdrift.hooks import HookPoint, record
+from mechdrift.pairs.layout import Layout
 from mechdrift.records import MechdriftError
 
 SITES = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "z")
@@ -49,7 +50,7 @@ class Structure:
     blocks: Sequence[nn.Module]
     final_norm: nn.Module
     unembed: nn.Module
-    components: dict  # the TransformerLens component mapping
+    components: dict  # the TransformerLens component mapping, or a layout's own in the same shape
     n_heads: int
     d_model: int
 
@@ -108,8 +109,11 @@ class Structure:
         return {name: value for name, value in own.items() if any(name.startswith(f"{path}.") for path in paths)}
 
 
-def find_structure(model: PreTrainedModel) -> Structure:
-    """Locate blocks, final norm and unembedding through the TransformerLens adapter of the model's architecture."""
+def find_structure(model: PreTrainedModel, layout: Layout | None = None) -> Structure:
+    """Locate blocks, final norm and unembedding through the TransformerLens adapter of the model's architecture, or
+    where a `layout` says."""
+    if layout is not None:
+        return _by_hand(model, layout)
     from transformer_lens.factories.architecture_adapter_factory import (
         SUPPORTED_ARCHITECTURES,
         ArchitectureAdapterFactory,
@@ -119,7 +123,8 @@ def find_structure(model: PreTrainedModel) -> Structure:
     architecture = type(model).__name__
     if architecture not in SUPPORTED_ARCHITECTURES:
         raise MechdriftError(
-            f"TransformerLens does not know {architecture}: choose a model of one of the architectures it supports."
+            f"TransformerLens does not know {architecture}: say where its modules are with layout= (--layout on the "
+            "command line), or choose a model of one of the architectures it supports."
         )
     try:
         bridge_config = build_bridge_config_from_hf(model.config, architecture, architecture, model.dtype)
@@ -140,6 +145,67 @@ def find_structure(model: PreTrainedModel) -> Structure:
     )
 
 
+def _by_hand(model: PreTrainedModel, layout: Layout) -> Structure:
+    layout.check(model)
+    config, unembed = model.config.get_text_config(), model.get_output_embeddings()
+    unembed = model.get_submodule(layout.head) if layout.head else unembed
+    if unembed is None:
+        raise MechdriftError(f"{type(model).__name__} has no output embeddings: give the layout a head.")
+    n_heads = layout.n_heads or getattr(config, "num_attention_heads", None)
+    if n_heads is None:
+        raise MechdriftError(
+            f"the config of {type(model).__name__} has no num_attention_heads: give the layout n_heads."
+        )
+    return Structure(
+        blocks=tuple(model.get_submodule(layout.blocks)),
+        final_norm=model.get_submodule(layout.norm),
+        unembed=unembed,
+        components=layout.components(),
+        n_heads=n_heads,
+        d_model=model.get_input_embeddings().weight.shape[1],
+    )
+
+
+@torch.inference_mode()
+def verify_layout(model: PreTrainedModel, structure: Structure, layout: Layout, ids: Sequence[int]) -> None:
+    """Raise unless the parts of a layout that `verify` does not see are what they are called.
+
+    The decoder's own output is what its final norm gives, the head turns that into the logits, and attention and MLP
+    add up to what the block adds to the stream.
+    """
+    tokens, name = torch.tensor([list(ids)], device=model.device), type(model).__name__
+    sites = ("resid_pre", "attn_out", "mlp_out", "resid_post")
+    has_sums = bool(layout.sums and layout.attn and layout.mlp)
+    points = {(s, n): structure.hook_point(s, n) for s in sites for n in range(len(structure.blocks)) if has_sums}
+    points["norm", 0] = HookPoint(structure.final_norm, "output")
+    with record(points) as seen:
+        logits = model(tokens, use_cache=False).logits
+    final = getattr(model.base_model(tokens, use_cache=False), "last_hidden_state", None)
+    if final is None or not _close(final, seen.get(("norm", 0), final[:0])):
+        raise MechdriftError(
+            f"the last_hidden_state of {name}'s base_model is not what the layout's norm={layout.norm!r} gives: the "
+            "class should name its decoder as base_model_prefix."
+        )
+    if not _close(structure.unembed(final), logits):
+        raise MechdriftError(
+            f"the layout's head={layout.head!r} does not turn the last hidden state of {name} into its logits."
+        )
+    for layer in range(len(structure.blocks) if has_sums else 0):
+        before, attn, mlp, after = (seen[site, layer] for site in sites)
+        if not _close(before + attn + mlp, after):
+            raise MechdriftError(
+                f"in block {layer} of {name}, attn={layout.attn!r} and mlp={layout.mlp!r} do not add up to what the "
+                "block adds to the residual stream: name the modules that write to it as attn_out and mlp_out, or "
+                "give sums = false where it scales what they write."
+            )
+
+
+def _close(ours: Tensor, expected: Tensor) -> bool:
+    """Whether two tensors differ by no more than sums in another order do, in the model's number format."""
+    scale = max(1.0, expected.abs().max().item())
+    return _difference(ours, expected) <= 16 * torch.finfo(expected.dtype).eps * scale * expected.shape[-1] ** 0.5
+
+
 @torch.inference_mode()
 def verify(model: PreTrainedModel, structure: Structure, ids: Sequence[int]) -> float:
     """Largest difference between recorded block outputs and Hugging Face's hidden states; raises unless it is tiny.
@@ -149,7 +215,12 @@ def verify(model: PreTrainedModel, structure: Structure, ids: Sequence[int]) -> 
     tokens = torch.tensor([list(ids)], device=model.device)
     points = {layer: structure.hook_point("resid_post", layer) for layer in range(len(structure.blocks))}
     with record(points) as seen:
-        reference = model(tokens, output_hidden_states=True, use_cache=False).hidden_states[1:]
+        reference = (model(tokens, output_hidden_states=True, use_cache=False).hidden_states or ())[1:]
+    if len(reference) != len(structure.blocks):
+        raise MechdriftError(
+            f"{type(model).__name__} gives {len(reference)} hidden states for {len(structure.blocks)} blocks, so "
+            "the place of its blocks cannot be proved: mechdrift needs one state for each block (output_hidden_states)."
+        )
     last = len(structure.blocks) - 1
     worst = 0.0
     for layer, expected in enumerate(reference):

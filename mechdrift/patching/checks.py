@@ -28,6 +28,7 @@ from mechdrift.patching.replay import NotReplayable, run_model, sweep_layers
 from mechdrift.records import ROUNDING, SIDES, MechdriftError, Rendered
 
 ENGINES = ("auto", "replay", "forward")
+COARSE = 0.3  # log-odds, below float32: bfloat16 keeps 8 bits, so that a logit of 30 alone is rounded by up to 0.06
 
 _FOUND: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
@@ -50,6 +51,11 @@ def check_tokens(pair: Pair, rendered: Sequence[Rendered]) -> None:
     if differ:
         pairs = ", ".join(f"{ours} and {theirs}" for ours, theirs in differ.values())
         warnings.warn(f"the models know some special tokens of the prompts by other names ({pairs}).", stacklevel=3)
+
+
+def rounding_of(loaded: LanguageModel) -> float:
+    """How far a readout may move by rounding alone, in log-odds: sums in another order differ by that."""
+    return ROUNDING if loaded.model.dtype in (torch.float32, torch.float64) else COARSE
 
 
 def choose_engine(loaded: LanguageModel, engine: str) -> str:
@@ -112,7 +118,7 @@ def check_identity(sweep: Sweep, started: Started) -> float:
         change = np.abs(read_states(sweep.loaded, sweep.readout, own, prompt.item_id) - before).max(axis=(1, 2))
         if not change.max() <= worst:
             worst, where = float(change.max()), f"layer {layer}, role {columns[int(change.argmax())]}"
-    if not worst <= ROUNDING:
+    if not worst <= rounding_of(sweep.loaded):
         raise MechdriftError(
             f"identity self-test failed: patching {sweep.loaded.source.name} with itself at {where}, changes the "
             f"readout by {worst:.1e}; "
@@ -134,7 +140,7 @@ def check_last_block(sweep: Sweep, started: Started, given: Given) -> float:
         read_states(loaded, sweep.readout, state, prompt.item_id)
         for state in (ours, loaded.structure.final_norm(theirs))
     ]
-    if not (error := float(np.abs(readouts[0] - readouts[1]).max())) <= ROUNDING:
+    if not (error := float(np.abs(readouts[0] - readouts[1]).max())) <= rounding_of(loaded):
         raise MechdriftError(
             f"last-block test failed: with the donor's output of layer {layer} at the readout position, "
             f"{loaded.source.name} does not "

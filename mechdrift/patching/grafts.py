@@ -49,12 +49,12 @@ from mechdrift.pairs.pair import Pair, give_back_memory
 from mechdrift.pairs.precision import smallest_exact
 from mechdrift.pairs.structure import MODULES
 from mechdrift.patching.cells import Cells, Group
-from mechdrift.patching.checks import choose_engine
+from mechdrift.patching.checks import choose_engine, rounding_of
 from mechdrift.patching.passes import PromptBatch, check_finite_batch, read_batch
 from mechdrift.patching.plan import GridPlan, plan_grid
 from mechdrift.patching.replay import Run, run_model, sweep_layers
 from mechdrift.progress import progress
-from mechdrift.records import ROUNDING, MechdriftError, PatchGrid, ProbeSet, Side, ThinkMode
+from mechdrift.records import MechdriftError, PatchGrid, ProbeSet, Side, ThinkMode
 
 WINDOWS = ("each", "to_next", "up_to", "from")
 
@@ -338,7 +338,7 @@ class _Grafts:
         finals = self._replayed(batch, started.run, (self.layers[len(self.layers) // 2],), self.names[0], 0.0)
         own = self.read(batch, started.hidden)[:, None]
         change = np.abs(read_batch(self.loaded, self.readout, batch.rendered, finals) - own)
-        if not change.max() <= ROUNDING:
+        if not change.max() <= rounding_of(self.loaded):
             raise MechdriftError(
                 f"identity self-test failed: {self.loaded.source.name} grafted with its own parameters changes "
                 "the readout by "

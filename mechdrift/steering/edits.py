@@ -297,7 +297,7 @@ def orthogonalise(loaded: LanguageModel, direction: Float[Tensor, " d_model"]) -
     _check_that_weights_write(loaded)
     r = unit(direction)
     model = deepcopy(loaded.model)
-    copy = replace(loaded, model=model, structure=find_structure(model))
+    copy = replace(loaded, model=model, structure=find_structure(model, loaded.source.layout))
     _untie(copy)
     for module in _writers(copy):
         _remove(module, r)

@@ -1,0 +1,153 @@
+"""Your own loaded models: read as they are, and left as they were.
+
+mechdrift records through hooks, asks in evaluation mode, and puts other weights in for a moment. None of that may be
+seen on an object that belongs to the caller. So `share` copies a model's modules and not its tensors: the copy has
+hooks, training flags and parameters of its own, and they lie in the caller's memory, on the caller's device, in the
+caller's number format, quantised or not. Nothing is moved, cast, closed or deleted.
+
+    a Hugging Face model       as it is
+    a peft model               its adapters are merged in the copy, as `load_pair` does; only the matrices that they
+                               change take memory. On quantised weights, where merging would round, they stay beside
+    the model inside a peft    without the adapters, where the other side is that peft model: peft writes its layers
+    model                      into the model that it was given
+    a `TransformerBridge`      its Hugging Face model, without the modules that TransformerLens puts around it
+"""
+
+import copy
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from mechdrift.pairs.layout import Layout
+from mechdrift.pairs.loading import LanguageModel, ModelSource, check_tokenizer, prove
+from mechdrift.records import MechdriftError
+
+
+def own_model(
+    model: Any, tokenizer: PreTrainedTokenizerBase, other: Any = None, layout: Layout | None = None
+) -> LanguageModel:
+    """A caller's model, ready to be recorded; `other` is the other side of its pair. Raises for what is no decoder of
+    transformers, peft or TransformerLens."""
+    if _is_peft(other) and other.get_base_model() is model:
+        shared, name = _without_adapters(other), _name(model)
+    else:
+        shared, name = _own_copy(model), _name(model)
+    source = ModelSource(name=name, path="", layout=layout)
+    check_tokenizer(name, tokenizer)
+    return prove(source, shared.eval(), tokenizer)
+
+
+def number_format(model: PreTrainedModel) -> str:
+    """How a model's numbers are stored: `float32`, `bfloat16`, or the method that quantised them."""
+    settings = getattr(model.config, "quantization_config", None)
+    if settings is None:
+        return str(model.dtype).removeprefix("torch.")
+    method = settings.get("quant_method") if isinstance(settings, dict) else settings.quant_method
+    return f"{getattr(method, 'value', method)} over {str(model.dtype).removeprefix('torch.')}"
+
+
+def share(model: nn.Module) -> Any:
+    """A copy of the modules around the same tensors: no memory, and nothing done to it shows on the original.
+
+    Parameters are new objects around the same storage, so that they can be given other data or flags; a tensor of a
+    quantised format, which is its own class, is shared as it is.
+    """
+    memo: dict[int, Any] = {
+        id(tensor): nn.Parameter(tensor.detach(), requires_grad=False) if type(tensor) is nn.Parameter else tensor
+        for tensor in chain(model.parameters(), model.buffers())
+    }
+    try:
+        return copy.deepcopy(model, memo)
+    except (TypeError, RuntimeError, AttributeError) as error:
+        raise MechdriftError(
+            f"the modules of this {type(model).__name__} cannot be copied ({error!s:.100}), and mechdrift works on no "
+            "caller's object: give the plain model, without wrappers or hooks that hold what cannot be copied."
+        ) from error
+
+
+def _own_copy(model: Any) -> PreTrainedModel:
+    if any(kind.__name__ == "TransformerBridge" for kind in type(model).__mro__):
+        if model.compatibility_mode:
+            raise MechdriftError(
+                "this TransformerBridge is in compatibility mode, in which weights are folded into others: give one "
+                "without it."
+            )
+        return _without_bridge(share(model.original_model))
+    if _is_peft(model):
+        return _with_adapters(model)
+    if not isinstance(model, PreTrainedModel):
+        raise MechdriftError(
+            f"a {type(model).__name__} is no model that can be read here: give a transformers model, a peft model or a "
+            "TransformerBridge."
+        )
+    if any(True for _ in _adapted(model)):
+        raise MechdriftError(
+            "this model holds adapter layers without the peft model around it: give that peft model (for this side, "
+            "or for the other side where this one is meant without them), or merge them first."
+        )
+    return share(model)
+
+
+def _without_bridge(model: Any) -> PreTrainedModel:
+    """The Hugging Face modules that TransformerLens has put its own around, in their places again."""
+    for module in [model, *model.modules()]:
+        for name, child in module._modules.items():
+            while child is not None and child._modules.get("_original_component") is not None:
+                child = child._modules["_original_component"]
+            module._modules[name] = child
+    return model
+
+
+def _is_peft(model: Any) -> bool:
+    from peft import PeftModel
+
+    return isinstance(model, PeftModel)
+
+
+def _adapted(model: nn.Module) -> Iterator[Any]:
+    """The layers that peft has put around others."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return (module for module in model.modules() if isinstance(module, BaseTunerLayer))
+
+
+def _with_adapters(model: Any) -> PreTrainedModel:
+    """The adapted model, the adapters merged into matrices of its own; on quantised weights, with its adapters beside
+    them."""
+    if model.active_peft_config.is_prompt_learning:
+        raise MechdriftError(
+            "this peft model learns a prompt, which is no change of weights: mechdrift reads LoRA kinds."
+        )
+    shared = share(model)
+    bases = [layer.get_base_layer() for layer in _adapted(shared)]
+    weights = [weight for base in bases for weight in base.parameters(recurse=False)]
+    if not all(type(weight) is nn.Parameter and weight.is_floating_point() for weight in weights):
+        return shared.get_base_model()
+    for base in bases:  # merged in float32, whatever they are stored in
+        for name, weight in list(base.named_parameters(recurse=False)):
+            setattr(base, name, nn.Parameter(weight.detach().to(torch.float32, copy=True), requires_grad=False))
+    merged = shared.merge_and_unload()
+    for base in bases:
+        base.to(model.dtype)
+    return merged
+
+
+def _without_adapters(model: Any) -> PreTrainedModel:
+    """The model inside a peft model, as it was before the adapters."""
+    if any(layer.merged for layer in _adapted(model)):
+        raise MechdriftError(
+            "the adapters of this peft model are merged into the model that is given for the other side: call "
+            "unmerge_adapter() first."
+        )
+    return share(model).unload()
+
+
+def _name(model: Any) -> str:
+    config = getattr(model, "config", None) or getattr(getattr(model, "original_model", None), "config", None)
+    name = Path(str(getattr(config, "_name_or_path", "") or "")).name or type(model).__name__
+    return f"{name} + {model.active_adapter}" if _is_peft(model) else name
