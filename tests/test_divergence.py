@@ -4,6 +4,7 @@ models."""
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -168,7 +169,7 @@ def test_what_the_first_model_said_comes_back_from_its_file_bit_for_bit(tiny_pai
     monkeypatch.setattr(divergence, "POSITIONS_AT_ONCE", 3)
     rendered = divergence.answered_prompts(tiny_pair, PROBES, completions(tiny_pair))
     kept = divergence.keep_instruct(tiny_pair, PROBES, rendered)
-    assert max(map(len, kept)) > 1
+    assert max(len(parts) for parts in kept) > 1
     divergence.save_kept(kept, tmp_path / "kept.safetensors")
     expected = divergence.compare_with(tiny_pair, PROBES, rendered, kept)
     again = divergence.load_kept(tmp_path / "kept.safetensors")
