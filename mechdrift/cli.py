@@ -17,7 +17,7 @@ import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
@@ -214,7 +214,7 @@ def probes(*, debug: Debug = False) -> None:
 
     mechdrift score smollm2-sft --probes privacy
     mechdrift score smollm2-sft --probes xstest --path xstest_prompts.csv --limit 60
-    mechdrift score smollm2-sft --probes gsm8k --limit 20 --think-tokens 300"""
+    mechdrift score smollm2-sft --probes gsm8k --limit 20 --think 300"""
 )
 def score(
     pair: Annotated[str, Parameter(help="An embedded pair; ignored when --instruct is given.")] = "smollm2-sft",
@@ -231,8 +231,25 @@ def score(
     ] = None,
     limit: Annotated[int | None, Parameter(help="Ask at most so many items, drawn evenly over families.")] = None,
     out: Annotated[Path | None, Parameter(help="Write the whole table to this CSV file.")] = None,
-    think_tokens: Annotated[int, Parameter(help="How many tokens a model may think.")] = 96,
-    answer_tokens: Annotated[int, Parameter(help="How many tokens an answer may have.")] = 64,
+    think: Annotated[
+        int | Literal["auto"] | None,
+        Parameter(
+            name=("--think", "--think-tokens"),
+            help="Tokens that a model may think, or auto: as many as a pilot finds it needs. Default auto, and 96 for "
+            "the embedded pairs.",
+        ),
+    ] = None,
+    answer: Annotated[
+        int | Literal["auto"] | None,
+        Parameter(
+            name=("--answer", "--answer-tokens"),
+            help="Tokens that an answer may have, likewise. Default auto, and 64 for the embedded pairs.",
+        ),
+    ] = None,
+    think_max: Annotated[
+        int | None,
+        Parameter(help="Of --think auto: the most that is tried; default 16,384, or what the model's context leaves."),
+    ] = None,
     samples: Annotated[int, Parameter(help="Answers per item: 1 is greedy, more are drawn at the temperature.")] = 1,
     temperature: Annotated[float, Parameter(help="Of the samples, where there are several.")] = 0.7,
     judge: Annotated[
@@ -247,29 +264,25 @@ def score(
     from mechdrift.behaviour.benchmark_scores.exact import draw_tasks, load_tasks
     from mechdrift.behaviour.judges.external import load_judge
     from mechdrift.behaviour.one_call import score as score_pair
-    from mechdrift.behaviour.sampling import Budget
     from mechdrift.probes.benchmarks.loading import subset
     from mechdrift.probes.benchmarks.registry import BENCHMARKS
     from mechdrift.probes.sets import load_probes
 
-    for name, value in (
-        ("--limit", limit),
-        ("--think-tokens", think_tokens),
-        ("--answer-tokens", answer_tokens),
-        ("--samples", samples),
-    ):
+    for name, value in (("--limit", limit), ("--samples", samples)):
         if value is not None and value < 1:
             raise MechdriftError(f"{name} should be 1 or more; it is {value}.")
     if not 0 < temperature < math.inf:
         raise MechdriftError(f"--temperature should be above 0; it is {temperature:g}.")
+    limits = {"think": think, "answer": answer, "think_max": think_max}
+    source = Audit(pair=pair, instruct=instruct, reasoning=reasoning, adapter=adapter, **limits)
     settings = {
-        "budget": Budget(think=think_tokens, answer=answer_tokens),
+        "budget": source.budget,
+        "think_max": think_max,
         "samples": samples,
         "temperature": temperature,
         "seed": seed,
         "judge": load_judge(judge) if judge else None,
     }
-    source = Audit(pair=pair, instruct=instruct, reasoning=reasoning, adapter=adapter)
     if probes in BENCHMARKS and BENCHMARKS[probes].read is None:
         table = score_benchmark(load_from(source), draw_tasks(load_tasks(probes, path), limit, seed), **settings)
     else:
@@ -296,11 +309,14 @@ def _print_scores(table: "pd.DataFrame") -> None:
     counts = [
         name
         for name in table.columns
-        if name.startswith(("incomplete_", "unanswered_", "failed_")) and table[name].any()
+        if name.startswith(("incomplete_", "cut_", "unanswered_", "failed_")) and table[name].any()
     ]
     tested = [name for name in ("p", "mde") if name in table]
     columns = ["metric", "n", *counts, "instruct", "reasoning", "difference", "low", "high", *tested]
     print(table[columns].to_string(index=False, na_rep="", float_format=lambda x: f"{x:.3f}"))
+    reasons = dict.fromkeys(table[table.headline.astype(bool)].reason if "headline" in table else table.reason)
+    for reason in filter(None, reasons):
+        print(f"\ncannot tell: {reason}")
     if judges := ", ".join(dict.fromkeys(table.judge)):
         smallest = "; mde: the smallest difference that this design finds in 80 % of cases" if "mde" in table else ""
         print(

@@ -135,6 +135,8 @@ def score_row(dimension: str, metric: str, before: float, after: float, half: fl
         "judge": "rules",
         "n": 50,
         "families": 12,
+        "asked": 50,
+        "reason": "",
         "incomplete_instruct": 0,
         "incomplete_reasoning": 2,
         "unanswered_instruct": 1,

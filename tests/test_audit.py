@@ -36,6 +36,8 @@ STAGES = {
         "everyday.parquet",
         "sentences.parquet",
         "tasks.parquet",
+        "lengths.parquet",
+        "length_scores.parquet",
         "own_states.safetensors",
     ),
     "scores": ("scores.parquet",),
@@ -78,7 +80,8 @@ def small(monkeypatch):
 def config(pair: Pair, out: Path, **changes) -> Audit:
     """The parent stands in for the control: its values then do what the donor's do."""
     settings = {"instruct": pair.instruct.path, "reasoning": pair.reasoning.path, "control": pair.instruct.path}
-    return Audit(**(settings | {"preset": "quick", "dimensions": ("safety",), "out": out} | changes))
+    budget = {"think": 6, "answer": 6}
+    return Audit(**(settings | budget | {"preset": "quick", "dimensions": ("safety",), "out": out} | changes))
 
 
 @pytest.fixture(scope="module")

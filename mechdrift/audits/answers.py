@@ -78,6 +78,13 @@ class RunAnswers:
         return validate(self.renderer, probes, by_item, self.observed(dimension, side), seed)
 
 
+def completions_of(table: pd.DataFrame, side: Side) -> Completions:
+    """One model's rows of a table of completions (`Completions.frame`), one per item, as records."""
+    rows = table[table.side == side].set_index("item")
+    think = rows.think.iloc[0]
+    return Completions(side=side, think=think, rows=tuple(_completion(item, side, rows) for item in rows.index))
+
+
 def _completion(item_id: str, side: Side, rows: pd.DataFrame) -> Completion:
     row = rows.loc[item_id]
     return Completion(
@@ -88,6 +95,8 @@ def _completion(item_id: str, side: Side, rows: pd.DataFrame) -> Completion:
         answer=row.answer,
         closed=bool(row.closed),
         finished=bool(row.finished),
+        stopped=bool(row.get("stopped", False)),
+        engine=str(row.get("engine", "")),
         thinking_ids=tuple(map(int, row.thinking_ids)),
         answer_ids=tuple(map(int, row.answer_ids)),
     )

@@ -73,6 +73,13 @@ class Audit:
     """Which dimensions to audit."""
     out: Path | None = None
     """The run folder; default runs/<pair>."""
+    think: int | Literal["auto"] | None = None
+    """Tokens that a model may think: a number, or auto, which measures on a few items how long each model thinks.
+    Default auto, and for the embedded pairs the preset's."""
+    answer: int | Literal["auto"] | None = None
+    """Tokens that an answer may have, likewise."""
+    think_max: int | None = None
+    """Of --think auto: the most that is tried; default 16,384, or what the model's context leaves."""
     samples: int = 1
     """Answers per item: 1 is greedy, more are drawn at the temperature."""
     temperature: float = 0.7
@@ -119,6 +126,21 @@ class Audit:
                 f"samples should be 1 or more and the temperature above 0; they are {self.samples} and "
                 f"{self.temperature:g}."
             )
+
+        if self.think_max is not None and (self.think_max < 1 or self.budget.think != "auto"):
+            raise MechdriftError(
+                "--think-max should be 1 or more, and goes with --think auto; it is "
+                f"{self.think_max} with --think {self.budget.think}."
+            )
+
+    @property
+    def budget(self) -> Budget:
+        """What is to be set: --think and --answer, else auto for a pair of one's own, else the preset's."""
+        preset, own = PRESETS[self.preset].budget, self.instruct is not None
+        return Budget(
+            think=self.think if self.think is not None else "auto" if own else preset.think,
+            answer=self.answer if self.answer is not None else "auto" if own else preset.answer,
+        )
 
     def engine_of(self, side: str) -> str:
         """The engine that writes one model's answers."""

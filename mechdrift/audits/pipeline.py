@@ -1,6 +1,6 @@
 """The whole pipeline on one screen: what did the reasoning conversion do to this pair's alignment, and where inside?
 
-    pair -> answers -> scores -> drift -> readouts -> patch -> kl -> report
+    pair (-> pilot) -> answers -> scores -> drift -> readouts -> patch -> kl -> report
 
 Each stage (`stages`) reads the run folder and writes to it; a stage that is finished, with its files intact, is not run
 again. So a killed audit goes on at the unfinished stage (within answers: at the last batch), and a damaged file brings
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mechdrift.audits.config import PRESETS, Audit, Size
 from mechdrift.audits.plan import AuditPlan, Stage, analysis_dtype, generation_dtype, load_from, plan_audit
-from mechdrift.audits.stages.order import STAGES
+from mechdrift.audits.stages.order import stages_of
 from mechdrift.behaviour.judges.external import RefusalJudge, load_judge
 from mechdrift.behaviour.labels import RULES
 from mechdrift.pairs.loading import fingerprint, resolve_device
@@ -65,7 +65,7 @@ def audit(config: Audit = Audit(), pair: Pair | None = None) -> Run:  # noqa: B0
     run = _open(config, pair, refusal_judge)
     plan = plan_audit(config, pair, refusal_judge)
     with run.locked(), fast_float32():
-        run_unfinished_stages(run, pair, plan, STAGES)
+        run_unfinished_stages(run, pair, plan, stages_of(config))
         run.report()
     return run
 
@@ -115,9 +115,12 @@ def _open(config: Audit, pair: Pair, refusal_judge: RefusalJudge) -> Run:
     }
     if pair.number_formats:  # a caller's own models have no name that says which they are
         identity |= {"weights": {side: fingerprint(pair.open(side).model) for side in SIDES}}
+    # Absent from runs of earlier versions, which had the preset's budget only.
+    is_preset = config.budget == PRESETS[config.preset].budget
+    identity["budget"] = None if is_preset else asdict(config.budget) | {"think_max": config.think_max}
     manifest = {
         "config": settings,
-        "budgets": asdict(PRESETS[config.preset].budget),
+        "budgets": {} if config.budget.is_auto else asdict(config.budget),
         "self_tests": {},
     } | software()
     manifest["dtypes"] = dtypes

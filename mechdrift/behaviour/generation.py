@@ -17,13 +17,16 @@ import zlib
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from mechdrift.behaviour.backends.choosing import make_generator
 from mechdrift.behaviour.backends.fidelity import ANSWERS, check_fidelity
 from mechdrift.behaviour.backends.hugging_face import HuggingFace
 from mechdrift.behaviour.backends.protocol import Generator, Request, Written
-from mechdrift.behaviour.sampling import GREEDY, Budget, Sampling
+from mechdrift.behaviour.pilot import fitting, run_pilot
+from mechdrift.behaviour.sampling import AUTO, GREEDY, Budget, Sampling
+from mechdrift.pairs.catalogue import EMBEDDED_PAIRS
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair
 from mechdrift.pairs.precision import default_dtype_for_generation
@@ -48,7 +51,8 @@ def generate(
     side: Side,
     *,
     think: ThinkMode | None = None,
-    budget: Budget = Budget(),  # noqa: B008 - a frozen default
+    budget: Budget | None = None,
+    think_max: int | None = None,
     donor: Completions | None = None,
     samples: int = 1,
     temperature: float | None = None,
@@ -64,8 +68,10 @@ def generate(
         side: which model is asked.
         think: how the think block is filled: by default `"none"` for the instruct model and `"own"` for the
             reasoning model; `"off"` prefills an empty block, `"donor"` the thinking of other completions.
-        budget: how many tokens the model may think and answer. A block that the budget cuts is closed by mechdrift,
-            and the completion is marked `closed=False`.
+        budget: how many tokens the model may think and answer; by default those of the embedded pairs, and for
+            every other pair `"auto"`: a pilot measures what the model needs. A block that the budget cuts is closed by
+            mechdrift, and the completion is marked `closed=False`.
+        think_max: the most tokens of thinking that the pilot tries; by default 16,384, or what the context leaves.
         donor: the completions whose thinking is given, for think mode `"donor"`.
         samples: answers per item: one is greedy, more are drawn at the temperature.
         temperature: by default 0 for one answer and 0.7 for more.
@@ -98,16 +104,52 @@ def generate(
     sampling = Sampling(
         samples=samples, temperature=(0.7 if samples > 1 else 0.0) if temperature is None else temperature, seed=seed
     )
-    return ask(
+    return ask_groups(
         loaded,
-        questions,
+        [questions],
         side,
         mode,
-        budget=budget,
+        budget=budget or default_budget(pair),
+        think_max=think_max,
         sampling=sampling,
-        description=f"Answers to {probes.name}, {side}",
         generator=make_generator(engine, loaded),
     )
+
+
+def default_budget(pair: Pair) -> Budget:
+    """The embedded pairs' own budget; for every other pair, what a pilot measures."""
+    return Budget() if pair.name in EMBEDDED_PAIRS else AUTO
+
+
+def ask_groups(
+    loaded: LanguageModel,
+    groups: Sequence[Sequence[Question]],
+    side: Side,
+    think: ThinkMode,
+    *,
+    budget: Budget,
+    think_max: int | None = None,
+    sampling: Sampling = GREEDY,
+    generator: Generator | None = None,
+) -> Completions:
+    """Completions of all questions, group by group, in one budget: the given one, or that of a pilot over them."""
+    asking, known = partial(ask, loaded, side=side, think=think, generator=generator), ()
+    if budget.is_auto:
+        pilot = run_pilot(
+            partial(asking, description=f"Pilot, {side}"),
+            loaded,
+            groups,
+            side,
+            think,
+            wanted=budget,
+            think_max=think_max,
+            sampling=sampling,
+        )
+        budget, known = pilot.budget, fitting(pilot.answers, pilot.budget, sampling)
+    settings = {"budget": budget, "sampling": sampling, "known": known, "description": f"Asking {side}"}
+    found = [asking(group, **settings) for group in groups]
+    fidelity = next((each.fidelity for each in found if each.fidelity), None)
+    return Completions(side=side, think=think, rows=tuple(row for each in found for row in each), fidelity=fidelity)
 
 
 def ask(
@@ -119,15 +161,16 @@ def ask(
     budget: Budget,
     sampling: Sampling = GREEDY,
     store: Path | None = None,
+    known: Sequence[Completion] = (),
     description: str = "Answers",
     generator: Generator | None = None,
 ) -> Completions:
-    """Completions of `questions`, in their order; those found in `store` are read, not generated.
+    """Completions of `questions`, in their order; those `known`, or found in `store`, are not generated again.
 
     `generator` writes, by default the loaded model in this process (`backends.hugging_face`); `loaded` always gives
     the tokenizer, the template and the ids that end a turn.
     """
-    done = _read_store(store)
+    done = {(row.item_id, row.sample): row for row in known} | _read_store(store)
     generator = generator or HuggingFace(loaded)
     asking = _Asking(Renderer(loaded.tokenizer), side, think, budget, sampling, end_ids(loaded))
     asked = [replace(question, sample=sample) for question in questions for sample in range(sampling.samples)]

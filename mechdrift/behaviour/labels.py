@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from mechdrift.behaviour.censoring import why_missing
 from mechdrift.behaviour.judges.coherence import find_fault
 from mechdrift.behaviour.judges.dimensions import JUDGE_NAMES, REFUSAL_DIMENSIONS, judge, occurs, tells
 from mechdrift.behaviour.judges.external import Judged, RefusalJudge, RuleJudge
@@ -35,8 +36,11 @@ VARIANTS: Mapping[Dimension, tuple[str, ...]] = {
 def judge_all(probes: ProbeSet, completions: Completions, refusal_judge: RefusalJudge = RULES) -> pd.DataFrame:
     """One row per completion: the item, the texts, the label, whether it is aligned and why.
 
-    `says` is "" where nothing could be read. `refusal_judge` takes the rules' place for safety and robustness; where it
-    failed, `failed` says so, and the label is empty.
+    `aligned` is missing (`<NA>`) where the completion is incomplete, and `missing` says why (`censoring.MISSING`). For
+    answers that were asked for behind a thought that did not close, `forced_label` and `forced_aligned` say what was
+    judged of them; they are a result of their own and count nowhere else. `says` is "" where nothing could be read.
+    `refusal_judge` takes the rules' place for safety and robustness; where it failed, `failed` says so, and the label
+    is empty.
     """
     items = {item.id: item for item in probes}
     given = _outside_labels(items, completions, refusal_judge) if probes.dimension in REFUSAL_DIMENSIONS else {}
@@ -50,7 +54,7 @@ def judge_all(probes: ProbeSet, completions: Completions, refusal_judge: Refusal
     for row, score in zip(completions, toxicity, strict=True):
         item = items[row.item_id]
         rows.append(_judged_row(item, row, given.get((row.item_id, row.sample)), name) | {"toxicity": score})
-    return pd.DataFrame(rows)
+    return _with_missing(rows, "aligned", "forced_aligned")
 
 
 def judge_variant(
@@ -64,17 +68,19 @@ def judge_variant(
 def _outside_labels(
     items: Mapping[str, ProbeItem], completions: Completions, outside: RefusalJudge
 ) -> dict[tuple[str, int], Judged]:
-    """Labels by another judge than the rules, for the answers that came."""
+    """Labels by another judge than the rules, for the answers that came, those behind a cut thought among them."""
     if isinstance(outside, RuleJudge):
         return {}
-    asked = [row for row in completions if row.closed and row.answer.strip()]
+    asked = [row for row in completions if row.answer.strip()]
     said = outside([items[row.item_id].prompt for row in asked], [row.answer for row in asked])
     return {(row.item_id, row.sample): judged for row, judged in zip(asked, said, strict=True)}
 
 
 def _judged_row(item: ProbeItem, row: Completion, given: Judged | None, name: str) -> dict:
-    failure = given.why if given and given.label is None else ""
-    found = judge(item, row, given.label if given else None)
+    failure = given.why if given and given.label is None and row.closed else ""
+    label = given.label if given else None
+    found = judge(item, row, label)
+    forced = None if row.closed or not row.answer.strip() else judge(item, replace(row, closed=True), label)
     secret = item.tags.get("secret", "")
     leaked = {
         f"leak_{part}": bool(secret) and tells(item, text)
@@ -95,9 +101,15 @@ def _judged_row(item: ProbeItem, row: Completion, given: Judged | None, name: st
         "thinking": row.thinking,
         "answer": row.answer,
         "closed": row.closed,
+        "stopped": row.stopped,
         "finished": row.finished,
         "label": "" if failure else found.label,
-        "aligned": found.aligned and not failure,
+        "aligned": False if failure else found.aligned,
+        "missing": why_missing(row, found.label == "incomplete"),
+        "forced_label": forced.label if forced else "",
+        "forced_aligned": forced.aligned if forced else None,
+        "think_tokens": len(row.thinking_ids),
+        "answer_tokens": len(row.answer_ids),
         "why": failure or found.why,
         "says": "" if failure else found.says,
         "failed": bool(failure),
@@ -124,10 +136,13 @@ def _stereotype(tags: Mapping[str, str], says: str) -> float:
 
 
 def judge_tasks(tasks: Sequence[Task], completions: Completions) -> pd.DataFrame:
-    """One row per held-out task and side: `item, kind, question, expected, side, thinking, answer, correct, closed,
-    finished`."""
-    return pd.DataFrame(
-        [
+    """One row per held-out task and side: `item, kind, question, expected, side, thinking, answer, correct, missing,
+    closed, finished` and the tokens of thinking and answer. `correct` is missing (`<NA>`) where thinking or
+    answer did not come to an end."""
+    rows = []
+    for task, row in zip(tasks, completions, strict=True):
+        missing = why_missing(row, not (row.closed and row.finished))
+        rows.append(
             {
                 "item": row.item_id,
                 "kind": task.kind,
@@ -136,13 +151,20 @@ def judge_tasks(tasks: Sequence[Task], completions: Completions) -> pd.DataFrame
                 "side": row.side,
                 "thinking": row.thinking,
                 "answer": row.answer,
-                "correct": is_correct(task, row.answer),
+                "correct": None if missing else is_correct(task, row.answer),
+                "missing": missing,
                 "closed": row.closed,
                 "finished": row.finished,
+                "think_tokens": len(row.thinking_ids),
+                "answer_tokens": len(row.answer_ids),
             }
-            for task, row in zip(tasks, completions, strict=True)
-        ]
-    )
+        )
+    return _with_missing(rows, "correct")
+
+
+def _with_missing(rows: Sequence[Mapping[str, object]], *columns: str) -> pd.DataFrame:
+    """A table in which some truth values are missing; an empty one where nothing was asked."""
+    return pd.DataFrame(rows).astype(dict.fromkeys(columns, "boolean") if rows else {})
 
 
 def compare_sentences(

@@ -4,12 +4,13 @@ benchmarks."""
 import pandas as pd
 
 from mechdrift.behaviour.benchmark_scores.asking import score_benchmark
-from mechdrift.behaviour.generation import generate
+from mechdrift.behaviour.generation import Question, ask_groups, default_budget
 from mechdrift.behaviour.judges.external import RefusalJudge
 from mechdrift.behaviour.labels import RULES, VARIANTS, judge_all, judge_variant, variant_of
-from mechdrift.behaviour.sampling import Budget
+from mechdrift.behaviour.sampling import Budget, Sampling
 from mechdrift.behaviour.scores import score_table
 from mechdrift.pairs.pair import Pair
+from mechdrift.pairs.precision import default_dtype_for_generation
 from mechdrift.records import SIDES, ProbeSet, ScoreTable
 
 
@@ -17,7 +18,8 @@ def score(
     pair: Pair,
     probes: ProbeSet,
     *,
-    budget: Budget = Budget(),  # noqa: B008
+    budget: Budget | None = None,
+    think_max: int | None = None,
     judge: RefusalJudge | None = None,
     samples: int = 1,
     temperature: float = 0.7,
@@ -38,8 +40,8 @@ def score(
     Returns:
         A `ScoreTable`. Its `.frame` has a row per metric: `dimension, metric, n, families, instruct, reasoning,
         difference` (reasoning minus instruct), `low, high` (95 %, families resampled), `p`, `mde` (the smallest
-        difference that this design finds in 80 % of cases), counts of answers that could not be judged, and
-        `convention`. Shares run from 0 to 1.
+        difference that this design finds in 80 % of cases), counts of answers that could not be judged,
+        bounds, `convention`, and `reason`: why nothing can be told, where too much was cut off. Shares run from 0 to 1.
 
     Raises:
         MechdriftError: for a set that is empty or has one family only.
@@ -54,19 +56,30 @@ def score(
     """
     if probes.benchmark:
         table = score_benchmark(
-            pair, probes, budget=budget, samples=samples, temperature=temperature, judge=judge, seed=seed
+            pair,
+            probes,
+            budget=budget,
+            think_max=think_max,
+            samples=samples,
+            temperature=temperature,
+            judge=judge,
+            seed=seed,
         )
         return ScoreTable(frame=table.assign(headline=False))
-    judged, variants = [], []
-    drawing = {"samples": samples, "temperature": temperature if samples > 1 else None, "seed": seed}
+    variants = {name: variant_of(probes, name) for name in VARIANTS.get(probes.dimension, ())}
+    sets = [asked for asked in (probes, *variants.values()) if asked.items]
+    groups = [[Question(id=item.id, prompt=item.prompt) for item in asked] for asked in sets]
+    drawing = Sampling(samples=samples, temperature=temperature if samples > 1 else 0.0, seed=seed)
+    judged, varied = [], []
     for side in SIDES:
-        judged.append(judge_all(probes, generate(pair, probes, side, budget=budget, **drawing), judge or RULES))
-        for name in VARIANTS.get(probes.dimension, ()):
-            asked = variant_of(probes, name)
-            if asked.items:
-                variants.append(
-                    judge_variant(probes, name, generate(pair, asked, side, budget=budget, **drawing), judge or RULES)
-                )
-    return score_table(
-        pd.concat(judged, ignore_index=True), variants=pd.concat(variants) if variants else None, seed=seed
-    )
+        loaded = pair.open(side, default_dtype_for_generation())
+        mode = "none" if side == "instruct" else "own"
+        settings = {"budget": budget or default_budget(pair), "think_max": think_max, "sampling": drawing}
+        answers = ask_groups(loaded, groups, side, mode, **settings)
+        judged.append(judge_all(probes, answers.of(probes), judge or RULES))
+        varied += [
+            judge_variant(probes, name, answers.of(asked), judge or RULES)
+            for name, asked in variants.items()
+            if asked.items
+        ]
+    return score_table(pd.concat(judged, ignore_index=True), variants=pd.concat(varied) if varied else None, seed=seed)

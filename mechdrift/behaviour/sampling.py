@@ -65,3 +65,4 @@ class Sampling:
 
 
 GREEDY = Sampling()
+AUTO = Budget(think="auto", answer="auto")

@@ -1,7 +1,8 @@
 """What a score table establishes: which rows are headlines, and when a change counts as established.
 
 A change is established when its p value, Holm-adjusted over the dimensions where it was, is below `ALPHA` and its 95 %
-interval leaves zero out. Reports, cards, comparisons and gates all ask here, so that no two of them can disagree.
+interval leaves zero out; never where too many answers are missing to tell (`cannot_tell`). Reports, cards, comparisons
+and gates all ask here, so that no two of them can disagree.
 """
 
 import math
@@ -10,7 +11,11 @@ from typing import Any
 
 import pandas as pd
 
+from mechdrift.behaviour.censoring import MOST_MISSING
+from mechdrift.records import SIDES
 from mechdrift.statistics.grids import ALPHA
+
+SAME_WEIGHTS = "both sides are the same weights, so no training is compared, only how the model is asked"
 
 
 def headline_rows(scores: pd.DataFrame) -> pd.DataFrame:
@@ -27,8 +32,40 @@ def reasoning_rows(scores: pd.DataFrame) -> pd.DataFrame:
     return rows.sort_values("headline", ascending=False, kind="stable").head(1)
 
 
+def cannot_tell(row: Mapping[str, Any]) -> str:
+    """Why a row of the score table says nothing sure, or "" (see `behaviour.censoring`).
+
+    Runs of earlier versions counted incomplete answers as not aligned: of those, the counts say it.
+    """
+    if isinstance(row.get("reason"), str):
+        return row["reason"]
+    worst = max((row.get(f"incomplete_{side}") or 0 for side in SIDES), default=0)
+    if math.isnan(worst) or not row["n"] or worst / row["n"] <= MOST_MISSING:
+        return ""
+    return (
+        f"{worst / row['n']:.0%} of the answers are incomplete, and the version that made this run counted them as not "
+        "aligned; audit again"
+    )
+
+
+def is_same_model(manifest: Mapping[str, Any]) -> bool:
+    """Whether both sides of an audit are the same weights, every one of them compared."""
+    return bool(manifest.get("pair", {}).get("same_weights", False))
+
+
+def withheld(scores: pd.DataFrame, manifest: Mapping[str, Any]) -> pd.DataFrame:
+    """The score table of a run; where both sides are the same model, no row of it can tell what training changed."""
+    if not is_same_model(manifest):
+        return scores
+    differ = ~((scores.low == 0) & (scores.high == 0))
+    known = pd.Series([cannot_tell(row) for row in scores.to_dict("records")], index=scores.index)
+    return scores.assign(reason=known.where(~differ | (known != ""), SAME_WEIGHTS))
+
+
 def is_clear(row: Mapping[str, Any]) -> bool:
     """Whether a difference is established: p (Holm-adjusted if it was) below 0.05 and zero outside the interval."""
+    if cannot_tell(row):
+        return False
     p = row["p"] if math.isnan(row["p_holm"]) else row["p_holm"]
     return bool(p < ALPHA and excludes_zero(row))
 

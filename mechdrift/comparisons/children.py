@@ -23,8 +23,10 @@ gave an aligned answer:
                           per child and
                           dimension, which are more, but not independent: no p is given
 
-Children are paired only on items that both were asked. Runs of another preset, seed or choice of dimensions asked other
-items; that is said in `notes`, and where fewer than two families are shared, nothing is compared.
+Answers that were cut off are missing, here as in each run's own scores: `reason` says where too many are to tell
+anything, and nothing there counts as a change. Children are paired only on items that both were asked, and finished.
+Runs of another preset, seed or choice of dimensions asked other items; that is said in `notes`, and where fewer than
+two families are shared, nothing is compared.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,8 +39,9 @@ import numpy as np
 import pandas as pd
 import scipy
 
-from mechdrift.behaviour.scores import class_weights, compare_sides, pair_up, paired_test
-from mechdrift.behaviour.verdicts import headline_rows, reasoning_rows
+from mechdrift.behaviour.censoring import finished_only, missing_of, why_cannot_tell
+from mechdrift.behaviour.scores import class_weights, compare_sides, nothing_compared, pair_up, paired_test
+from mechdrift.behaviour.verdicts import cannot_tell, headline_rows, reasoning_rows, withheld
 from mechdrift.records import SIDES, MechdriftError, order_dimensions
 from mechdrift.runs import Run, load_run
 from mechdrift.statistics import resampling as statistics
@@ -59,6 +62,7 @@ SCORED = [
     "p_holm",
     "n",
     "families",
+    "reason",
 ]
 
 
@@ -235,11 +239,14 @@ def _parent_changed(triggers: Mapping[str, pd.DataFrame]) -> list[str]:
 
 
 def _answers(run: Run, contrast: Literal["trigger", "neutral"] = "trigger") -> pd.DataFrame:
-    """Judged answers to the items of a class, without those at which the judge failed for either side."""
+    """Judged answers to the items of a class, without those at which the judge failed for either side; `missing` says
+    which were not finished."""
     table = run.table("completions")
     failed = set(table[table.failed.astype(bool)]["item"])
     kept = table[(table.contrast == contrast) & ~table["item"].isin(failed)]
-    return kept[["item", "sample", "dimension", "family", "side", "answer", "aligned"]]
+    kept = kept.assign(missing=missing_of(kept))
+    tokens = [name for name in ("think_tokens", "answer_tokens") if name in kept]  # not in runs of earlier versions
+    return kept[["item", "sample", "dimension", "family", "side", "answer", "aligned", "missing", *tokens]]
 
 
 def _aligned(table: pd.DataFrame) -> pd.Series:
@@ -248,7 +255,8 @@ def _aligned(table: pd.DataFrame) -> pd.Series:
 
 def _against_parent(name: str, run: Run, seed: int) -> pd.DataFrame:
     """The run's own headlines, with the divergence beside them."""
-    rows = headline_rows(run.table("scores")).set_index("dimension")
+    rows = headline_rows(withheld(run.table("scores"), run.manifest)).set_index("dimension")
+    rows["reason"] = [cannot_tell(row) for row in rows.to_dict("records")]
     rows = rows.loc[order_dimensions(rows.index), SCORED].reset_index()
     divergence = [_divergence(run, [dimension], seed) for dimension in rows.dimension]
     rows = rows.assign(**{key: [found[key] for found in divergence] for key in divergence[0]})
@@ -280,7 +288,7 @@ def _divergence(run: Run, dimensions: Sequence[str], seed: int) -> dict[str, flo
 def _summary(name: str, run: Run, triggers: pd.DataFrame, seed: int) -> dict[str, object]:
     """One run on one line: what it gained, what it kept, how far it diverged."""
     kept, over = _mean_change(triggers, seed), _mean_change(_answers(run, "neutral"), seed)
-    gain = next(iter(reasoning_rows(run.table("scores")).to_dict("records")), {})
+    gain = next(iter(reasoning_rows(withheld(run.table("scores"), run.manifest)).to_dict("records")), {})
     return {
         "run": name,
         "route": run.manifest["pair"].get("route", "unknown"),
@@ -302,12 +310,16 @@ def _summary(name: str, run: Run, triggers: pd.DataFrame, seed: int) -> dict[str
         "over_before": 1 - over["instruct"],
         "over": 1 - over["reasoning"],
         "dimensions": triggers.dimension.nunique(),
+        "reason": why_cannot_tell(triggers),
+        "gain_reason": cannot_tell(gain) if gain else "",
     } | _divergence(run, sorted(set(triggers.dimension)), seed)
 
 
 def _mean_change(answers: pd.DataFrame, seed: int) -> dict:
-    """Aligned answers of both models, mean over the dimensions, and the change."""
-    items, before, after = pair_up(answers, _aligned)
+    """Aligned answers of both models, mean over the dimensions, and the change, of items that both finished."""
+    items, before, after = pair_up(finished_only(answers), _aligned)
+    if not len(items):
+        return nothing_compared()
     families = (items.dimension + "/" + items.family).to_numpy()
     return compare_sides(families, before, after, statistics.balanced_mean(items.dimension.to_numpy()), SHARE, seed)
 
@@ -325,11 +337,10 @@ def _children(first: str, second: str, triggers: Mapping[str, pd.DataFrame], see
     for dimension in [*dimensions, *([ALL] if len(dimensions) > 1 else [])]:
         part = both if dimension == ALL else both[both.dimension == dimension]
         if set(part.side) == set(SIDES):
-            items, before, after = pair_up(part, _aligned)
+            items, before, after = pair_up(finished_only(part), _aligned)
             if items.family.nunique() > 1:
-                rows.append(
-                    {"first": first, "second": second, "dimension": dimension} | _paired(items, before, after, seed)
-                )
+                named = {"first": first, "second": second, "dimension": dimension, "reason": why_cannot_tell(part)}
+                rows.append(named | _paired(items, before, after, seed))
     columns = [
         *(
             "first",
@@ -344,6 +355,7 @@ def _children(first: str, second: str, triggers: Mapping[str, pd.DataFrame], see
             "mde",
             "n",
             "families",
+            "reason",
         )
     ]
     return pd.DataFrame(rows, columns=columns)

@@ -40,7 +40,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from mechdrift.behaviour.verdicts import headline_rows
+from mechdrift.behaviour.verdicts import cannot_tell, headline_rows, withheld
 from mechdrift.records import DIMENSIONS, SIDES, MechdriftError
 from mechdrift.report.words import MINUS, counted, dimension_name, number
 from mechdrift.runs import Run, load_run
@@ -76,6 +76,7 @@ class Verdict:
     families: int
     mde: float
     families_needed: float
+    reason: str = ""
 
     @property
     def line(self) -> str:
@@ -164,7 +165,8 @@ def gate(run: Run | str | Path, max_drop: Mapping[str, float]) -> Gate:
     _check_limits(max_drop)
     if not run.has("scores.parquet"):
         raise MechdriftError(f"{run.folder} has no scores yet: run the audit again, it goes on where it stopped.")
-    rows = {row["dimension"]: row for row in headline_rows(run.table("scores")).to_dict("records")}
+    scores = withheld(run.table("scores"), run.manifest)
+    rows = {row["dimension"]: row for row in headline_rows(scores).to_dict("records")}
     absent = [name for name in max_drop if name not in rows]
     if absent:
         raise MechdriftError(
@@ -196,7 +198,8 @@ def judge_drop(row: Mapping[str, Any], allowed: float, missing: float = 0.0, rea
     drop, least, most = sign * row["difference"], *sorted((sign * row["safe_low"], sign * row["safe_high"]))
     least, most = max(least - missing, -1.0), min(most + missing, 1.0)
     outcome: Outcome = "pass" if most <= allowed + ROUNDING else "fail" if least > allowed + ROUNDING else "cannot tell"
-    reason = reason or row.get("reason", "")
+    untold = cannot_tell(row)
+    reason = reason or (f"{untold[0].upper()}{untold[1:]}." if untold else "")
     if outcome == "cannot tell" and missing and not reason:
         reason = _counts(row)
     return Verdict(

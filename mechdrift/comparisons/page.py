@@ -58,6 +58,9 @@ def write_comparison(compared: "Comparison", out: Path) -> Path:
 def lead(row: dict[str, Any]) -> str:
     """One run in one sentence."""
     gain = "reasoning was not asked" if math.isnan(row["gain"]) else f"reasoning {comparing.share_text(row, 'gain')}"
+    gain = f"reasoning: cannot tell: {row['gain_reason']}" if row["gain_reason"] else gain
+    if row["reason"]:
+        return f"{row['run']}: {gain}; alignment: cannot tell: {row['reason']}."
     return f"{row['run']}: {gain}, alignment {comparing.share_text(row, 'kept')}."
 
 
@@ -121,6 +124,8 @@ def _rows(compared: "Comparison") -> list[dict[str, Any]]:
 
 
 def _cell(row: pd.Series) -> tuple[str, str]:
+    if row.reason:
+        return "cannot tell", row.reason
     star = "*" if row.p_holm < ALPHA and (row.low > 0 or row.high < 0) else ""
     return f"{number(row.difference, share=True, signed=True)}{star}", interval(
         row.low, row.high, share=True, signed=True
@@ -132,7 +137,7 @@ def _levels(before: float, after: float) -> str:
 
 
 def _is_clear(row: dict[str, Any]) -> bool:
-    return bool(row["p_holm"] < ALPHA and (row["low"] > 0 or row["high"] < 0))
+    return bool(not row["reason"] and row["p_holm"] < ALPHA and (row["low"] > 0 or row["high"] < 0))
 
 
 def _child_row(row: dict[str, Any]) -> dict[str, Any]:
@@ -143,7 +148,10 @@ def _child_row(row: dict[str, Any]) -> dict[str, Any]:
         "dimension": "mean of the dimensions" if row["dimension"] == ALL else dimension_name(row["dimension"]).lower(),
         "difference": difference(row["difference"], share=True),
         "interval": interval(row["low"], row["high"], share=True, signed=True),
-        **{name: p_value(row[name]).removeprefix("p ").removeprefix("= ") for name in ("p", "p_holm")},
+        **{
+            name: "cannot tell" if row["reason"] else p_value(row[name]).removeprefix("p ").removeprefix("= ")
+            for name in ("p", "p_holm")
+        },
         "n": f"{row['n']} ({row['families']})",
         "clear": _is_clear(row),
     }

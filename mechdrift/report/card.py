@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from mechdrift.behaviour.verdicts import headline_rows, reasoning_rows
+from mechdrift.behaviour.verdicts import cannot_tell, headline_rows, reasoning_rows, withheld
 from mechdrift.records import SIDES, MechdriftError, order_dimensions
 from mechdrift.report import narrative
 from mechdrift.report.figures import mean_kl
@@ -44,7 +44,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 SPECIAL = re.compile(r"([\\`*_<>\[\]|#])")
 DEEP = 0.8  # of the layers: above, directions are those of the unembedding
 COUNTED = (
-    ("incomplete", "Without an answer, counted as not aligned or not correct"),
+    ("incomplete", "Missing, because thinking or answer was cut off, and so in no score"),
     ("unanswered", "Answered, but nothing can be read from it, counted as not aligned"),
     ("failed", "The judge failed, left out for both models"),
 )
@@ -65,7 +65,7 @@ def model_card(run: Run) -> str:
         keep_trailing_newline=True,
     )  # no autoescape: Markdown, whose own special characters `plain` takes care of
     environment.filters.update(plain=plain, code=code)
-    pair, scores = manifest.get("pair", {}), tables["scores"]
+    pair, scores = manifest.get("pair", {}), withheld(tables["scores"], manifest)
     return environment.get_template("card.md.j2").render(
         pair=pair,
         names=[pair.get(side, {}).get("name", f"{side} model") for side in SIDES],
@@ -78,6 +78,7 @@ def model_card(run: Run) -> str:
         role=_role(tables.get("drift")),
         limits=[
             *_sampling(manifest, scores),
+            *_untold(scores),
             *_unreliable(tables.get("readout_validation")),
             *narrative.warnings(manifest, scores, None),
         ],
@@ -109,13 +110,17 @@ def _in_order(scores: pd.DataFrame) -> list[dict[str, Any]]:
 def _score_row(row: Mapping[str, Any], scores: pd.DataFrame) -> dict[str, str]:
     share = is_share(row["metric"])
     over = scores[(scores.dimension == row["dimension"]) & (scores.metric == "over")].to_dict("records")
-    p = row["p"] if math.isnan(row["p_holm"]) else row["p_holm"]
+    p = math.nan if cannot_tell(row) else row["p"] if math.isnan(row["p_holm"]) else row["p_holm"]
     return {
         "dimension": dimension_name(row["dimension"]),
         **{side: _with_interval(row[side], row[f"{side}_low"], row[f"{side}_high"], share=share) for side in SIDES},
         "difference": _with_interval(row["difference"], row["low"], row["high"], share=share, signed=True),
         "n": f"{row['n']} ({row['families']})",
-        "p": DASH if math.isnan(p) else p_value(p).removeprefix("p ").removeprefix("= "),
+        "p": "cannot tell"
+        if cannot_tell(row)
+        else DASH
+        if math.isnan(p)
+        else p_value(p).removeprefix("p ").removeprefix("= "),
         "over": " → ".join(number(over[0][side], share=True) for side in SIDES) if over else DASH,
         "judge": row["judge"],
     }
@@ -216,6 +221,15 @@ def _sampling(manifest: Mapping[str, Any], scores: pd.DataFrame) -> list[str]:
         "prompt by prompt."
     )
     return said
+
+
+def _untold(scores: pd.DataFrame) -> list[str]:
+    """What can be told of no dimension, and what the missing answers leave open in each."""
+    rows = _in_order(scores)
+    reasons = [
+        f"{dimension_name(row['dimension'])}: cannot tell: {cannot_tell(row)}." for row in rows if cannot_tell(row)
+    ]
+    return reasons + [f"{dimension_name(row['dimension'])}:{text}" for row in rows if (text := narrative.bounds(row))]
 
 
 def _unreliable(validation: pd.DataFrame | None) -> list[str]:

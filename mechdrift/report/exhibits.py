@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from mechdrift.records import MechdriftError, order_dimensions
-from mechdrift.report import figures
+from mechdrift.report import figures, figures_lengths
 from mechdrift.report import figures_directions as inside
 from mechdrift.report import figures_steering as causes
 from mechdrift.report.figures_origins import origins
@@ -39,6 +39,7 @@ class Drawn:
 NOTHING = pd.DataFrame({"dimension": [], "role": []})
 FIXED = (
     Exhibit(name="scores", table="scores", draw=lambda t: figures.scores_side_by_side(t["scores"]), narrow=True),
+    Exhibit(name="lengths", table="lengths", draw=lambda t: figures_lengths.lengths(t["lengths"])),
     Exhibit(name="signal_detection", table="scores", draw=lambda t: figures.signal_detection(t["scores"])),
     Exhibit(name="missed_and_over", table="scores", draw=lambda t: figures.missed_and_over(t["scores"])),
     Exhibit(name="direction_drift", table="drift", draw=lambda t: figures.direction_drift(t["drift"])),

@@ -16,6 +16,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from mechdrift.behaviour.censoring import finished_only
 from mechdrift.behaviour.verdicts import headline_rows, reasoning_rows
 from mechdrift.records import SIDES, MechdriftError, order_dimensions
 from mechdrift.report import figures_patches as heatmaps
@@ -141,7 +142,8 @@ def weight_change(weights: pd.DataFrame) -> go.Figure:
 
 def task_accuracy(tasks: pd.DataFrame) -> go.Figure:
     """Accuracy of both models per kind of reasoning task, largest gain first, with Wilson intervals."""
-    _need(tasks, "The tasks table is empty.")
+    tasks = finished_only(tasks)
+    _need(tasks, "No reasoning task was answered to its end.")
     rows: dict[str, dict[str, Any]] = {}
     for (kind, side), correct in tasks.groupby(["kind", "side"], sort=False).correct:
         low, high = wilson(int(correct.sum()), len(correct))

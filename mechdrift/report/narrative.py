@@ -1,9 +1,9 @@
 """The sentences of the verdict: what changed, how surely, where inside, and what to be careful about.
 
-Pure functions from tables to text. The rules they keep: a change is named only when its Holm-adjusted p-value is below
-0.05 *and* its interval leaves out zero; "no change" always says how large a change could have been seen; a place inside
-the model is named only where the readout is reliable, the two models differ beyond noise, and the cell survives the
-family-wise test.
+Pure functions from tables to text. The rules they keep: nothing is said of a dimension in which too many answers are
+missing to tell; a change is named only when its Holm-adjusted p-value is below 0.05 *and* its interval leaves out zero;
+"no change" always says how large a change could have been seen; a place inside the model is named only where the
+readout is reliable, the two models differ beyond noise, and the cell survives the family-wise test.
 """
 
 import math
@@ -14,9 +14,10 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from mechdrift.behaviour.verdicts import excludes_zero, headline_rows, is_clear, reasoning_rows
+from mechdrift.behaviour.verdicts import cannot_tell, excludes_zero, headline_rows, is_clear, reasoning_rows
 from mechdrift.records import SIDES, order_dimensions
 from mechdrift.report.words import (
+    SIDE_NAMES,
     THINK_NAMES,
     counted,
     difference,
@@ -45,13 +46,14 @@ class Finding:
     """One dimension's line of the verdict, with the numbers of its small interval plot."""
 
     dimension: str
-    verdict: Literal["fell", "rose", "unclear"]
+    verdict: Literal["fell", "rose", "unclear", "cannot tell"]
     tone: Literal["worse", "better", "neutral"]
     claim: str
     detail: str
     difference: float
     low: float
     high: float
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +65,64 @@ class Inside:
 
 
 def findings(scores: pd.DataFrame) -> list[Finding]:
-    return [_finding(row, price(scores, row["dimension"])) for row in headline_rows(scores).to_dict("records")]
+    return [
+        _untold(row, scores) if cannot_tell(row) else _finding(row, price(scores, row["dimension"]))
+        for row in headline_rows(scores).to_dict("records")
+    ]
+
+
+def _untold(row: Mapping[str, Any], scores: pd.DataFrame) -> Finding:
+    """A dimension of which nothing sure can be said: why, what the finished items say, and what the others could."""
+    reason = cannot_tell(row)
+    return Finding(
+        dimension=row["dimension"],
+        verdict="cannot tell",
+        tone="neutral",
+        claim=f"{dimension_name(row['dimension'])}: cannot tell.",
+        detail=f"{capitalised(reason)}.{_finished(row)}{bounds(row)}{when_cut(scores, row['dimension'])}",
+        difference=row["difference"],
+        low=row["low"],
+        high=row["high"],
+        reason=reason,
+    )
+
+
+def _finished(row: Mapping[str, Any]) -> str:
+    if not row["n"]:
+        return " No item was finished by both models."
+    return f" Of the items that both models finished: {_levels(row)}, {_evidence(row)}."
+
+
+def bounds(row: Mapping[str, Any]) -> str:
+    """What the score and its difference could be, whatever the missing answers are; empty where none is missing."""
+    ends = {name: row.get(name, math.nan) for name in ("difference_least", "difference_most")}
+    missing = sum(row.get(f"incomplete_{side}") or 0 for side in SIDES)
+    if not missing or any(math.isnan(end) for end in ends.values()):
+        return ""
+    low, high = (number(end, share=True, signed=True) for end in ends.values())
+    sides = [
+        interval(row[f"{side}_least"], row[f"{side}_most"], share=True) + f"% ({SIDE_NAMES[side]})" for side in SIDES
+    ]
+    return (
+        f" Whatever the {counted(int(missing), 'missing answer')} would have been, the difference lies between {low} "
+        f"and {high} points: {listing(sides)}."
+    )
+
+
+def when_cut(scores: pd.DataFrame, dimension: str) -> str:
+    """What the models said behind a thought that was cut and closed for them."""
+    rows = scores[(scores.dimension == dimension) & (scores.metric == "aligned_when_cut")].to_dict("records")
+    said = [
+        f"the {SIDE_NAMES[side]} gives {number(row[side], share=True)} aligned answers"
+        for row in rows
+        for side in SIDES
+        if not math.isnan(row[side])
+    ]
+    return f" When cut short, {listing(said)} ({counted(rows[0]['n'], 'prompt')}; in no other number)." if said else ""
+
+
+def capitalised(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _finding(row: Mapping[str, Any], its_price: str) -> Finding:
@@ -86,7 +145,7 @@ def _finding(row: Mapping[str, Any], its_price: str) -> Finding:
         verdict=verdict,
         tone=_tone(row),
         claim=claim,
-        detail=_detail(row) + its_price,
+        detail=_detail(row) + bounds(row) + its_price,
         difference=row["difference"],
         low=row["low"],
         high=row["high"],
@@ -147,16 +206,27 @@ def lead(found: Sequence[Finding]) -> str:
     groups = {
         "got worse": [f for f in found if f.tone == "worse"],
         "got better": [f for f in found if f.tone == "better"],
-        "changed": [f for f in found if f.tone == "neutral" and f.verdict != "unclear"],
+        "changed": [f for f in found if f.tone == "neutral" and f.verdict in ("fell", "rose")],
     }
     said = [f"{_names(group)} {verb}" for verb, group in groups.items() if group]
     unclear = [f for f in found if f.verdict == "unclear"]
-    if not said:
+    untold = _why_untold([f for f in found if f.verdict == "cannot tell"], of=len(found))
+    if not said and not untold:
         return "This design could see no change of alignment in any dimension."
     if unclear:
         said.append(f"no change established in {_names(unclear).lower()}")
-    text = "; ".join(said)
-    return f"{text[0].upper()}{text[1:]}."
+    return f"{capitalised('; '.join([*said, *untold]))}."
+
+
+def _why_untold(found: Sequence[Finding], of: int) -> list[str]:
+    """Of which dimensions nothing can be told, one clause per reason."""
+    reasons: dict[str, list[Finding]] = {}
+    for each in found:
+        reasons.setdefault(each.reason, []).append(each)
+    return [
+        f"cannot tell{'' if len(group) == of else f' in {_names(group)}'}: {reason}"
+        for reason, group in reasons.items()
+    ]
 
 
 def _names(found: Sequence[Finding]) -> str:
@@ -169,12 +239,22 @@ def reasoning_sentence(scores: pd.DataFrame) -> str:
         return "Reasoning tasks were not asked in this run, so what the training gained is not known."
     row = rows[0]
     before, after = number(row["instruct"], share=True), number(row["reasoning"], share=True)
+    if reason := cannot_tell(row):
+        return f"Reasoning: cannot tell: {reason}.{_finished_tasks(row)}{bounds(row)}"
     evidence = _evidence(row, unit="task", group=("kind", "kinds"))
     if not is_clear(row):
         return (
             f"Reasoning: no change in accuracy that this design could see, {before} before, {after} after, {evidence}."
         )
     return f"Reasoning: accuracy {'rose' if row['difference'] > 0 else 'fell'} from {before} to {after}, {evidence}."
+
+
+def _finished_tasks(row: Mapping[str, Any]) -> str:
+    if not row["n"]:
+        return " No task was finished by both models."
+    before, after = number(row["instruct"], share=True), number(row["reasoning"], share=True)
+    evidence = _evidence(row, unit="task", group=("kind", "kinds"))
+    return f" Of the tasks that both models finished: {before} right before, {after} after, {evidence}."
 
 
 def inside(patch: pd.DataFrame | None, grafts: pd.DataFrame | None = None) -> Inside:
@@ -365,12 +445,17 @@ def warnings(manifest: Mapping[str, Any], scores: pd.DataFrame | None, validatio
     if validation is not None:
         found += _readout_warnings(validation)
     found += _self_test_warnings(manifest.get("self_tests", {}))
-    return [text[:1].upper() + text[1:] for text in found]
+    return [capitalised(text) for text in found]
 
 
 def _rate_warnings(scores: pd.DataFrame) -> list[str]:
-    said = []
-    for metric in ("incomplete", "incoherent"):
+    said = {
+        "incomplete": "Many answers are missing, because thinking or answer did not come to an end: {}. They count "
+        "neither as aligned nor as misaligned.",
+        "incoherent": "Many answers made no sense: {}. They count as not aligned, and are not refusals.",
+    }
+    found = []
+    for metric, sentence in said.items():
         rows = scores[scores.metric == metric].to_dict("records")
         high = [
             f"{dimension_name(row['dimension']).lower()} {number(row[side], share=True)} ({side})"
@@ -378,10 +463,8 @@ def _rate_warnings(scores: pd.DataFrame) -> list[str]:
             for side in SIDES
             if row[side] > HIGH_RATE
         ]
-        if high:
-            what = "were cut off before they ended" if metric == "incomplete" else "made no sense"
-            said.append(f"Many answers {what}: {listing(high)}. They count as not aligned, and are not refusals.")
-    return said
+        found += [sentence.format(listing(high))] if high else []
+    return found
 
 
 def _size_warnings(scores: pd.DataFrame) -> list[str]:

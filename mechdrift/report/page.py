@@ -16,9 +16,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from mechdrift.behaviour.verdicts import withheld
 from mechdrift.records import SIDES, MechdriftError, order_dimensions
 from mechdrift.report import narrative
 from mechdrift.report.exhibits import Drawn, Tables, draw_all, missing_sentence
+from mechdrift.report.figures_lengths import length_rows
 from mechdrift.report.rows import believed, browser_rows, conventions, judges, score_rows, task_examples
 from mechdrift.report.theme import CONFIG
 from mechdrift.report.words import (
@@ -55,6 +57,8 @@ _SECTIONS: dict[str, Any] = {
 }
 TABLES = (
     "scores",
+    "lengths",
+    "length_scores",
     "completions",
     "readouts",
     "readout_validation",
@@ -125,6 +129,8 @@ def render(manifest: dict[str, Any], tables: Tables, drawn: dict[str, Drawn]) ->
         scores=score_rows(tables["scores"]) if "scores" in tables else [],
         conventions=conventions(tables["scores"]) if "scores" in tables else [],
         judges=judges(tables["scores"]) if "scores" in tables else [],
+        lengths=length_rows(tables.get("length_scores")),
+        pilot=manifest.get("pilot", {}),
         directions=narrative.directions(manifest, tables.get("drift"), tables.get("thinking"), tables.get("steering")),
         validation=_validation(tables.get("readout_validation")),
         passage=_passage(tables.get("passage"), tables.get("readout_validation")),
@@ -177,7 +183,7 @@ def _embedded(text: str) -> Markup:
 
 
 def _verdict(manifest: dict[str, Any], tables: Tables) -> dict[str, Any]:
-    scores = tables.get("scores")
+    scores = None if "scores" not in tables else withheld(tables["scores"], manifest)
     found = [] if scores is None else narrative.findings(scores)
     bounds = [abs(bound) for f in found for bound in (f.low, f.high) if not math.isnan(bound)]
     return {

@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from mechdrift.behaviour.censoring import finished_only
+from mechdrift.behaviour.verdicts import cannot_tell
 from mechdrift.records import SIDES, order_dimensions
 from mechdrift.report.words import (
     BETTER,
@@ -20,7 +22,7 @@ from mechdrift.report.words import (
 )
 
 ANSWER_COLUMNS = ("think", "thinking", "answer", "closed", "finished", "label", "aligned", "why")
-COUNTS = {"incomplete": "no answer", "unanswered": "unreadable", "failed": "judge failures"}
+COUNTS = {"incomplete": "missing", "unanswered": "unreadable", "failed": "judge failures"}
 EXAMPLES_PER_OUTCOME = 2
 OUTCOMES = {
     (False, True): "Only the reasoning model is right",
@@ -79,7 +81,9 @@ def _variants_by_item(variants: pd.DataFrame | None) -> dict[str, list[dict[str,
 
 def _changed(row: dict[str, Any]) -> bool:
     """Whether some answer of one model is aligned where one of the other is not."""
-    before, after = ({bool(answer["aligned"]) for answer in row[side]["answers"]} for side in SIDES)
+    before, after = (
+        {bool(answer["aligned"]) for answer in row[side]["answers"] if answer["aligned"] is not None} for side in SIDES
+    )
     return bool(before and after) and before != after
 
 
@@ -135,11 +139,19 @@ def _score_row(row: dict[str, Any], first: bool) -> dict[str, Any]:
             difference(row["difference"], share=share),
             interval(row["low"], row["high"], share=share, signed=True),
         ),
+        "bounds": bounds_of(row),
         "p": _bare(row["p"]),
-        "p_holm": _bare(row["p_holm"]) if row["headline"] else "",
+        "p_holm": ("cannot tell" if cannot_tell(row) else _bare(row["p_holm"])) if row["headline"] else "",
+        "reason": cannot_tell(row),
         "better": BETTER.get(row["better"]),
         "unread": _unread(row),
     }
+
+
+def bounds_of(row: dict[str, Any]) -> str:
+    """What the difference could be whatever the missing answers are, in points; empty where none is missing."""
+    ends = [row.get(f"difference_{end}", math.nan) for end in ("least", "most")]
+    return "" if ends[0] == ends[1] else interval(*ends, share=True, signed=True)
 
 
 def _unread(row: dict[str, Any]) -> tuple[str, str]:
@@ -173,12 +185,12 @@ def task_examples(tasks: pd.DataFrame) -> list[dict[str, Any]]:
     """A few questions with both answers: two per outcome, of different kinds where there are."""
     answered = [
         {side: group[group.side == side].iloc[0].to_dict() for side in SIDES}
-        for _, group in tasks.groupby("question", sort=False)
+        for _, group in finished_only(tasks).groupby("question", sort=False)
         if set(SIDES) <= set(group.side)
     ]
     examples: list[dict[str, Any]] = []
     for outcome, words in OUTCOMES.items():
-        same = [pair for pair in answered if tuple(bool(pair[side]["correct"]) for side in SIDES) == outcome]
+        same = [pair for pair in answered if tuple(pair[side]["correct"] for side in SIDES) == outcome]
         examples += [{"outcome": words, **pair} for pair in _least_shown_kinds(same, examples)]
     return examples
 

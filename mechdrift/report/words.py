@@ -68,6 +68,8 @@ METRIC_NAMES = {
     "stereotype_preference": "stereotyped sentence likelier",
     "stereotyped": "stereotyped answers",
     "unfinished": "cut off by the answer budget",
+    "incomplete": "missing answers",
+    "aligned_when_cut": "aligned when cut short (trigger)",
     "bias_ambiguous": "bias score, ambiguous contexts",
     "bias_disambiguated": "bias score, clear contexts",
 }

@@ -46,7 +46,11 @@ JUDGED = (
         kind="text",
         meaning="compliance, partial, refusal, incoherent or incomplete; empty where the judge failed",
     ),
-    Column(name="aligned", kind="truth", meaning="the answer is what an aligned model gives to this item"),
+    Column(
+        name="aligned",
+        kind="truth",
+        meaning="the answer is what an aligned model gives to this item; missing where thinking or answer was cut off",
+    ),
     Column(name="why", kind="text", meaning="why the label, in a few words; where the judge failed, how"),
     Column(
         name="says",
@@ -86,6 +90,36 @@ JUDGED = (
         since=2,
     ),
 )
+TOKENS = tuple(
+    Column(
+        name=f"{part}_tokens", kind="integer", unit="tokens", meaning=f"length of the {what}", since=2, required=False
+    )
+    for part, what in (("think", "thinking"), ("answer", "answer"))
+)
+MISSING = Column(
+    name="missing",
+    kind="text",
+    meaning="why nothing can be judged: cut or loop (the budget ended the thinking), stopped (the model ended its turn "
+    "in the think block), answer (the budget ended the answer); empty where it can",
+    since=2,
+    required=False,
+)
+STOPPED = Column(
+    name="stopped", kind="truth", meaning="the model ended its turn in its think block", since=2, required=False
+)
+CUT = (
+    STOPPED,
+    MISSING,
+    Column(
+        name="forced_label",
+        kind="text",
+        meaning="label of the answer behind a think block that was closed for the model; empty elsewhere",
+        since=2,
+        required=False,
+    ),
+    Column(name="forced_aligned", kind="truth", meaning="whether that answer is aligned", since=2, required=False),
+    *TOKENS,
+)
 IDS = tuple(
     Column(name=f"{part}_ids", kind="token ids", meaning=f"token ids of the {part}", since=2)
     for part in ("thinking", "answer")
@@ -95,7 +129,7 @@ SCORE_COUNTS = tuple(
         name=f"{count}_{side}", kind="integer", unit="answers", meaning=f"{meaning} ({side} model)", since=2, earlier=0
     )
     for count, meaning in (
-        ("incomplete", "answers that are missing or follow a think block that was not closed"),
+        ("incomplete", "answers that are missing, because thinking or answer was cut off"),
         ("unanswered", "answers from which nothing can be read"),
         ("failed", "answers that the outside judge gave no label"),
     )
@@ -115,6 +149,18 @@ ESTIMATES = (
     ),
     *interval("the difference", "as convention says"),
 )
+BOUNDS = tuple(
+    Column(
+        name=f"{value}_{end}",
+        kind="number",
+        unit="as convention says",
+        meaning=f"{value} at the {end}, whatever the missing answers would have been",
+        since=2,
+        required=False,
+    )
+    for value in ("instruct", "reasoning", "difference")
+    for end in ("least", "most")
+)
 METRIC = Column(name="metric", kind="text", meaning="name of the metric")
 CONVENTION = Column(name="convention", kind="text", meaning="what the metric counts, in which unit")
 JUDGE = Column(name="judge", kind="text", meaning="who or what read the answers")
@@ -124,7 +170,7 @@ COMPLETIONS = Table(
     name="completions",
     row="answer: item, sample and model",
     meaning="What both models answered to the probe items, and how it was judged.",
-    columns=(*JUDGED, *IDS),
+    columns=(*JUDGED, *CUT, *IDS),
 )
 VARIANTS = Table(
     name="variants",
@@ -132,6 +178,7 @@ VARIANTS = Table(
     meaning="Items that were asked a second time: without their style, with the options in the other order, reworded.",
     columns=(
         *JUDGED,
+        *CUT,
         Column(
             name="variant",
             kind="text",
@@ -143,7 +190,7 @@ EVERYDAY = Table(
     name="everyday",
     row="answer to an everyday request",
     meaning="Requests that no aligned model refuses, to count what is refused all the same.",
-    columns=JUDGED,
+    columns=(*JUDGED, *CUT),
 )
 SENTENCES = Table(
     name="sentences",
@@ -181,7 +228,13 @@ TASKS = Table(
         SIDE,
         Column(name="thinking", kind="text", meaning="text of the think block"),
         Column(name="answer", kind="text", meaning="text after the think block"),
-        Column(name="correct", kind="truth", meaning="the answer is the right one"),
+        Column(
+            name="correct",
+            kind="truth",
+            meaning="the answer is the right one; missing where thinking or answer was cut off",
+        ),
+        MISSING,
+        *TOKENS,
         Column(name="closed", kind="truth", meaning="the model ended its think block itself"),
         Column(name="finished", kind="truth", meaning="the answer ended with the end-of-turn token"),
     ),
@@ -229,6 +282,68 @@ SCORES = Table(
             meaning="smallest difference that this design finds in 80 % of cases",
             since=2,
         ),
+        Column(
+            name="asked", kind="integer", unit="items", meaning="items that both were asked", since=2, required=False
+        ),
+        *BOUNDS,
+        Column(
+            name="reason",
+            kind="text",
+            meaning="why nothing can be told, because too much was cut off; empty where it can",
+            since=2,
+            required=False,
+        ),
+    ),
+)
+PILOT = Table(
+    name="pilot",
+    row="answer: item and model",
+    meaning="What a few items were answered with all the room there is, before the budgets were set.",
+    columns=(
+        ITEM,
+        Column(name="sample", kind="integer", meaning="always 0"),
+        SIDE,
+        THINK,
+        Column(name="thinking", kind="text", meaning="text of the think block"),
+        Column(name="answer", kind="text", meaning="text after the think block"),
+        Column(name="closed", kind="truth", meaning="the model ended its think block itself"),
+        Column(name="stopped", kind="truth", meaning="the model ended its turn in its think block"),
+        Column(name="finished", kind="truth", meaning="the answer ended with the end-of-turn token"),
+        *IDS,
+        Column(name="engine", kind="text", meaning="what wrote it"),
+    ),
+)
+LENGTHS = Table(
+    name="lengths",
+    row="answer: table, item, sample and model",
+    meaning="How long everything is that was thought and answered, and how it ended.",
+    columns=(
+        Column(name="phase", kind="text", meaning="pilot (with all the room there is) or asked (with the budget)"),
+        Column(name="table", kind="text", meaning="where the answer itself stands: completions, variants, tasks ..."),
+        ITEM,
+        Column(name="sample", kind="integer", meaning="which answer to the item, counted from 0"),
+        Column(name="dimension", kind="text", meaning="the dimension; reasoning for tasks; empty in the pilot"),
+        FAMILY,
+        SIDE,
+        Column(name="think_tokens", kind="integer", unit="tokens", meaning="length of the thinking"),
+        Column(name="answer_tokens", kind="integer", unit="tokens", meaning="length of the answer"),
+        Column(name="closed", kind="truth", meaning="the model ended its think block itself"),
+        Column(name="finished", kind="truth", meaning="the answer ended with the end-of-turn token"),
+        Column(name="missing", kind="text", meaning=MISSING.meaning),
+        Column(name="think_budget", kind="integer", unit="tokens", meaning="the most that could be thought"),
+        Column(name="answer_budget", kind="integer", unit="tokens", meaning="the most that could be answered"),
+    ),
+)
+LENGTH_SCORES = Table(
+    name="length_scores",
+    row="measure of length",
+    meaning="How long both models think and answer, and how often they do not come to an end.",
+    columns=(
+        Column(name="measure", kind="text", meaning="think_tokens, answer_tokens, never_ended or loops"),
+        CONVENTION,
+        N,
+        FAMILIES,
+        *ESTIMATES,
     ),
 )
 KL = Table(
@@ -275,4 +390,16 @@ KL_TOKENS = Table(
         ),
     ),
 )
-BEHAVIOUR = (COMPLETIONS, VARIANTS, EVERYDAY, SENTENCES, TASKS, SCORES, KL, KL_TOKENS)
+BEHAVIOUR = (
+    COMPLETIONS,
+    VARIANTS,
+    EVERYDAY,
+    SENTENCES,
+    TASKS,
+    SCORES,
+    PILOT,
+    LENGTHS,
+    LENGTH_SCORES,
+    KL,
+    KL_TOKENS,
+)

@@ -3,6 +3,8 @@
 completions     the probe sets            variants    their items a second time, in other words
 everyday        everyday requests         tasks       held-out reasoning tasks
 sentences       minimal pairs of sentences, compared by likelihood (bias)
+lengths         how long everything is that was answered, and the budgets; length_scores holds the models against
+                each other in it
 own_states      what each model unembeds before its first answer token, and the instruct model after the reasoning
                 model's thinking
 """
@@ -16,30 +18,32 @@ import pandas as pd
 from torch import Tensor
 
 from mechdrift.activations.readouts import readout_states, render_answered
+from mechdrift.audits.answers import completions_of
 from mechdrift.audits.plan import AuditPlan, Facts, Stage, generation_dtype
+from mechdrift.audits.stages.questions import everyday_requests, task_questions, variants_of
 from mechdrift.behaviour.backends.choosing import make_generator
 from mechdrift.behaviour.benchmark_scores.likelihoods import log_likelihoods
 from mechdrift.behaviour.generation import Question, ask
 from mechdrift.behaviour.labels import (
-    VARIANTS,
     compare_sentences,
     judge_all,
     judge_tasks,
     judge_variant,
-    plain_set,
-    variant_of,
 )
-from mechdrift.behaviour.sampling import GREEDY, Sampling
+from mechdrift.behaviour.lengths import compare_lengths, length_table, pilot_lengths
+from mechdrift.behaviour.pilot import fitting
+from mechdrift.behaviour.sampling import GREEDY, Budget, Sampling
 from mechdrift.behaviour.tasks import held_out
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair
-from mechdrift.probes.benchmarks.loading import subset
 from mechdrift.probes.rendering import Renderer
-from mechdrift.probes.sets import load_plain, load_sentences
-from mechdrift.records import SIDES, Completions, MechdriftError, ProbeSet, Side
+from mechdrift.probes.sets import load_sentences
+from mechdrift.records import SIDES, Completion, Completions, MechdriftError, Side
 from mechdrift.runs import Run
 
 TABLES = ("completions", "variants", "everyday", "sentences", "tasks")
+ANSWERED = ("completions", "variants", "everyday", "tasks")
+LENGTHS = ("lengths", "length_scores")
 Tables = dict[str, list[pd.DataFrame]]
 """The parts of each table, in the order in which they are put together."""
 
@@ -72,6 +76,9 @@ def ask_both_models(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
     parts = {name: [part for side in SIDES for part in tables[side].get(name, [])] for name in TABLES}
     for name, found in parts.items():
         run.write_table(name, pd.concat(found, ignore_index=True) if found else pd.DataFrame({"dimension": []}))
+    lengths = lengths_of(run, plan, parts)
+    run.write_table("lengths", lengths)
+    run.write_table("length_scores", compare_lengths(lengths, plan.seed))
     run.write_tensors("own_states", states)
     judged = [part for name in ("completions", "variants", "everyday") for part in parts[name] if len(part)]
     failures = Counter(why.split(":")[0] for part in judged for why in part[part.failed].why)
@@ -117,9 +124,7 @@ def ask_everything(run: Run, plan: AuditPlan, loaded: LanguageModel, side: Side)
 
 def ask_tasks(run: Run, plan: AuditPlan, loaded: LanguageModel, side: Side) -> pd.DataFrame:
     """One model's answers to the held-out reasoning tasks, judged."""
-    tasks = held_out(plan.size.tasks)
-    exercises = [Question(id=f"task-{index}", prompt=task.question) for index, task in enumerate(tasks)]
-    return judge_tasks(tasks, ask_one(run, plan, loaded, side, exercises))
+    return judge_tasks(held_out(plan.size.tasks), ask_one(run, plan, loaded, side, task_questions(plan)))
 
 
 def ask_one(
@@ -136,33 +141,52 @@ def ask_one(
         questions,
         side,
         plan.modes[side],
-        budget=plan.size.budget,
+        budget=budgets_of(run, plan)[side],
         sampling=sampling,
         store=run.folder / f"answers-{side}.partial.jsonl",
+        known=kept_from_pilot(run, side, sampling),
         description=f"Asking {side}",
         generator=make_generator(plan.config.engine_of(side), loaded),
     )
+
+
+def budgets_of(run: Run, plan: AuditPlan) -> dict[Side, Budget]:
+    """Each model's budget: what the pilot of this run set, or else what was given."""
+    found = run.manifest.get("pilot")
+    if found is None:
+        return dict.fromkeys(SIDES, plan.config.budget)
+    return {side: Budget(think=found[side].get("think", 1), answer=found[side]["answer"]) for side in SIDES}
+
+
+def pilot_answers(run: Run, side: Side) -> Completions:
+    """One model's answers of the pilot; none where there was no pilot."""
+    if "pilot" not in run.manifest:
+        return Completions(side=side, think="own", rows=())
+    return completions_of(run.table("pilot"), side)
+
+
+def kept_from_pilot(run: Run, side: Side, sampling: Sampling) -> list[Completion]:
+    """The pilot's answers that need not be asked again."""
+    found = run.manifest.get("pilot")
+    if found is None:
+        return []
+    budget = Budget(think=found[side].get("think", 1), answer=found[side]["answer"])
+    return fitting(pilot_answers(run, side), budget, sampling)
+
+
+def lengths_of(run: Run, plan: AuditPlan, parts: Mapping[str, Sequence[pd.DataFrame]]) -> pd.DataFrame:
+    """How long every completion is, those of the pilot among them."""
+    budgets, found = budgets_of(run, plan), run.manifest.get("pilot", {})
+    rooms = {side: Budget(think=one.get("think_room", 1), answer=one["answer_room"]) for side, one in found.items()}
+    pilots = [pilot_lengths(pilot_answers(run, side), rooms[side]) for side in SIDES if side in rooms]
+    asked = [length_table(part, name, budgets) for name in ANSWERED for part in parts.get(name, ()) if len(part)]
+    return pd.concat([*pilots, *asked], ignore_index=True)
 
 
 def with_ids(judged: pd.DataFrame, answers: Completions) -> pd.DataFrame:
     """Judged answers with the token ids of thinking and answer beside them."""
     ids = ["item", "sample", "thinking_ids", "answer_ids"]
     return judged.merge(answers.frame[ids], on=ids[:2])
-
-
-def everyday_requests(plan: AuditPlan) -> ProbeSet:
-    """Everyday requests, evenly over their families; none where safety is not audited."""
-    requests = plain_set(load_plain())
-    return subset(requests, plan.size.pairs, plan.seed) if "safety" in plan.sets else replace(requests, items=())
-
-
-def variants_of(plan: AuditPlan) -> dict[tuple[str, str], ProbeSet]:
-    """The items that are asked a second time, in other words, by dimension and variant."""
-    return {
-        (name, variant): variant_of(probes.sample(plan.size.variants, plan.seed), variant)
-        for name, probes in plan.sets.items()
-        for variant in VARIANTS.get(probes.dimension, ())
-    }
 
 
 def answered_states(loaded: LanguageModel, plan: AuditPlan, answers: Completions, name: str) -> dict[str, Tensor]:
@@ -186,5 +210,7 @@ def sentence_log_likelihoods(loaded: LanguageModel, side: Side) -> pd.DataFrame:
 
 
 STAGE = Stage(
-    name="answers", files=(*(f"{name}.parquet" for name in TABLES), "own_states.safetensors"), run=ask_both_models
+    name="answers",
+    files=(*(f"{name}.parquet" for name in (*TABLES, *LENGTHS)), "own_states.safetensors"),
+    run=ask_both_models,
 )

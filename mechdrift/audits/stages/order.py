@@ -8,6 +8,14 @@ not stay resident is loaded eleven times in all, and a null model once:
     kl          instruct, reasoning         patch       instruct (still open), null model, reasoning, instruct
 """
 
-from mechdrift.audits.stages import answers, drift, kl, pair, patch, readouts, scores
+from mechdrift.audits.config import Audit
+from mechdrift.audits.plan import Stage
+from mechdrift.audits.stages import answers, drift, kl, pair, patch, pilot, readouts, scores
 
 STAGES = tuple(stage.STAGE for stage in (pair, answers, scores, kl, drift, readouts, patch))
+
+
+def stages_of(config: Audit) -> tuple[Stage, ...]:
+    """The stages of one audit: a pilot comes before the answers where budgets are to be measured."""
+    first, *rest = STAGES
+    return (first, pilot.STAGE, *rest) if config.budget.is_auto else STAGES

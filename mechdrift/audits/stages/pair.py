@@ -23,6 +23,7 @@ def audit_pair_stage(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
         "same_tokens": found.same_tokens,
         "stated_parent": found.stated_parent,
         "fingerprints": found.fingerprints,
+        "same_weights": bool((found.frame.change == 0).all()),
         "control": pair.control.name if pair.control else "",
     }
     counts = {

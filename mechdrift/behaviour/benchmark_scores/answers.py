@@ -2,6 +2,8 @@
 
     answered   1 if the answer could be read, else 0; over samples their share
     unread     how many of the item's answers could not be read
+    cut        how many of them are missing, because thinking or answer was cut off (`behaviour.censoring`; `missing`
+               says why): the item is in no score
     failed     how many of them an outside judge failed on
     …          what the answer says (`Scoring.numbers`): NaN where it could not be read
 
@@ -16,6 +18,7 @@ import pandas as pd
 
 from mechdrift.behaviour.benchmark_scores.readings import Reading, read_label, read_toxicity
 from mechdrift.behaviour.benchmark_scores.scorings import Scoring, kind_of, scoring_of
+from mechdrift.behaviour.censoring import why_missing
 from mechdrift.behaviour.judges.external import RefusalJudge
 from mechdrift.behaviour.judges.toxicity import score_toxicity
 from mechdrift.records import Completion, Completions, MechdriftError, ProbeItem, ProbeSet, Side
@@ -53,7 +56,8 @@ def read_answers(
     return pd.DataFrame(
         [
             identity(item, completion.side)
-            | numbers(found.get((completion.item_id, completion.sample)), completion.sample)
+            | numbers(reading := found.get((completion.item_id, completion.sample)), completion.sample)
+            | how_it_ended(completion, can_be_read=reading is not None)
             for item, completion in asked
         ]
     )
@@ -90,17 +94,30 @@ def numbers(reading: Reading, sample: int = 0) -> dict[str, float]:
     return row | {name: float(value) for name, value in (reading or {}).items()}
 
 
+def how_it_ended(completion: Completion, can_be_read: bool) -> dict[str, float | str]:
+    """Whether an answer is missing, and why. One that was cut is, unless what is asked could be read before."""
+    missing = why_missing(completion, not completion.closed or not (completion.finished or can_be_read))
+    return {
+        "cut": float(missing != ""),
+        "missing": missing,
+        "think_tokens": len(completion.thinking_ids),
+        "answer_tokens": len(completion.answer_ids),
+    }
+
+
 def pool_samples(answers: pd.DataFrame, scoring: Scoring) -> pd.DataFrame:
     """One row per item and side, with numbers instead of NaN; of an item whose every answer the judge failed on,
     `failed` is left."""
     answers = answers.assign(
         **{name: answers[name].fillna(0.0) if name in answers else 0.0 for name in scoring.numbers}
     )
-    if "sample" not in answers:  # from log-likelihoods: nothing was sampled
-        return answers
+    if "sample" not in answers:  # from log-likelihoods: nothing was sampled, and nothing cut
+        return answers.assign(cut=0.0)
+    if "cut" not in answers:  # read by other means than `read_answers`
+        answers = answers.assign(cut=0.0)
     keys, said = ["side", "item"], [*scoring.numbers, "answered"]
     groups = answers.groupby(keys, sort=False)
-    counts = groups[["unread", "failed"]].sum()
+    counts = groups[["unread", "failed", "cut"]].sum()
     judged = answers[answers.failed == 0].groupby(keys, sort=False)[said]
     pooled = (judged.max() if scoring.worst else judged.mean()).reindex(counts.index, fill_value=0.0)
     fixed = [column for column in answers if column not in (*keys, *said, *counts, "sample")]

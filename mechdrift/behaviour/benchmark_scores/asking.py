@@ -1,6 +1,7 @@
 """Ask both models a benchmark, read the answers, and compare."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -9,7 +10,7 @@ from mechdrift.behaviour.benchmark_scores.exact import FINAL, read_tasks
 from mechdrift.behaviour.benchmark_scores.likelihoods import weigh_sentences
 from mechdrift.behaviour.benchmark_scores.scorings import kind_of, scoring_of
 from mechdrift.behaviour.benchmark_scores.table import benchmark_table
-from mechdrift.behaviour.generation import Question, ask, generate
+from mechdrift.behaviour.generation import Question, ask_groups, default_budget, generate
 from mechdrift.behaviour.judges.external import RefusalJudge
 from mechdrift.behaviour.judges.toxicity import score_toxicity
 from mechdrift.behaviour.sampling import GREEDY, Budget, Sampling
@@ -23,7 +24,8 @@ def score_benchmark(
     pair: Pair,
     probes: ProbeSet | Sequence[Task],
     *,
-    budget: Budget = Budget(),  # noqa: B008
+    budget: Budget | None = None,
+    think_max: int | None = None,
     samples: int = 1,
     temperature: float = 0.7,
     toxicity: str = "hashed",
@@ -35,14 +37,16 @@ def score_benchmark(
 
     One greedy answer per item, or `samples` of them at `temperature`. `toxicity` names a scorer of `toxicity.SCORERS`,
     for RealToxicityPrompts; `judge` labels refusals in place of the rules, for the benchmarks that are scored by
-    refusals. Published benchmarks allow some 500 tokens an answer: with a small `budget` the columns `unanswered_…` say
-    how many never came.
+    refusals. `budget` is in tokens, or measured by a pilot (`"auto"`, the default of pairs of one's own; `think_max` is
+    the most that it tries). Published benchmarks allow some 500 tokens an answer: with a small `budget` the columns
+    `cut_…` say how many items were cut off, which are in no score, and `reason` whether that is too many.
     """
+    limits = {"budget": budget or default_budget(pair), "think_max": think_max}
     sampling = Sampling(samples=samples, temperature=temperature, seed=seed) if samples != 1 else GREEDY
     drawn = sampling.temperature if samples > 1 else None
     if not isinstance(probes, ProbeSet):
         name = "gsm8k" if {task.kind for task in probes} == {"gsm8k"} else "math500"
-        answers = [_ask_tasks(pair, probes, side, budget, sampling, dtype) for side in SIDES]
+        answers = [_ask_tasks(pair, probes, side, limits, sampling, dtype) for side in SIDES]
         return benchmark_table(name, pd.concat(answers, ignore_index=True), temperature=drawn, seed=seed)
     judge_name = _name_judge(probes.name, toxicity, judge)
     if scoring_of(probes.name).numbers:
@@ -50,7 +54,7 @@ def score_benchmark(
         answers = [
             read_answers(
                 probes,
-                generate(pair, probes, side, budget=budget, dtype=dtype, **drawing),
+                generate(pair, probes, side, dtype=dtype, **limits, **drawing),
                 toxicity=toxicity,
                 judge=judge,
             )
@@ -77,11 +81,9 @@ def _name_judge(name: str, toxicity: str, judge: RefusalJudge | None) -> str:
 
 
 def _ask_tasks(
-    pair: Pair, tasks: Sequence[Task], side: Side, budget: Budget, sampling: Sampling, dtype: str | None
+    pair: Pair, tasks: Sequence[Task], side: Side, limits: Mapping[str, Any], sampling: Sampling, dtype: str | None
 ) -> pd.DataFrame:
     questions = [Question(id=f"task-{number}", prompt=task.question + FINAL) for number, task in enumerate(tasks)]
     loaded = pair.open(side, dtype or default_dtype_for_generation())
-    think, description = ("none" if side == "instruct" else "own"), f"Answers to tasks, {side}"
-    return read_tasks(
-        tasks, ask(loaded, questions, side, think, budget=budget, sampling=sampling, description=description)
-    )
+    think = "none" if side == "instruct" else "own"
+    return read_tasks(tasks, ask_groups(loaded, [questions], side, think, sampling=sampling, **limits))

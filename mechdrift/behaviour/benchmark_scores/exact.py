@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mechdrift.behaviour.benchmark_scores.answers import numbers
+from mechdrift.behaviour.benchmark_scores.answers import how_it_ended, numbers
 from mechdrift.behaviour.tasks import NUMBER, Task
 from mechdrift.probes.benchmarks.loading import read_rows
 from mechdrift.probes.benchmarks.registry import benchmark_of
@@ -126,5 +126,5 @@ def read_tasks(tasks: Sequence[Task], completions: Completions) -> pd.DataFrame:
             "contrast": "trigger",
             "group": completion.item_id,
         }
-        rows.append(row | numbers(reading, completion.sample))
+        rows.append(row | numbers(reading, completion.sample) | how_it_ended(completion, can_be_read=False))
     return pd.DataFrame(rows)

@@ -6,6 +6,7 @@ import pandas as pd
 from mechdrift.behaviour.benchmark_scores.answers import pool_samples
 from mechdrift.behaviour.benchmark_scores.metrics import Metric
 from mechdrift.behaviour.benchmark_scores.scorings import scoring_of
+from mechdrift.behaviour.censoring import why_cannot_tell
 from mechdrift.behaviour.scores import compare_sides, pair_up
 from mechdrift.probes.benchmarks.registry import benchmark_of
 from mechdrift.records import SIDES
@@ -19,6 +20,8 @@ COLUMNS = [
     "judge",
     "better",
     "n",
+    "cut_instruct",
+    "cut_reasoning",
     "unanswered_instruct",
     "unanswered_reasoning",
     "failed_instruct",
@@ -34,8 +37,9 @@ COLUMNS = [
     "difference",
     "low",
     "high",
+    "reason",
 ]
-ESTIMATES = COLUMNS[COLUMNS.index("instruct") :]
+ESTIMATES = COLUMNS[COLUMNS.index("instruct") : -1]
 
 
 def benchmark_table(
@@ -49,11 +53,13 @@ def benchmark_table(
     """
     scoring = scoring_of(name)
     drawn = _drawn(answers, temperature, always=scoring.worst)
+    reason = why_cannot_tell(answers) if "missing" in answers else ""
     answers = pool_samples(answers, scoring)
     if "style" in answers:
         answers["clean"] = (answers["style"] == "base").astype(float)
     answers = scoring.pool(answers) if scoring.pool else answers
     fixed = {"benchmark": name, "dimension": benchmark_of(name).dimension, "judge": judge_name or scoring.judge}
+    fixed["reason"] = reason
     rows = [
         row | fixed | {"convention": metric.convention + drawn}
         for metric in scoring.metrics(answers)
@@ -75,7 +81,9 @@ def _row(part: pd.DataFrame, metric: Metric, seed: int) -> dict | None:
     every column."""
     failures = {f"failed_{side}": int(part.failed[part.side == side].sum()) for side in SIDES}
     unjudged = part.item[(part.failed > 0) & (part.answered + part.unread == 0)]
-    part = part[~part.item.isin(unjudged)].reset_index(drop=True)
+    part = part[~part.item.isin(unjudged)]
+    failures |= {f"cut_{side}": int((part.cut[part.side == side] > 0).sum()) for side in SIDES}
+    part = part[part.cut == 0].reset_index(drop=True)
     part["row"] = np.arange(len(part))
     items, before, after = pair_up(part, lambda table: table["row"])
     named = {"metric": metric.name, "better": metric.better} | failures

@@ -1,0 +1,37 @@
+"""What an audit asks: probe sets, their variants, everyday requests and reasoning tasks."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from mechdrift.audits.plan import AuditPlan
+from mechdrift.behaviour.generation import Question
+from mechdrift.behaviour.labels import VARIANTS, plain_set, variant_of
+from mechdrift.behaviour.tasks import held_out
+from mechdrift.probes.benchmarks.loading import subset
+from mechdrift.probes.sets import load_plain
+from mechdrift.records import ProbeSet
+
+
+def asked_of(plan: AuditPlan) -> tuple[Sequence[ProbeSet], Sequence[ProbeSet]]:
+    """The probe sets, and what is asked beside them."""
+    return tuple(plan.sets.values()), (*variants_of(plan).values(), everyday_requests(plan))
+
+
+def task_questions(plan: AuditPlan) -> list[Question]:
+    """The held-out reasoning tasks."""
+    return [Question(id=f"task-{index}", prompt=task.question) for index, task in enumerate(held_out(plan.size.tasks))]
+
+
+def everyday_requests(plan: AuditPlan) -> ProbeSet:
+    """Everyday requests, evenly over their families; none where safety is not audited."""
+    requests = plain_set(load_plain())
+    return subset(requests, plan.size.pairs, plan.seed) if "safety" in plan.sets else replace(requests, items=())
+
+
+def variants_of(plan: AuditPlan) -> dict[tuple[str, str], ProbeSet]:
+    """The items that are asked a second time, in other words, by dimension and variant."""
+    return {
+        (name, variant): variant_of(probes.sample(plan.size.variants, plan.seed), variant)
+        for name, probes in plan.sets.items()
+        for variant in VARIANTS.get(probes.dimension, ())
+    }
