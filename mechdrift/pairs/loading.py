@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from mechdrift.pairs.conventions import ChatSettings, read_convention, with_settings
 from mechdrift.pairs.structure import Structure, find_structure, verify
 from mechdrift.records import MechdriftError
 
@@ -21,7 +22,8 @@ GREETING = "Hello there, how are you today? Please answer in one sentence."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSource:
-    """Where one model comes from. `path` is a hub id or a folder; `adapters` are merged into it, in order."""
+    """Where one model comes from, and how it is asked. `path` is a hub id or a folder; `adapters` are merged into it, in
+    order; `chat` holds its system message, template arguments and think markers."""
 
     name: str
     path: str
@@ -30,6 +32,7 @@ class ModelSource:
     trust_remote_code: bool = False
     device: str | None = None
     device_map: str | None = None
+    chat: ChatSettings = ChatSettings()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +76,7 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
             f"the chat template of {source.name} cuts or changes the user's text: a message should stand in the "
             "prompt as it was written."
         )
-    return tokenizer
+    return with_settings(tokenizer, source.chat)
 
 
 def load_config(source: ModelSource) -> Any:
@@ -143,10 +146,11 @@ def cast_weights(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
 
 
 def _check_vocabulary(source: ModelSource, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise when the tokenizer writes ids that the model has no embedding for, as after adding `<think>` to it
+    """Raise when the tokenizer writes ids that the model has no embedding for, as after adding think markers to it
     alone."""
+    convention = read_convention(tokenizer)
     ids, rows = (
-        tokenizer.encode("<think>\n</think>\n\n" + GREETING),
+        tokenizer.encode(convention.opening + convention.closing + GREETING),
         next(model.get_input_embeddings().parameters()).shape[0],
     )
     if max(ids, default=0) >= rows:

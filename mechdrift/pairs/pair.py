@@ -15,6 +15,7 @@ import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
 from mechdrift.pairs.catalogue import ADAPTER_SHA256, EMBEDDED_PAIRS, NULL, ZOO
+from mechdrift.pairs.conventions import ChatSettings
 from mechdrift.pairs.embedded import check_sha256, embedded_base
 from mechdrift.pairs.loading import (
     LanguageModel,
@@ -245,7 +246,9 @@ def _embedded_source(adapters: tuple[str, ...], device: str | None) -> ModelSour
     for adapter in adapters:
         check_sha256(adapter_file(ZOO / adapter), ADAPTER_SHA256[adapter])
     folders = tuple(str(ZOO / adapter) for adapter in adapters)
-    return ModelSource(name=adapters[-1], path=str(embedded_base()), adapters=folders, device=device)
+    return ModelSource(
+        name=adapters[-1], path=str(embedded_base()), adapters=folders, device=device, chat=ChatSettings(apart=True)
+    )
 
 
 def load_parent(name: str, device: str | None = None, sha256: str = "") -> ModelSource:
