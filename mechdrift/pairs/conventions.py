@@ -29,9 +29,9 @@ from weakref import WeakKeyDictionary
 from transformers import PreTrainedTokenizerBase
 
 from mechdrift.errors import MechdriftError
+from mechdrift.pairs.chat import AS_PUBLISHED, NO_MARKERS, ChatSettings
 
 Source = Literal["given", "template", "tokenizer", "assumed", "none"]
-NO_MARKERS = "none"  # given as a marker: the model has none
 
 ABOUT_THINKING = re.compile(r"think|thought|reason|analysis|scratchpad|cot\b", re.IGNORECASE)
 # One bracketed word, and a name that may follow it (`<|channel>thought`).
@@ -74,24 +74,6 @@ OTHER_VARIABLES = {"messages", "tools", "documents", "add_generation_prompt", "c
 }
 ASKED = "Which of the rivers is the longest?"
 THOUGHT, ANSWER = "Zebras were counted.", "Quartz it is."
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChatSettings:
-    """How one model is asked, as far as somebody said so; everything else is read off its tokenizer.
-
-    `system` is a system message before every prompt, `template_args` are arguments of the chat template. `think_open`
-    and `think_close` name the markers (`"none"`: there are none). `thinks` says where the template's switch stands when
-    the model is asked as it is used (None: as published). `apart` says that markers and texts were tokenised one by one
-    in training, as they were for the embedded children, and not as one text.
-    """
-
-    system: str | None = None
-    template_args: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    think_open: str | None = None
-    think_close: str | None = None
-    thinks: bool | None = None
-    apart: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,13 +156,13 @@ def with_settings(tokenizer: PreTrainedTokenizerBase, settings: ChatSettings) ->
 
 def settings_of(tokenizer: PreTrainedTokenizerBase) -> ChatSettings:
     """What `with_settings` said of this tokenizer; nothing, where it was not called."""
-    return _SETTINGS.get(tokenizer, ChatSettings())
+    return _SETTINGS.get(tokenizer, AS_PUBLISHED)
 
 
 def apply_template(
     tokenizer: PreTrainedTokenizerBase,
     content: str,
-    settings: ChatSettings = ChatSettings(),
+    settings: ChatSettings = AS_PUBLISHED,
     *,
     tokenize: bool = False,
     **options: Any,
@@ -232,7 +214,7 @@ def _markers(
     found = _echoed(tokenizer, settings, on) or _injected_pair(tokenizer, settings, switch)
     if found:
         return (*found, "template")
-    template, vocabulary = template_of(tokenizer), "\n".join(tokenizer.get_added_vocab())
+    template, vocabulary = template_of(tokenizer), added_tokens(tokenizer)
     if found := _written(template) or _formless(template + vocabulary):
         return (*found, "template")
     if found := _written(vocabulary):
@@ -299,7 +281,7 @@ def _injected_pair(
         return None
     space = block.opening.removeprefix(block.opening.strip())
     half = space[: (len(space) + 1) // 2]  # `<think>\n\n</think>`: the line breaks belong half to either marker
-    known = template_of(tokenizer) + "\n".join(tokenizer.get_added_vocab())
+    known = template_of(tokenizer) + added_tokens(tokenizer)
     opening = opened or (block.opening.strip() + half if block.opening else _first_in(known, _openings(block.closing)))
     closing = space.removeprefix(half) + block.closing if block.closing else _closing_for(opening, known)
     return (opening, closing) if opening and closing else None
@@ -441,6 +423,11 @@ def template_of(tokenizer: PreTrainedTokenizerBase) -> str:
     """The source of the chat template; of several, the one that is used without tools."""
     template = tokenizer.chat_template
     return str(template.get("default", "")) if isinstance(template, dict) else str(template or "")
+
+
+def added_tokens(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The added tokens of the vocabulary, a line each."""
+    return "\n".join(str(token) for token in tokenizer.added_tokens_decoder.values())
 
 
 def template_variables(tokenizer: PreTrainedTokenizerBase) -> frozenset[str]:

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from mechdrift.pairs.conventions import ChatSettings, read_convention, with_settings
+from mechdrift.pairs.chat import AS_PUBLISHED, ChatSettings
+from mechdrift.pairs.conventions import read_convention, with_settings
 from mechdrift.pairs.structure import Structure, find_structure, verify
 from mechdrift.records import MechdriftError
 
@@ -22,8 +23,8 @@ GREETING = "Hello there, how are you today? Please answer in one sentence."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSource:
-    """Where one model comes from, and how it is asked. `path` is a hub id or a folder; `adapters` are merged into it, in
-    order; `chat` holds its system message, template arguments and think markers."""
+    """Where one model comes from, and how it is asked. `path` is a hub id or a folder; `adapters` are merged into it,
+    in order; `chat` holds its system message, template arguments and think markers."""
 
     name: str
     path: str
@@ -32,7 +33,7 @@ class ModelSource:
     trust_remote_code: bool = False
     device: str | None = None
     device_map: str | None = None
-    chat: ChatSettings = ChatSettings()
+    chat: ChatSettings = AS_PUBLISHED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

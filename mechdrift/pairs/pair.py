@@ -15,7 +15,7 @@ import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
 from mechdrift.pairs.catalogue import ADAPTER_SHA256, EMBEDDED_PAIRS, NULL, ZOO
-from mechdrift.pairs.conventions import ChatSettings
+from mechdrift.pairs.chat import ChatSettings
 from mechdrift.pairs.embedded import check_sha256, embedded_base
 from mechdrift.pairs.loading import (
     LanguageModel,

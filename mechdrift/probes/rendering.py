@@ -31,8 +31,8 @@ from functools import cached_property
 
 from transformers import PreTrainedTokenizerBase
 
+from mechdrift.pairs.chat import ChatSettings
 from mechdrift.pairs.conventions import (
-    ChatSettings,
     Injected,
     ThinkConvention,
     apply_template,
