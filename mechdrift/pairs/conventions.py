@@ -34,9 +34,9 @@ from mechdrift.pairs.chat import AS_PUBLISHED, NO_MARKERS, ChatSettings
 Source = Literal["given", "template", "tokenizer", "assumed", "none"]
 
 ABOUT_THINKING = re.compile(r"think|thought|reason|analysis|scratchpad|cot\b", re.IGNORECASE)
-# One bracketed word, and a name that may follow it (`<|channel>thought`).
+# One bracketed word, or a channel with its name (`<|channel>thought`).
 MARKER = r"(?:<[^<>\s'\"{}]{1,40}>|\[[^\[\]\s'\"{}]{1,40}\]|◁[^◁▷\s'\"{}]{1,40}▷)"
-NAMED = rf"{MARKER}(?:[a-z]+(?=\s|\\n|$|<))?"
+NAMED = rf"(?:<\|\w+>[a-z]+|{MARKER})"
 CLOSES = re.compile(r"[<\[◁]\|?/|[<\[◁|_▁:](?:end|close)[|_▁:>\]▷]|^<\w+\|>", re.IGNORECASE)
 BEGINNINGS = (
     ("begin", "end"),
@@ -218,7 +218,7 @@ def _markers(
     if found := _written(template) or _formless(template + vocabulary):
         return (*found, "template")
     if found := _written(vocabulary):
-        return (found[0] + "\n", f"\n{found[1]}\n\n", "tokenizer")
+        return (*found, "tokenizer")
     return (ASSUMED.opening, ASSUMED.closing, "assumed")
 
 
@@ -254,7 +254,7 @@ def _echoed(tokenizer: PreTrainedTokenizerBase, settings: ChatSettings, on: Mapp
         before, thought, after = str(text).partition(THOUGHT)
         between, answered, _ = after.partition(ANSWER)
         opening = _after_header(before, prompt)
-        if thought and answered and between.strip() and re.search(MARKER, opening):
+        if thought and answered and between.strip() and re.search(MARKER, opening) and "'type'" not in before:
             return opening, between
     return None
 
@@ -308,8 +308,7 @@ def injected(prompt: str, convention: ThinkConvention | None = None) -> Injected
 
 
 def _written(text: str) -> tuple[str, str] | None:
-    """The pair of markers that a template's source or a vocabulary names most often, with the line breaks after the
-    opening one where they are written as well."""
+    """The pair of markers that a template's source or a vocabulary names most often, with its line breaks."""
     counts: dict[tuple[str, str], int] = {}
     for marker in re.findall(NAMED, text):
         if pair := _pairs_with(marker, text):
@@ -318,7 +317,9 @@ def _written(text: str) -> tuple[str, str] | None:
         return None
     opening, closing = max(counts, key=lambda pair: counts[pair])
     breaks = max((_breaks(found) for found in re.findall(re.escape(opening) + r"((?:\\n|\n)*)", text)), default="")
-    return opening + breaks, closing
+    if not opening.startswith("<"):
+        return opening + breaks, closing
+    return opening + (breaks or "\n"), f"\n{closing}\n\n"  # tags are written on lines of their own
 
 
 def _closing_for(opening: str, known: str) -> str:

@@ -94,7 +94,7 @@ class Pair:
         if dtype not in loaded:
             if not all(self.keeps(model) for cache in self.models.values() for model in cache.loaded.values()):
                 self.close()
-            loaded[dtype] = load_model(source, dtype)
+            loaded[dtype] = replace(load_model(source, dtype), tokenizer=self.tokenizer(side))
         return loaded[dtype]
 
     def keeps(self, loaded: LanguageModel) -> bool:

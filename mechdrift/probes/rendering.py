@@ -145,17 +145,23 @@ class Renderer:
         last = text_of(self.tokenizer, thinking[-1:])
         if last == lead or not last.endswith(lead):
             return self.close_ids
-        return self.close_ids[_spanning(self.tokenizer, self.close_ids, self.convention.close)[0] :]
+        return self.close_ids[self.lead_width :]
+
+    @cached_property
+    def lead_width(self) -> int:
+        """How many of `close_ids` stand before the close marker."""
+        start = find(self.close_ids, self.close_marker)
+        return _spanning(self.tokenizer, self.close_ids, self.convention.close)[0] if start is None else start
 
     def find_close(self, ids: Sequence[int]) -> tuple[int, int] | None:
         """Where the close marker first stands in ids that a model wrote: the half-open span of the tokens that it
         covers."""
         if not self.convention.close:
             return None
-        start = find(ids, self.close_marker)
-        if self.settings.apart or (start is not None and len(self.close_marker) == 1):
-            return None if start is None else (start, start + len(self.close_marker))
-        return _first_span(self.tokenizer, ids, self.convention.close)
+        if not self.settings.apart and (found := _first_span(self.tokenizer, ids, self.convention.close)):
+            return found
+        start = find(ids, self.close_marker)  # also where decoding stopped before a last token that glues line breaks
+        return None if start is None else (start, start + len(self.close_marker))
 
     def begins_a_block(self, ids: Sequence[int]) -> bool:
         """Whether a text that a model wrote begins with its open marker."""
