@@ -24,8 +24,10 @@ LEAST = 4  # fewer thoughts prove nothing
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A text in two: thinking, from the token `start` on, and answer at its end. `closed` is False where the block has no
-    end; the answer is then empty."""
+    """A text in two: thinking, from the token `start` on, and answer at its end.
+
+    `closed` is False where the block has no end; the answer is then empty.
+    """
 
     start: int
     thinking: tuple[int, ...]
