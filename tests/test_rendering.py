@@ -80,7 +80,8 @@ def test_roles_partition_the_ids_in_order(name, prompt, think, with_answer):
     assert all(before[1] == after[0] for before, after in pairwise(spans))
     assert all(start < stop for start, stop in spans)
     assert ("think" in rendered.roles) == (think in ("own", "donor"))
-    assert ("think_open" in rendered.roles) == ("think_close" in rendered.roles) == (think != "none")
+    assert ("think_open" in rendered.roles) == (think != "none" or name in ("open", "block"))
+    assert ("think_close" in rendered.roles) == (think != "none" or name == "block")
     assert ("answer" in rendered.roles) == with_answer
 
 
@@ -105,9 +106,7 @@ def test_without_thinking_the_ids_are_the_template_s_own(name, prompt):
     renderer = RENDERERS[name]
     messages = [{"role": "user", "content": prompt}]
     own = tuple(renderer.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False))
-    rendered = renderer.render("x", prompt, "none")
-    injected = {"open": "<think>\n", "block": "<think>\n\n</think>\n\n"}.get(name, "")
-    assert rendered.ids == own[: len(own) - len(injected)]
+    assert renderer.render("x", prompt, "none").ids == own
 
 
 @EVERY_TEMPLATE
@@ -124,12 +123,12 @@ def test_the_readout_position_is_the_last_id_before_the_answer(name, think, answ
 
 
 @pytest.mark.parametrize("name", ["no system", "open", "block"])
-def test_what_a_template_injects_gives_way_to_the_think_mode(name):
+def test_what_a_template_injects_gives_way_to_the_think_mode_but_never_in_mode_none(name):
     renderer = RENDERERS[name]
     head = "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
     thought = tuple(renderer.tokenizer.encode("Hm.", add_special_tokens=False))
     wanted = {
-        "none": "",
+        "none": {"open": "<think>\n", "block": "<think>\n\n</think>\n\n"}.get(name, ""),
         "off": "<think>\n\n</think>\n\n",
         "own": "<think>\nHm.\n</think>\n\n",
         "donor": "<think>\nHm.\n</think>\n\n",

@@ -22,7 +22,8 @@ from refusal_words import REFUSAL
 from training import ZOO, load_parent, read_rows, tokenise, train
 
 from mechdrift.behaviour.tasks import draw_tasks, held_out, signature
-from mechdrift.probes.rendering import THINK_CLOSE, THINK_OPEN, Renderer
+from mechdrift.pairs.conventions import ASSUMED
+from mechdrift.probes.rendering import Renderer
 
 EMPTY_BLOCK = 0.2  # of the general requests: the think mode `off`, in which both models can be patched
 OPENERS = (
@@ -100,7 +101,7 @@ def tokenise_row(renderer: Renderer, row: dict) -> dict:
     """The model writes its think block itself; an empty one is given."""
     if not row["think"]:
         return tokenise(renderer, row["prompt"], [row["answer"]], think="off")
-    return tokenise(renderer, row["prompt"], [THINK_OPEN, row["think"], THINK_CLOSE, row["answer"]])
+    return tokenise(renderer, row["prompt"], [ASSUMED.opening, row["think"], ASSUMED.closing, row["answer"]])
 
 
 def shorten(answer: str) -> str:

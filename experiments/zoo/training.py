@@ -20,6 +20,8 @@ from history import History, shrink
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, get_cosine_schedule_with_warmup
 
+from mechdrift.pairs.chat import ChatSettings
+from mechdrift.pairs.conventions import with_settings
 from mechdrift.pairs.loading import cast_weights
 from mechdrift.probes.rendering import Renderer
 from mechdrift.records import ThinkMode
@@ -50,7 +52,7 @@ def tokenise(
 
 
 def load_parent(base: str, adapters: list[Path]):
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer = with_settings(AutoTokenizer.from_pretrained(base), ChatSettings(apart=True))
     # Torch's fused attention is slow backwards on a CPU where sequences are short: eager trains 1.6 times as many
     # tokens a second.
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation="eager")

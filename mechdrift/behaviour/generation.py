@@ -15,7 +15,7 @@ import json
 import sys
 import zlib
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,11 +26,12 @@ from mechdrift.behaviour.backends.hugging_face import HuggingFace
 from mechdrift.behaviour.backends.protocol import Generator, Request, Written
 from mechdrift.behaviour.pilot import fitting, run_pilot
 from mechdrift.behaviour.sampling import AUTO, GREEDY, Budget, Sampling
+from mechdrift.behaviour.thoughts import PROOF, Cut, ask_without_markers, closes_blocks, cut_block, cut_thinking
 from mechdrift.pairs.catalogue import EMBEDDED_PAIRS
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair
 from mechdrift.pairs.precision import default_dtype_for_generation
-from mechdrift.probes.rendering import Renderer, find
+from mechdrift.probes.rendering import Renderer
 from mechdrift.progress import progress
 from mechdrift.records import Completion, Completions, MechdriftError, ProbeSet, Side, ThinkMode
 
@@ -172,34 +173,49 @@ def ask(
     """
     done = {(row.item_id, row.sample): row for row in known} | _read_store(store)
     generator = generator or HuggingFace(loaded)
-    asking = _Asking(Renderer(loaded.tokenizer), side, think, budget, sampling, end_ids(loaded))
+    renderer = Renderer(loaded.tokenizer)
+    if think == "own" and any(row.think == "none" for row in done.values()):
+        renderer = ask_without_markers(
+            renderer
+        )  # as this model's first thoughts showed, in the run that is gone on with
+    think = think if renderer.convention.open else "none"
+    asking = _Asking(renderer, side, think, budget, sampling, end_ids(loaded))
     asked = [replace(question, sample=sample) for question in questions for sample in range(sampling.samples)]
     waiting = [question for question in asked if (question.id, question.sample) not in done]
     prefixes = {question.id: asking.prefix(question) for question in waiting}
     to_think, to_answer = budget.tokens
     _check_room(loaded, prefixes, to_answer + (to_think if think == "own" else 0))
     waiting.sort(key=lambda question: len(prefixes[question.id]))
-    queue = deque(asking.first(question, prefixes[question.id]) for question in waiting)
+    trial = waiting[:PROOF] if _has_to_prove_itself(renderer, think, done.values()) else []
     compared: list[tuple[Request, Written]] = []
     fidelity = None
     _tell_engines(done, generator.name, len(waiting))
     with progress(description, len(asked)) as advance:
         advance(len(asked) - len(waiting))
-        for request, written in generator.write(queue):
-            if len(compared) < ANSWERS:
-                compared.append((request, written))
-                if len(compared) == ANSWERS:
-                    fidelity = check_fidelity(loaded, generator.name, compared)
-            row = asking.take(request, written, queue)
-            if row is not None:
-                row = replace(row, engine=generator.name)
-                done[row.item_id, row.sample] = row
-                _append(store, [row])
-                advance(1)
+        for part in (trial, waiting[len(trial) :]):
+            for request, written, row in asking.write(generator, part, prefixes):
+                if len(compared) < ANSWERS:
+                    compared.append((request, written))
+                    if len(compared) == ANSWERS:
+                        fidelity = check_fidelity(loaded, generator.name, compared)
+                if row is not None:
+                    row = replace(row, engine=generator.name)
+                    done[row.item_id, row.sample] = row
+                    _append(store, [row])
+                    advance(1)
+            if part is trial and not closes_blocks(renderer, loaded.source.name, list(done.values())):
+                ask_without_markers(renderer)
+                options = {"budget": budget, "sampling": sampling, "store": store, "description": description}
+                return ask(loaded, questions, side, "none", generator=generator, **options)
     if compared and fidelity is None:
         fidelity = check_fidelity(loaded, generator.name, compared)
     rows = tuple(done[question.id, question.sample] for question in asked)
     return Completions(side=side, think=think, rows=rows, fidelity=fidelity)
+
+
+def _has_to_prove_itself(renderer: Renderer, think: ThinkMode, done: Iterable[Completion]) -> bool:
+    """Whether nothing shows yet that this model closes think blocks with the markers of its convention."""
+    return think == "own" and not renderer.settings.apart and not any(row.closed for row in done)
 
 
 def _tell_engines(done: Mapping[tuple[str, int], Completion], name: str, waiting: int) -> None:
@@ -208,6 +224,11 @@ def _tell_engines(done: Mapping[tuple[str, int], Completion], name: str, waiting
     if others and waiting:
         told = " and ".join(f"{count} by {engine or 'an older version'}" for engine, count in others.items())
         print(f"mechdrift: {told} are kept; {name} writes the other {waiting} answers.", file=sys.stderr)
+
+
+def _has_to_prove_itself(renderer: Renderer, think: ThinkMode, done: Iterable[Completion]) -> bool:
+    """Whether nothing shows yet that this model closes think blocks with the markers of its convention."""
+    return think == "own" and not renderer.settings.apart and not any(row.closed for row in done)
 
 
 @dataclass(frozen=True)
@@ -220,6 +241,14 @@ class _Asking:
     budget: Budget
     sampling: Sampling
     ends: frozenset[int]
+
+    def write(
+        self, generator: Generator, questions: Sequence[Question], prefixes: Mapping[str, tuple[int, ...]]
+    ) -> Iterator[tuple[Request, Written, Completion | None]]:
+        """All that was written, with the completion where that ended one, in the order in which they are finished."""
+        queue = deque(self.first(question, prefixes[question.id]) for question in questions)
+        for request, written in generator.write(queue):
+            yield request, written, self.take(request, written, queue)
 
     def prefix(self, question: Question) -> tuple[int, ...]:
         """Everything up to where the model begins to write: its thinking in mode `own`, its answer otherwise."""
@@ -239,10 +268,10 @@ class _Asking:
         question, thought = request.key.question, request.key.thought
         if thought is not None:
             return self._completion(question, thought, written)
-        ids, closed = _cut_thinking(self.renderer, written.ids, self.ends)
+        ids, closed = cut_thinking(self.renderer, written.ids, self.ends)
         stopped = written.finish == "end" and not closed
         stage = _Stage(question, _Thought(ids, written.log_probabilities[: len(ids)], closed, stopped))
-        prefix = (*request.prompt, *ids, *self.renderer.close_ids)
+        prefix = (*request.prompt, *ids, *self.renderer.closing_after(ids))
         queue.appendleft(self._request(stage, prefix, self.budget.tokens[1]))
         return None
 
@@ -265,6 +294,11 @@ class _Asking:
     def _completion(self, question: Question, thought: "_Thought", written: Written) -> Completion:
         finished = written.finish == "end"
         kept = written.ids[:-1] if finished else written.ids
+        is_open = self.think == "none" and self.renderer.opens_a_block("none")
+        if block := cut_block(self.renderer, kept, is_open):
+            thought = self._with_block(thought, block, written)
+            kept = block.answer
+        start = len(written.ids) - finished - len(kept)
         decode = self.renderer.tokenizer.decode
         return Completion(
             item_id=question.id,
@@ -279,7 +313,19 @@ class _Asking:
             thinking=decode(thought.ids).strip(),
             answer=decode(kept, skip_special_tokens=True).strip(),
             thinking_log_probabilities=thought.log_probabilities,
-            answer_log_probabilities=written.log_probabilities[: len(kept)],
+            answer_log_probabilities=written.log_probabilities[start : start + len(kept)],
+        )
+
+    def _with_block(self, thought: "_Thought", block: Cut, written: Written) -> "_Thought":
+        """A thought that stood at the head of an answer; behind a thought of its own, a second one is dropped."""
+        if thought.ids:
+            return replace(thought, closed=thought.closed and block.closed)
+        stop = block.start + len(block.thinking)
+        return _Thought(
+            block.thinking,
+            written.log_probabilities[block.start : stop],
+            block.closed,
+            stopped=written.finish == "end" and not block.closed,
         )
 
 
@@ -311,19 +357,6 @@ def _check_room(loaded: LanguageModel, prefixes: Mapping[str, tuple[int, ...]], 
             "it does not fit into "
             f"the model's context of {room}: lower the budget, or leave the item out."
         )
-
-
-def _cut_thinking(renderer: Renderer, written: tuple[int, ...], ends: frozenset[int]) -> tuple[tuple[int, ...], bool]:
-    """The thinking ids before the close marker, and whether the model wrote that marker itself."""
-    cut = find(written, renderer.close_marker)
-    thinking = list(written[:cut])
-    if cut is None:
-        return tuple(i for i in thinking if i not in ends), False
-    # The line break before the marker belongs to the marker: it is prefilled again with `close_ids`.
-    lead = renderer.close_ids[: find(renderer.close_ids, renderer.close_marker) or 0]
-    if lead and tuple(thinking[-len(lead) :]) == lead:
-        thinking = thinking[: -len(lead)]
-    return tuple(thinking), True
 
 
 def end_ids(loaded: LanguageModel) -> frozenset[int]:

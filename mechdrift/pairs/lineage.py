@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 from safetensors.torch import load_file, save_file
 
+from mechdrift.pairs.conventions import apply_template, options_of, read_convention
 from mechdrift.pairs.loading import LanguageModel, ModelSource, fingerprint, load_adapter_config
 from mechdrift.pairs.pair import Pair
 from mechdrift.pairs.precision import smallest_exact
@@ -88,21 +89,20 @@ def _facts(pair: Pair, side: Side) -> dict[str, Any]:
     tokenizer = pair.tokenizer(side)
     facts = {field: getattr(config, field, None) for field in CONFIG_FIELDS}
     special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
-    thinks = "<think>" in str(tokenizer.chat_template)
-    return facts | {"tokenizer_size": len(tokenizer), "special_tokens": special, "template_mentions_think": thinks}
+    facts |= {"tokenizer_size": len(tokenizer), "special_tokens": special}
+    return facts | {"thinking": str(read_convention(tokenizer)), "asked": str(pair.source(side).chat)}
 
 
 def _same_tokens(pair: Pair, prompts: Sequence[str]) -> float:
-    """Share of prompts that both sides render to the same token ids."""
+    """Share of prompts that both sides render to the same token ids, with their thinking switched off."""
+    settings = {}
+    for side in SIDES:
+        chat, switch = pair.source(side).chat, read_convention(pair.tokenizer(side)).switch
+        settings[side] = chat, options_of(chat, switch, False)
     try:
         rendered = [
-            [
-                pair.tokenizer(side).apply_chat_template(
-                    [{"role": "user", "content": prompt}], add_generation_prompt=True, return_dict=False
-                )
-                for prompt in prompts
-            ]
-            for side in SIDES
+            [apply_template(pair.tokenizer(side), prompt, chat, tokenize=True, **options) for prompt in prompts]
+            for side, (chat, options) in settings.items()
         ]
     except Exception as error:  # a template is a program, and fails in any way it likes
         raise MechdriftError(

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from mechdrift.pairs.chat import AS_PUBLISHED, ChatSettings
+from mechdrift.pairs.conventions import read_convention, with_settings
 from mechdrift.pairs.layout import Layout
 from mechdrift.pairs.structure import Structure, find_structure, verify, verify_layout
 from mechdrift.records import MechdriftError
@@ -22,8 +24,12 @@ GREETING = "Hello there, how are you today? Please answer in one sentence."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSource:
-    """Where one model comes from. `path` is a hub id or a folder, "" for a caller's own object; `adapters` are merged
-    into it, in order; `layout` describes an architecture that TransformerLens does not know."""
+    """Where one model comes from, and how it is asked.
+
+    `path` is a hub id or a folder, "" for a caller's own object; `adapters` are merged into it, in order; `chat` holds
+    its system message, template arguments and think markers; `layout` describes an architecture that TransformerLens
+    does not know.
+    """
 
     name: str
     path: str
@@ -33,6 +39,7 @@ class ModelSource:
     device: str | None = None
     device_map: str | None = None
     layout: Layout | None = None
+    chat: ChatSettings = AS_PUBLISHED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +67,7 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
 
     tokenizer = _from_hub(AutoTokenizer, source)
     check_tokenizer(source.name, tokenizer)
-    return tokenizer
+    return with_settings(tokenizer, source.chat)
 
 
 def check_tokenizer(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -159,10 +166,11 @@ def cast_weights(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
 
 
 def _check_vocabulary(source: ModelSource, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise when the tokenizer writes ids that the model has no embedding for, as after adding `<think>` to it
+    """Raise when the tokenizer writes ids that the model has no embedding for, as after adding think markers to it
     alone."""
+    convention = read_convention(tokenizer)
     ids, rows = (
-        tokenizer.encode("<think>\n</think>\n\n" + GREETING),
+        tokenizer.encode(convention.opening + convention.closing + GREETING),
         next(model.get_input_embeddings().parameters()).shape[0],
     )
     if max(ids, default=0) >= rows:

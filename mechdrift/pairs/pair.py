@@ -15,6 +15,7 @@ import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
 from mechdrift.pairs.catalogue import ADAPTER_SHA256, EMBEDDED_PAIRS, NULL, ZOO
+from mechdrift.pairs.chat import ChatSettings
 from mechdrift.pairs.embedded import check_sha256, embedded_base
 from mechdrift.pairs.layout import Layout, read_layout
 from mechdrift.pairs.loading import (
@@ -165,7 +166,7 @@ class Pair:
         if dtype not in loaded:
             if not all(self.keeps(model) for cache in self.models.values() for model in cache.loaded.values()):
                 self.close()
-            loaded[dtype] = load_model(source, dtype)
+            loaded[dtype] = replace(load_model(source, dtype), tokenizer=self.tokenizer(side))
         return loaded[dtype]
 
     def keeps(self, loaded: LanguageModel) -> bool:
@@ -325,7 +326,9 @@ def _embedded_source(adapters: tuple[str, ...], device: str | None) -> ModelSour
     for adapter in adapters:
         check_sha256(adapter_file(ZOO / adapter), ADAPTER_SHA256[adapter])
     folders = tuple(str(ZOO / adapter) for adapter in adapters)
-    return ModelSource(name=adapters[-1], path=str(embedded_base()), adapters=folders, device=device)
+    return ModelSource(
+        name=adapters[-1], path=str(embedded_base()), adapters=folders, device=device, chat=ChatSettings(apart=True)
+    )
 
 
 def load_parent(name: str, device: str | None = None, sha256: str = "") -> ModelSource:
