@@ -19,7 +19,7 @@ from mechdrift.behaviour.sampling import Budget, Sampling
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.probes.rendering import Renderer
 from mechdrift.probes.sets import load_probes
-from mechdrift.records import MechdriftError
+from mechdrift.records import Fidelity, MechdriftError
 
 END = 0
 QUESTIONS = [
@@ -114,7 +114,10 @@ class Script:
 
 
 @pytest.fixture
-def scripted(loaded):
+def scripted(loaded, monkeypatch):
+    """Scripts; what they write is not the model's, so its log-probabilities cannot be, either."""
+    same = Fidelity(mean=0.0, q99=0.0, n=1)
+    monkeypatch.setattr("mechdrift.behaviour.generation.check_fidelity", lambda *_: same)
     return lambda lines, **options: Script(loaded, lines, **options)
 
 

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 from mechdrift.records import MechdriftError
 
@@ -14,8 +13,8 @@ class Budget:
     `"auto"` measures how long the model thinks and answers before it sets the number (`behaviour.pilot`).
     """
 
-    think: int | Literal["auto"] = 96
-    answer: int | Literal["auto"] = 64
+    think: int | str = 96
+    answer: int | str = 64
 
     def __post_init__(self) -> None:
         for name in ("think", "answer"):
