@@ -94,9 +94,18 @@ def test_the_options_are_the_configuration(mechdrift, monkeypatch):
         "samples": 3,
         "temperature": 0.5,
         "judge": Path("j.toml"),
+        "think": "auto",
+        "answer": 200,
+        "think_max": 500,
+        "engine": "hf",
+        "instruct_engine": "hf",
+        "reasoning_engine": "hf",
         "device": "cpu",
+        "dtype": "float32",
+        "generation_dtype": "bfloat16",
         "device_map": "auto",
         "trust_remote_code": True,
+        "layout": Path("l.toml"),
     }
     words = []
     for name, value in settings.items():

@@ -226,11 +226,6 @@ def _tell_engines(done: Mapping[tuple[str, int], Completion], name: str, waiting
         print(f"mechdrift: {told} are kept; {name} writes the other {waiting} answers.", file=sys.stderr)
 
 
-def _has_to_prove_itself(renderer: Renderer, think: ThinkMode, done: Iterable[Completion]) -> bool:
-    """Whether nothing shows yet that this model closes think blocks with the markers of its convention."""
-    return think == "own" and not renderer.settings.apart and not any(row.closed for row in done)
-
-
 @dataclass(frozen=True)
 class _Asking:
     """The two stages of a question: the thinking, until the model closes it or its budget ends; then the answer."""

@@ -162,7 +162,7 @@ def _by_hand(model: PreTrainedModel, layout: Layout) -> Structure:
         unembed=unembed,
         components=layout.components(),
         n_heads=n_heads,
-        d_model=model.get_input_embeddings().weight.shape[1],
+        d_model=next(model.get_input_embeddings().parameters()).shape[1],
     )
 
 
