@@ -6,6 +6,7 @@ between folders, as grimp finds them in the code. Arrows that follow from two ot
 """
 
 import ast
+import re
 import tomllib
 from html import escape
 from itertools import permutations
@@ -49,7 +50,7 @@ def contract_layers() -> list[list[str]]:
     """The layers of the import contract, from the top one to the bottom one, without the package's name."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     layers = settings["tool"]["importlinter"]["contracts"][0]["layers"]
-    return [[name.strip().removeprefix("mechdrift.") for name in layer.split("|")] for layer in layers]
+    return [[name.strip().removeprefix("mechdrift.") for name in re.split("[|:]", layer)] for layer in layers]
 
 
 def import_edges(names: list[str]) -> list[Edge]:
