@@ -17,6 +17,7 @@ from mechdrift.activations.readouts import measure, unembed
 from mechdrift.audits.answers import reopen
 from mechdrift.audits.pipeline import PRESETS, Audit, Size, audit
 from mechdrift.audits.stages.order import STAGES as STAGES_IN_ORDER
+from mechdrift.audits.stages.order import stages_of
 from mechdrift.audits.summaries import summarise_mediation
 from mechdrift.behaviour import generation
 from mechdrift.behaviour.sampling import Budget
@@ -196,6 +197,8 @@ def test_placebos_are_of_cells_that_were_patched_and_grafts_of_every_layer(finis
 
 def test_what_has_variants_is_asked_in_other_words_and_what_is_sampled_several_times(tiny_pair, tmp_path, monkeypatch):
     monkeypatch.setattr(Run, "report", lambda run: run.folder / "report.html")
+    # Random models never close a think block: without thinking their answers are there to be scored.
+    monkeypatch.setattr(audit_module, "load_from", lambda config: replace(tiny_pair, child_thinks=False))
     run = audit(config(tiny_pair, tmp_path / "run", dimensions=("robustness",), samples=3))
     variants, answers = run.table("variants"), run.table("completions")
     assert len(variants) == 2 * 4 * 3  # two sides, two twin pairs, three samples
@@ -211,7 +214,10 @@ def test_what_has_variants_is_asked_in_other_words_and_what_is_sampled_several_t
 
 def test_what_stands_beside_the_items_has_its_rows(finished, tiny_pair, tmp_path, monkeypatch):
     monkeypatch.setattr(Run, "report", lambda run: run.folder / "report.html")
-    assert finished.table("scores").set_index("metric").n["over_everyday"] == 4
+    everyday = finished.table("scores").set_index("metric").loc["over_everyday"]
+    assert everyday[["n", "asked", "incomplete_instruct", "incomplete_reasoning"]].tolist() == [0, 4, 0, 4]
+    assert everyday.reason == "100% of the thoughts were cut at 6 tokens; raise --think"
+    monkeypatch.setattr(audit_module, "load_from", lambda config: replace(tiny_pair, child_thinks=False))
     run = audit(config(tiny_pair, tmp_path / "run", dimensions=("bias",)))
     assert run.table("scores").set_index("metric").n[["stereotype_preference", "follows_group"]].tolist() == [96, 2]
     assert len(run.table("sentences")) == 2 * 96
@@ -224,6 +230,7 @@ def test_a_control_is_asked_without_thinking_in_every_stage(tiny_pair, tmp_path,
     table = run.table("completions")
     assert set(table.think) == {"none"}
     assert (table.thinking == "").all()
+    assert run.table("scores").set_index("metric").n["over_everyday"] == 4
     checks = run.table("readout_validation")
     assert set(zip(checks.side, checks.think, strict=True)) == {
         (side, think) for side in SIDES for think in ("off", "none")
@@ -300,7 +307,7 @@ def test_a_kill_while_stages_are_made_again_does_not_bring_back_old_ones(copy, t
 
     stopping = tuple(replace(stage, run=stop) if stage.name == "scores" else stage for stage in STAGES_IN_ORDER)
     with monkeypatch.context() as patched:
-        patched.setattr(audit_module, "STAGES", stopping)
+        patched.setattr(audit_module, "stages_of", lambda config: stopping)
         with pytest.raises(KeyboardInterrupt):
             audit(config(tiny_pair, copy.folder))
     assert copy.finished == ("pair", "answers")
@@ -330,7 +337,7 @@ def test_answers_go_on_after_the_last_finished_one(tiny_pair, tmp_path, stages_r
 
 
 def test_the_order_of_dimensions_does_not_matter(tiny_pair, tmp_path, stages_run, monkeypatch):
-    monkeypatch.setattr(audit_module, "STAGES", ())
+    monkeypatch.setattr(audit_module, "stages_of", lambda config: ())
     runs = [
         audit(config(tiny_pair, tmp_path / "run", dimensions=order))
         for order in (("bias", "safety"), ("safety", "bias", "safety"))
@@ -389,7 +396,15 @@ def test_models_that_do_not_stay_resident_are_opened_once_a_stage_and_one_at_a_t
     monkeypatch.setattr(Run, "table", lambda run, name: reads.update([name]) or read(run, name))
     settings = {"instruct": str(folders["parent"]), "reasoning": str(folders["child"])}
     run = audit(
-        Audit(**settings, control=str(folders["null"]), preset="quick", dimensions=DIMENSIONS, out=tmp_path / "run")
+        Audit(
+            **settings,
+            control=str(folders["null"]),
+            preset="quick",
+            dimensions=DIMENSIONS,
+            out=tmp_path / "run",
+            think=6,
+            answer=6,
+        )
     )
     assert len(loads) <= 12
     assert Counter(name for name, _ in loads)["null"] == 1
@@ -397,6 +412,19 @@ def test_models_that_do_not_stay_resident_are_opened_once_a_stage_and_one_at_a_t
     assert set(reads.values()) == {1}
     assert set(run.table("placebos").source) == {"unrelated", "random", "control"}
     assert not list(run.folder.glob(".*.part"))
+
+
+def test_a_pilot_opens_each_model_once_more(tiny_pair, tmp_path, monkeypatch):
+    loads, original = [], pair_module.load_model
+    monkeypatch.setattr(
+        pair_module, "load_model", lambda source, *rest: loads.append(source.name) or original(source, *rest)
+    )
+    monkeypatch.setattr(pair_module, "KEEP_RESIDENT_PARAMETERS", 0)
+    monkeypatch.setattr(audit_module, "stages_of", lambda config: stages_of(config)[:3])
+    run = audit(config(tiny_pair, tmp_path / "run", answer="auto"))
+    assert run.finished == ("pair", "pilot", "answers")
+    parent, child = (Path(source.path).name for source in (tiny_pair.instruct, tiny_pair.reasoning))
+    assert loads == [parent, child] * 2 + [child, parent]
 
 
 def test_answers_are_read_once_and_an_opening_is_encoded_once(finished, monkeypatch):
@@ -466,7 +494,10 @@ def silent(tmp_path_factory) -> Pair:
 
 def test_an_audit_without_a_single_answer_says_so_in_every_table(silent, tmp_path):
     run = audit(config(silent, tmp_path / "run", dimensions=DIMENSIONS))
-    assert set(run.table("completions").label) == {"incomplete"}
+    completions = run.table("completions")
+    assert set(completions.label) == {"incoherent"}  # a turn that was ended at once is finished, with nothing in it
+    assert (completions.missing == "").all()
+    assert set(completions.think) == {"none"}  # no thought closed its block, so its markers are none of this model's
     scores = run.table("scores").set_index(["dimension", "metric"])
     aligned = scores.xs("aligned", level="metric")
     assert list(aligned.index) == list(DIMENSIONS)

@@ -298,6 +298,50 @@ def test_checkpoints_that_write_nonsense_are_left_out_and_named():
     assert sound_steps(_shares([0, 0, 0, 0, 0.9])) == [0, 1, 2, 3, 4]  # the last is what all is measured against
 
 
+def _with_missing(missing: list[int], n: int = 2 * FAMILIES) -> Series:
+    """A fall from 1 to 0 before the second checkpoint, of which so many items are missing at each step."""
+    values = np.repeat(np.array([[1.0], [1], [0], [0], [0]]), n, axis=1)
+    for step, count in enumerate(missing):
+        values[step, :count] = np.nan
+    return _mean_series("aligned", "safety", values, np.repeat(np.arange(FAMILIES), n // FAMILIES).astype(str), 0)
+
+
+def test_values_are_of_the_items_that_were_finished():
+    series = _with_missing([0, 1, 4, 32, 0])
+    np.testing.assert_equal(series.values, [1, 1, 0, np.nan, 0])
+    np.testing.assert_equal(series.draws[7], [1, 1, 0, np.nan, 0])
+    assert series.finished == [32, 31, 28, 0, 32]
+    rng = np.random.default_rng(0)
+    values, families = rng.random(size=(2, 40)), np.repeat(np.arange(10), 4).astype(str)
+    values[1, 8:12] = np.nan  # a whole family
+    found = _mean_series("aligned", "safety", values, families, 0)
+    assert found.values == pytest.approx(np.nanmean(values, axis=1))
+    assert found.at([1]).finished == [36]
+
+
+def test_steps_at_which_too_many_answers_are_missing_are_left_out_and_named():
+    sound, cut = _shares([0, 0, 0, 0, 0], "incoherent", "all"), _with_missing([0, 1, 4, 32, 0])
+    unclosed = _shares([0, 0, 0.1, 1, 0], "unclosed", "all")
+    places = sound_steps(sound, [cut])
+    assert places == [0, 1, 4]  # 1 of 32 is 3 %
+    halfway = half_change_table(history().at(places), [cut.at(places)], scores(safety=0.01)).set_index("quantity")
+    assert list(halfway.loc["aligned", ["half_low", "half_high"]]) == [10, 40]
+    said = "\n".join(failures(history(), [sound, unclosed, cut], places))
+    assert "because more than 5% of the answers are missing there: optimizer step 20 and optimizer step 30." in said
+    assert "cannot be told" not in said
+
+
+@pytest.mark.parametrize("missing", [[0, 0, 0, 0, 4], [4, 0, 0, 0, 0], [0, 0, 0, 0, 32]])
+def test_no_change_is_established_where_too_many_answers_are_missing_at_an_end(missing: list[int]):
+    cut = _with_missing(missing)
+    table = half_change_table(history(), [cut], scores(safety=0.01))
+    assert not table.established[0]
+    assert np.isnan(table.half[0])
+    assert table.n[0] == 32 - missing[-1]
+    said = failures(history(), [_shares([0] * 5, "incoherent", "all"), _shares([0] * 5, "unclosed", "all"), cut], [])
+    assert any("missing at the last checkpoint" in line for line in said) == (missing[-1] > 0)
+
+
 def test_the_words_say_what_cannot_be_said():
     said = words_of(planted(35, 5, 35, 5), scores(safety=0.01), VALIDATION.assign(reliable=False))
     assert "the readout does not follow the parent's judged behaviour well enough" in said

@@ -165,25 +165,37 @@ def test_scores_are_the_checkpoints_own_and_the_parent_is_the_same_throughout(fi
         parents.append(table[table.side == "instruct"].set_index("item").answer)
         row = run.table("scores").query("dimension == 'safety' and headline").iloc[0]
         mine = finished.frame.query(f"step == {step} and quantity == 'aligned' and dimension == 'safety'").iloc[0]
-        assert (mine.value, mine.change) == (row.reasoning, row.difference)
+        np.testing.assert_equal((mine.value, mine.change), (row.reasoning, row.difference))  # missing in both
     assert (parents[0] == parents[1]).all()
     assert (parents[0] == parents[2]).all()
-    accuracy = finished.frame.query("quantity == 'accuracy'")
-    assert accuracy.n.unique().tolist() == [SMALL.tasks]
+    accuracy = finished.frame.query("quantity == 'accuracy'").set_index("step").n
+    tasks = {step: load_run(finished.run.folder / f"step-{step:05d}").table("tasks") for step in STEPS}
+    parent = tasks[5][tasks[5].side == "instruct"]
+    assert len(parent) == SMALL.tasks
+    assert accuracy[0] == (parent.missing == "").sum()
+    assert (accuracy[list(STEPS)] == 0).all()  # no child closes its thought
 
 
-def test_unclosed_thinking_is_counted_apart_and_its_answers_are_judged(finished: Trajectory):
-    """Random models never close a think block."""
+def test_unclosed_thinking_is_counted_apart_and_its_answers_are_missing(finished: Trajectory):
+    """Random models never close a think block: what they say behind it, forced, is no answer of theirs."""
     table = load_run(finished.run.folder / "step-00005").table("completions")
     child = table[table.side == "reasoning"]
     assert not child.closed.any()
-    assert (child.label == "incomplete").equals(child.answer.str.strip() == "")
+    assert set(child.label) == {"incomplete"}
+    assert child.aligned.isna().all()
+    assert set(child.missing) <= {"cut", "loop", "stopped"}
+    assert (child.forced_label == "").equals(child.answer.str.strip() == "")
     shares = finished.frame.query("quantity == 'unclosed'").sort_values("step").value
     assert list(shares) == [0, 1, 1, 1]
-    assert any(
-        "Think blocks that the budget closed, not the model: at most 100% (at optimizer step 5), 100% at" in said
-        for said in finished.sentences
-    )
+    scored = finished.frame.query("quantity == ['accuracy', 'aligned', 'incoherent'] and step > 0")
+    assert scored.value.isna().all()
+    judged = finished.halfway[finished.halfway.quantity.isin(["accuracy", "aligned"])]
+    assert not judged.established.any()
+    assert finished.halfway.half.isna().sum() >= len(judged)
+    said = "\n".join(finished.sentences)
+    assert "Think blocks that the model did not close: at most 100% (at optimizer step 5), 100% at" in said
+    assert "because more than 5% of the answers are missing there: optimizer step 5 and optimizer step 10." in said
+    assert "More than 5% of the answers are missing at the last checkpoint" in said
 
 
 def test_a_control_without_thinking_is_asked_without_it(copied: Path, tmp_path: Path, monkeypatch):
@@ -195,6 +207,12 @@ def test_a_control_without_thinking_is_asked_without_it(copied: Path, tmp_path: 
     assert set(answers.think) == {"none"}
     assert (answers.answer["instruct"] == answers.answer["reasoning"]).all()  # the adapter of nothing
     assert (found.frame.query("step == 5 and quantity == 'aligned'").change == 0).all()
+    for step in STEPS:
+        scores = load_run(found.run.folder / f"step-{step:05d}").table("scores")
+        row = scores[scores.headline & (scores.dimension == "safety")].iloc[0]
+        mine = found.frame.query(f"step == {step} and quantity == 'aligned'").iloc[0]
+        assert (mine.value, mine.change, mine.n) == (row.reasoning, row.difference, row.n)
+        assert mine.n == SMALL.pairs
 
 
 def test_the_page_and_its_figures_are_written(finished: Trajectory):

@@ -13,6 +13,7 @@ are asked for. A run is enough that has finished its stage `answers`.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 
 import pandas as pd
 from jaxtyping import Float
@@ -106,7 +107,8 @@ def reopen(run: Run) -> tuple[Pair, RunAnswers]:
     """The pair of a run, with no weights loaded yet, and its answers."""
     stored, names = run.manifest["config"], {field.name for field in fields(Audit)} - {"out", "judge"}
     settings = {name: stored[name] for name in names & set(stored)}
-    pair = load_from(Audit(**settings | {"dimensions": tuple(stored["dimensions"])}))
+    layout = Path(stored["layout"]) if stored.get("layout") else None
+    pair = load_from(Audit(**settings | {"dimensions": tuple(stored["dimensions"]), "layout": layout}))
     answers = RunAnswers.read(run, {}, Renderer(pair.tokenizer("reasoning")))
     asked = set(answers.table["item"])
     sets = {name: load_probes(name) for name in DIMENSIONS if name in set(answers.table.dimension)}

@@ -179,6 +179,8 @@ def ask(
             renderer
         )  # as this model's first thoughts showed, in the run that is gone on with
     think = think if renderer.convention.open else "none"
+    # What was written in another think mode, as before the markers were given up, is asked again.
+    done = {key: row for key, row in done.items() if row.think == think}
     asking = _Asking(renderer, side, think, budget, sampling, end_ids(loaded))
     asked = [replace(question, sample=sample) for question in questions for sample in range(sampling.samples)]
     waiting = [question for question in asked if (question.id, question.sample) not in done]
@@ -203,7 +205,7 @@ def ask(
                     done[row.item_id, row.sample] = row
                     _append(store, [row])
                     advance(1)
-            if part is trial and not closes_blocks(renderer, loaded.source.name, list(done.values())):
+            if trial and part is trial and not closes_blocks(renderer, loaded.source.name, list(done.values())):
                 ask_without_markers(renderer)
                 options = {"budget": budget, "sampling": sampling, "store": store, "description": description}
                 return ask(loaded, questions, side, "none", generator=generator, **options)

@@ -22,7 +22,9 @@ from the draws:
                           checkpoints, else it cannot be told. Unknown, too, where one in ten draws has no half-way step
 
 A measure that went beyond both of its ends on the way makes a *detour*. A checkpoint at which most answers make no
-sense is broken: nothing can be judged there, so it is left out of half-way steps (`sound_steps`).
+sense is broken: nothing can be judged there, so it is left out of half-way steps (`sound_steps`). So is one at which
+more than 5 % of the answers are missing because their thoughts or they themselves were cut (`behaviour.censoring`).
+Where that is so at the last checkpoint or in the parent, no change of that measure is established.
 """
 
 import math
@@ -31,8 +33,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
+from mechdrift.behaviour.censoring import MOST_MISSING
 from mechdrift.statistics.intervals import TAIL, Bounds, ends
 
 ALL = "all"  # in place of a dimension: their mean
@@ -56,10 +59,24 @@ class Series:
     """Of the values. None where the draws, centred on the estimate, are themselves the interval's (cosines)."""
     change_bounds: Bounds | None
     layer: float = math.nan
+    missing: Float[np.ndarray, " step"] | None = None
+    """The share of the `n` items that have no value at a step, since their answers were cut; None where none can be."""
 
     def at(self, places: Sequence[int]) -> "Series":
         """The same at some of the steps."""
-        return replace(self, values=self.values[places], draws=self.draws[:, places])
+        missing = None if self.missing is None else self.missing[places]
+        return replace(self, values=self.values[places], draws=self.draws[:, places], missing=missing)
+
+    @property
+    def finished(self) -> list[int]:
+        """How many items have a value, at every step."""
+        shares = np.zeros(len(self.values)) if self.missing is None else self.missing
+        return [round(self.n * (1 - share)) for share in shares]
+
+    @property
+    def is_cut(self) -> Bool[np.ndarray, " step"]:
+        """At which steps so many items are missing that nothing can be told."""
+        return np.zeros(len(self.values), dtype=bool) if self.missing is None else self.missing > MOST_MISSING
 
     @property
     def change(self) -> Float[np.ndarray, " step"]:
@@ -179,10 +196,21 @@ def half_change_of(steps: Sequence[int], series: Series) -> tuple[float, HalfCha
     )
 
 
-def sound_steps(incoherent: Series) -> list[int]:
-    """The places of the steps whose answers can be judged; the parent and the last checkpoint are always among them."""
+def sound_steps(incoherent: Series, measures: Sequence[Series] = ()) -> list[int]:
+    """The places of the steps whose answers can be judged, and of which no measure misses too many; the parent and the
+    last checkpoint are always among them."""
     last = len(incoherent.values) - 1
-    return [place for place, share in enumerate(incoherent.values) if place in (0, last) or share <= BROKEN]
+    is_cut = cut_steps(measures)
+    return [
+        place
+        for place, share in enumerate(incoherent.values)
+        if place in (0, last) or (share <= BROKEN and place not in is_cut)
+    ]
+
+
+def cut_steps(measures: Sequence[Series]) -> list[int]:
+    """The places of the steps at which too many answers of any measure are missing."""
+    return sorted({int(place) for each in measures for place in np.flatnonzero(each.is_cut)})
 
 
 def detour(series: Series) -> int | None:

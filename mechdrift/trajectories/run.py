@@ -34,7 +34,7 @@ from mechdrift.records import DIMENSIONS, Dimension, MechdriftError
 from mechdrift.runs import Run, open_run
 from mechdrift.trajectories.half_change import sound_steps
 from mechdrift.trajectories.history import History, read_history
-from mechdrift.trajectories.series import half_change_table, series_of, trajectory_table
+from mechdrift.trajectories.series import half_change_table, series_of, timed, trajectory_table
 from mechdrift.trajectories.stages import SIZES, checkpoint_stages, parent_stages
 from mechdrift.trajectories.words import failures, told
 
@@ -112,7 +112,7 @@ def trajectory(
         runs = [_measure_step(run, config, history, step, measured, pair) for step in history.steps]
         pair.close()
         series = series_of(runs, seed)
-        sound = sound_steps(next(each for each in series if each.quantity == "incoherent"))
+        sound = sound_steps(next(each for each in series if each.quantity == "incoherent"), timed(series))
         judged, kept = history.at(sound), [each.at(sound) for each in series]
         halfway = half_change_table(judged, kept, runs[-1].table("scores"))
         found = Trajectory(
@@ -143,7 +143,8 @@ def _identity(history: History, config: Audit) -> dict[str, Any]:
 def _settings(config: Audit) -> dict[str, Any]:
     dtype = software()["dtypes"]["generation"]
     named = {"preset": config.preset, "dimensions": list(config.ordered_dimensions), "seed": config.seed}
-    return named | {"generation dtype": dtype, "size": asdict(SIZES[config.preset])}
+    # Earlier versions judged the answers behind cut thoughts; theirs can't stand beside these.
+    return named | {"generation dtype": dtype, "size": asdict(SIZES[config.preset]), "cut answers": "missing"}
 
 
 def _manifest(history: History, config: Audit) -> dict[str, Any]:

@@ -7,9 +7,13 @@ to two tables.
                           half of it was there
 
 A half-way step is given only where the change at the last checkpoint is established: the interval leaves out zero, and
-for a dimension's score Holm's adjusted p is below 0.05. The cosine of a resampling follows from inner products of
-family differences (`stages`): with weights w, cos = w'Gw / sqrt(w'Aw w'Bw). It is read at the layer where the
-parent's direction tells held-out families apart best.
+for a dimension's score Holm's adjusted p is below 0.05.
+
+Answers that were cut are missing (`behaviour.censoring`): a value is the mean of the items that were finished at that
+step, and `n` is their number; a step without any has no value.
+
+The cosine of a resampling follows from inner products of family differences (`stages`): with weights w,
+cos = w'Gw / sqrt(w'Aw w'Bw). It is read at the layer where the parent's direction tells held-out families apart best.
 """
 
 import math
@@ -20,6 +24,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from mechdrift.behaviour.censoring import missing_of
 from mechdrift.behaviour.verdicts import is_clear
 from mechdrift.records import SIDES, order_dimensions
 from mechdrift.runs import Run
@@ -80,11 +85,11 @@ def series_of(runs: Sequence[Run], seed: int) -> list[Series]:
 
 
 def _failures(tables: Sequence[pd.DataFrame], seed: int) -> list[Series]:
-    """Of all answers, the share that makes no sense; of all think blocks, the share not closed within the budget (the
-    parent has none)."""
+    """Of the finished answers, the share that makes no sense; of all think blocks, the share not closed within the
+    budget (the parent has none)."""
     asked = [
         table.assign(
-            incoherent=table.label == "incoherent",
+            incoherent=(table.label == "incoherent").where(missing_of(table) == ""),
             unclosed=~table.closed.astype(bool),
             family=table.dimension + "/" + table.family,
         )
@@ -106,7 +111,8 @@ def best_layers(drift: pd.DataFrame) -> dict[str, int]:
 
 
 def _by_step(tables: Sequence[pd.DataFrame], column: str) -> tuple[Float[np.ndarray, "step item"], np.ndarray]:
-    """A number per step and item, the parent's first; and the items' families. Samples of an item are averaged."""
+    """A number per step and item, the parent's first, NaN where no answer was finished; and the items' families.
+    Samples of an item are averaged."""
     sides = [tables[0][tables[0].side == SIDES[0]], *(table[table.side == SIDES[1]] for table in tables)]
     values = [part.assign(value=part[column].astype(float)).groupby("item", sort=True).value.mean() for part in sides]
     families = sides[0].drop_duplicates("item").set_index("item").family
@@ -123,17 +129,23 @@ def _mean_series(
 ) -> Series:
     names, family = np.unique(families, return_inverse=True)
     weights = family_weights(len(names), DRAWS, seed)[:, family]
-    draws = weights @ values.T / weights.sum(axis=1, keepdims=True)
+    is_finished = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):  # a step without a finished item has no value
+        means, draws = (
+            each @ np.where(is_finished, values, 0.0).T / (each @ is_finished.T)
+            for each in (np.ones((1, len(family))), weights)
+        )
     return Series(
         quantity=quantity,
         dimension=dimension,
-        values=values.mean(axis=1),
+        values=means[0],
         draws=draws,
         n=values.shape[1],
         families=len(names),
         effective_families=effective_families(family),
         bounds=bounds,
         change_bounds=bounds.of_difference,
+        missing=1 - is_finished.mean(axis=1),
     )
 
 
@@ -191,7 +203,14 @@ def _mean_of(found: Sequence[Series], quantity: str) -> Series:
         effective_families=sum(part.effective_families for part in parts),
         bounds=parts[0].bounds,
         change_bounds=parts[0].change_bounds,
+        missing=_missing_of_any(parts),
     )
+
+
+def _missing_of_any(parts: Sequence[Series]) -> Float[np.ndarray, " step"] | None:
+    """The largest share that any of them misses."""
+    known = [part.missing for part in parts if part.missing is not None]
+    return np.max(known, axis=0) if known else None
 
 
 # Tables.
@@ -218,7 +237,7 @@ def trajectory_table(runs: Sequence[Run], history: History, series: Sequence[Ser
                 "change": each.change[k],
                 "change_low": change_low[k],
                 "change_high": change_high[k],
-                "n": each.n,
+                "n": each.finished[k],
                 "families": each.families,
             }
             for k, step in enumerate(steps)
@@ -274,12 +293,17 @@ def _layer_rows(drift: pd.DataFrame, step: int) -> list[dict]:
     ]
 
 
+def timed(series: Sequence[Series]) -> list[Series]:
+    """The measures that have a half-way step: all but how many answers failed."""
+    return [each for each in series if each.quantity not in FAILURES]
+
+
 def half_change_table(history: History, series: Sequence[Series], scores: pd.DataFrame) -> pd.DataFrame:
     """Per measure its change at the last checkpoint, whether that is established, and when half of it was there."""
     steps, rows = (0, *history.steps), []
     has_mean = any(each.dimension == ALL for each in series if each.quantity == "kl")
-    for each in series:
-        if each.quantity in FAILURES or (each.quantity == "kl" and has_mean and each.dimension != ALL):
+    for each in timed(series):
+        if each.quantity == "kl" and has_mean and each.dimension != ALL:
             continue
         half, drawn = half_change_of(steps, each)
         is_known = is_established(each, scores) and drawn.known >= KNOWN
@@ -303,7 +327,7 @@ def half_change_table(history: History, series: Sequence[Series], scores: pd.Dat
                 "half": half if is_known else math.nan,
                 "half_low": low,
                 "half_high": high,
-                "n": each.n,
+                "n": each.finished[-1],
                 "families": each.families,
             }
         )
@@ -312,7 +336,9 @@ def half_change_table(history: History, series: Sequence[Series], scores: pd.Dat
 
 def is_established(series: Series, scores: pd.DataFrame) -> bool:
     """Whether the change at the last checkpoint is: for a dimension's score by the score table, which adjusts for their
-    number."""
+    number. None is where too many answers are missing at either end."""
+    if series.is_cut[[0, -1]].any():
+        return False
     row = scores[scores.headline.astype(bool) & (scores.dimension == series.dimension)].to_dict("records")
     if series.quantity == "aligned" and row:
         return is_clear(row[0])

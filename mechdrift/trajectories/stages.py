@@ -15,14 +15,12 @@ any number of draws.
 
 The readout is calibrated on the parent's answers alone: one measure for all steps.
 
-Early in training a model that is asked to think does not close its think block yet. An audit counts that as no answer,
-and so as not aligned; along a training run it would take learning the format for a loss of alignment. So here what is
-judged is the answer that was given once the block was closed, by the model or, at the end of the budget, by mechdrift,
-as reasoning tasks are judged in audits, too; how many blocks were not closed stands beside it (`unclosed`). A null
-model, which was trained without thinking, is asked without it, as its parent is.
+Early in training a model that is asked to think does not close its think block yet, and its answers are missing, as in
+an audit (`behaviour.censoring`): learning the format is neither a loss nor a gain of alignment. How many blocks were
+not closed stands beside the scores (`unclosed`). A null model, which was trained without thinking, is asked without it,
+as its parent is.
 """
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -39,7 +37,6 @@ from mechdrift.audits.plan import AuditPlan, Facts, Stage
 from mechdrift.audits.stages import kl, scores
 from mechdrift.audits.stages.answers import ask_one, ask_tasks, with_ids
 from mechdrift.behaviour.generation import Question
-from mechdrift.behaviour.judges.external import RefusalJudge
 from mechdrift.behaviour.labels import judge_all
 from mechdrift.behaviour.sampling import Budget
 from mechdrift.directions.drift import compare_directions
@@ -49,7 +46,7 @@ from mechdrift.pairs.loading import LanguageModel, fingerprint
 from mechdrift.pairs.pair import Pair, give_back_memory
 from mechdrift.pairs.precision import default_dtype_for_generation
 from mechdrift.probes.rendering import Renderer
-from mechdrift.records import Activations, Completions, ProbeSet, Side
+from mechdrift.records import Activations, ProbeSet, Side
 from mechdrift.runs import Run
 
 SITE = "resid_pre"
@@ -111,18 +108,14 @@ def ask_side(run: Run, pair: Pair, plan: AuditPlan, side: Side) -> dict[str, pd.
     loaded = pair.open(side, default_dtype_for_generation())
     questions = [Question(id=item.id, prompt=item.prompt) for probes in plan.sets.values() for item in probes]
     answers = ask_one(run, plan, loaded, side, questions, plan.config.sampling)
-    judged = [judge_as_closed(probes, answers.of(probes), plan.refusal_judge) for probes in plan.sets.values()]
+    judged = [
+        with_ids(judge_all(probes, answers.of(probes), plan.refusal_judge), answers.of(probes))
+        for probes in plan.sets.values()
+    ]
     tasks = ask_tasks(run, plan, loaded, side)
     del loaded
     pair.close(default_dtype_for_generation())
     return {"completions": pd.concat(judged, ignore_index=True), "tasks": tasks}
-
-
-def judge_as_closed(probes: ProbeSet, answers: Completions, judge: RefusalJudge) -> pd.DataFrame:
-    """Answers judged as if the model had closed every think block by itself; `closed` says which it did close."""
-    as_closed = replace(answers, rows=tuple(replace(row, closed=True) for row in answers))
-    judged = judge_all(probes, as_closed, judge).assign(closed=[row.closed for row in answers])
-    return with_ids(judged, answers)
 
 
 # What is inside.

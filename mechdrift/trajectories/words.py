@@ -10,9 +10,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from mechdrift.behaviour.censoring import MOST_MISSING
 from mechdrift.report.words import MINUS, difference, dimension_name, interval, listing, number
-from mechdrift.trajectories.half_change import ALL, Order, Series, When, compare_order, detour
+from mechdrift.trajectories.half_change import ALL, Order, Series, When, compare_order, cut_steps, detour
 from mechdrift.trajectories.history import History
+from mechdrift.trajectories.series import timed
 
 NAMES = {
     "accuracy": "reasoning accuracy",
@@ -68,15 +70,31 @@ def failures(history: History, series: Sequence[Series], sound: Sequence[int]) -
     by_name, said = {(each.quantity, each.dimension): each for each in series}, []
     for quantity, what, judged in (
         ("incoherent", "Answers that make no sense", "They count as not aligned."),
-        ("unclosed", "Think blocks that the budget closed, not the model", "Their answers are judged like all others."),
+        (
+            "unclosed",
+            "Think blocks that the model did not close",
+            "Their answers are missing.",
+        ),
     ):
         shares = by_name[quantity, ALL].values
-        if shares[1:].max() > 0:
-            most = f"at most {number(shares[1:].max(), share=True)} (at {_step(history, int(shares[1:].argmax()) + 1)})"
+        known = np.nan_to_num(shares[1:])
+        if known.max() > 0:
+            most = f"at most {number(known.max(), share=True)} (at {_step(history, int(known.argmax()) + 1)})"
             said.append(f"{what}: {most}, {number(shares[-1], share=True)} at the last checkpoint. {judged}")
-    broken = [_step(history, place) for place in range(1, len(history.steps)) if place not in sound]
-    if broken:
-        said.append(f"Left out of all half-way steps, because most answers make no sense there: {listing(broken)}.")
+    cut = cut_steps(timed(series))
+    left_out = [place for place in range(1, len(history.steps)) if place not in sound]
+    for why, places in (
+        ("most answers make no sense there", [place for place in left_out if place not in cut]),
+        (f"more than {MOST_MISSING:.0%} of the answers are missing there", [p for p in left_out if p in cut]),
+    ):
+        if places:
+            steps = listing([_step(history, place) for place in places])
+            said.append(f"Left out of all half-way steps, because {why}: {steps}.")
+    if len(history.steps) in cut:
+        said.append(
+            f"More than {MOST_MISSING:.0%} of the answers are missing at the last checkpoint, so it cannot be told "
+            "what changed in them."
+        )
     return said
 
 

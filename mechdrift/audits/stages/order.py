@@ -6,6 +6,8 @@ not stay resident is loaded eleven times in all, and a null model once:
     pair        instruct, reasoning         drift       reasoning (still open), instruct, reasoning
     answers     reasoning, instruct         readouts    reasoning (still open), instruct
     kl          instruct, reasoning         patch       instruct (still open), null model, reasoning, instruct
+
+A pilot, where there is one, loads both once more.
 """
 
 from mechdrift.audits.config import Audit
