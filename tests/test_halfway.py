@@ -195,7 +195,8 @@ def test_an_interval_of_a_half_way_step_holds_a_planted_one_about_as_often_as_it
 
 def scores(**p_holm: float) -> pd.DataFrame:
     rows = [
-        {"dimension": d, "headline": True, "p": p, "p_holm": p, "low": -0.9, "high": -0.1} for d, p in p_holm.items()
+        {"dimension": d, "headline": True, "p": p, "p_holm": p, "low": -0.9, "high": -0.1, "reason": ""}
+        for d, p in p_holm.items()
     ]
     return pd.DataFrame(rows)
 

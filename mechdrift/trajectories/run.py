@@ -143,8 +143,7 @@ def _identity(history: History, config: Audit) -> dict[str, Any]:
 def _settings(config: Audit) -> dict[str, Any]:
     dtype = software()["dtypes"]["generation"]
     named = {"preset": config.preset, "dimensions": list(config.ordered_dimensions), "seed": config.seed}
-    # Earlier versions judged the answers behind cut thoughts; theirs can't stand beside these.
-    return named | {"generation dtype": dtype, "size": asdict(SIZES[config.preset]), "cut answers": "missing"}
+    return named | {"generation dtype": dtype, "size": asdict(SIZES[config.preset])}
 
 
 def _manifest(history: History, config: Audit) -> dict[str, Any]:
