@@ -165,11 +165,13 @@ def ask(
     known: Sequence[Completion] = (),
     description: str = "Answers",
     generator: Generator | None = None,
+    is_model: bool = True,
 ) -> Completions:
     """Completions of `questions`, in their order; those `known`, or found in `store`, are not generated again.
 
     `generator` writes, by default the loaded model in this process (`backends.hugging_face`); `loaded` always gives
-    the tokenizer, the template and the ids that end a turn.
+    the tokenizer, the template and the ids that end a turn. Its log-probabilities are compared with the model's, and
+    another model's are refused; `is_model=False` is for a writer that does not claim to be the model, such as a rule.
     """
     done = {(row.item_id, row.sample): row for row in known} | _read_store(store)
     generator = generator or HuggingFace(loaded)
@@ -196,7 +198,7 @@ def ask(
         advance(len(asked) - len(waiting))
         for part in (trial, waiting[len(trial) :]):
             for request, written, row in asking.write(generator, part, prefixes):
-                if len(compared) < ANSWERS:
+                if is_model and len(compared) < ANSWERS:
                     compared.append((request, written))
                     if len(compared) == ANSWERS:
                         fidelity = check_fidelity(loaded, generator.name, compared)
@@ -208,7 +210,7 @@ def ask(
             if trial and part is trial and not closes_blocks(renderer, loaded.source.name, list(done.values())):
                 ask_without_markers(renderer)
                 options = {"budget": budget, "sampling": sampling, "store": store, "description": description}
-                return ask(loaded, questions, side, "none", generator=generator, **options)
+                return ask(loaded, questions, side, "none", generator=generator, is_model=is_model, **options)
     if compared and fidelity is None:
         fidelity = check_fidelity(loaded, generator.name, compared)
     rows = tuple(done[question.id, question.sample] for question in asked)
