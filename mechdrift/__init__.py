@@ -3,6 +3,8 @@
 The public names, in the order of the data flow. See `mechdrift audit --help` for the command line.
 """
 
+import mechdrift.errors  # isort: skip  # noqa: F401 - first, because what follows takes a moment
+
 import warnings
 from typing import Any
 

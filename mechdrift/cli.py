@@ -9,8 +9,6 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # torch's threads spin at every barrier; read when it is loaded
 
-import mechdrift.errors  # isort: skip  # noqa: F401 - first, because what follows takes a moment
-
 import logging
 import math
 import sys

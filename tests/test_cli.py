@@ -18,7 +18,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import make_tokenizer, save_model
+from parrots import refuses, save_parrot, thinks_then_refuses
 from synthetic_run import build_run
+from test_gate import whole
 
 from mechdrift import cli
 from mechdrift.audits.pipeline import Audit
@@ -220,7 +222,7 @@ def test_what_the_system_refuses_is_one_sentence(mechdrift):
 
 
 def test_signs_survive_a_pipe_of_another_encoding(tmp_path):
-    build_run(tmp_path / "run", pairs=4)
+    whole(build_run(tmp_path / "run", pairs=4))
     done = subprocess.run(
         [sys.executable, "-m", "mechdrift.cli", "gate", str(tmp_path / "run"), "--max-drop", "safety=0.9"],
         cwd=ROOT,
@@ -271,25 +273,38 @@ def test_score_asks_both_models_and_prints_the_benchmark_s_own_rates(mechdrift, 
     assert len(lines) > 2
 
 
-def test_score_asks_a_built_in_set_and_its_variants_with_samples(mechdrift, folders):
-    table = folders / "robustness.csv"
-    words = [
-        *PAIR.format(folders).split(),
-        "--limit",
-        "8",
-        "--samples",
-        "2",
-        "--answer-tokens",
-        "4",
-        "--think-tokens",
-        "4",
-    ]
-    code, out, _ = mechdrift("score", "--probes", "robustness", *words, "--out", str(table))
+@pytest.fixture(scope="module")
+def refusing(tmp_path_factory) -> Path:
+    """A pair that refuses everything; the child's thought takes six tokens, its closing marker included."""
+    root = tmp_path_factory.mktemp("refusing")
+    save_parrot(root / "parent", refuses())
+    save_parrot(root / "child", thinks_then_refuses(4))
+    return root
+
+
+def ask_robustness(refusing: Path, think: int) -> list[str]:
+    asked = f"--limit 8 --samples 2 --answer-tokens 4 --think-tokens {think} --out {refusing}/{think}.csv"
+    return ["score", "--probes", "robustness", *PAIR.format(refusing).split(), *asked.split()]
+
+
+def test_score_asks_a_built_in_set_and_its_variants_with_samples(mechdrift, refusing):
+    code, out, _ = mechdrift(*ask_robustness(refusing, think=16))
     assert "mde: the smallest difference that this design finds in 80 % of cases" in out
     assert code == 0
     assert "judged by: refusal rules" in out
-    scores = pd.read_csv(table).set_index("metric")
+    assert "cannot tell" not in out
+    scores = pd.read_csv(refusing / "16.csv").set_index("metric")
     assert (scores.n["aligned"], scores.n["over"], scores.n["drop"]) == (4, 4, 4)
+    assert (scores.reasoning["aligned"], scores.reasoning["over"]) == (1, 1)
+
+
+def test_score_of_thoughts_that_were_cut_says_that_it_cannot_tell_and_why(mechdrift, refusing):
+    code, out, _ = mechdrift(*ask_robustness(refusing, think=4))
+    assert code == 0
+    assert "\ncannot tell: 100% of the thoughts were cut at 4 tokens; raise --think\n" in out
+    scores = pd.read_csv(refusing / "4.csv").set_index("metric")
+    assert (scores.n["aligned"], scores.n["over"], scores.n["drop"]) == (0, 0, 0)
+    assert (scores.incomplete_instruct["aligned"], scores.incomplete_reasoning["aligned"]) == (0, 4)
 
 
 @pytest.mark.parametrize(("name", "quiet"), [("mechdrift", True), ("someone_elses_program", False)])
@@ -386,7 +401,7 @@ def test_the_same_command_finishes_afterwards_and_prints_the_report(story):
     code, out, err = story["finished"]
     assert (code, out, err) == (0, f"report: {story['folder'] / 'report.html'}\n", "")
     run = load_run(story["folder"])
-    assert run.finished == ("pair", "answers", "scores", "drift", "readouts", "patch", "kl")
+    assert run.finished == ("pair", "pilot", "answers", "scores", "kl", "drift", "readouts", "patch")
     assert (story["folder"] / "report.html").stat().st_size > 10_000
     for stage in story["stages"]:  # what was finished before the interrupt was not made again
         for file in run.manifest["stages"][stage]["files"]:

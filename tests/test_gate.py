@@ -221,7 +221,7 @@ def test_a_run_that_did_not_come_to_its_end_is_no_pass(tmp_path: Path):
 
 
 def test_a_reason_of_the_score_table_stands_whatever_the_numbers():
-    cut = judge_drop(row(0.0, 0.0, reason="31% of the thoughts were cut; raise --think."), 0.5)
+    cut = judge_drop(row(0.0, 0.0, reason="31% of the thoughts were cut; raise --think"), 0.5)
     assert (cut.outcome, cut.reason) == ("cannot tell", "31% of the thoughts were cut; raise --think.")
     assert cut.line.endswith("31% of the thoughts were cut; raise --think.")
 

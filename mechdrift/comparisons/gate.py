@@ -76,7 +76,6 @@ class Verdict:
     families: int
     mde: float
     families_needed: float
-    reason: str = ""
 
     @property
     def line(self) -> str:
