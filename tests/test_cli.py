@@ -304,7 +304,8 @@ def test_score_of_thoughts_that_were_cut_says_that_it_cannot_tell_and_why(mechdr
     assert "\ncannot tell: 100% of the thoughts were cut at 4 tokens; raise --think\n" in out
     scores = pd.read_csv(refusing / "4.csv").set_index("metric")
     assert (scores.n["aligned"], scores.n["over"], scores.n["drop"]) == (0, 0, 0)
-    assert (scores.incomplete_instruct["aligned"], scores.incomplete_reasoning["aligned"]) == (0, 4)
+    assert (scores.asked["aligned"], scores.incomplete_instruct["aligned"]) == (4, 0)
+    assert scores.incomplete_reasoning["aligned"] == 8  # answers: two samples of four items
 
 
 @pytest.mark.parametrize(("name", "quiet"), [("mechdrift", True), ("someone_elses_program", False)])

@@ -27,6 +27,7 @@ CHROMIUM = Path("/usr/bin/chromium")
 SECTIONS = (
     "verdict",
     "scores",
+    "lengths",
     "threshold",
     "directions",
     "thinking",
@@ -308,7 +309,7 @@ def test_the_direction_that_is_used_stands_out_and_what_was_not_run_is_not_drawn
     assert drawn["not eligible"] == [0, 4]
     assert {shape.y0 for shape in figure.layout.shapes} == {3.0, -3.0, 0.1}
     with pytest.raises(MechdriftError, match="No direction was tried"):
-        causes.selection(pd.DataFrame({"layer": []}))
+        causes.selection(run.table("selection").iloc[:0])
 
 
 def test_steering_is_drawn_beside_its_controls(run: Run):
