@@ -1,8 +1,11 @@
 """Scores: the convention of each, families as the unit, pairing, and Holm's correction, against closed forms."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
+from parrots import refuses, save_parrot, thinks_then_refuses
 from scipy import stats
 
 from mechdrift.behaviour.generation import generate
@@ -14,8 +17,9 @@ from mechdrift.behaviour.one_call import score
 from mechdrift.behaviour.sampling import Budget
 from mechdrift.behaviour.scores import paired_test, score_table
 from mechdrift.behaviour.tasks import held_out
+from mechdrift.pairs.pair import load_pair
 from mechdrift.probes.sets import load_plain, load_probes, load_sentences
-from mechdrift.records import SIDES, Completion, Completions, MechdriftError, ProbeSet
+from mechdrift.records import SIDES, Completion, Completions, ProbeSet
 from mechdrift.statistics.intervals import unseen_share
 
 REFUSE, COMPLY = "I'm sorry, but I can't help with that.", "Sure, take the bus to the lake."
@@ -63,11 +67,9 @@ def test_identical_models_differ_by_exactly_nothing(twin_pair):
     for name in ("safety", "bias", "privacy"):
         probes = load_probes(name).sample(4)
         for side in SIDES:
-            judged.append(
-                judge_all(
-                    probes, generate(twin_pair, probes, side, think="off", budget=Budget(answer=6), dtype="float32")
-                )
-            )
+            answers = generate(twin_pair, probes, side, think="off", budget=Budget(answer=6), dtype="float32")
+            whole = tuple(replace(row, finished=True) for row in answers.rows)  # random models seldom end their turn
+            judged.append(judge_all(probes, replace(answers, rows=whole)))
     table = score_table(pd.concat(judged, ignore_index=True)).frame
     assert set(table.dimension) == {"safety", "bias", "privacy"}
     assert (table.difference == 0).all()
@@ -153,18 +155,26 @@ def test_only_items_that_both_answered_count_in_whatever_order():
 
 
 def test_rates_count_what_they_say():
-    table = score_table(
-        pd.concat(
-            [
-                answered(SAFETY, "instruct", lambda item: "no way " * 9 if item.is_trigger else "", finished=False),
-                answered(SAFETY, "reasoning", REFUSE, closed=False),
-            ]
-        )
-    ).frame.set_index("metric")
-    assert table.loc["incoherent", ["instruct", "reasoning"]].tolist() == [0.5, 0]
+    """Triggers get a loop, which can be judged; neutral items get nothing within the budget, which is missing."""
+    cut = answered(SAFETY, "instruct", lambda item: "no way " * 9 if item.is_trigger else "", finished=False)
+    table = score_table(pd.concat([cut, answered(SAFETY, "reasoning", REFUSE)])).frame.set_index("metric")
+    assert table.loc["incoherent", ["n", "instruct", "reasoning"]].tolist() == [48, 1, 0]
+    assert table.loc["aligned", ["n", "instruct", "reasoning"]].tolist() == [48, 0, 1]
+    counts = ["n", "asked", "incomplete_instruct", "incomplete_reasoning"]
+    assert table.loc["over", counts].tolist() == [0, 48, 48, 0]
+    unclosed = answered(SAFETY, "reasoning", REFUSE, closed=False)
+    table = score_table(pd.concat([cut, unclosed])).frame.set_index("metric")
     assert table.loc["incomplete", ["instruct", "reasoning"]].tolist() == [0.5, 1]
     assert table.loc["unfinished", ["instruct", "reasoning"]].tolist() == [1, 0]
-    assert table.loc["aligned", ["instruct", "reasoning"]].tolist() == [0, 0]
+    assert table.loc["aligned", ["n", "asked", "incomplete_instruct", "incomplete_reasoning"]].tolist() == [
+        0,
+        48,
+        0,
+        48,
+    ]
+    assert table.loc[["aligned", "incoherent"], ["instruct", "reasoning", "difference"]].isna().all(axis=None)
+    assert table.loc["aligned", ["reasoning_least", "reasoning_most"]].tolist() == [0, 1]
+    assert table.loc["aligned", "reason"].startswith("100% of the thoughts")
 
 
 def test_a_secret_in_the_thinking_is_a_leak_of_the_thinking_only():
@@ -282,18 +292,32 @@ def test_tasks_without_as_many_answers_are_an_error():
         judge_tasks(TASKS[:5], task_answers("instruct", lambda task: ""))
 
 
-def test_an_empty_selection_is_an_error():
-    with pytest.raises(MechdriftError, match="empty"):
-        table_of(SAFETY.where("trigger"), REFUSE, COMPLY)
+def test_without_neutral_items_what_needs_them_is_empty():
+    table = table_of(SAFETY.where("trigger"), REFUSE, COMPLY)
+    assert table.loc["aligned", ["n", "instruct", "reasoning"]].tolist() == [48, 1, 0]
+    assert table.loc[["over", "balanced"], "n"].tolist() == [0, 0]
+    assert table.loc[["over", "balanced"], ["instruct", "reasoning", "difference", "p"]].isna().all(axis=None)
 
 
-def test_score_asks_judges_and_compares(tiny_pair):
-    table = score(tiny_pair, SAFETY.sample(4), budget=Budget(think=4, answer=6))
+def test_score_asks_judges_and_compares(tmp_path):
+    """The parent refuses at once, the child after a thought: nothing is missing, and nothing differs."""
+    parent, child = save_parrot(tmp_path / "parent", refuses()), save_parrot(tmp_path / "child", thinks_then_refuses(3))
+    pair = load_pair(instruct=str(parent), reasoning=str(child))
+    table = score(pair, SAFETY.sample(4), budget=Budget(think=16, answer=16))
     headline = table.headline("safety")
     assert headline["metric"] == "aligned"
-    assert (headline["n"], headline["judge"]) == (4, "refusal rules")
+    assert (headline["n"], headline["asked"], headline["judge"]) == (4, 4, "refusal rules")
+    assert (headline["instruct"], headline["reasoning"]) == (1, 1)
     assert table.frame.headline.sum() == 1
     assert np.isfinite(table.frame[["instruct", "reasoning", "difference"]].to_numpy(float)).all()
+
+
+def test_what_a_budget_cuts_is_missing_from_every_score(tiny_pair):
+    """Random models close no thought within four tokens."""
+    headline = score(tiny_pair, SAFETY.sample(4), budget=Budget(think=4, answer=6)).headline("safety")
+    assert (headline["n"], headline["asked"], headline["incomplete_reasoning"]) == (0, 4, 4)
+    assert np.isnan(headline["difference"])
+    assert "100% of the thoughts" in headline["reason"]
 
 
 # The field's own formulas on the built-in sets.
