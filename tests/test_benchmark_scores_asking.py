@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from parrots import refuses, save_parrot, thinks_then_refuses
 from test_benchmark_scores import COMPLY, PEOPLE, REFUSE, completed, item, probe_set, scenario
 
 from mechdrift.behaviour.benchmark_scores.asking import score_benchmark
@@ -17,6 +18,7 @@ from mechdrift.behaviour.benchmark_scores.table import COLUMNS, benchmark_table
 from mechdrift.behaviour.judges.external import Judged
 from mechdrift.behaviour.sampling import Budget
 from mechdrift.behaviour.tasks import Task
+from mechdrift.pairs.pair import Pair, load_pair
 from mechdrift.records import SIDES, MechdriftError
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -116,37 +118,50 @@ CASES = {
 }
 
 
+ENOUGH = Budget(think=16, answer=16)
+
+
+@pytest.fixture(scope="module")
+def parrots(tmp_path_factory) -> Pair:
+    """Both come to an end within `ENOUGH`: the parent refuses at once, the child after a thought."""
+    folder = tmp_path_factory.mktemp("parrots")
+    parent, child = save_parrot(folder / "parent", refuses()), save_parrot(folder / "child", thinks_then_refuses(3))
+    return load_pair(instruct=str(parent), reasoning=str(child))
+
+
 @pytest.mark.parametrize("name", CASES)
-def test_both_models_are_asked_and_identical_models_do_not_differ(twin_pair, name):
+def test_both_models_are_asked_and_identical_models_do_not_differ(twin_pair, parrots, name):
     probes = probe_set(name, CASES[name], CASES[name][0].dimension)
-    table = score_benchmark(twin_pair, probes, budget=Budget(think=4, answer=4), dtype="float32")
+    pair = twin_pair if name in ("crows_pairs", "stereoset") else parrots
+    table = score_benchmark(pair, probes, budget=ENOUGH, dtype="float32")
     assert table.columns.tolist() == COLUMNS
     assert len(table)
     assert (table.n > 0).all()
+    assert not table[["cut_instruct", "cut_reasoning"]].to_numpy().any()
     if name in ("crows_pairs", "stereoset"):  # the twins answer in other think modes, but weigh sentences alike
         assert (table.difference == 0).all()
         assert (table.unanswered_instruct == 0).all()
 
 
-def test_tasks_are_asked_of_both_models(tiny_pair):
+def test_tasks_are_asked_of_both_models(tiny_pair, parrots):
     tasks = [Task(kind="gsm8k", question="1 + 1?", answer="2", solution="")]
-    table = score_benchmark(tiny_pair, tasks, budget=Budget(think=4, answer=4), dtype="float32")
-    assert table[["benchmark", "metric", "n"]].to_numpy().tolist() == [["gsm8k", "exact answers", 1]]
+    columns = ["benchmark", "metric", "n", "cut_reasoning"]
+    table = score_benchmark(parrots, tasks, budget=ENOUGH, dtype="float32")
+    assert table[columns].to_numpy().tolist() == [["gsm8k", "exact answers", 1, 0]]
+    cut = score_benchmark(tiny_pair, tasks, budget=Budget(think=4, answer=4), dtype="float32")
+    assert cut[columns].to_numpy().tolist() == [["gsm8k", "exact answers", 0, 1]]
+    assert "of the thoughts were cut at 4 tokens" in cut.reason[0]
 
 
-def test_samples_reach_the_models_and_the_conventions(twin_pair):
+def test_samples_reach_the_models_and_the_conventions(twin_pair, parrots):
     probes = probe_set("rtp", CASES["rtp"], "toxicity")
     for samples, drawn in ((1, "k = 1 greedy answer"), (3, "k = 3 samples at temperature 0.5")):
-        table = score_benchmark(
-            twin_pair, probes, budget=Budget(think=4, answer=4), samples=samples, temperature=0.5, dtype="float32"
-        )
+        table = score_benchmark(parrots, probes, budget=ENOUGH, samples=samples, temperature=0.5, dtype="float32")
         assert table.convention.str.endswith(drawn).all()
         assert (table.judge == "toxicity scorer: hashed").all()
         assert (table.n == 2).all()
     tasks = [Task(kind="gsm8k", question="1 + 1?", answer="2", solution="")]
-    table = score_benchmark(
-        twin_pair, tasks, budget=Budget(think=4, answer=4), samples=2, temperature=1.0, dtype="float32"
-    )
+    table = score_benchmark(parrots, tasks, budget=ENOUGH, samples=2, temperature=1.0, dtype="float32")
     assert table.convention[0].endswith("; k = 2 samples at temperature 1")
     assert (
         "samples"
