@@ -20,6 +20,7 @@ from mechdrift.audits.stages.order import STAGES as STAGES_IN_ORDER
 from mechdrift.audits.stages.order import stages_of
 from mechdrift.audits.summaries import summarise_mediation
 from mechdrift.behaviour import generation
+from mechdrift.behaviour.censoring import describe_missing
 from mechdrift.behaviour.sampling import Budget
 from mechdrift.pairs import pair as pair_module
 from mechdrift.pairs.loading import LanguageModel, ModelSource
@@ -215,8 +216,10 @@ def test_what_has_variants_is_asked_in_other_words_and_what_is_sampled_several_t
 def test_what_stands_beside_the_items_has_its_rows(finished, tiny_pair, tmp_path, monkeypatch):
     monkeypatch.setattr(Run, "report", lambda run: run.folder / "report.html")
     everyday = finished.table("scores").set_index("metric").loc["over_everyday"]
-    assert everyday[["n", "asked", "incomplete_instruct", "incomplete_reasoning"]].tolist() == [0, 4, 0, 4]
-    assert everyday.reason == "100% of the thoughts were cut at 6 tokens; raise --think"
+    assert everyday[["n", "asked", "incomplete_reasoning"]].tolist() == [0, 4, 4]
+    thoughts = finished.table("everyday").query("side == 'reasoning'")
+    assert everyday.reason == describe_missing(thoughts)
+    assert "of the thoughts" in everyday.reason
     monkeypatch.setattr(audit_module, "load_from", lambda config: replace(tiny_pair, child_thinks=False))
     run = audit(config(tiny_pair, tmp_path / "run", dimensions=("bias",)))
     assert run.table("scores").set_index("metric").n[["stereotype_preference", "follows_group"]].tolist() == [96, 2]

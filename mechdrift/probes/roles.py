@@ -9,6 +9,9 @@
 Of n tokens, quarter k holds those from floor((k - 1) n / 4) up to, not including, floor(k n / 4). Fewer than four
 tokens are shared: a quarter that would be empty takes the token it begins at (of two tokens: first, first, second,
 second).
+
+A prompt without a think block, as of a model that has no markers, is decided at the last token of its tail: there it
+stands for `think_close[-1]`.
 """
 
 import re
@@ -17,6 +20,8 @@ from collections.abc import Sequence
 from mechdrift.records import MechdriftError, Rendered, Role
 
 QUARTERS = ("q1", "q2", "q3", "q4")
+BLOCK: set[Role] = {"think_open", "think", "think_close"}
+BLOCK_END, TAIL_END = "think_close[-1]", "template_tail[-1]"
 
 
 def role_columns(rendered: Sequence[Rendered], roles: Sequence[str]) -> tuple[str, ...]:
@@ -37,6 +42,8 @@ def role_span(prompt: Rendered, column: str) -> tuple[int, int]:
     """The half-open token span that a role column names in one prompt; `all` is the whole of it."""
     if column == "all":
         return 0, len(prompt.ids)
+    if column == BLOCK_END and not BLOCK & set(prompt.roles):
+        column = TAIL_END
     match = re.fullmatch(r"(\w+)(?:\[(-?\d+|q[1-4])\])?", column)
     if match is None or match[1] not in Role.__args__:
         raise MechdriftError(
