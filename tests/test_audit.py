@@ -222,7 +222,15 @@ def test_what_stands_beside_the_items_has_its_rows(finished, tiny_pair, tmp_path
     assert "of the thoughts" in everyday.reason
     monkeypatch.setattr(audit_module, "load_from", lambda config: replace(tiny_pair, child_thinks=False))
     run = audit(config(tiny_pair, tmp_path / "run", dimensions=("bias",)))
-    assert run.table("scores").set_index("metric").n[["stereotype_preference", "follows_group"]].tolist() == [96, 2]
+    scores = run.table("scores").set_index("metric")
+    assert scores.n["stereotype_preference"] == 96
+    # One of the two items was finished by neither model, in other words: it is missing.
+    assert scores.loc["follows_group", ["n", "asked", "incomplete_instruct", "incomplete_reasoning"]].tolist() == [
+        1,
+        2,
+        1,
+        1,
+    ]
     assert len(run.table("sentences")) == 2 * 96
     assert run.table("everyday").empty
 
