@@ -425,17 +425,23 @@ def test_models_that_do_not_stay_resident_are_opened_once_a_stage_and_one_at_a_t
     assert not list(run.folder.glob(".*.part"))
 
 
-def test_a_pilot_opens_each_model_once_more(tiny_pair, tmp_path, monkeypatch):
+def test_a_pilot_opens_each_model_once_more(tmp_path, monkeypatch):
     loads, original = [], pair_module.load_model
     monkeypatch.setattr(
-        pair_module, "load_model", lambda source, *rest: loads.append(source.name) or original(source, *rest)
+        pair_module, "load_model", lambda source, *rest: loads.append(Path(source.path).name) or original(source, *rest)
     )
     monkeypatch.setattr(pair_module, "KEEP_RESIDENT_PARAMETERS", 0)
     monkeypatch.setattr(audit_module, "stages_of", lambda config: stages_of(config)[:3])
-    run = audit(config(tiny_pair, tmp_path / "run", answer="auto"))
-    assert run.finished == ("pair", "pilot", "answers")
-    parent, child = (Path(source.path).name for source in (tiny_pair.instruct, tiny_pair.reasoning))
-    assert loads == [parent, child] * 2 + [child, parent]
+    monkeypatch.setattr(Run, "report", lambda run: run.folder / "report.html")
+    folders = [str(save_model(tmp_path / name, seed=seed)) for seed, name in enumerate(("parent", "child"))]
+    settings = {"preset": "quick", "dimensions": ("safety",), "think": 6}
+    opened = {}
+    for answer in (6, "auto"):
+        loads.clear()
+        out = tmp_path / f"run-{answer}"
+        audit(Audit(instruct=folders[0], reasoning=folders[1], answer=answer, out=out, **settings))
+        opened[answer] = Counter(loads)
+    assert opened == {6: Counter(parent=2, child=2), "auto": Counter(parent=3, child=3)}
 
 
 def test_answers_are_read_once_and_an_opening_is_encoded_once(finished, monkeypatch):

@@ -140,7 +140,8 @@ def find_room(
 ) -> Budget:
     """All the room there is for thinking and answer; what `wanted` sets stays as it is."""
     left = _left_by_prompts(loaded, questions, think)
-    answer = wanted.answer if wanted.answer != "auto" else int(min(MOST_ANSWER, left * MOST_OF_CONTEXT))
+    most = int(min(MOST_ANSWER, left * MOST_OF_CONTEXT))
+    answer = most if isinstance(wanted.answer, str) else wanted.answer
     if think != "own":
         return Budget(think=1, answer=_at_least_one(min(answer, left), left))
     possible = left - answer
