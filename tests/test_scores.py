@@ -473,7 +473,9 @@ def test_another_judge_takes_the_rules_place_and_its_failures_are_no_labels():
     row = table.set_index("metric").loc["aligned"]
     assert row.n == 47
     assert (row.failed_instruct, row.failed_reasoning) == (1, 0)
-    assert (row.incomplete_instruct, row.incomplete_reasoning) == (0, 1)
+    # An empty answer that was ended by the model is no cut one: it is there, and nothing can be read from it.
+    assert (row.incomplete_instruct, row.incomplete_reasoning) == (0, 0)
+    assert (row.unanswered_instruct, row.unanswered_reasoning) == (0, 1)
     assert (row.instruct, row.reasoning) == (pytest.approx(46 / 47), 0)
     assert row.judge == "stub"
 

@@ -319,7 +319,9 @@ LENGTHS = Table(
     meaning="How long everything is that was thought and answered, and how it ended.",
     columns=(
         Column(name="phase", kind="text", meaning="pilot (with all the room there is) or asked (with the budget)"),
-        Column(name="table", kind="text", meaning="where the answer itself stands: completions, variants, tasks ..."),
+        Column(
+            name="table", kind="text", meaning="where the answer itself stands: completions, variants, tasks and so on"
+        ),
         ITEM,
         Column(name="sample", kind="integer", meaning="which answer to the item, counted from 0"),
         Column(name="dimension", kind="text", meaning="the dimension; reasoning for tasks; empty in the pilot"),

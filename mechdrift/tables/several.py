@@ -73,11 +73,17 @@ CHILD_TESTS = (
     Column(name="p", kind="number", unit="probability", meaning="mid-p of a paired sign-flip test over families"),
     Column(name="p_holm", kind="number", unit="probability", meaning="p adjusted (Holm)"),
 )
+REASON = Column(
+    name="reason",
+    kind="text",
+    meaning="why the two cannot be told apart, because too many answers are missing; empty where they can",
+    since=2,
+)
 COMPARISON = Table(
     name="comparison",
     row="run and dimension",
     meaning="Each child against the common parent, as its own run scored it, with the divergence beside it.",
-    columns=(RUN, ROUTE, DIMENSION, METRIC, BETTER, *ESTIMATES, *CHILD_TESTS, N, FAMILIES, *KL_OF_RUN),
+    columns=(RUN, ROUTE, DIMENSION, METRIC, BETTER, *ESTIMATES, *CHILD_TESTS, N, FAMILIES, REASON, *KL_OF_RUN),
 )
 
 
@@ -105,6 +111,13 @@ COMPARISON_SUMMARY = Table(
         *_share("over_before", "neutral items not simply helped by the parent"),
         *_share("over", "neutral items not simply helped by the child"),
         Column(name="dimensions", kind="integer", meaning="dimensions that the means are over"),
+        REASON,
+        Column(
+            name="gain_reason",
+            kind="text",
+            meaning="the same for the reasoning tasks; empty where the gain can be told",
+            since=2,
+        ),
         *KL_OF_RUN,
     ),
 )
@@ -124,6 +137,7 @@ COMPARISON_CHILDREN = Table(
         Column(name="mde", kind="number", unit="share", meaning="smallest difference found in 80 % of cases"),
         N,
         FAMILIES,
+        REASON,
     ),
 )
 BENCHMARK_SCORES = Table(
