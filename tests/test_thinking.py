@@ -22,7 +22,7 @@ from mechdrift.directions.thinking import (
 )
 from mechdrift.probes.roles import role_span
 from mechdrift.probes.sets import load_probes
-from mechdrift.records import Activations, Completion, Completions, Directions, MechdriftError, ProbeSet, Side
+from mechdrift.records import SIDES, Activations, Completion, Completions, Directions, MechdriftError, ProbeSet, Side
 
 
 @pytest.fixture(scope="module")
