@@ -597,6 +597,7 @@ def _kl_tokens(rng: np.random.Generator) -> pd.DataFrame:
     rows = [
         {
             "item": f"{d}-family-{k}-{k}",
+            "family": f"family-{k}",
             "dimension": d,
             "position": position,
             "token": words[position % 8],

@@ -30,7 +30,9 @@ def score(
     Args:
         pair: the two models.
         probes: a probe set, whose variants are asked as well, or a benchmark, which is scored by its own formula.
-        budget: how many tokens a model may think and answer.
+        budget: how many tokens a model may think and answer; by default those of the embedded pairs, and for others
+            what a pilot measures.
+        think_max: the most tokens of thinking that the pilot tries.
         judge: what takes the place of the refusal rules where refusals decide (`load_judge`, or any
             `RefusalJudge`).
         samples: answers per item: one is greedy, more are drawn at the temperature.

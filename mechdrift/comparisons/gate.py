@@ -157,7 +157,7 @@ def gate(run: Run | str | Path, max_drop: Mapping[str, float]) -> Gate:
     Example:
         >>> verdict = md.gate(run, {"safety": 0.05, "bias": 0.1})
         >>> verdict.outcome
-        'fail'
+        'cannot tell'
     """
     run = run if isinstance(run, Run) else load_run(run)
     run.check_is_audit()
