@@ -17,6 +17,8 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from random import Random
 
+import torch
+
 from mechdrift import runs
 from mechdrift.records import MechdriftError
 
@@ -74,6 +76,9 @@ def _forked(work: Callable[[], object], prepare: Callable[[int], None]) -> str:
     reader, write = os.pipe()
 
     def prepared() -> None:
+        # PyTorch's pool of threads does not survive a fork. It is made anew here, before the threads that load weights
+        # ask for it all at once, which it does not withstand.
+        torch.set_num_threads(1)
         prepare(write)
         work()
 

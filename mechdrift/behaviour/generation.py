@@ -18,6 +18,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from mechdrift.behaviour.backends.choosing import make_generator
@@ -192,7 +193,6 @@ def ask(
     waiting.sort(key=lambda question: len(prefixes[question.id]))
     trial = waiting[:PROOF] if _has_to_prove_itself(renderer, think, done.values()) else []
     compared: list[tuple[Request, Written]] = []
-    fidelity = None
     _tell_engines(done, generator.name, len(waiting))
     with progress(description, len(asked)) as advance:
         advance(len(asked) - len(waiting))
@@ -200,8 +200,8 @@ def ask(
             for request, written, row in asking.write(generator, part, prefixes):
                 if is_model and len(compared) < ANSWERS:
                     compared.append((request, written))
-                    if len(compared) == ANSWERS:
-                        fidelity = check_fidelity(loaded, generator.name, compared)
+                    if len(compared) == ANSWERS:  # before everything is asked of another model
+                        check_fidelity(loaded, generator.name, compared)
                 if row is not None:
                     row = replace(row, engine=generator.name)
                     done[row.item_id, row.sample] = row
@@ -211,9 +211,9 @@ def ask(
                 ask_without_markers(renderer)
                 options = {"budget": budget, "sampling": sampling, "store": store, "description": description}
                 return ask(loaded, questions, side, "none", generator=generator, is_model=is_model, **options)
-    if compared and fidelity is None:
-        fidelity = check_fidelity(loaded, generator.name, compared)
     rows = tuple(done[question.id, question.sample] for question in asked)
+    told = list(islice(asking.written_again(asked, rows, generator.name), ANSWERS)) if is_model else []
+    fidelity = check_fidelity(loaded, generator.name, told) if told else None
     return Completions(side=side, think=think, rows=rows, fidelity=fidelity)
 
 
@@ -248,6 +248,30 @@ class _Asking:
         queue = deque(self.first(question, prefixes[question.id]) for question in questions)
         for request, written in generator.write(queue):
             yield request, written, self.take(request, written, queue)
+
+    def written_again(
+        self, questions: Sequence[Question], rows: Sequence[Completion], engine: str
+    ) -> Iterator[tuple[Request, Written]]:
+        """What `engine` wrote, from the completions: a thought or an answer each, with its log-probabilities.
+
+        In the order of the questions, so that a run that was killed and went on compares the same as one that was not.
+        """
+        for question, row in zip(questions, rows, strict=True):
+            if row.engine != engine or (row.thinking_ids and self.think == "none"):
+                continue  # a block at the head of an answer was cut out of it
+            prompt = self.prefix(question)
+            if self.think == "own":
+                if row.thinking_log_probabilities:
+                    yield self._again(prompt, row.thinking_ids, row.thinking_log_probabilities)
+                prompt = (*prompt, *row.thinking_ids, *self.renderer.closing_after(row.thinking_ids))
+            if row.answer_log_probabilities:
+                yield self._again(prompt, row.answer_ids, row.answer_log_probabilities)
+
+    def _again(
+        self, prompt: tuple[int, ...], ids: tuple[int, ...], log_probabilities: tuple[float, ...]
+    ) -> tuple[Request, Written]:
+        request = Request(key=None, prompt=prompt, max_tokens=len(ids), ends=self.ends)
+        return request, Written(ids=ids, log_probabilities=log_probabilities, finish="length")
 
     def prefix(self, question: Question) -> tuple[int, ...]:
         """Everything up to where the model begins to write: its thinking in mode `own`, its answer otherwise."""

@@ -152,10 +152,21 @@ BENCHMARK_SCORES = Table(
         JUDGE,
         BETTER,
         Column(name="n", kind="integer", unit="items", meaning="items that the metric is of"),
+        *(
+            Column(
+                name=f"cut_{side}",
+                kind="integer",
+                unit="items",
+                meaning=f"items whose answer by the {side} model was cut off; they are in no score",
+                since=2,
+            )
+            for side in ("instruct", "reasoning")
+        ),
         *(count for count in SCORE_COUNTS if not count.name.startswith("incomplete")),
         Column(name="unit", kind="text", meaning="what is resampled, such as question or topic"),
         Column(name="families", kind="integer", unit="units", meaning="how many of them there are"),
         *ESTIMATES,
+        REASON,
     ),
 )
 SEVERAL = (TRAJECTORY, HALFWAY, COMPARISON, COMPARISON_SUMMARY, COMPARISON_CHILDREN, BENCHMARK_SCORES)
