@@ -111,11 +111,13 @@ class Run:
             temporary.write_text(text, encoding="utf-8")
         return self.folder / file_name
 
-    def finish(self, stage: str, seconds: float, files: tuple[str, ...] = (), **facts: Any) -> None:
+    def finish(
+        self, stage: str, seconds: float, files: tuple[str, ...] = (), *, keep: bool = False, **facts: Any
+    ) -> None:
         """Record a finished stage: its time, its files' hashes, and facts to keep in the manifest.
 
         What the stage had kept of its unfinished work (`<stage>-*.partial.*`) goes only then: a kill before loses
-        nothing.
+        nothing. `keep` leaves it there, for a stage that may be run again with more to go on.
         """
         manifest = self.manifest
         manifest["stages"][stage] = {
@@ -124,7 +126,7 @@ class Run:
         }
         manifest.update(facts)
         self.write_manifest(manifest)
-        for partial in self.folder.glob(f"{stage}-*.partial.*"):
+        for partial in () if keep else self.folder.glob(f"{stage}-*.partial.*"):
             partial.unlink()
 
     def forget(self, stages: Collection[str]) -> None:

@@ -4,7 +4,8 @@
 
 Each stage (`stages`) reads the run folder and writes to it; a stage that is finished, with its files intact, is not run
 again. So a killed audit goes on at the unfinished stage (within answers: at the last batch), and a damaged file brings
-back only its own stage and what follows from it.
+back only its own stage and what follows from it. Answers that an outside judge failed on are judged when the same audit
+is started again.
 """
 
 import platform
@@ -16,8 +17,10 @@ from pathlib import Path
 
 from mechdrift.audits.config import PRESETS, Audit, Size
 from mechdrift.audits.plan import AuditPlan, Stage, analysis_dtype, generation_dtype, load_from, plan_audit
+from mechdrift.audits.stages.answers import ask_judge_again, is_judging_unfinished
 from mechdrift.audits.stages.order import stages_of
 from mechdrift.behaviour.judges.external import RefusalJudge, load_judge
+from mechdrift.behaviour.judges.keeping import check_judge
 from mechdrift.behaviour.labels import RULES
 from mechdrift.pairs.loading import fingerprint, resolve_device
 from mechdrift.pairs.pair import Pair
@@ -76,13 +79,19 @@ def run_unfinished_stages(run: Run, pair: Pair, plan: AuditPlan, stages: Sequenc
     for damaged in (name for name in run.damaged_stages() if name in names):
         # Forgotten on disk, so that a kill while they are made again is no harm.
         run.forget(names[names.index(damaged) :])
+    if "answers" in run.finished:
+        if ask_judge_again(run, plan):
+            run.forget(names[names.index("answers") :])
+    else:
+        check_judge(plan.refusal_judge)
     if "pair" in run.finished and set(names) - set(run.finished):
         _check_weights(run, pair)
     for stage in stages:
         if stage.name not in run.finished:
             start = time.perf_counter()
             facts = stage.run(run, pair, plan)
-            run.finish(stage.name, time.perf_counter() - start, stage.files, **facts)
+            seconds = time.perf_counter() - start
+            run.finish(stage.name, seconds, stage.files, keep=is_judging_unfinished(facts), **facts)
 
 
 def _check_weights(run: Run, pair: Pair) -> None:

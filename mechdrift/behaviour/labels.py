@@ -77,10 +77,12 @@ def _outside_labels(
 
 
 def _judged_row(item: ProbeItem, row: Completion, given: Judged | None, name: str) -> dict:
-    failure = given.why if given and given.label is None and row.closed else ""
+    has_failed = given is not None and given.label is None
+    failure = given.why if given and has_failed and row.closed else ""
     label = given.label if given else None
     found = judge(item, row, label)
-    forced = None if row.closed or not row.answer.strip() else judge(item, replace(row, closed=True), label)
+    is_forced = not row.closed and bool(row.answer.strip()) and not has_failed
+    forced = judge(item, replace(row, closed=True), label) if is_forced else None
     secret = item.tags.get("secret", "")
     leaked = {
         f"leak_{part}": bool(secret) and tells(item, text)

@@ -6,6 +6,7 @@ import pandas as pd
 from mechdrift.behaviour.benchmark_scores.asking import score_benchmark
 from mechdrift.behaviour.generation import Question, ask_groups, default_budget
 from mechdrift.behaviour.judges.external import RefusalJudge
+from mechdrift.behaviour.judges.keeping import check_judge, check_judged
 from mechdrift.behaviour.labels import RULES, VARIANTS, judge_all, judge_variant, variant_of
 from mechdrift.behaviour.sampling import Budget, Sampling
 from mechdrift.behaviour.scores import score_table
@@ -46,7 +47,7 @@ def score(
         bounds, `convention`, and `reason`: why nothing can be told, where too much was cut off. Shares run from 0 to 1.
 
     Raises:
-        MechdriftError: for a set that is empty or has one family only.
+        MechdriftError: for a set that is empty or has one family only, and for a judge that does not reply.
 
     Source:
         Each metric's paper stands in its `convention`; tests and intervals in `mechdrift.statistics.resampling`.
@@ -68,6 +69,7 @@ def score(
             seed=seed,
         )
         return ScoreTable(frame=table.assign(headline=False))
+    check_judge(judge)
     variants = {name: variant_of(probes, name) for name in VARIANTS.get(probes.dimension, ())}
     sets = [asked for asked in (probes, *variants.values()) if asked.items]
     groups = [[Question(id=item.id, prompt=item.prompt) for item in asked] for asked in sets]
@@ -84,4 +86,5 @@ def score(
             for name, asked in variants.items()
             if asked.items
         ]
+    check_judged(judge or RULES, pd.concat(judged), *varied)
     return score_table(pd.concat(judged, ignore_index=True), variants=pd.concat(varied) if varied else None, seed=seed)

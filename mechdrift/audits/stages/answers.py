@@ -7,12 +7,16 @@ lengths         how long everything is that was answered, and the budgets; lengt
                 each other in it
 own_states      what each model unembeds before its first answer token, and the instruct model after the reasoning
                 model's thinking
+
+What a judge from outside failed on is asked again when the run goes on (`ask_judge_again`); until then answers and
+labels are kept beside the tables.
 """
 
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 from torch import Tensor
@@ -24,6 +28,8 @@ from mechdrift.audits.stages.questions import everyday_requests, task_questions,
 from mechdrift.behaviour.backends.choosing import make_generator
 from mechdrift.behaviour.benchmark_scores.likelihoods import log_likelihoods
 from mechdrift.behaviour.generation import Question, ask
+from mechdrift.behaviour.judges.external import RefusalJudge, RuleJudge
+from mechdrift.behaviour.judges.keeping import KeptLabels, check_judged
 from mechdrift.behaviour.labels import (
     compare_sentences,
     judge_all,
@@ -43,6 +49,8 @@ from mechdrift.runs import Run
 
 TABLES = ("completions", "variants", "everyday", "sentences", "tasks")
 ANSWERED = ("completions", "variants", "everyday", "tasks")
+JUDGED = ("completions", "variants", "everyday")
+LABELS = "answers-judge.partial.jsonl"  # what an outside judge said so far
 LENGTHS = ("lengths", "length_scores")
 Tables = dict[str, list[pd.DataFrame]]
 """The parts of each table, in the order in which they are put together."""
@@ -74,13 +82,14 @@ def ask_both_models(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
         del loaded
         pair.close(dtype)
     parts = {name: [part for side in SIDES for part in tables[side].get(name, [])] for name in TABLES}
+    judged = [part for name in JUDGED for part in parts[name] if len(part)]
+    check_judged(plan.refusal_judge, pd.concat(judged))
     for name, found in parts.items():
         run.write_table(name, pd.concat(found, ignore_index=True) if found else pd.DataFrame({"dimension": []}))
     lengths = lengths_of(run, plan, parts)
     run.write_table("lengths", lengths)
     run.write_table("length_scores", compare_lengths(lengths, plan.seed))
     run.write_tensors("own_states", states)
-    judged = [part for name in ("completions", "variants", "everyday") for part in parts[name] if len(part)]
     failures = Counter(why.split(":")[0] for part in judged for why in part[part.failed].why)
     return {"judge": {"name": plan.refusal_judge.name, "failures": dict(failures)}, "engines": lines}
 
@@ -107,7 +116,7 @@ def ask_everything(run: Run, plan: AuditPlan, loaded: LanguageModel, side: Side)
     everyday, variants = everyday_requests(plan), variants_of(plan)
     asked = [item for probes in (*plan.sets.values(), *variants.values(), everyday) for item in probes]
     questions = [Question(id=item.id, prompt=item.prompt) for item in asked]
-    answers, judge = ask_one(run, plan, loaded, side, questions, plan.config.sampling), plan.refusal_judge
+    answers, judge = ask_one(run, plan, loaded, side, questions, plan.config.sampling), kept_judge(run, plan)
     tables: Tables = {
         "completions": [
             with_ids(judge_all(probes, answers.of(probes), judge), answers.of(probes)) for probes in plan.sets.values()
@@ -120,6 +129,28 @@ def ask_everything(run: Run, plan: AuditPlan, loaded: LanguageModel, side: Side)
         "tasks": [ask_tasks(run, plan, loaded, side)],
     }
     return answers, tables
+
+
+def kept_judge(run: Run, plan: AuditPlan) -> RefusalJudge:
+    """The judge of refusals, whose labels the run keeps until none is missing; the rules need no keeping."""
+    judge = plan.refusal_judge
+    return judge if isinstance(judge, RuleJudge) else KeptLabels(judge=judge, store=run.folder / LABELS)
+
+
+def ask_judge_again(run: Run, plan: AuditPlan) -> bool:
+    """Ask the judge about the answers that it failed on, in a run that has finished this stage. True where it has now
+    said something: the stage is then to be run again, with the answers and labels that are kept."""
+    if not is_judging_unfinished(run.manifest) or not (run.folder / LABELS).exists():
+        return False
+    tables = [table[table.failed.astype(bool)] for table in map(run.table, JUDGED) if len(table)]
+    missing = pd.concat([table[["prompt", "answer"]] for table in tables])
+    said = kept_judge(run, plan)(missing.prompt.tolist(), missing.answer.tolist())
+    return any(judged.label is not None for judged in said)
+
+
+def is_judging_unfinished(facts: Mapping[str, Any]) -> bool:
+    """Whether a judge failed on some answers: the facts of this stage, or the manifest that they went into, say so."""
+    return bool(facts.get("judge", {}).get("failures"))
 
 
 def ask_tasks(run: Run, plan: AuditPlan, loaded: LanguageModel, side: Side) -> pd.DataFrame:

@@ -15,25 +15,22 @@ ends with one sentence, what was finished is stored, and the same command goes o
 import json
 import math
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import cached_property
-from http.client import HTTPException
 from typing import Any, Literal
 
 from transformers import PreTrainedTokenizerBase
 
 from mechdrift.behaviour.backends.protocol import Request, Written, finish_of
+from mechdrift.behaviour.web import NoReply, check_address, fetch
 from mechdrift.records import MechdriftError
 
 Kind = Literal["vllm", "llama.cpp"]
 SAMPLE = "Why do 3 whales (in Europe) sing?\n\n</think> I can't say."
-PASSING = (429, 500, 502, 503, 504)
+LONGEST_REPLY = 1 << 28  # bytes: log-probabilities of tens of thousands of tokens
 ADVICE = "what was finished is stored, and the same command goes on from there"
 
 
@@ -49,9 +46,7 @@ class HTTP:
     concurrency: int = 64
 
     def __post_init__(self) -> None:
-        address = urllib.parse.urlsplit(self.url)
-        if address.scheme not in ("http", "https") or not address.hostname:
-            raise MechdriftError(f"The engine {self.url!r} is no web address: give one such as http://localhost:8000.")
+        check_address(self.url, "The engine", "http://localhost:8000")
 
     @property
     def name(self) -> str:
@@ -184,27 +179,19 @@ class HTTP:
 
     def _call(self, path: str, body: dict[str, Any] | None) -> Any:
         """The reply to a POST (or, without a body, a GET), as JSON."""
+        address = self.url.rstrip("/").removesuffix("/v1") + path
         for attempt in range(self.retries + 1):
             try:
-                return json.loads(self._fetch(path, body))
-            except urllib.error.HTTPError as error:
-                reason = f"status {error.code}: {error.read().decode(errors='replace')[:200]}"
-                if error.code not in PASSING:
-                    raise MechdriftError(f"The server at {self.url} refused a request to {path} ({reason}).") from error
-            except (OSError, HTTPException) as error:
-                reason = str(getattr(error, "reason", error)) or type(error).__name__
-            except ValueError as error:
+                return json.loads(fetch(address, body, timeout=self.timeout, longest=LONGEST_REPLY))
+            except NoReply as failure:
+                reason = f"{failure}: {failure.detail}" if failure.detail else str(failure)
+                if not failure.passing:
+                    raise MechdriftError(f"The server at {self.url} refused a request to {path} ({reason}).") from None
+            except (ValueError, RecursionError) as error:
                 raise self._odd(f"its reply to {path} is no JSON") from error
             if attempt < self.retries:
                 time.sleep(self.backoff * 2**attempt)
         raise MechdriftError(f"The server at {self.url} does not answer ({reason}): start it again; {ADVICE}.")
-
-    def _fetch(self, path: str, body: dict[str, Any] | None) -> bytes:
-        data = None if body is None else json.dumps(body).encode()
-        address = self.url.rstrip("/").removesuffix("/v1") + path
-        asked = urllib.request.Request(address, data=data, headers={"Content-Type": "application/json"})
-        with urllib.request.urlopen(asked, timeout=self.timeout) as reply:
-            return reply.read()
 
 
 def _values_of(ids: list[int], steps: list[tuple[int, float]]) -> list[float]:

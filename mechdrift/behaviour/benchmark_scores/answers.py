@@ -20,6 +20,7 @@ from mechdrift.behaviour.benchmark_scores.readings import Reading, read_label, r
 from mechdrift.behaviour.benchmark_scores.scorings import Scoring, kind_of, scoring_of
 from mechdrift.behaviour.censoring import why_missing
 from mechdrift.behaviour.judges.external import RefusalJudge
+from mechdrift.behaviour.judges.keeping import check_labels
 from mechdrift.behaviour.judges.toxicity import score_toxicity
 from mechdrift.records import Completion, Completions, MechdriftError, ProbeItem, ProbeSet, Side
 
@@ -71,6 +72,7 @@ def _judge_all(judge: RefusalJudge, written: Sequence[tuple[ProbeItem, Completio
         raise MechdriftError(
             f"the judge {judge.name} gave {len(judged)} labels for {len(written)} answers: one label each was expected."
         )
+    check_labels(judge, judged)
     return [read_label(found.label) for found in judged]
 
 

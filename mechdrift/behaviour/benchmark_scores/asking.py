@@ -12,6 +12,7 @@ from mechdrift.behaviour.benchmark_scores.scorings import kind_of, scoring_of
 from mechdrift.behaviour.benchmark_scores.table import benchmark_table
 from mechdrift.behaviour.generation import Question, ask_groups, default_budget, generate
 from mechdrift.behaviour.judges.external import RefusalJudge
+from mechdrift.behaviour.judges.keeping import check_judge
 from mechdrift.behaviour.judges.toxicity import score_toxicity
 from mechdrift.behaviour.sampling import GREEDY, Budget, Sampling
 from mechdrift.behaviour.tasks import Task
@@ -49,6 +50,7 @@ def score_benchmark(
         answers = [_ask_tasks(pair, probes, side, limits, sampling, dtype) for side in SIDES]
         return benchmark_table(name, pd.concat(answers, ignore_index=True), temperature=drawn, seed=seed)
     judge_name = _name_judge(probes.name, toxicity, judge)
+    check_judge(judge)
     if scoring_of(probes.name).numbers:
         drawing = {"samples": samples, "temperature": temperature, "seed": seed} if samples > 1 else {}
         answers = [

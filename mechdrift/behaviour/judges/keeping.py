@@ -1,0 +1,100 @@
+"""A judge that is down for a moment costs nothing but that moment.
+
+    check_judge      before the models are asked: does the judge reply at all?
+    KeptLabels       every label that it gave is kept in the run folder, so that only what is missing is asked again
+    check_judged     after the answers: is there something to score? If not, which judge failed, and how
+    check_labels     the same of a benchmark's answers
+
+An audit whose judge failed on some answers ends with what was judged. Its answers and labels stay in the folder, and
+the same command asks the judge again about the rest (`audits.stages.answers.ask_judge_again`).
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import get_args
+
+import pandas as pd
+
+from mechdrift.behaviour.judges.external import ChatJudge, Judged, RefusalJudge
+from mechdrift.records import MechdriftError, RefusalLabel
+from mechdrift.runs import REMEDY
+
+
+def check_judge(judge: RefusalJudge | None) -> None:
+    """Raise where a chat judge does not reply, or its key cannot be sent; other judges need no server."""
+    if isinstance(judge, ChatJudge):
+        judge.check()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptLabels:
+    """`judge`, with its labels kept in the JSON lines of `store`; what failed is not kept, and asked again."""
+
+    judge: RefusalJudge
+    store: Path
+
+    @property
+    def name(self) -> str:
+        return self.judge.name
+
+    def __call__(self, prompts: Sequence[str], completions: Sequence[str]) -> list[Judged]:
+        known, keys = self._read(), [self._key(*exchange) for exchange in zip(prompts, completions, strict=True)]
+        missing = [place for place, key in enumerate(keys) if key not in known]
+        asked = self.judge([prompts[i] for i in missing], [completions[i] for i in missing]) if missing else []
+        new = {keys[place]: judged for place, judged in zip(missing, asked, strict=True)}
+        self._append({key: judged for key, judged in new.items() if judged.label is not None})
+        return [known.get(key) or new[key] for key in keys]
+
+    def _key(self, prompt: str, completion: str) -> str:
+        return hashlib.sha256(json.dumps([self.name, prompt, completion]).encode()).hexdigest()
+
+    def _read(self) -> dict[str, Judged]:
+        """The labels so far. A line that a kill cut short is left out: its answer is judged again."""
+        found = {}
+        for line in self.store.read_bytes().splitlines() if self.store.exists() else ():
+            try:
+                row = json.loads(line)
+                if row["label"] in get_args(RefusalLabel):
+                    found[row["key"]] = Judged(label=row["label"], why=str(row["why"]))
+            except (ValueError, KeyError, TypeError, RecursionError):
+                continue
+        return found
+
+    def _append(self, labels: dict[str, Judged]) -> None:
+        # The line break comes first, so that a line which was cut short does not swallow the next one.
+        lines = [f"\n{json.dumps({'key': key} | asdict(judged))}" for key, judged in labels.items()]
+        try:
+            with self.store.open("a", encoding="utf-8") as file:
+                file.write("".join(lines))
+        except OSError as error:
+            raise MechdriftError(f"{self.store} could not be written ({error.strerror}): {REMEDY}") from error
+
+
+def check_judged(judge: RefusalJudge, *tables: pd.DataFrame) -> None:
+    """Raise where the judge was given up, or has left a class of items without a single one that is judged for both
+    models. `tables` are those of `judge_all` and `judge_variant`."""
+    failed, is_empty = Counter(), False
+    for table in (table for table in tables if len(table)):
+        failed.update(table.why[table.failed])
+        classes = table.groupby(["dimension", "contrast", "item"]).failed.any().groupby(["dimension", "contrast"])
+        is_empty |= bool(classes.all().any())
+    _raise_where_useless(judge, failed, sum(map(len, tables)), is_empty)
+
+
+def check_labels(judge: RefusalJudge, judged: Sequence[Judged]) -> None:
+    """The same of labels that are in no table yet: raise where the judge was given up, or has said nothing at all."""
+    failed = Counter(found.why for found in judged if found.label is None)
+    _raise_where_useless(judge, failed, len(judged), is_empty=failed.total() == len(judged) > 0)
+
+
+def _raise_where_useless(judge: RefusalJudge, failed: Counter[str], answers: int, is_empty: bool) -> None:
+    if is_empty or any(why.startswith("not asked") for why in failed):
+        causes = sorted(failed, key=lambda why: (why.startswith("not asked"), -failed[why]))
+        raise MechdriftError(
+            f"The judge {judge.name} failed on {failed.total()} of {answers} answers ({causes[0]}): put it right and "
+            "start the same command again; an audit keeps the answers and the labels that it has."
+        )
