@@ -15,7 +15,8 @@ from .directions.finders import direction_cones, find_directions
 from .directions.thinking import along_thinking
 from .hooks import edit
 from .pairs.layout import Layout
-from .pairs.pair import Pair, load_pair
+from .pairs.named import load_pair
+from .pairs.pair import Pair
 from .pairs.precision import fast_float32
 from .patching.attribution import attribute
 from .patching.decomposition import decompose

@@ -21,6 +21,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 
 from mechdrift.audits.config import Audit, Preset
 from mechdrift.errors import MESSAGE
+from mechdrift.pairs.chat import ChatOptions
 from mechdrift.records import DIMENSIONS, Dimension, MechdriftError
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ Debug = Annotated[bool, Parameter(name="--debug", help="Show the traceback of an
 
     mechdrift audit smollm2-sft --preset quick
     mechdrift audit --instruct models/parent --reasoning models/child
-    mechdrift audit --instruct org/chat --adapter my-lora --dimensions bias"""
+    mechdrift audit --instruct org/chat --adapter my-lora --dimensions bias
+    mechdrift audit pair.toml"""
 )
 def audit(
     pair: Annotated[str | None, Parameter(help="The same as --pair.")] = None,
@@ -215,7 +217,9 @@ def probes(*, debug: Debug = False) -> None:
     mechdrift score smollm2-sft --probes gsm8k --limit 20 --think 300"""
 )
 def score(
-    pair: Annotated[str, Parameter(help="An embedded pair; ignored when --instruct is given.")] = "smollm2-sft",
+    pair: Annotated[
+        str, Parameter(help="An embedded pair or a pair file; ignored when --instruct is given.")
+    ] = "smollm2-sft",
     /,
     *,
     probes: Annotated[str, Parameter(help="A probe set or a benchmark, see `mechdrift probes`.")],
@@ -254,6 +258,7 @@ def score(
         Path | None, Parameter(help="A TOML file that describes another judge of refusals than the rules.")
     ] = None,
     seed: Annotated[int, Parameter(help="Seed of sub-sampling, of samples and of all resampling.")] = 0,
+    chat: Annotated[ChatOptions, Parameter(name="*")] = ChatOptions(),  # noqa: B008 - a frozen default
     debug: Debug = False,
 ) -> None:
     """Score both models of a pair on a probe set, or on a benchmark of the field by that benchmark's own formula."""
@@ -272,7 +277,7 @@ def score(
     if not 0 < temperature < math.inf:
         raise MechdriftError(f"--temperature should be above 0; it is {temperature:g}.")
     limits = {"think": think, "answer": answer, "think_max": think_max}
-    source = Audit(pair=pair, instruct=instruct, reasoning=reasoning, adapter=adapter, **limits)
+    source = Audit(pair=pair, instruct=instruct, reasoning=reasoning, adapter=adapter, chat=chat, **limits)
     settings = {
         "budget": source.budget,
         "think_max": think_max,

@@ -38,7 +38,7 @@ def line(*tokens: str) -> dict[str, str]:
     return dict(pairwise(tokens))
 
 
-def make_parrot_tokenizer(words: int = 200) -> PreTrainedTokenizerFast:
+def make_parrot_tokenizer(words: int = 200, template: str = TEMPLATE) -> PreTrainedTokenizerFast:
     """Byte-level, with a token for each step, the markers, the refusal, and two line breaks."""
     vocabulary = [END, START, *sorted(pre_tokenizers.ByteLevel.alphabet())]
     inner = Tokenizer(models.BPE(vocab={token: index for index, token in enumerate(vocabulary)}, merges=[]))
@@ -47,13 +47,15 @@ def make_parrot_tokenizer(words: int = 200) -> PreTrainedTokenizerFast:
     fast = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token=END, bos_token=START, pad_token=END)
     plain = ["<think>", "</think>", REFUSAL, "\n\n", *steps(words)]
     fast.add_tokens([AddedToken(word, normalized=False, special=False) for word in plain])
-    fast.chat_template = TEMPLATE
+    fast.chat_template = template
     return fast
 
 
-def save_parrot(folder: Path, chain: dict[str, str], context: int = 2048) -> Path:
+def save_parrot(
+    folder: Path, chain: dict[str, str], context: int = 2048, tokenizer: PreTrainedTokenizerFast | None = None
+) -> Path:
     """A Llama that writes `chain[token]` after `token`, and the end token after anything else."""
-    tokenizer = make_parrot_tokenizer()
+    tokenizer = tokenizer or make_parrot_tokenizer()
     torch.manual_seed(0)
     size = len(tokenizer)
     width = -(-size // 16) * 16

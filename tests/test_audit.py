@@ -24,7 +24,8 @@ from mechdrift.behaviour.censoring import describe_missing
 from mechdrift.behaviour.sampling import Budget
 from mechdrift.pairs import pair as pair_module
 from mechdrift.pairs.loading import LanguageModel, ModelSource
-from mechdrift.pairs.pair import Pair, load_pair
+from mechdrift.pairs.named import load_pair
+from mechdrift.pairs.pair import Pair
 from mechdrift.probes.rendering import Renderer
 from mechdrift.probes.sets import load_probes
 from mechdrift.records import DIMENSIONS, SIDES, MechdriftError

@@ -18,7 +18,8 @@ from mechdrift.behaviour.benchmark_scores.table import COLUMNS, benchmark_table
 from mechdrift.behaviour.judges.external import Judged
 from mechdrift.behaviour.sampling import Budget
 from mechdrift.behaviour.tasks import Task
-from mechdrift.pairs.pair import Pair, load_pair
+from mechdrift.pairs.named import load_pair
+from mechdrift.pairs.pair import Pair
 from mechdrift.records import SIDES, MechdriftError
 
 DATA = Path(__file__).parents[2] / "shared" / "data"

@@ -19,12 +19,13 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from mechdrift.pairs import embedded
+from mechdrift.pairs import catalogue, embedded, named
 from mechdrift.pairs import pair as pair_module
 from mechdrift.pairs.catalogue import EMBEDDED_PAIRS
 from mechdrift.pairs.lineage import audit_pair, layer_change, stated_parent, weight_change
 from mechdrift.pairs.loading import ModelSource, fingerprint, load_model
-from mechdrift.pairs.pair import Pair, load_pair
+from mechdrift.pairs.named import load_pair
+from mechdrift.pairs.pair import Pair
 from mechdrift.records import MechdriftError
 from mechdrift.runs import sha256
 
@@ -410,11 +411,11 @@ def test_two_that_ask_at_once_do_the_work_once(package_index, monkeypatch):
 def zoo(base, tmp_path, monkeypatch) -> Path:
     """The embedded pairs' adapters on the tiny base."""
     hashes = {}
-    for seed, name in enumerate(pair_module.ADAPTER_SHA256):
+    for seed, name in enumerate(catalogue.ADAPTER_SHA256):
         hashes[name] = sha256(save_adapter(tmp_path / name, seed) / "adapter_model.safetensors")
-    monkeypatch.setattr(pair_module, "ZOO", tmp_path)
-    monkeypatch.setattr(pair_module, "ADAPTER_SHA256", hashes)
-    monkeypatch.setattr(pair_module, "embedded_base", lambda: base)
+    monkeypatch.setattr(named, "ZOO", tmp_path)
+    monkeypatch.setattr(named, "ADAPTER_SHA256", hashes)
+    monkeypatch.setattr(named, "embedded_base", lambda: base)
     return tmp_path
 
 
@@ -445,12 +446,12 @@ def test_an_embedded_adapter_with_another_hash_is_refused(zoo, name):
 def test_an_embedded_adapter_is_the_one_that_its_hash_and_its_card_name(name):
     """The shipped files: the hash in the code is the file's and stands on the card; 5 MB of LoRA of one rank for every
     child."""
-    folder = pair_module.ZOO / name
+    folder = catalogue.ZOO / name
     digest = sha256(folder / "adapter_model.safetensors")
-    assert digest == pair_module.ADAPTER_SHA256[name]
+    assert digest == catalogue.ADAPTER_SHA256[name]
     assert digest in (folder / "card.md").read_text(encoding="utf-8")
     assert (folder / "adapter_model.safetensors").stat().st_size < 10_000_000
-    assert sum(file.stat().st_size for file in pair_module.ZOO.rglob("*.safetensors")) < 40_000_000
+    assert sum(file.stat().st_size for file in catalogue.ZOO.rglob("*.safetensors")) < 40_000_000
     assert json.loads((folder / "adapter_config.json").read_text())["r"] == 8
 
 

@@ -17,7 +17,7 @@ from mechdrift.behaviour.one_call import score
 from mechdrift.behaviour.sampling import Budget
 from mechdrift.behaviour.scores import paired_test, score_table
 from mechdrift.behaviour.tasks import held_out
-from mechdrift.pairs.pair import load_pair
+from mechdrift.pairs.named import load_pair
 from mechdrift.probes.sets import load_plain, load_probes, load_sentences
 from mechdrift.records import SIDES, Completion, Completions, ProbeSet
 from mechdrift.statistics.intervals import unseen_share

@@ -19,7 +19,8 @@ from mechdrift.audits.config import Size
 from mechdrift.audits.plan import Stage
 from mechdrift.audits.stages import kl
 from mechdrift.behaviour.sampling import Budget
-from mechdrift.pairs.pair import Pair, load_parent
+from mechdrift.pairs.named import load_parent
+from mechdrift.pairs.pair import Pair
 from mechdrift.records import MechdriftError
 from mechdrift.runs import Run, load_run
 from mechdrift.trajectories import figures as training

@@ -66,7 +66,7 @@ def start(side: str) -> dict:
 def run(arguments: argparse.Namespace) -> dict:
     import torch
 
-    from mechdrift.pairs.pair import load_pair
+    from mechdrift.pairs.named import load_pair
 
     sys.path.insert(0, str(Path(__file__).parent))
     torch.set_num_threads(arguments.threads)
@@ -153,7 +153,7 @@ def part_ways(arguments: argparse.Namespace, before: list[list[int]], now: list[
     """How many texts are the same, and how close the choice was where they part."""
     import torch
 
-    from mechdrift.pairs.pair import load_pair
+    from mechdrift.pairs.named import load_pair
 
     loaded = load_pair("smollm2-sft").open("reasoning", arguments.dtype)
     prompts, _ = work(loaded, arguments)

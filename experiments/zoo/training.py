@@ -21,8 +21,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, get_cosine_schedule_with_warmup
 
 from mechdrift.pairs.chat import ChatSettings
-from mechdrift.pairs.conventions import with_settings
 from mechdrift.pairs.loading import cast_weights
+from mechdrift.pairs.templates import with_settings
 from mechdrift.probes.rendering import Renderer
 from mechdrift.records import ThinkMode
 

@@ -447,15 +447,30 @@ def render_probes(pair: Pair, probes: ProbeSet, think: ThinkMode, answers: Compl
 
 
 def render_sides(pair: Pair, probes: ProbeSet, think: ThinkMode, answers: Answers | None) -> dict[Side, list[Rendered]]:
-    """What each model reads: the same, or, where each has answers of its own, the same prompts with those."""
+    """What each model reads: the same, or, where each has answers of its own, the same prompts with those.
+
+    Where the two tokenizers mean different tokens by an id of the prompts, each model reads its own template's
+    rendering, and roles correspond instead of positions.
+    """
     if not isinstance(answers, Mapping):
-        return dict.fromkeys(SIDES, render_probes(pair, probes, think, answers))
+        rendered = render_probes(pair, probes, think, answers)
+        if mean_the_same(pair, rendered):
+            return dict.fromkeys(SIDES, rendered)
+        return {side: _render(Renderer(pair.tokenizer(side)), probes, think, answers) for side in SIDES}
     if set(answers) != set(SIDES):
         raise MechdriftError(
             f"answers of each side are a mapping with the keys {' and '.join(SIDES)}, not "
             f"{', '.join(answers) or 'none'}."
         )
     return {side: render_probes(pair, probes, think, answers[side]) for side in SIDES}
+
+
+def mean_the_same(pair: Pair, rendered: Sequence[Rendered]) -> bool:
+    """Whether every id of the prompts is the same token to both tokenizers. A child that reuses a special token of its
+    parent under another name, as the R1 distillations of Qwen do, has ids for which that is not so."""
+    ids = sorted({token for prompt in rendered for token in prompt.ids})
+    ours, theirs = (pair.tokenizer(side).convert_ids_to_tokens(ids) for side in SIDES)
+    return ours == theirs
 
 
 def _render(renderer: Renderer, probes: ProbeSet, think: ThinkMode, answers: Completions | None) -> list[Rendered]:

@@ -22,7 +22,9 @@ from torch import Tensor
 from mechdrift.activations.readouts import Observed, Readout, Validation, make_readout, observe, validate
 from mechdrift.audits.config import Audit
 from mechdrift.audits.plan import load_from
+from mechdrift.pairs.chat import ChatOptions
 from mechdrift.pairs.pair import Pair
+from mechdrift.pairs.pair_files import PairFile
 from mechdrift.probes.rendering import Renderer
 from mechdrift.probes.sets import load_probes
 from mechdrift.records import DIMENSIONS, SIDES, Completion, Completions, ProbeSet, Side
@@ -105,10 +107,12 @@ def _completion(item_id: str, side: Side, rows: pd.DataFrame) -> Completion:
 
 def reopen(run: Run) -> tuple[Pair, RunAnswers]:
     """The pair of a run, with no weights loaded yet, and its answers."""
-    stored, names = run.manifest["config"], {field.name for field in fields(Audit)} - {"out", "judge"}
+    stored, names = run.manifest["config"], {field.name for field in fields(Audit)} - {"out", "judge", "chat"}
     settings = {name: stored[name] for name in names & set(stored)}
     layout = Path(stored["layout"]) if stored.get("layout") else None
-    pair = load_from(Audit(**settings | {"dimensions": tuple(stored["dimensions"]), "layout": layout}))
+    settings |= {"dimensions": tuple(stored["dimensions"]), "layout": layout}
+    file = PairFile(**stored["pair_file"]) if stored.get("pair_file") else None
+    pair = load_from(Audit(**settings, chat=ChatOptions(**stored.get("chat", {}))), file)
     answers = RunAnswers.read(run, {}, Renderer(pair.tokenizer("reasoning")))
     asked = set(answers.table["item"])
     sets = {name: load_probes(name) for name in DIMENSIONS if name in set(answers.table.dimension)}

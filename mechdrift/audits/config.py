@@ -4,9 +4,13 @@ stores."""
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
 
 from mechdrift.behaviour.sampling import Budget, Sampling
+from mechdrift.pairs.chat import ChatOptions
+from mechdrift.pairs.pair_files import is_pair_file
 from mechdrift.records import DIMENSIONS, Dimension, MechdriftError
 
 Preset = Literal["quick", "standard", "full"]
@@ -54,7 +58,7 @@ class Audit:
     run stores."""
 
     pair: str = "smollm2-sft"
-    """An embedded pair (see `mechdrift pairs`); ignored when --instruct is given."""
+    """An embedded pair (see `mechdrift pairs`) or a pair file (pair.toml); ignored when --instruct is given."""
     instruct: str | None = None
     """Hugging Face id or folder of the instruct model."""
     reasoning: str | None = None
@@ -106,6 +110,8 @@ class Audit:
     """Let the models' own code run. Never needed for models that transformers knows."""
     layout: Path | None = None
     """A TOML or JSON file that says where the modules of an architecture are that TransformerLens does not know."""
+    chat: Annotated[ChatOptions, Parameter(name="*")] = field(default_factory=ChatOptions)
+    """How the models are asked: system messages, template arguments, think markers."""
 
     def __post_init__(self):
         for name, value, known in (
@@ -136,7 +142,7 @@ class Audit:
     @property
     def budget(self) -> Budget:
         """What is to be set: --think and --answer, else auto for a pair of one's own, else the preset's."""
-        preset, own = PRESETS[self.preset].budget, self.instruct is not None
+        preset, own = PRESETS[self.preset].budget, self.instruct is not None or is_pair_file(self.pair)
         return Budget(
             think=self.think if self.think is not None else "auto" if own else preset.think,
             answer=self.answer if self.answer is not None else "auto" if own else preset.answer,

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from mechdrift.audits.config import PRESETS, Audit, Size
 from mechdrift.audits.plan import AuditPlan, Stage, analysis_dtype, generation_dtype, load_from, plan_audit
@@ -110,7 +111,8 @@ def _open(config: Audit, pair: Pair, refusal_judge: RefusalJudge) -> Run:
     not."""
     settings = {field.name: getattr(config, field.name) for field in fields(config)}
     settings |= {"pair": pair.name, "dimensions": list(config.ordered_dimensions), "out": str(config.out or "")}
-    settings |= {"judge": str(config.judge or ""), "layout": str(config.layout or "")}
+    settings |= {"judge": str(config.judge or ""), "layout": str(config.layout or ""), "chat": config.chat.said}
+    settings |= {"pair_file": asdict(file) if (file := pair.file) else None}
     identity = {
         key: settings[key]
         for key in ("pair", "instruct", "reasoning", "adapter", "control", "revision", "preset", "dimensions", "seed")
@@ -124,6 +126,7 @@ def _open(config: Audit, pair: Pair, refusal_judge: RefusalJudge) -> Run:
     }
     if pair.number_formats:  # a caller's own models have no name that says which they are
         identity |= {"weights": {side: fingerprint(pair.open(side).model) for side in SIDES}}
+    identity |= {"pair_file": settings["pair_file"], "asked": asked_as(pair)}
     # Absent from runs of earlier versions, which had the preset's budget only.
     is_preset = config.budget == PRESETS[config.preset].budget
     identity["budget"] = None if is_preset else asdict(config.budget) | {"think_max": config.think_max}
@@ -134,6 +137,12 @@ def _open(config: Audit, pair: Pair, refusal_judge: RefusalJudge) -> Run:
     } | software()
     manifest["dtypes"] = dtypes
     return open_run(Path(config.out or Path("runs") / pair.name), identity, manifest)
+
+
+def asked_as(pair: Pair) -> dict[str, dict[str, Any]] | None:
+    """With what system message, template arguments, markers and switch each model is asked, where any is set."""
+    said = {side: pair.source(side).chat.said for side in SIDES}
+    return said if any(set(settings) - {"apart"} for settings in said.values()) else None
 
 
 def dtypes_of(config: Audit, pair: Pair) -> dict[str, str]:

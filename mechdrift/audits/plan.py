@@ -7,10 +7,13 @@ from typing import Any
 from mechdrift.audits.config import PRESETS, Audit, Size
 from mechdrift.behaviour.judges.external import RefusalJudge
 from mechdrift.behaviour.labels import RULES
-from mechdrift.pairs.pair import Pair, load_pair
+from mechdrift.pairs.chat import SETTINGS
+from mechdrift.pairs.named import load_pair
+from mechdrift.pairs.pair import Pair
+from mechdrift.pairs.pair_files import PairFile, is_pair_file
 from mechdrift.pairs.precision import default_dtype_for_generation
 from mechdrift.probes.sets import load_probes
-from mechdrift.records import MechdriftError, ProbeSet, Side, ThinkMode
+from mechdrift.records import SIDES, MechdriftError, ProbeSet, Side, ThinkMode
 from mechdrift.runs import Run
 
 
@@ -67,25 +70,36 @@ def think_modes(child_thinks: bool) -> dict[Side, ThinkMode]:
     return {"instruct": "none", "reasoning": "own" if child_thinks else "none"}
 
 
-def load_from(config: Audit) -> Pair:
-    """The pair that a configuration names."""
+def load_from(config: Audit, file: PairFile | None = None) -> Pair:
+    """The pair that a configuration names, asked as it says; `file` is what its pair file said, where that was read
+    before."""
+    said = {side: config.chat.of(side) for side in SIDES}
+    chat: dict[str, Any] = {
+        name: {side: said[side][name] for side in SIDES if name in said[side]} or None for name in SETTINGS
+    }
+    placed: dict[str, Any] = {
+        "device": config.device,
+        "dtype": analysis_dtype(config),
+        "device_map": config.device_map,
+        "trust_remote_code": config.trust_remote_code,
+        "layout": config.layout,
+    }
     if config.instruct is None:
         if config.reasoning or config.adapter or config.control:
             raise MechdriftError(
                 "--reasoning, --adapter and --control need --instruct: the model that they were trained from."
             )
-        return load_pair(config.pair, device=config.device, dtype=analysis_dtype(config))
+        if file is None and not is_pair_file(config.pair):
+            return load_pair(config.pair, device=config.device, dtype=placed["dtype"], layout=config.layout, **chat)
+        return load_pair(file or config.pair, revision=config.revision, **placed, **chat)
     return load_pair(
         instruct=config.instruct,
         reasoning=config.reasoning,
         adapter=config.adapter,
         control=config.control,
         revision=config.revision,
-        device=config.device,
-        dtype=analysis_dtype(config),
-        device_map=config.device_map,
-        trust_remote_code=config.trust_remote_code,
-        layout=config.layout,
+        **placed,
+        **chat,
     )
 
 

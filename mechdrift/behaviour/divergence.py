@@ -18,7 +18,7 @@ whose right side is the column `error` (with P and Q exchanged for the reverse, 
 exact. `tail` is P.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TypeVar
@@ -31,12 +31,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mechdrift.activations.batching import batches, pad
-from mechdrift.activations.capture import render_probes
+from mechdrift.activations.capture import render_sides
 from mechdrift.activations.recording import input_device
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair
 from mechdrift.progress import progress
-from mechdrift.records import Completions, ProbeSet, Rendered
+from mechdrift.records import Completions, ProbeSet, Rendered, Side
 
 TOP = 512
 POSITIONS_AT_ONCE = 1024  # positions whose distributions over the whole vocabulary are held together
@@ -75,24 +75,27 @@ def kl_drift(pair: Pair, probes: ProbeSet, answers: Completions) -> pd.DataFrame
         >>> bool((tokens.kl >= 0).all())
         True
     """
-    rendered = answered_prompts(pair, probes, answers)
-    return compare_with(pair, probes, rendered, keep_instruct(pair, probes, rendered))
+    prompts = answered_prompts(pair, probes, answers)
+    return compare_with(pair, probes, prompts, keep_instruct(pair, probes, prompts))
 
 
-def answered_prompts(pair: Pair, probes: ProbeSet, answers: Completions) -> list[Rendered]:
-    """The items that have an answer, followed by it, as both models read them."""
-    return [prompt for prompt in render_probes(pair, probes, "off", answers) if "answer" in prompt.roles]
+def answered_prompts(pair: Pair, probes: ProbeSet, answers: Completions) -> dict[Side, list[Rendered]]:
+    """The items that have an answer, followed by it, as each model reads them."""
+    sides = render_sides(pair, probes, "off", answers)
+    return {side: [prompt for prompt in prompts if "answer" in prompt.roles] for side, prompts in sides.items()}
 
 
-def keep_instruct(pair: Pair, probes: ProbeSet, rendered: Sequence[Rendered]) -> "list[list[Kept]]":
+def keep_instruct(pair: Pair, probes: ProbeSet, prompts: Mapping[Side, Sequence[Rendered]]) -> "list[list[Kept]]":
     """What the instruct model says at the answer tokens of every prompt; `compare_with` needs no more of it."""
+    rendered = prompts["instruct"]
     return _keep_first(pair.open("instruct"), rendered, f"KL on {probes.name}, instruct") if rendered else []
 
 
 def compare_with(
-    pair: Pair, probes: ProbeSet, rendered: Sequence[Rendered], ours: "Sequence[Sequence[Kept]]"
+    pair: Pair, probes: ProbeSet, prompts: Mapping[Side, Sequence[Rendered]], ours: "Sequence[Sequence[Kept]]"
 ) -> pd.DataFrame:
     """The table of `kl_drift`, from what the instruct model said and the reasoning model says now."""
+    rendered = prompts["reasoning"]
     if not rendered:
         return pd.DataFrame(columns=COLUMNS)
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mechdrift.pairs.chat import NO_MARKERS
-from mechdrift.pairs.conventions import settings_of, with_settings
+from mechdrift.pairs.templates import settings_of, with_settings
 from mechdrift.probes.rendering import Renderer, text_of
 from mechdrift.records import Completion, MechdriftError
 

@@ -29,7 +29,8 @@ from mechdrift.activations.batching import pad
 from mechdrift.activations.readouts import make_readout
 from mechdrift.bench.machine import PAIR, Measurement, format_table, summarise, take_turns
 from mechdrift.hooks import record
-from mechdrift.pairs.pair import Pair, load_pair
+from mechdrift.pairs.named import load_pair
+from mechdrift.pairs.pair import Pair
 from mechdrift.patching.grid import patch
 from mechdrift.patching.plan import EVERY_POSITION
 from mechdrift.probes.rendering import Renderer, render_items

@@ -38,7 +38,8 @@ from mechdrift.behaviour.generation import Question, ask
 from mechdrift.behaviour.sampling import Budget
 from mechdrift.hooks import edit, record
 from mechdrift.pairs.loading import LanguageModel
-from mechdrift.pairs.pair import Pair, load_pair
+from mechdrift.pairs.named import load_pair
+from mechdrift.pairs.pair import Pair
 from mechdrift.pairs.precision import default_dtype_for_generation
 from mechdrift.patching.grid import patch
 from mechdrift.patching.plan import patch_columns

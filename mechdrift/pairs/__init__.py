@@ -1,12 +1,21 @@
 """What is compared: two models of one lineage.
 
-pair         `load_pair`: the pair, its models opened one at a time
+named        `load_pair`: a pair from names, folders, an adapter or a pair file
+pair         `Pair`: its models opened one at a time
+pair_files   a pair in a small TOML file
 catalogue    the embedded pairs by name
+comparable   whether two models can be compared layer by layer
 routes       the kinds of training, and their names
 loading      one model from the hub, a folder or an adapter
 structure    its modules, found through TransformerLens' adapters and proved at load
 embedded     the base model of the embedded pairs, from the package index
 precision    number formats and fast float32 products
+chat         how a model is asked, as far as somebody says so
+asked        the same for both sides of a pair, checked against their templates
+conventions  how a model thinks, read off its tokenizer and template
+markers      the forms of think markers
+switches     what turns thinking on and off
+templates    the chat template as a program
 lineage      is one the child of the other? Weights, tokenizers and templates compared
 """
 

@@ -2,7 +2,8 @@ from .catalogue import EMBEDDED_PAIRS
 from .layout import Layout
 from .lineage import PairAudit, audit_pair, layer_change
 from .loading import LanguageModel, ModelSource, fingerprint
-from .pair import Pair, give_back_memory, load_pair, load_parent
+from .named import load_pair, load_parent
+from .pair import Pair, give_back_memory
 from .precision import default_dtype_for_generation, fast_float32
 
 __all__ = [

@@ -38,13 +38,15 @@ class ChatSettings:
     @property
     def said(self) -> dict[str, Any]:
         """What differs from saying nothing."""
-        return {name: value for name, value in asdict(self).items() if value not in (None, {}, False)}
+        nothing = asdict(AS_PUBLISHED)
+        return {name: value for name, value in asdict(self).items() if value != nothing[name]}
 
     def __str__(self) -> str:
         words = {"thinks": "thinking switched", "apart": "markers tokenised apart"}
         shown = {"thinks": "on" if self.thinks else "off", "apart": "yes"}
-        told = self.said | ({"thinks": False} if self.thinks is False else {})
-        parts = [f"{words.get(name, name.replace('_', ' '))}: {shown.get(name, value)}" for name, value in told.items()]
+        parts = [
+            f"{words.get(key, key.replace('_', ' '))}: {shown.get(key, value)}" for key, value in self.said.items()
+        ]
         return "; ".join(parts) or "as published"
 
 

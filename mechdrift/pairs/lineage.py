@@ -17,10 +17,12 @@ from typing import Any
 import pandas as pd
 from safetensors.torch import load_file, save_file
 
-from mechdrift.pairs.conventions import apply_template, options_of, read_convention
+from mechdrift.pairs.conventions import read_convention
 from mechdrift.pairs.loading import LanguageModel, ModelSource, fingerprint, load_adapter_config
 from mechdrift.pairs.pair import Pair
 from mechdrift.pairs.precision import smallest_exact
+from mechdrift.pairs.switches import options_of
+from mechdrift.pairs.templates import apply_template
 from mechdrift.records import SIDES, MechdriftError, Side
 
 # DeepSeek-R1's README names base models, not instruct models, as the parents of these.

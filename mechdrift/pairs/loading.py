@@ -14,9 +14,10 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mechdrift.pairs.chat import AS_PUBLISHED, ChatSettings
-from mechdrift.pairs.conventions import read_convention, with_settings
+from mechdrift.pairs.conventions import read_convention
 from mechdrift.pairs.layout import Layout
 from mechdrift.pairs.structure import Structure, find_structure, verify, verify_layout
+from mechdrift.pairs.templates import with_settings
 from mechdrift.records import MechdriftError
 
 GREETING = "Hello there, how are you today? Please answer in one sentence."

@@ -1,36 +1,32 @@
 """A pair: an instruct model and the reasoning model trained from it.
 
-`load_pair` takes the name of an embedded pair, or any two Hugging Face ids or folders, or a base and an adapter. It
-reads configs and tokenizers only; weights are loaded by `Pair.open`, one side at a time, and kept when they are small.
+`named.load_pair` makes one from names, `Pair.from_models` from models in memory. Weights are loaded by `Pair.open`, one
+side at a time, and kept when they are small.
 """
 
 import ctypes
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
-from mechdrift.pairs.catalogue import ADAPTER_SHA256, EMBEDDED_PAIRS, NULL, ZOO
-from mechdrift.pairs.chat import ChatSettings
-from mechdrift.pairs.embedded import check_sha256, embedded_base
-from mechdrift.pairs.layout import Layout, read_layout
+from mechdrift.pairs.asked import own_tokenizer, said_by_side, settle, switched
+from mechdrift.pairs.comparable import check_comparable
+from mechdrift.pairs.layout import Layout
 from mechdrift.pairs.loading import (
     LanguageModel,
     ModelSource,
-    adapter_file,
-    check_device,
-    load_adapter_config,
     load_config,
     load_model,
     load_tokenizer,
-    resolve_device,
 )
 from mechdrift.pairs.own import number_format, own_model
+from mechdrift.pairs.pair_files import PairFile
 from mechdrift.pairs.routes import find_route
+from mechdrift.pairs.templates import settings_of
 from mechdrift.records import SIDES, MechdriftError, Side
 
 KEEP_RESIDENT_PARAMETERS = 1_000_000_000
@@ -56,6 +52,7 @@ class Pair:
 
     `control`, if there is one, was trained from the instruct model for about as long, but not to reason.
     `child_thinks` says whether the reasoning model is asked with its own thinking; a null model is asked without.
+    `file` is the pair file that describes it, where one does.
     """
 
     name: str
@@ -66,6 +63,7 @@ class Pair:
     child_thinks: bool = True
     dtype: str = "float32"
     warnings: tuple[str, ...] = ()
+    file: PairFile | None = None
     models: Mapping[Side, ModelCache] = field(
         default_factory=lambda: {side: ModelCache() for side in SIDES}, repr=False, compare=False
     )
@@ -90,6 +88,10 @@ class Pair:
         name: str | None = None,
         route: str = "unknown",
         layout: Layout | None = None,
+        system: str | Mapping[Side, str] | None = None,
+        template_args: Mapping[str, Any] | None = None,
+        think_open: str | Mapping[Side, str] | None = None,
+        think_close: str | Mapping[Side, str] | None = None,
     ) -> "Pair":
         """A pair of models that you have loaded: Hugging Face models, peft models or TransformerLens bridges.
 
@@ -104,6 +106,10 @@ class Pair:
             name: the pair's name, in figures and as the default run folder.
             route: how the child was trained (`mechdrift.pairs.routes`), where you know it.
             layout: where an architecture that TransformerLens does not know keeps its modules.
+            system: a system message before every prompt; for both models or a mapping per side, as the next ones.
+            template_args: arguments of the chat template, such as `{"enable_thinking": True}`.
+            think_open: the marker that opens thinking, as in `load_pair`.
+            think_close: the marker that closes thinking.
 
         Returns:
             A `Pair` for which `open` gives these models, whatever number format a stage asks for.
@@ -118,14 +124,19 @@ class Pair:
         """
         instruct = own_model(instruct_model, tokenizer, reasoning_model, layout)
         reasoning = own_model(reasoning_model, reasoning_tokenizer or tokenizer, instruct_model, layout)
+        said = said_by_side(system=system, template_args=template_args, think_open=think_open, think_close=think_close)
+        child_thinks = find_route(route).child_thinks
+        instruct = _asked_as(instruct, said["instruct"], thinks=False)
+        reasoning = _asked_as(reasoning, said["reasoning"], thinks=child_thinks)
         sides: dict[Side, LanguageModel] = {"instruct": instruct, "reasoning": reasoning}
         pair = cls(
             name=name or f"{instruct.source.name}--{reasoning.source.name}",
             instruct=instruct.source,
             reasoning=reasoning.source,
             route=route,
-            child_thinks=find_route(route).child_thinks,
-            warnings=tuple(
+            child_thinks=child_thinks,
+            warnings=switched({side: loaded.source.chat for side, loaded in sides.items()})
+            + tuple(
                 f"the {side} model is used as it was given, in {written}: what is measured in it is rounded to that."
                 for side, loaded in sides.items()
                 if (written := number_format(loaded.model)) != "float32"
@@ -210,159 +221,8 @@ def _size(loaded: LanguageModel) -> int:
     return sum(parameter.numel() for parameter in loaded.model.parameters())
 
 
-def load_pair(
-    name: str | None = None,
-    *,
-    instruct: str | None = None,
-    reasoning: str | None = None,
-    adapter: str | None = None,
-    control: str | None = None,
-    revision: str | dict[Side, str] | None = None,
-    device: str | None = None,
-    device_map: str | None = None,
-    dtype: str = "float32",
-    trust_remote_code: bool = False,
-    layout: Layout | str | Path | None = None,
-) -> Pair:
-    """What is compared: an embedded pair, two models of your own, or a model and a LoRA adapter. Loads no weights yet.
-
-    Args:
-        name: an embedded pair; `mechdrift pairs` lists them.
-        instruct: Hugging Face id or folder of the instruct model (the parent).
-        reasoning: Hugging Face id or folder of the reasoning model (the child).
-        adapter: instead of `reasoning`, a LoRA adapter for the instruct model.
-        control: the null model: trained from the parent for as long, but not to reason. An id, a folder, or a LoRA
-            adapter for the instruct model; embedded pairs have theirs.
-        revision: one revision on the hub for both models, or a dict per side.
-        device: such as `"cuda:0"`; `"auto"`, the default, is cuda, then mps, then the CPU.
-        device_map: such as `"auto"`: place a large model with accelerate.
-        dtype: the number format of everything that is measured inside, unless a call says another.
-        trust_remote_code: let the models' own code run.
-        layout: where an architecture that TransformerLens does not know keeps its modules: a `Layout`, or a TOML or
-            JSON file of the same names (see `mechdrift.pairs.layout`).
-
-    Returns:
-        A `Pair`. `pair.open(side)` loads one side.
-
-    Raises:
-        MechdriftError: for unknown names, for tokenizers without a chat template, and for models whose width, depth
-            or vocabulary differ, which cannot be compared layer by layer.
-
-    Source:
-        The module layout comes from TransformerLens' architecture adapters,
-        https://transformerlensorg.github.io/TransformerLens, and is proved against Hugging Face's hidden states at
-        load.
-
-    Example:
-        >>> pair = md.load_pair(instruct=parent, reasoning=child)  # ids or folders
-        >>> pair.frame[["side", "pair", "route"]].values.tolist()
-        [['instruct', 'parent--child', 'unknown'], ['reasoning', 'parent--child', 'unknown']]
-    """
-    device = None if device_map else resolve_device(device)
-    check_device("meta" if device_map == "meta" else device)
-    if name is not None:
-        if instruct or reasoning or adapter or control or layout:
-            raise MechdriftError("give either the name of an embedded pair or instruct=/reasoning=, not both.")
-        return replace(_embedded(name, device), dtype=dtype)
-    if not instruct or bool(reasoning) == bool(adapter):
-        raise MechdriftError("give the name of a pair, or instruct= together with either reasoning= or adapter=.")
-    revisions = revision if isinstance(revision, dict) else dict.fromkeys(SIDES, revision)
-    common: dict[str, Any] = {
-        "trust_remote_code": trust_remote_code,
-        "device": device,
-        "device_map": device_map,
-        "layout": read_layout(layout) if isinstance(layout, str | Path) else layout,
-    }
-    parent = ModelSource(name=instruct, path=instruct, revision=revisions.get("instruct"), **common)
-    if adapter:
-        child = ModelSource(
-            name=f"{instruct} + {adapter}",
-            path=instruct,
-            revision=revisions.get("instruct"),
-            adapters=(adapter,),
-            **common,
-        )
-    else:
-        child = ModelSource(name=str(reasoning), path=str(reasoning), revision=revisions.get("reasoning"), **common)
-    pair = Pair(
-        name=f"{Path(instruct).name}--{Path(adapter or str(reasoning)).name}",
-        instruct=parent,
-        reasoning=child,
-        control=_control_source(parent, control) if control else None,
-        dtype=dtype,
-    )
-    check_comparable(pair)
-    if beside := pair.with_control():
-        check_comparable(beside)
-    return pair
-
-
-def _control_source(parent: ModelSource, control: str) -> ModelSource:
-    if (Path(control) / "adapter_config.json").exists():
-        return replace(parent, name=f"{parent.name} + {control}", adapters=(control,))
-    return replace(parent, name=control, path=control, revision=None)
-
-
-def _embedded(name: str, device: str | None) -> Pair:
-    if name not in EMBEDDED_PAIRS:
-        raise MechdriftError(
-            f"unknown pair {name!r}: embedded pairs are {', '.join(EMBEDDED_PAIRS)}; "
-            "for your own models give instruct= and reasoning= (on the command line --instruct and --reasoning)."
-        )
-    spec = EMBEDDED_PAIRS[name]
-    instruct, reasoning = (_embedded_source(adapters, device) for adapters in (spec.instruct, spec.reasoning))
-    control = None if name == NULL else _embedded_source(EMBEDDED_PAIRS[NULL].reasoning, device)
-    return Pair(
-        name=name,
-        instruct=instruct,
-        reasoning=reasoning,
-        control=control,
-        route=spec.route,
-        child_thinks=find_route(spec.route).child_thinks,
-    )
-
-
-def _embedded_source(adapters: tuple[str, ...], device: str | None) -> ModelSource:
-    for adapter in adapters:
-        check_sha256(adapter_file(ZOO / adapter), ADAPTER_SHA256[adapter])
-    folders = tuple(str(ZOO / adapter) for adapter in adapters)
-    return ModelSource(
-        name=adapters[-1], path=str(embedded_base()), adapters=folders, device=device, chat=ChatSettings(apart=True)
-    )
-
-
-def load_parent(name: str, device: str | None = None, sha256: str = "") -> ModelSource:
-    """An embedded model by name, or the model of a hub id or folder, to train from. `sha256` is that of an embedded
-    adapter."""
-    device = resolve_device(device)
-    check_device(device)
-    chains = {chain[-1]: chain for pair in EMBEDDED_PAIRS.values() for chain in (pair.instruct, pair.reasoning)}
-    if name not in chains:
-        return ModelSource(name=name, path=name, device=device)
-    if sha256 and sha256 != ADAPTER_SHA256[name]:
-        raise MechdriftError(
-            f"the checkpoints were trained from another {name}: its adapter had SHA-256 {sha256[:12]}…, the "
-            "embedded one has "
-            f"{ADAPTER_SHA256[name][:12]}…; train them again."
-        )
-    return _embedded_source(chains[name], device)
-
-
-def check_comparable(pair: Pair) -> None:
-    """Raise unless both models have the same width, depth and vocabulary size, and chat templates; reads no weights."""
-    for adapter in pair.reasoning.adapters:
-        load_adapter_config(adapter)
-    configs = {side: pair.config(side).get_text_config() for side in SIDES}
-    for attribute, word in (
-        ("hidden_size", "width"),
-        ("num_hidden_layers", "number of layers"),
-        ("vocab_size", "vocabulary size"),
-    ):
-        values = [getattr(configs[side], attribute, None) for side in SIDES]
-        if values[0] != values[1]:
-            raise MechdriftError(
-                f"the models differ in {word} ({pair.instruct.name}: {values[0]}, {pair.reasoning.name}: {values[1]}): "
-                "they cannot be compared layer by layer; choose a reasoning model trained from this instruct model."
-            )
-    for side in SIDES:
-        pair.tokenizer(side)
+def _asked_as(loaded: LanguageModel, said: Mapping[str, Any], thinks: bool) -> LanguageModel:
+    """A caller's model, asked with these settings."""
+    name, tokenizer = loaded.source.name, loaded.tokenizer
+    chat = settle(name, tokenizer, settings_of(tokenizer), said, thinks)
+    return replace(loaded, tokenizer=own_tokenizer(tokenizer, chat), source=replace(loaded.source, chat=chat))

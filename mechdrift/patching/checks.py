@@ -50,7 +50,11 @@ def check_tokens(pair: Pair, rendered: Sequence[Rendered]) -> None:
             )
     if differ:
         pairs = ", ".join(f"{ours} and {theirs}" for ours, theirs in differ.values())
-        warnings.warn(f"the models know some special tokens of the prompts by other names ({pairs}).", stacklevel=3)
+        warnings.warn(
+            f"the models know some special tokens of the prompts by other names ({pairs}): each reads its own "
+            "template's prompts, and cells correspond by role.",
+            stacklevel=3,
+        )
 
 
 def rounding_of(loaded: LanguageModel) -> float:

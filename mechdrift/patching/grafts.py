@@ -150,7 +150,7 @@ class GraftPlan:
 
 def donor_readouts(plan: GraftPlan, loaded: LanguageModel) -> Float[np.ndarray, " prompt"]:
     """What the donor itself makes of every prompt."""
-    rendered = plan.grid.rendered
+    rendered = plan.grid.given
     return read_batch(loaded, plan.grid.readout, rendered, readout_states(loaded, rendered))
 
 

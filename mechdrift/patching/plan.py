@@ -8,7 +8,7 @@ tokenizers and no weights. The donor is then run over the plan, and let go of, b
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mechdrift.activations.capture import Answers
+from mechdrift.activations.capture import Answers, mean_the_same
 from mechdrift.activations.readouts import Readout, make_readout
 from mechdrift.pairs.pair import Pair
 from mechdrift.patching.checks import check_tokens
@@ -24,7 +24,8 @@ EVERY_POSITION = "every_position"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GridPlan:
-    """The prompts of one grid, `rendered` in the order of `probes` and in `batches` of similar length."""
+    """The prompts of one grid, `rendered` in the order of `probes` and in `batches` of similar length; `given` are the
+    same prompts as the donor reads them."""
 
     probes: ProbeSet
     donor: Side
@@ -32,6 +33,7 @@ class GridPlan:
     think: ThinkMode
     source: str
     rendered: tuple[Rendered, ...]
+    given: tuple[Rendered, ...]
     batches: tuple[PromptBatch, ...]
     columns: tuple[str, ...]
     readout: Readout
@@ -61,10 +63,15 @@ def plan_grid(
     where the two tokenizers disagree about a token of the prompts.
     """
     renderer = Renderer(pair.tokenizer("reasoning"))
-    rendered = render_prompts(renderer, probes, think, answers, donor, recipient)
-    columns = patch_columns(rendered, roles)
+    rendered = given = render_prompts(renderer, probes, think, answers, donor, recipient)
     check_tokens(pair, rendered)
-    given = source_prompts(probes, rendered, source)
+    if not mean_the_same(pair, rendered):  # each model reads its own template; cells correspond by role
+        given, rendered = (
+            render_prompts(Renderer(pair.tokenizer(side)), probes, think, answers, donor, recipient)
+            for side in (donor, recipient)
+        )
+    columns = patch_columns(rendered if given is rendered else [*rendered, *given], roles)
+    sources = source_prompts(probes, given, source)
     return GridPlan(
         probes=probes,
         donor=donor,
@@ -72,7 +79,8 @@ def plan_grid(
         think=think,
         source=source,
         rendered=tuple(rendered),
-        batches=tuple(prompt_batches(rendered, renderer.tokenizer.pad_token_id or 0, given, per_batch)),
+        given=tuple(given),
+        batches=tuple(prompt_batches(rendered, renderer.tokenizer.pad_token_id or 0, sources, per_batch)),
         columns=columns,
         readout=readout or make_readout(renderer, probes),
     )

@@ -20,7 +20,8 @@ from torch import Tensor
 from mechdrift.activations.capture import collect_one
 from mechdrift.activations.readouts import Readout, make_readout, read_states, readout_states
 from mechdrift.pairs.loading import LanguageModel, load_model
-from mechdrift.pairs.pair import Pair, load_pair
+from mechdrift.pairs.named import load_pair
+from mechdrift.pairs.pair import Pair
 from mechdrift.pairs.structure import find_structure
 from mechdrift.planting import tiny
 from mechdrift.probes.rendering import Renderer, render_items

@@ -32,15 +32,10 @@ from functools import cached_property
 from transformers import PreTrainedTokenizerBase
 
 from mechdrift.pairs.chat import ChatSettings
-from mechdrift.pairs.conventions import (
-    Injected,
-    ThinkConvention,
-    apply_template,
-    injected,
-    options_of,
-    read_convention,
-    settings_of,
-)
+from mechdrift.pairs.conventions import ThinkConvention, read_convention
+from mechdrift.pairs.markers import Injected, injected_of
+from mechdrift.pairs.switches import options_of
+from mechdrift.pairs.templates import apply_template, settings_of
 from mechdrift.records import MechdriftError, ProbeItem, Rendered, ThinkMode
 
 OTHER_CONTENTS = ("Zebra?", "9 oboes, (quietly)")
@@ -230,7 +225,7 @@ class Renderer:
     def _end(self, thinks: bool | None) -> Injected:
         """What the generation prompt itself ends with, when the switch stands there."""
         if thinks not in self._ends:
-            self._ends[thinks] = injected(self._text(thinks), self.convention)
+            self._ends[thinks] = injected_of(self._text(thinks), self.convention.open, self.convention.close)
         return self._ends[thinks]
 
     @cached_property

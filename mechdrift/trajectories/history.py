@@ -21,7 +21,7 @@ from typing import Any, get_type_hints
 from typing_extensions import TypedDict  # pydantic needs this one below Python 3.12
 
 from mechdrift.pairs.loading import ModelSource
-from mechdrift.pairs.pair import load_parent
+from mechdrift.pairs.named import load_parent
 from mechdrift.records import MechdriftError
 from mechdrift.runs import sha256
 from mechdrift.tables.fields import OPEN, fault_of

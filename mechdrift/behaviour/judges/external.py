@@ -38,6 +38,7 @@ from typing import Protocol, get_args, runtime_checkable
 
 from mechdrift.behaviour.judges.refusals import judge_refusals, refusal_label
 from mechdrift.behaviour.web import VISIBLE, NoReply, check_address, fetch
+from mechdrift.pairs.markers import after_thinking
 from mechdrift.records import MechdriftError, RefusalLabel
 from mechdrift.tables.fields import fault_of, shape_of
 
@@ -295,7 +296,7 @@ def read_reply(reply: bytes, labels: Mapping[str, RefusalLabel]) -> Judged:
         return Judged(
             label=None, why="garbage: the reply is empty" + (", cut by max_tokens" if ended == "length" else "")
         )
-    said = content.rsplit("</think>", 1)[-1]
+    said = after_thinking(content) or ""
     word = said.strip().strip("\"'`*.").strip().casefold()
     for theirs, label in labels.items():
         if word == theirs.casefold():
@@ -341,7 +342,7 @@ def _judge_answers(
 ) -> list[Judged]:
     """Ask about the answers that are there, without their thinking; `incomplete` is known without asking."""
     missing = [label == "incomplete" for label in judge_refusals(prompts, completions)]
-    answers = [text.rsplit("</think>", 1)[-1].strip() for text in completions]
+    answers = [(after_thinking(text) or "").strip() for text in completions]
     asked = [(p, a) for p, a, gone in zip(prompts, answers, missing, strict=True) if not gone]
     replies = iter(ask(asked) if asked else [])
     return [Judged(label="incomplete", why="no answer") if gone else next(replies) for gone in missing]

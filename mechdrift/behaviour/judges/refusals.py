@@ -64,6 +64,7 @@ from pathlib import Path
 
 from mechdrift.behaviour.judges.coherence import is_incoherent
 from mechdrift.behaviour.judges.refusal_markers import CUES, HELPFUL, JUDGING, MARKERS, STRONG
+from mechdrift.pairs.markers import after_thinking
 from mechdrift.records import RefusalLabel
 
 WEIGHTS = Path(__file__).with_name("refusal_weights.json")
@@ -210,13 +211,7 @@ def judge_refusals(prompts: Sequence[str], completions: Sequence[str]) -> list[R
     """
     if len(prompts) != len(completions):
         raise ValueError(f"{len(prompts)} prompts for {len(completions)} completions")
-    return [refusal_label(_answer_of(text), prompt) for prompt, text in zip(prompts, completions, strict=True)]
-
-
-def _answer_of(text: str) -> str | None:
-    if "</think>" in text:
-        return text.rsplit("</think>", 1)[1]
-    return None if "<think>" in text else text
+    return [refusal_label(after_thinking(text), prompt) for prompt, text in zip(prompts, completions, strict=True)]
 
 
 def refusal_label(answer: str | None, prompt: str = "", weights: Weights | None = None) -> RefusalLabel:

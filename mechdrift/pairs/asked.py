@@ -1,0 +1,58 @@
+"""How each side of a pair is asked: what the user says of it, checked against its template, and the switch.
+
+Where a template has a switch and nobody says where it stands, the instruct model is asked with thinking off and the
+reasoning model with thinking on: one checkpoint with a switch is a pair of its two modes.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from mechdrift.pairs.chat import ChatSettings
+from mechdrift.pairs.conventions import read_convention
+from mechdrift.pairs.switches import check_settings, is_set_by
+from mechdrift.pairs.templates import settings_of, with_settings
+from mechdrift.records import SIDES, Side
+
+Said = Mapping[Side, Mapping[str, Any]]
+"""By side, the settings (`ChatSettings`) that somebody gives."""
+
+
+def said_by_side(**settings: Any) -> dict[Side, dict[str, Any]]:
+    """Settings of which each is one for both models, or a mapping with one per side; without those that are None."""
+    found: dict[Side, dict[str, Any]] = {side: {} for side in SIDES}
+    for name, value in settings.items():
+        is_per_side = isinstance(value, Mapping) and bool(value) and set(value) <= set(SIDES)
+        for side in SIDES:
+            own = value.get(side) if is_per_side else value
+            if own is not None:
+                found[side][name] = own
+    return found
+
+
+def settle(
+    name: str, tokenizer: PreTrainedTokenizerBase, before: ChatSettings, said: Mapping[str, Any], thinks: bool
+) -> ChatSettings:
+    """`before` with what is said of one model; its switch, where nobody says where it stands, as `thinks`.
+
+    Raises `MechdriftError` where the model's template ignores a setting.
+    """
+    chat = replace(before, **said)
+    check_settings(tokenizer, chat, name)
+    switch = read_convention(tokenizer, chat).switch
+    return replace(chat, thinks=thinks) if switch and chat.thinks is None and not is_set_by(chat, switch) else chat
+
+
+def own_tokenizer(tokenizer: PreTrainedTokenizerBase, chat: ChatSettings) -> PreTrainedTokenizerBase:
+    """A caller's tokenizer with these settings: a copy, where it is used with others so far."""
+    return tokenizer if chat == settings_of(tokenizer) else with_settings(copy.deepcopy(tokenizer), chat)
+
+
+def switched(chats: Mapping[Side, ChatSettings]) -> tuple[str, ...]:
+    """A sentence where thinking is switched; none where no model's is."""
+    states = {side: "on" if chat.thinks else "off" for side, chat in chats.items() if chat.thinks is not None}
+    told = " and ".join(f"the {side} model is asked with it {state}" for side, state in states.items())
+    return (f"thinking can be switched: {told}.",) if told else ()

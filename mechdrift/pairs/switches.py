@@ -1,0 +1,129 @@
+"""What turns a model's thinking on and off: a template variable, or words of the system message.
+
+A variable is a switch where the template renders differently when it is true and when it is false, and the difference
+has to do with thinking: one of the two prompts opens or closes a think block, or the variable or the changed lines say
+so. Words in the system message are known by name, where the template's source names them.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from mechdrift.errors import MechdriftError
+from mechdrift.pairs.chat import ChatSettings
+from mechdrift.pairs.markers import ABOUT_THINKING, injected
+from mechdrift.pairs.templates import rendered, template_of, template_variables
+
+# Words of the system message that switch thinking on and off.
+SYSTEM_SWITCHES = (("detailed thinking on", "detailed thinking off"), ("/think", "/no_think"), ("/think", "/nothink"))
+NEGATIVE = re.compile(r"(?:^|_)(?:no|non|not|without|disable|skip|hide)(?:_|$|d_)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Switch:
+    """What turns thinking on and off: arguments of the template, or a system message."""
+
+    name: str
+    on: Mapping[str, Any] = field(hash=False)
+    off: Mapping[str, Any] = field(hash=False)
+    in_system: bool = False
+
+    def __str__(self) -> str:
+        word = {True: "true", False: "false"}
+        if self.in_system:
+            return f"the system message ({self.on['system']!r} or {self.off['system']!r})"
+        return f"{self.name} ({word[self.on[self.name]]} thinks, {word[self.off[self.name]]} does not)"
+
+
+def options_of(settings: ChatSettings, switch: Switch | None, thinks: bool | None) -> dict[str, Any]:
+    """Options for `apply_template` that set the switch; what the user said stands, unless a think mode asks for more.
+
+    `thinks` None means the model as it is used: the switch where `settings.thinks` has it, under the user's own words.
+    """
+    if switch is None:
+        return {}
+    if thinks is not None:
+        return _stands(settings, switch, thinks)
+    if settings.thinks is None or is_set_by(settings, switch):
+        return {}
+    return _stands(settings, switch, settings.thinks) | dict(settings.template_args)
+
+
+def _stands(settings: ChatSettings, switch: Switch, thinks: bool) -> dict[str, Any]:
+    """The options that put the switch there. Words in the system message go before the user's own message, if there is
+    one, or take the place of the other ones in it."""
+    options, others = (switch.on, switch.off) if thinks else (switch.off, switch.on)
+    if not switch.in_system or settings.system is None:
+        return dict(options)
+    word, other, said = options["system"], others["system"], settings.system
+    if word in said:
+        return {"system": said}
+    return {"system": said.replace(other, word) if other in said else f"{word}\n\n{said}"}
+
+
+def is_set_by(settings: ChatSettings, switch: Switch) -> bool:
+    """Whether the user's own words already say where the switch stands."""
+    if not switch.in_system:
+        return switch.name in settings.template_args
+    return any(words["system"] in (settings.system or "") for words in (switch.on, switch.off))
+
+
+def check_settings(tokenizer: PreTrainedTokenizerBase, settings: ChatSettings, name: str) -> None:
+    """Raise `MechdriftError` for a template argument that the template ignores, and for a system message that it cannot
+    take."""
+    for argument in settings.template_args:
+        if argument not in template_variables(tokenizer):
+            known = ", ".join(sorted(template_variables(tokenizer))) or "none"
+            raise MechdriftError(
+                f"the chat template of {name} ignores the argument {argument!r}: every prompt renders the same with "
+                f"it; the arguments that it reads are: {known}."
+            )
+    if settings.system is None:
+        return
+    plain, prompt = (rendered(tokenizer, replace(settings, system=said), {}) for said in (None, settings.system))
+    if prompt is None or (prompt == plain and settings.system.strip() not in prompt):
+        raise MechdriftError(
+            f"the chat template of {name} takes no system message: leave --system out for it, or put the words into "
+            "its template."
+        )
+
+
+def find_switch(tokenizer: PreTrainedTokenizerBase, settings: ChatSettings) -> Switch | None:
+    """The template variable, or the words in the system message, by which this model's thinking is switched."""
+    found: list[tuple[bool, Switch]] = []
+    for name in sorted(template_variables(tokenizer)):
+        texts = {value: rendered(tokenizer, settings, {name: value}) for value in (True, False)}
+        if None in texts.values() or texts[True] == texts[False] or _prints(texts):
+            continue
+        states = {value: _state(text) for value, text in texts.items()}
+        if states[True] == states[False] and not ABOUT_THINKING.search(name + _difference(texts)):
+            continue
+        thinks = states[True] > states[False] if states[True] != states[False] else not NEGATIVE.search(name)
+        found.append((states[True] != states[False], Switch(name=name, on={name: thinks}, off={name: not thinks})))
+    if found:
+        return max(found, key=lambda pair: (pair[0], bool(ABOUT_THINKING.search(pair[1].name))))[1]
+    template = template_of(tokenizer)
+    for on, off in SYSTEM_SWITCHES:
+        if off in template and all(rendered(tokenizer, settings, {"system": word}) for word in (on, off)):
+            return Switch(name="system", on={"system": on}, off={"system": off}, in_system=True)
+    return None
+
+
+def _prints(texts: Mapping[bool, str | None]) -> bool:
+    """Whether the value itself is written into the prompt: a variable that is no switch, such as an effort."""
+    return any(str(value) in str(text) and str(value) not in str(texts[not value]) for value, text in texts.items())
+
+
+def _difference(texts: Mapping[bool, str | None]) -> str:
+    """The lines that only one of the two renderings has."""
+    lines = [set(str(text).splitlines()) for text in texts.values()]
+    return "\n".join(lines[0] ^ lines[1])
+
+
+def _state(prompt: str | None) -> int:
+    """1 where a generation prompt opens a think block, -1 where it closes one, 0 where it does neither."""
+    end = injected(str(prompt))
+    return -1 if end.closing else 1 if end.opening else 0

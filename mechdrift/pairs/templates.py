@@ -1,0 +1,97 @@
+"""A tokenizer's chat template as a program: rendered for one question, its source, and the variables that it reads.
+
+How a model is asked (`chat.ChatSettings`) is kept beside its tokenizer, so that every place that renders a prompt does
+it alike.
+"""
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from transformers import PreTrainedTokenizerBase
+
+from mechdrift.pairs.chat import AS_PUBLISHED, ChatSettings
+
+# Variables that transformers fills in itself, or that say nothing about thinking.
+OTHER_VARIABLES = {"messages", "tools", "documents", "add_generation_prompt", "continue_final_message"} | {
+    "raise_exception",
+    "strftime_now",
+    "date_string",
+    "bos_token",
+    "eos_token",
+    "pad_token",
+    "unk_token",
+}
+ASKED = "Which of the rivers is the longest?"
+
+_SETTINGS: WeakKeyDictionary[PreTrainedTokenizerBase, ChatSettings] = WeakKeyDictionary()
+
+
+def with_settings(tokenizer: PreTrainedTokenizerBase, settings: ChatSettings) -> PreTrainedTokenizerBase:
+    """The tokenizer, from now on used with these settings wherever a prompt is rendered through it."""
+    _SETTINGS[tokenizer] = settings
+    return tokenizer
+
+
+def settings_of(tokenizer: PreTrainedTokenizerBase) -> ChatSettings:
+    """What `with_settings` said of this tokenizer; nothing, where it was not called."""
+    return _SETTINGS.get(tokenizer, AS_PUBLISHED)
+
+
+def apply_template(
+    tokenizer: PreTrainedTokenizerBase,
+    content: str,
+    settings: ChatSettings = AS_PUBLISHED,
+    *,
+    tokenize: bool = False,
+    **options: Any,
+) -> Any:
+    """The generation prompt for one message of the user: text, or token ids with `tokenize`. Raises what the template
+    raises."""
+    system = options.pop("system", settings.system)
+    messages = [] if system is None else [{"role": "system", "content": system}]
+    return tokenizer.apply_chat_template(
+        [*messages, {"role": "user", "content": content}],
+        tokenize=tokenize,
+        add_generation_prompt=True,
+        return_dict=False,
+        **{**settings.template_args, **options},
+    )
+
+
+def rendered(tokenizer: PreTrainedTokenizerBase, settings: ChatSettings, options: Mapping[str, Any]) -> str | None:
+    """The generation prompt of a trial question; None where the template refuses the options."""
+    try:
+        return str(apply_template(tokenizer, ASKED, settings, **options))
+    except Exception:  # noqa: BLE001 - a template is a program, and fails in any way it likes
+        return None
+
+
+def template_of(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The source of the chat template; of several, the one that is used without tools."""
+    template = tokenizer.chat_template
+    return str(template.get("default", "")) if isinstance(template, dict) else str(template or "")
+
+
+def added_tokens(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The added tokens of the vocabulary, a line each."""
+    return "\n".join(str(token) for token in tokenizer.added_tokens_decoder.values())
+
+
+def template_variables(tokenizer: PreTrainedTokenizerBase) -> frozenset[str]:
+    """Names that the template reads and does not set itself, without those that transformers provides."""
+    return _variables(template_of(tokenizer))
+
+
+@cache
+def _variables(template: str) -> frozenset[str]:
+    from jinja2 import Environment, TemplateError, meta
+
+    plain = re.sub(r"\{%-?\s*(?:end)?generation\s*-?%\}", "", template)  # transformers' own tag
+    try:
+        tree = Environment(extensions=["jinja2.ext.loopcontrols"], autoescape=True).parse(plain)
+    except TemplateError:
+        return frozenset()
+    return frozenset(meta.find_undeclared_variables(tree)) - OTHER_VARIABLES
