@@ -2,7 +2,8 @@
 
 Errors that a user can put right end in one sentence on standard error and exit code 1; `--debug` shows the traceback.
 `gate` ends with 0 (pass), 2 (fail) or 3 (cannot tell). Ctrl-C ends with exit code 130; what was finished stays, and the
-same command goes on from there.
+same command goes on from there. Names and texts of models, judges and files are printed without what a terminal would
+obey (`records.foreign.shown`).
 """
 
 import os
@@ -13,9 +14,11 @@ import logging
 import math
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
@@ -23,6 +26,7 @@ from mechdrift.audits.config import Audit, Preset
 from mechdrift.errors import MESSAGE
 from mechdrift.pairs.chat import ChatOptions
 from mechdrift.records import DIMENSIONS, Dimension, MechdriftError
+from mechdrift.records.foreign import for_spreadsheets, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -301,7 +305,7 @@ def score(
     _print_scores(table)
     if out:
         try:
-            table.to_csv(out, index=False)
+            for_spreadsheets(table).to_csv(out, index=False)
         except OSError as error:
             raise MechdriftError(
                 f"{out} could not be written ({error.strerror}): give another file with --out."
@@ -398,12 +402,13 @@ def main() -> None:
             stream.reconfigure(encoding="utf-8")
     try:
         _be_quiet()
-        app(arguments, exit_on_error=False, print_error=False)
+        with _harmless_output():
+            app(arguments, exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except (MechdriftError, CycloptsError) as error:
         if "--debug" in arguments:
             raise
-        print("mechdrift:", " ".join(str(error).split()), file=sys.stderr)
+        print("mechdrift:", shown(" ".join(str(error).split())), file=sys.stderr)
         sys.exit(1)
     except (
         BrokenPipeError
@@ -413,11 +418,36 @@ def main() -> None:
     except OSError as error:  # a name that is too long, a disk that is gone: what no check can foresee
         if "--debug" in arguments:
             raise
-        print("mechdrift:", " ".join(str(error).split()), file=sys.stderr)
+        print("mechdrift:", shown(" ".join(str(error).split())), file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print(f"\n{MESSAGE}", file=sys.stderr)
         sys.exit(130)
+
+
+class _Harmless:
+    """A stream that shows what it is given, and obeys none of it."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.write(shown(text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def _harmless_output() -> Iterator[None]:
+    """Standard output through `shown`. On standard error, where progress bars move the cursor, each text is."""
+    stream = sys.stdout
+    sys.stdout = _Harmless(stream)
+    try:
+        yield
+    finally:
+        sys.stdout = stream
 
 
 def _be_quiet() -> None:

@@ -28,7 +28,7 @@ from mechdrift.pairs.catalogue import EMBEDDED_PAIRS
 from mechdrift.report import narrative
 from mechdrift.report.exhibits import draw_all
 from mechdrift.report.page import load_tables
-from mechdrift.report.theme import CONFIG
+from mechdrift.report.theme import CONFIG, POLICY
 from mechdrift.runs import Run, load_run
 
 sys.path.append(str(Path(__file__).parents[1]))
@@ -64,6 +64,7 @@ STYLE = (
 )
 
 
+SAFE = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
 UNPACK = """
 (async () => {
   const bytes = Uint8Array.from(atob(document.getElementById("packed").textContent), (letter) => letter.charCodeAt(0));
@@ -103,7 +104,7 @@ def write(runs: list[Run], folder: Path) -> Path:
     figures = {
         f"{key}-{name}": figure for name, (_, drawn) in zip(names, found, strict=True) for key, figure in drawn.items()
     }
-    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Directions</title><style>{STYLE}</style>'
+    head = f'<!doctype html><html lang="en"><meta charset="utf-8">{SAFE}<title>Directions</title><style>{STYLE}</style>'
     page = folder / "directions.html"
     page.write_text(
         "\n".join([head, "<h1>Where the directions went</h1>", *(text for text, _ in found), _packed(figures)]),

@@ -35,6 +35,7 @@ from mechdrift.pairs.precision import default_dtype_for_generation
 from mechdrift.probes.rendering import Renderer
 from mechdrift.progress import progress
 from mechdrift.records import Completion, Completions, MechdriftError, ProbeSet, Side, ThinkMode
+from mechdrift.records.foreign import shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,7 +228,8 @@ def _tell_engines(done: Mapping[tuple[str, int], Completion], name: str, waiting
     others = Counter(row.engine for row in done.values() if row.engine != name)
     if others and waiting:
         told = " and ".join(f"{count} by {engine or 'an older version'}" for engine, count in others.items())
-        print(f"mechdrift: {told} are kept; {name} writes the other {waiting} answers.", file=sys.stderr)
+        line = f"mechdrift: {told} are kept; {name} writes the other {waiting} answers."
+        print(shown(line), file=sys.stderr)
 
 
 @dataclass(frozen=True)

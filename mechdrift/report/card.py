@@ -20,6 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mechdrift.behaviour.verdicts import cannot_tell, headline_rows, reasoning_rows, withheld
 from mechdrift.records import SIDES, MechdriftError, order_dimensions
+from mechdrift.records.foreign import shown
 from mechdrift.report import narrative
 from mechdrift.report.figures import mean_kl
 from mechdrift.report.words import (
@@ -93,12 +94,12 @@ def model_card(run: Run) -> str:
 
 def plain(text: str) -> str:
     """Text that Markdown shows as it is, on one line, also in a table."""
-    return SPECIAL.sub(r"\\\1", " ".join(str(text).split()))
+    return SPECIAL.sub(r"\\\1", shown(" ".join(str(text).split())))
 
 
 def code(text: str) -> str:
     """A name as Markdown code, on one line, also in a table."""
-    return "`" + " ".join(str(text).split()).replace("`", "'").replace("|", r"\|") + "`"
+    return "`" + shown(" ".join(str(text).split())).replace("`", "'").replace("|", r"\|") + "`"
 
 
 def _in_order(scores: pd.DataFrame) -> list[dict[str, Any]]:

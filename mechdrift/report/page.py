@@ -2,11 +2,14 @@
 
 The page opens from disk, years later and offline: style, scripts, plotly.js and data are all inside it, and its content
 security policy forbids every request. What models and prompts say is text, never markup: the template escapes
-(`autoescape=True`), data for scripts is JSON without `<`, and the scripts only ever set `textContent`.
+(`autoescape=True`), data for scripts is JSON without `<`, and the scripts only ever set `textContent`. Control
+characters and marks of writing direction are replaced wherever they stand (`shown`). Each figure's own page is made
+in the same way.
 """
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,11 +21,12 @@ from plotly.offline import get_plotlyjs
 
 from mechdrift.behaviour.verdicts import withheld
 from mechdrift.records import SIDES, MechdriftError, order_dimensions
+from mechdrift.records.foreign import INSTEAD, OBEYED, shown
 from mechdrift.report import narrative
 from mechdrift.report.exhibits import Drawn, Tables, draw_all, missing_sentence
 from mechdrift.report.figures_lengths import length_rows
 from mechdrift.report.rows import believed, browser_rows, conventions, judges, score_rows, task_examples
-from mechdrift.report.theme import CONFIG
+from mechdrift.report.theme import CONFIG, POLICY, POLICY_BESIDE
 from mechdrift.report.words import (
     DIMENSION_QUESTIONS,
     ROUTE_NAMES,
@@ -55,6 +59,7 @@ _SECTIONS: dict[str, Any] = {
         "self_tests",
     )
 }
+ESCAPED = re.compile(r"\\\\|\\u([0-9a-f]{4})", re.IGNORECASE)  # two backslashes are one backslash, and no beginning
 TABLES = (
     "scores",
     "lengths",
@@ -105,12 +110,18 @@ def place_figures(run: Run, drawn: Mapping[str, Drawn], folder: Path, inline: bo
     written = []
     for name, exhibit in drawn.items():
         if exhibit.figure is not None:
-            text = exhibit.figure.to_html(include_plotlyjs=True if inline else "directory", config=CONFIG)
+            text = figure_page(exhibit, inline)
             # An absolute path wins over the run's folder when the two are joined.
             written.append(run.write_text(str(folder.resolve() / f"{name}.html"), text))
     if written and not inline:
         run.write_text(str(folder.resolve() / "plotly.min.js"), get_plotlyjs())
     return tuple(written)
+
+
+def figure_page(drawn: Drawn, inline: bool) -> str:
+    """One figure as a page, with plotly.js inside (`inline`) or in the file beside it."""
+    policy = Markup(POLICY if inline else POLICY_BESIDE)
+    return templates().get_template("figure.html.j2").render(drawn=drawn, inline=inline, policy=policy)
 
 
 def load_tables(run: Run) -> Tables:
@@ -153,12 +164,18 @@ def templates() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
+        finalize=lambda value: shown(value) if type(value) is str else value,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.globals.update(
-        asset=_asset, data=_embedded, json=_json, plotly=lambda: Markup(get_plotlyjs()), plot_config=CONFIG
+        asset=_asset,
+        data=_embedded,
+        json=_json,
+        plotly=lambda: Markup(get_plotlyjs()),
+        plot_config=CONFIG,
+        policy=Markup(POLICY),
     )
     environment.globals["flat"] = lambda section: [
         (key.replace("_", " "), _flat(value)) for key, value in section.items() if value is not None
@@ -177,8 +194,16 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, default=lambda scalar: scalar.item())
 
 
+def _instead(escape: re.Match[str]) -> str:
+    number = escape[1]
+    is_obeyed = number is not None and OBEYED.match(chr(int(number, 16))) and not 0xD800 <= int(number, 16) <= 0xDFFF
+    return INSTEAD if is_obeyed else escape[0]
+
+
 def _embedded(text: str) -> Markup:
-    """JSON for a `<script>` of data: without `<`, `>` and `&`, no text can close the element or open a comment."""
+    """JSON for a `<script>` of data: without `<`, `>` and `&`, no text can close the element or open a comment. What
+    `shown` replaces is replaced, also where the JSON names it by its number."""
+    text = ESCAPED.sub(_instead, shown(text))
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 

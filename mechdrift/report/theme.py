@@ -15,6 +15,10 @@ VEIL = "rgba(255,255,255,0.85)"  # behind a name, so that lines do not strike it
 BAND = "rgba(80, 90, 105, 0.16)"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
+# What every page may do: run what it holds and show pictures that it holds; no request leaves it.
+POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+POLICY_BESIDE = POLICY.replace("script-src", "script-src 'self' file:")  # and the script in the file beside it
+
 # Red is less aligned, blue more aligned.
 DIVERGING = [
     [0.0, "#8E1B2C"],

@@ -31,6 +31,7 @@ from mechdrift.pairs.pair import Pair
 from mechdrift.pairs.precision import fast_float32
 from mechdrift.pairs.routes import find_route
 from mechdrift.records import DIMENSIONS, Dimension, MechdriftError
+from mechdrift.records.foreign import for_spreadsheets
 from mechdrift.runs import Run, open_run
 from mechdrift.trajectories.half_change import sound_steps
 from mechdrift.trajectories.history import History, read_history
@@ -127,7 +128,7 @@ def trajectory(
         )
         run.write_table("trajectory", found.frame)
         run.write_table("halfway", found.halfway)
-        run.write_text("trajectory.csv", found.frame.to_csv(index=False, float_format="%.5g"))
+        run.write_text("trajectory.csv", for_spreadsheets(found.frame).to_csv(index=False, float_format="%.5g"))
         found.report()
     return found
 
