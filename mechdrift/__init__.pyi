@@ -23,6 +23,7 @@ from .patching.decomposition import decompose
 from .patching.grafts import graft
 from .patching.grid import both_ways, patch
 from .probes.benchmarks.loading import load_benchmark
+from .probes.look import Look, look
 from .probes.sets import load_probes
 from .records import (
     Activations,
@@ -51,6 +52,7 @@ __all__ = [
     "Directions",
     "Gate",
     "Layout",
+    "Look",
     "MechdriftError",
     "Pair",
     "PatchGrid",
@@ -87,6 +89,7 @@ __all__ = [
     "load_pair",
     "load_probes",
     "load_run",
+    "look",
     "orthogonalise",
     "patch",
     "role_mask",

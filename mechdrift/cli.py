@@ -1,4 +1,5 @@
-"""The command line: `mechdrift audit | report | compare | trajectory | card | gate | score | pairs | probes | bench`.
+"""The command line: `mechdrift audit | report | compare | trajectory | card | gate | score | look | pairs | probes |
+bench`.
 
 Errors that a user can put right end in one sentence on standard error and exit code 1; `--debug` shows the traceback.
 `gate` ends with 0 (pass), 2 (fail) or 3 (cannot tell). Ctrl-C ends with exit code 130; what was finished stays, and the
@@ -17,6 +18,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -190,6 +192,47 @@ def pairs(*, debug: Debug = False) -> None:
 
     for pair in EMBEDDED_PAIRS.values():
         print(f"{pair.name:19} {pair.route:12} {pair.summary}")
+
+
+@app.command(
+    help_epilogue="""Examples:
+
+    mechdrift look smollm2-sft
+    mechdrift look pair.toml --prompt "Is the sky blue?"
+    mechdrift look --instruct org/chat --reasoning org/reasoner --template-args '{"enable_thinking": true}'"""
+)
+def look(
+    pair: Annotated[
+        str, Parameter(help="An embedded pair or a pair file; ignored when --instruct is given.")
+    ] = "smollm2-sft",
+    /,
+    *,
+    instruct: Annotated[str | None, Parameter(help="Hugging Face id or folder of the instruct model.")] = None,
+    reasoning: Annotated[str | None, Parameter(help="Hugging Face id or folder of the reasoning model.")] = None,
+    adapter: Annotated[
+        str | None, Parameter(help="Instead of --reasoning: a LoRA adapter for the instruct model.")
+    ] = None,
+    revision: Annotated[str | None, Parameter(help="Revision of both models on the hub.")] = None,
+    trust_remote_code: Annotated[bool, Parameter(help="Let the models' own code run.")] = False,
+    prompt: Annotated[str | None, Parameter(help="The question; default one about a capital.")] = None,
+    colour: Annotated[
+        Literal["auto", "always", "never"], Parameter(help="Roles in colour: auto is in a terminal, without NO_COLOR.")
+    ] = "auto",
+    chat: Annotated[ChatOptions, Parameter(name="*")] = ChatOptions(),  # noqa: B008 - a frozen default
+    debug: Debug = False,
+) -> None:
+    """Show how a question is rendered for both models in each think mode, by role. Loads no weights."""
+    from mechdrift.audits.plan import load_from
+    from mechdrift.probes.look import QUESTION
+    from mechdrift.probes.look import look as look_at
+
+    source = {"instruct": instruct, "reasoning": reasoning, "adapter": adapter, "revision": revision}
+    config = Audit(pair=pair, device="cpu", trust_remote_code=trust_remote_code, chat=chat, **source)
+    seen = look_at(load_from(config), prompt if prompt is not None else QUESTION)
+    is_coloured = colour == "always" or (colour == "auto" and sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that cannot write a sign shows its escape
+    print(seen.text(colour=is_coloured), end="")
 
 
 @app.command(help_epilogue="Example:\n\n    mechdrift probes")

@@ -29,7 +29,7 @@ from mechdrift.errors import MESSAGE
 from mechdrift.records import MechdriftError
 from mechdrift.runs import Run, load_run
 
-COMMANDS = ("audit", "report", "compare", "trajectory", "card", "gate", "pairs", "probes", "bench")
+COMMANDS = ("audit", "look", "report", "compare", "trajectory", "card", "gate", "pairs", "probes", "bench")
 ROOT = Path(__file__).parents[1]
 
 
