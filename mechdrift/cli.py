@@ -18,7 +18,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -230,9 +229,8 @@ def look(
     config = Audit(pair=pair, device="cpu", trust_remote_code=trust_remote_code, chat=chat, **source)
     seen = look_at(load_from(config), prompt if prompt is not None else QUESTION)
     is_coloured = colour == "always" or (colour == "auto" and sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that cannot write a sign shows its escape
-    print(seen.text(colour=is_coloured), end="")
+    # Foreign text is escaped already, and the colours are our own.
+    print(seen.text(colour=is_coloured), end="", file=sys.stdout.own if isinstance(sys.stdout, _Harmless) else None)
 
 
 @app.command(help_epilogue="Example:\n\n    mechdrift probes")
@@ -472,14 +470,14 @@ class _Harmless:
     """A stream that shows what it is given, and obeys none of it."""
 
     def __init__(self, stream: Any) -> None:
-        self._stream = stream
+        self.own = stream
 
     def write(self, text: str) -> int:
-        self._stream.write(shown(text))
+        self.own.write(shown(text))
         return len(text)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+        return getattr(self.own, name)
 
 
 @contextmanager
