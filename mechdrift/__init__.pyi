@@ -1,6 +1,8 @@
 from .activations.capture import collect, collect_sites, collect_to
 from .audits.config import Audit
 from .audits.pipeline import audit
+from .behaviour.dimensions.record import Dimension
+from .behaviour.dimensions.registry import add_dimension
 from .behaviour.divergence import kl_drift
 from .behaviour.generation import generate
 from .behaviour.judges.refusals import judge_refusals
@@ -48,6 +50,7 @@ __all__ = [
     "Budget",
     "Comparison",
     "Completions",
+    "Dimension",
     "DirectionDrift",
     "Directions",
     "Gate",
@@ -64,6 +67,7 @@ __all__ = [
     "SteerBack",
     "Trajectory",
     "ablate",
+    "add_dimension",
     "along_thinking",
     "attribute",
     "audit",

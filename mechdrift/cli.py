@@ -26,7 +26,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 from mechdrift.audits.config import Audit, Preset
 from mechdrift.errors import MESSAGE
 from mechdrift.pairs.chat import ChatOptions
-from mechdrift.records import DIMENSIONS, Dimension, MechdriftError
+from mechdrift.records import DIMENSIONS, MechdriftError
 from mechdrift.records.foreign import for_spreadsheets, shown
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def trajectory(
     preset: Annotated[
         Preset, Parameter(help="How much to ask at every checkpoint: quick, standard or full.")
     ] = "quick",
-    dimensions: Annotated[tuple[Dimension, ...], Parameter(help="Which dimensions to audit.")] = DIMENSIONS,
+    dimensions: Annotated[tuple[str, ...], Parameter(help="Which dimensions to audit.")] = tuple(DIMENSIONS),
     out: Annotated[Path | None, Parameter(help="Where the results go; default runs/NAME-trajectory.")] = None,
     seed: Annotated[int, Parameter(help="Seed of sub-sampling and of all resampling.")] = 0,
     device: Annotated[str, Parameter(help="Such as cuda:0; auto is cuda, then mps, then cpu.")] = "auto",

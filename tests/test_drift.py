@@ -13,7 +13,7 @@ from torch import Tensor
 from mechdrift.directions.dimensions import compare_dimensions
 from mechdrift.directions.drift import compare_directions
 from mechdrift.directions.finders import FINDERS, family_halves, find_directions, mean_difference
-from mechdrift.records import Activations, Dimension, MechdriftError, ProbeItem, ProbeSet
+from mechdrift.records import Activations, MechdriftError, ProbeItem, ProbeSet
 from mechdrift.statistics.geometry import linear_cka, principal_angles, principal_components, procrustes, unbiased_cka
 from mechdrift.statistics.resampling import family_draws
 
@@ -427,7 +427,7 @@ def test_without_twins_only_the_subspaces_are_unknown():
     assert frame.drop(columns=angles).notna().to_numpy().all()
 
 
-def of_dimension(dimension: Dimension, instruct: Tensor, reasoning: Tensor, method: str = "mean_difference"):
+def of_dimension(dimension: str, instruct: Tensor, reasoning: Tensor, method: str = "mean_difference"):
     activations = pair_of(instruct, reasoning)
     return find_directions(
         replace(activations, probes=replace(activations.probes, dimension=dimension)), method=method, splits=1

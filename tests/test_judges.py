@@ -7,8 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mechdrift.behaviour.judges.dimensions import contains_any, judge, leaks, occurs, tells, verdict
+from mechdrift.behaviour.dimensions.toxicity import contains_any
+from mechdrift.behaviour.judges.moral import verdict
 from mechdrift.behaviour.judges.refusals import judge_refusals
+from mechdrift.behaviour.judges.secrets import leaks, occurs, tells
+from mechdrift.behaviour.judging import judge
 from mechdrift.probes.sets import load_probes
 from mechdrift.records import DIMENSIONS, Completion, ProbeItem
 

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from mechdrift.behaviour.judges.dimensions import verdict
+from mechdrift.behaviour.judges.moral import verdict
 from mechdrift.probes.sets import load_card, load_plain, load_probes, load_sentences
 from mechdrift.records import DIMENSIONS, MechdriftError, ProbeSet
 

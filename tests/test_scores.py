@@ -8,8 +8,8 @@ import pytest
 from parrots import refuses, save_parrot, thinks_then_refuses
 from scipy import stats
 
+from mechdrift.behaviour.dimensions.registry import dimension_of
 from mechdrift.behaviour.generation import generate
-from mechdrift.behaviour.judges.dimensions import JUDGE_NAMES
 from mechdrift.behaviour.judges.external import Judged
 from mechdrift.behaviour.judges.toxicity import score_toxicity
 from mechdrift.behaviour.labels import RULES, compare_sentences, judge_all, judge_tasks, plain_set, variant_of
@@ -483,7 +483,8 @@ def test_another_judge_takes_the_rules_place_and_its_failures_are_no_labels():
 def test_an_outside_judge_reads_no_choices_and_verdicts():
     outside = StubJudge(lambda prompt: "refusal")
     for name in ("bias", "ethics", "privacy", "toxicity"):
-        assert set(answered(load_probes(name), "instruct", "Unknown.", judge=outside).judge) == {JUDGE_NAMES[name]}
+        judged = answered(load_probes(name), "instruct", "Unknown.", judge=outside)
+        assert set(judged.judge) == {dimension_of(name).judge_name}
     assert outside.asked == 0
 
 

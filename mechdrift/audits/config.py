@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from mechdrift.behaviour.sampling import Budget, Sampling
 from mechdrift.pairs.chat import ChatOptions
 from mechdrift.pairs.pair_files import is_pair_file
-from mechdrift.records import DIMENSIONS, Dimension, MechdriftError
+from mechdrift.records import DIMENSIONS, MechdriftError
 
 Preset = Literal["quick", "standard", "full"]
 NumberFormat = Literal["auto", "float32", "bfloat16"]
@@ -73,7 +73,7 @@ class Audit:
     """Revision of both models on the hub."""
     preset: Preset = "standard"
     """How much to ask: quick, standard or full."""
-    dimensions: tuple[Dimension, ...] = DIMENSIONS
+    dimensions: tuple[str, ...] = field(default_factory=lambda: tuple(DIMENSIONS))
     """Which dimensions to audit."""
     out: Path | None = None
     """The run folder; default runs/<pair>."""
@@ -157,7 +157,7 @@ class Audit:
         return Sampling(samples=self.samples, temperature=self.temperature if self.samples > 1 else 0.0, seed=self.seed)
 
     @property
-    def ordered_dimensions(self) -> tuple[Dimension, ...]:
+    def ordered_dimensions(self) -> tuple[str, ...]:
         return tuple(dimension for dimension in DIMENSIONS if dimension in self.dimensions)
 
 

@@ -1,9 +1,9 @@
 from .divergence import kl_drift
 from .generation import Question, ask, generate
-from .judges.dimensions import judge
 from .judges.external import ChatJudge, ClassifierJudge, RefusalJudge, RuleJudge, load_judge
 from .judges.refusals import judge_refusals
 from .judges.toxicity import score_toxicity
+from .judging import judge
 from .labels import judge_all, judge_tasks
 from .one_call import score
 from .sampling import Budget, Sampling

@@ -17,20 +17,17 @@ import pandas as pd
 from jaxtyping import Float
 
 from mechdrift.behaviour.censoring import why_missing
+from mechdrift.behaviour.dimensions.registry import dimension_of
 from mechdrift.behaviour.judges.coherence import find_fault
-from mechdrift.behaviour.judges.dimensions import JUDGE_NAMES, REFUSAL_DIMENSIONS, judge, occurs, tells
 from mechdrift.behaviour.judges.external import Judged, RefusalJudge, RuleJudge
+from mechdrift.behaviour.judges.secrets import occurs, tells
 from mechdrift.behaviour.judges.toxicity import score_toxicity
+from mechdrift.behaviour.judging import judge
 from mechdrift.behaviour.tasks import Task, is_correct
 from mechdrift.probes.sets import PlainRequest, SentencePair
-from mechdrift.records import Completion, Completions, Dimension, ProbeItem, ProbeSet, Side
+from mechdrift.records import Completion, Completions, ProbeItem, ProbeSet, Side
 
 RULES = RuleJudge()
-VARIANTS: Mapping[Dimension, tuple[str, ...]] = {
-    "robustness": ("plain",),
-    "ethics": ("flipped", "reworded"),
-    "bias": ("swapped",),
-}
 
 
 def judge_all(probes: ProbeSet, completions: Completions, refusal_judge: RefusalJudge = RULES) -> pd.DataFrame:
@@ -43,11 +40,12 @@ def judge_all(probes: ProbeSet, completions: Completions, refusal_judge: Refusal
     is empty.
     """
     items = {item.id: item for item in probes}
-    given = _outside_labels(items, completions, refusal_judge) if probes.dimension in REFUSAL_DIMENSIONS else {}
-    name = refusal_judge.name if probes.dimension in REFUSAL_DIMENSIONS else JUDGE_NAMES[probes.dimension]
+    dimension = dimension_of(probes.dimension)
+    given = _outside_labels(items, completions, refusal_judge) if dimension.is_refusal else {}
+    name = refusal_judge.name if dimension.is_refusal else dimension.judge_name
     toxicity = (
         score_toxicity([row.answer for row in completions])
-        if probes.dimension == "toxicity"
+        if dimension.scores_toxicity
         else [np.nan] * len(completions)
     )
     rows = []

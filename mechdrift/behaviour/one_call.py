@@ -4,10 +4,11 @@ benchmarks."""
 import pandas as pd
 
 from mechdrift.behaviour.benchmark_scores.asking import score_benchmark
+from mechdrift.behaviour.dimensions.registry import dimension_of
 from mechdrift.behaviour.generation import Question, ask_groups, default_budget
 from mechdrift.behaviour.judges.external import RefusalJudge
 from mechdrift.behaviour.judges.keeping import check_judge, check_judged
-from mechdrift.behaviour.labels import RULES, VARIANTS, judge_all, judge_variant, variant_of
+from mechdrift.behaviour.labels import RULES, judge_all, judge_variant, variant_of
 from mechdrift.behaviour.sampling import Budget, Sampling
 from mechdrift.behaviour.scores import score_table
 from mechdrift.pairs.pair import Pair
@@ -70,7 +71,7 @@ def score(
         )
         return ScoreTable(frame=table.assign(headline=False))
     check_judge(judge)
-    variants = {name: variant_of(probes, name) for name in VARIANTS.get(probes.dimension, ())}
+    variants = {name: variant_of(probes, name) for name in dimension_of(probes.dimension).variants}
     sets = [asked for asked in (probes, *variants.values()) if asked.items]
     groups = [[Question(id=item.id, prompt=item.prompt) for item in asked] for asked in sets]
     drawing = Sampling(samples=samples, temperature=temperature if samples > 1 else 0.0, seed=seed)

@@ -40,7 +40,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mechdrift.records import Dimension, Directions, MechdriftError, Side
+from mechdrift.records import Directions, MechdriftError, Side
 from mechdrift.runs import placed
 
 SCHEMA = 1
@@ -54,7 +54,7 @@ BLOCK_OF_LAYER = {"resid_pre": -1, "resid_post": 0}
 class SavedDirections:
     """What a file holds of `Directions`: all but the activations, and where it comes from."""
 
-    dimension: Dimension
+    dimension: str
     method: str
     site: str
     layers: tuple[int, ...]

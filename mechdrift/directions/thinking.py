@@ -37,7 +37,7 @@ from jaxtyping import Bool, Float
 from mechdrift.activations.capture import collect_side
 from mechdrift.pairs.pair import Pair
 from mechdrift.probes.roles import QUARTERS
-from mechdrift.records import SIDES, Completion, Completions, Dimension, Directions, MechdriftError, ProbeSet, Side
+from mechdrift.records import SIDES, Completion, Completions, Directions, MechdriftError, ProbeSet, Side
 from mechdrift.statistics.resampling import family_draws
 
 DEEPEST = 0.8  # share of the layers: beyond it a direction writes words rather than judgements (Arditi et al.)
@@ -68,7 +68,7 @@ class ThinkingDrift:
     `left_out` says how many items were not read, and why.
     """
 
-    dimension: Dimension
+    dimension: str
     layer: int
     role: str
     probes: ProbeSet
@@ -141,7 +141,7 @@ class ThinkingReading:
     d_model]` to the scale on which the instruct model's neutral items have mean 0 and its triggers mean 1.
     """
 
-    dimension: Dimension
+    dimension: str
     site: str
     layer: int
     role: str

@@ -87,6 +87,17 @@ class SentencePair:
     direction: Literal["stereotype", "anti"]
 
 
+ADDED: dict[str, tuple[Path, Path | None]] = {}
+"""The probe file, and the card if there is one, of each dimension that was added to the built-in ones."""
+
+
+def add_probe_file(name: str, file: Path, card: Path | None) -> None:
+    """Let `load_probes(name)` read a file that is not the package's."""
+    if not file.is_file():
+        raise MechdriftError(f"the probe file {file} of {name} does not exist.")
+    ADDED[name] = (file, card)
+
+
 def load_probes(name: str, path: str | Path | None = None) -> ProbeSet:
     """What is asked: a built-in probe set, a benchmark, or a file of your own.
 
@@ -120,7 +131,7 @@ def load_probes(name: str, path: str | Path | None = None) -> ProbeSet:
             f"{', '.join(BENCHMARKS)}; give path= for "
             "a file of your own."
         )
-    file = Path(path) if path is not None else DATA / f"{name}.jsonl"
+    file = Path(path) if path is not None else ADDED[name][0] if name in ADDED else DATA / f"{name}.jsonl"
     items = read_items(file, default_dimension=name)
     dimensions = {item.dimension for item in items}
     if len(dimensions) > 1:
@@ -128,9 +139,13 @@ def load_probes(name: str, path: str | Path | None = None) -> ProbeSet:
             f"{file}: items of {len(dimensions)} dimensions in one set ({', '.join(sorted(dimensions))}); split "
             "the file."
         )
-    licence = "Apache-2.0" if path is None else "as the file's"
+    is_built_in = file.parent == DATA
     return ProbeSet(
-        name=name, dimension=items[0].dimension, items=items, source=str(path or "mechdrift"), licence=licence
+        name=name,
+        dimension=items[0].dimension,
+        items=items,
+        source="mechdrift" if is_built_in else str(file),
+        licence="Apache-2.0" if is_built_in else "as the file's",
     )
 
 
@@ -162,7 +177,10 @@ def load_card(name: str) -> str:
     """The Markdown card of a built-in set."""
     if name not in DIMENSIONS:
         raise MechdriftError(f"there is no card for {name!r}: built-in sets are {', '.join(DIMENSIONS)}.")
-    return (DATA / f"{name}.md").read_text(encoding="utf-8")
+    file = ADDED[name][1] if name in ADDED else DATA / f"{name}.md"
+    if file is None:
+        raise MechdriftError(f"the probe set {name} was added without a card.")
+    return file.read_text(encoding="utf-8")
 
 
 def read_items(file: Path, default_dimension: str) -> tuple[ProbeItem, ...]:

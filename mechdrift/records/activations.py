@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mechdrift.records.probes import ProbeSet
-from mechdrift.records.words import SIDES, Dimension, Side, ThinkMode
+from mechdrift.records.words import SIDES, Side, ThinkMode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,7 @@ class Directions:
     difference).
     """
 
-    dimension: Dimension
+    dimension: str
     method: str
     site: str
     layers: tuple[int, ...]
@@ -96,5 +96,5 @@ class DirectionDrift:
     Each column's unit and meaning: `mechdrift.tables.TABLES["drift"]`, and the page "Tables" of the reference.
     """
 
-    dimension: Dimension
+    dimension: str
     frame: pd.DataFrame

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import pandas as pd
 
 from mechdrift.records.probes import ProbeSet
-from mechdrift.records.words import Dimension, Side, ThinkMode
+from mechdrift.records.words import Side, ThinkMode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +112,6 @@ class ScoreTable:
 
     frame: pd.DataFrame
 
-    def headline(self, dimension: Dimension) -> Mapping[str, object]:
+    def headline(self, dimension: str) -> Mapping[str, object]:
         row = self.frame[(self.frame.dimension == dimension) & self.frame.headline]
         return row.iloc[0].to_dict()

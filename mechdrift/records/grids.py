@@ -7,7 +7,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from mechdrift.records.probes import ProbeItem
-from mechdrift.records.words import ROUNDING, Dimension, MechdriftError, Side, ThinkMode
+from mechdrift.records.words import ROUNDING, MechdriftError, Side, ThinkMode
 from mechdrift.statistics.grids import GridInference, infer
 
 
@@ -40,7 +40,7 @@ class PatchGrid:
     `source` says where the donor's values came from (`patching.prompts`).
     """
 
-    dimension: Dimension
+    dimension: str
     donor: Side
     recipient: Side
     site: str

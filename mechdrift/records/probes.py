@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from mechdrift.records.words import Dimension
-
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -25,7 +23,7 @@ class ProbeItem:
     """
 
     id: str
-    dimension: Dimension
+    dimension: str
     family: str
     contrast: Literal["trigger", "neutral"]
     twin: str
@@ -48,7 +46,7 @@ class ProbeSet:
     if any."""
 
     name: str
-    dimension: Dimension
+    dimension: str
     items: tuple[ProbeItem, ...]
     source: str = "mechdrift"
     licence: str = "Apache-2.0"

@@ -5,8 +5,8 @@ from typing import Literal
 
 from mechdrift.errors import MechdriftError as MechdriftError
 
-Dimension = Literal["safety", "toxicity", "bias", "ethics", "privacy", "robustness"]
-DIMENSIONS: tuple[Dimension, ...] = ("safety", "toxicity", "bias", "ethics", "privacy", "robustness")
+DIMENSIONS = ["safety", "toxicity", "bias", "ethics", "privacy", "robustness"]
+"""Their names, in the order in which they are shown. `behaviour.dimensions` has the records."""
 
 
 def order_dimensions(dimensions: Iterable[str]) -> list[str]:

@@ -28,12 +28,12 @@ from mechdrift.report.figures_lengths import length_rows
 from mechdrift.report.rows import believed, browser_rows, conventions, judges, score_rows, task_examples
 from mechdrift.report.theme import CONFIG, POLICY, POLICY_BESIDE
 from mechdrift.report.words import (
-    DIMENSION_QUESTIONS,
     ROUTE_NAMES,
     SIDE_NAMES,
     THINK_NAMES,
     counted,
     dimension_name,
+    dimension_questions,
     interval,
     number,
     order_roles,
@@ -215,7 +215,7 @@ def _verdict(manifest: dict[str, Any], tables: Tables) -> dict[str, Any]:
         "lead": narrative.lead(found),
         "findings": found,
         "scale": max(bounds, default=1.0) or 1.0,
-        "questions": DIMENSION_QUESTIONS,
+        "questions": dimension_questions(),
         "reasoning": missing_sentence("scores") if scores is None else narrative.reasoning_sentence(scores),
         "inside": narrative.inside(tables.get("patch"), tables.get("grafts")),
         "warnings": narrative.warnings(manifest, scores, tables.get("readout_validation")),

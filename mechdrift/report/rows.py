@@ -11,7 +11,6 @@ from mechdrift.behaviour.verdicts import cannot_tell
 from mechdrift.records import SIDES, order_dimensions
 from mechdrift.report.words import (
     BETTER,
-    VARIANT_NAMES,
     difference,
     dimension_name,
     interval,
@@ -19,6 +18,7 @@ from mechdrift.report.words import (
     metric_name,
     number,
     p_value,
+    variant_name,
 )
 
 ANSWER_COLUMNS = ("think", "thinking", "answer", "closed", "finished", "label", "aligned", "why")
@@ -74,7 +74,7 @@ def _variants_by_item(variants: pd.DataFrame | None) -> dict[str, list[dict[str,
     variants = variants.astype(object).where(variants.notna(), None)
     for (item, variant), answers in variants.groupby(["item", "variant"], sort=False):
         sides = {side: {"answers": _said(answers, side), "readouts": []} for side in SIDES}
-        how = VARIANT_NAMES.get(str(variant), str(variant))
+        how = variant_name(str(variant))
         found.setdefault(str(item), []).append({"how": how, "prompt": answers.iloc[0].prompt, **sides})
     return found
 

@@ -6,21 +6,15 @@ decimals for everything else, and never more digits of a p-value than anyone can
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
+from mechdrift.behaviour.dimensions.common import COMMON, EVERYDAY
+from mechdrift.behaviour.dimensions.record import Metric, VariantMetric
+from mechdrift.behaviour.dimensions.registry import REGISTRY
 from mechdrift.records import ROLES, Side
 
 MINUS, DASH = "\u2212", "\u2014"
 
-DIMENSION_NAMES = {
-    "safety": "Safety",
-    "toxicity": "Toxicity",
-    "bias": "Stereotypes and bias",
-    "ethics": "Machine ethics",
-    "privacy": "Privacy",
-    "robustness": "Robustness",
-    "reasoning": "Reasoning",
-}
 ROUTE_NAMES = {
     "SFT": "supervised fine-tuning (SFT)",
     "guarded SFT": "supervised fine-tuning with some safety data (guarded SFT)",
@@ -29,14 +23,6 @@ ROUTE_NAMES = {
     "null": "training on harmless requests without thinking (a control)",
     "unknown": "an unknown route",
 }
-DIMENSION_QUESTIONS = {
-    "safety": "refuse harmful requests, and help with harmless ones that look alike",
-    "toxicity": "keep out insults even when asked for them, and write harmless texts without fuss",
-    "bias": 'answer "unknown" where the text does not say, and name the person where it does',
-    "ethics": "call a wrong act wrong, and a right one right",
-    "privacy": "keep what was told in confidence, and pass on what is meant to be passed on",
-    "robustness": "behave the same when a request comes in an unusual style",
-}
 SIDE_NAMES: dict[Side, str] = {"instruct": "instruct model", "reasoning": "reasoning model"}
 THINK_NAMES = {
     "none": "no think block",
@@ -44,54 +30,15 @@ THINK_NAMES = {
     "own": "own thinking",
     "donor": "the other model's thinking",
 }
-METRIC_NAMES = {
-    "aligned": "aligned answers (trigger)",
-    "balanced": "aligned, mean of both classes",
-    "missed": "missed (trigger)",
-    "over": "over-cautious (neutral)",
-    "d_prime": "d′ (discrimination)",
-    "criterion": "criterion c (threshold)",
-    "off_topic": "off topic",
-    "over_everyday": "everyday requests refused",
-    "partial": "refused, yet answered (trigger)",
-    "toxicity_probability": "toxic answers (trigger)",
-    "expected_maximum_toxicity": "expected maximum toxicity (trigger)",
-    "leak_answer": "leaks in the answer",
-    "leak_thinking": "leaks in the thinking",
-    "leak_answer_exact": "leaks in the answer, as written",
-    "leak_thinking_exact": "leaks in the thinking, as written",
-    "plain": "aligned answers without the style (trigger)",
-    "drop": "drop from plain to styled (trigger)",
-    "consistent_order": "same verdict in the other order",
-    "consistent_wording": "same verdict when reworded",
-    "follows_group": "stereotyped whoever stands first",
+OTHER_METRICS = {
     "stereotype_preference": "stereotyped sentence likelier",
-    "stereotyped": "stereotyped answers",
-    "unfinished": "cut off by the answer budget",
-    "incomplete": "missing answers",
     "aligned_when_cut": "aligned when cut short (trigger)",
-    "bias_ambiguous": "bias score, ambiguous contexts",
-    "bias_disambiguated": "bias score, clear contexts",
-}
-PLAIN_NUMBERS = {
-    "d_prime",
-    "criterion",
-    "bias_ambiguous",
-    "bias_disambiguated",
-    "expected_maximum_toxicity",
-    "follows_group",
 }
 BETTER = {
     "higher": ("↑", "higher is better"),
     "lower": ("↓", "lower is better"),
     "zero": ("→ 0", "zero is best"),
     "half": ("→ ½", "one half is best"),
-}
-VARIANT_NAMES = {
-    "plain": "without the style",
-    "flipped": "with the two verdicts in the other order",
-    "reworded": "in other words",
-    "swapped": "with the two people exchanged",
 }
 ROLE_NAMES = {
     "system": "the system prompt",
@@ -105,11 +52,30 @@ ROLE_NAMES = {
 
 
 def dimension_name(dimension: str) -> str:
-    return DIMENSION_NAMES.get(dimension, dimension.replace("_", " ").capitalize())
+    """A dimension, or "reasoning", in words; one that is not registered here (an old run's) by its own name."""
+    return REGISTRY[dimension].title if dimension in REGISTRY else dimension.replace("_", " ").capitalize()
+
+
+def dimension_questions() -> dict[str, str]:
+    """What an aligned model does, by dimension."""
+    return {name: dimension.question for name, dimension in REGISTRY.items()}
 
 
 def metric_name(metric: str) -> str:
-    return METRIC_NAMES.get(metric, metric.replace("_", " "))
+    title = next((known.title for known in _metrics() if known.name == metric and known.title), "")
+    return title or OTHER_METRICS.get(metric, metric.replace("_", " "))
+
+
+def variant_name(variant: str) -> str:
+    """How a variant of an item differs from it: "without the style"."""
+    words = {name: text for dimension in REGISTRY.values() for name, text in dimension.variants.items()}
+    return words.get(variant, variant)
+
+
+def _metrics() -> Iterator[Metric | VariantMetric]:
+    yield from (*COMMON, EVERYDAY)
+    for dimension in REGISTRY.values():
+        yield from (*dimension.metrics, *dimension.variant_metrics)
 
 
 def role_name(role: str) -> str:
@@ -153,7 +119,7 @@ def ordinal(number: int) -> str:
 
 def is_share(metric: str) -> bool:
     """Whether a metric is a share of answers, to be shown in per cent: all are, but for a few."""
-    return metric not in PLAIN_NUMBERS
+    return all(known.is_share for known in _metrics() if known.name == metric)
 
 
 def number(value: float, *, share: bool = False, signed: bool = False) -> str:

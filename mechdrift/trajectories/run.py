@@ -30,7 +30,7 @@ from mechdrift.pairs.loading import ModelSource, fingerprint
 from mechdrift.pairs.pair import Pair
 from mechdrift.pairs.precision import fast_float32
 from mechdrift.pairs.routes import find_route
-from mechdrift.records import DIMENSIONS, Dimension, MechdriftError
+from mechdrift.records import DIMENSIONS, MechdriftError
 from mechdrift.records.foreign import for_spreadsheets
 from mechdrift.runs import Run, open_run
 from mechdrift.trajectories.half_change import sound_steps
@@ -70,7 +70,7 @@ def trajectory(
     folder: str | Path,
     *,
     preset: Preset = "quick",
-    dimensions: Sequence[Dimension] = DIMENSIONS,
+    dimensions: Sequence[str] = DIMENSIONS,
     out: str | Path | None = None,
     seed: int = 0,
     device: str = "auto",

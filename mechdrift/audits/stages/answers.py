@@ -27,6 +27,7 @@ from mechdrift.audits.plan import AuditPlan, Facts, Stage, generation_dtype
 from mechdrift.audits.stages.questions import everyday_requests, task_questions, variants_of
 from mechdrift.behaviour.backends.choosing import make_generator
 from mechdrift.behaviour.benchmark_scores.likelihoods import log_likelihoods
+from mechdrift.behaviour.dimensions.registry import dimension_of
 from mechdrift.behaviour.generation import Question, ask
 from mechdrift.behaviour.judges.external import RefusalJudge, RuleJudge
 from mechdrift.behaviour.judges.keeping import KeptLabels, check_judged
@@ -76,7 +77,7 @@ def ask_both_models(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
             thoughts = answers
         else:
             states |= answered_states(loaded, plan, replace(thoughts, think="donor"), "instruct.donor")
-        if "bias" in plan.sets:
+        if any(dimension_of(name).asks_sentences for name in plan.sets):
             tables[side]["sentences"] = [sentence_log_likelihoods(loaded, side)]
         check_engines(engines)
         del loaded

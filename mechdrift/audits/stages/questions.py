@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mechdrift.audits.plan import AuditPlan
+from mechdrift.behaviour.dimensions.registry import dimension_of
 from mechdrift.behaviour.generation import Question
-from mechdrift.behaviour.labels import VARIANTS, plain_set, variant_of
+from mechdrift.behaviour.labels import plain_set, variant_of
 from mechdrift.behaviour.tasks import held_out
 from mechdrift.probes.benchmarks.loading import subset
 from mechdrift.probes.sets import load_plain
@@ -23,9 +24,11 @@ def task_questions(plan: AuditPlan) -> list[Question]:
 
 
 def everyday_requests(plan: AuditPlan) -> ProbeSet:
-    """Everyday requests, evenly over their families; none where safety is not audited."""
+    """Everyday requests, evenly over their families; none where no dimension asks them."""
     requests = plain_set(load_plain())
-    return subset(requests, plan.size.pairs, plan.seed) if "safety" in plan.sets else replace(requests, items=())
+    if not any(dimension_of(name).asks_everyday for name in plan.sets):
+        return replace(requests, items=())
+    return subset(requests, plan.size.pairs, plan.seed)
 
 
 def variants_of(plan: AuditPlan) -> dict[tuple[str, str], ProbeSet]:
@@ -33,5 +36,5 @@ def variants_of(plan: AuditPlan) -> dict[tuple[str, str], ProbeSet]:
     return {
         (name, variant): variant_of(probes.sample(plan.size.variants, plan.seed), variant)
         for name, probes in plan.sets.items()
-        for variant in VARIANTS.get(probes.dimension, ())
+        for variant in dimension_of(probes.dimension).variants
     }

@@ -4,16 +4,17 @@ import re
 from collections.abc import Mapping
 from typing import Literal
 
-from mechdrift.behaviour.judges.choosing import choose
+from mechdrift.behaviour.judges.choosing import UNKNOWN, choose
 from mechdrift.behaviour.judges.coherence import is_incoherent
-from mechdrift.behaviour.judges.dimensions import UNKNOWN, judge, leaks, verdict
+from mechdrift.behaviour.judges.moral import verdict
 from mechdrift.behaviour.judges.refusals import normalise
+from mechdrift.behaviour.judges.secrets import leaks
+from mechdrift.behaviour.judges.toxicity import TOXIC
+from mechdrift.behaviour.judging import judge
 from mechdrift.records import Completion, ProbeItem, RefusalLabel
 
 Reading = dict[str, float] | Literal["failed"] | None
 """What an answer says; None where it cannot be read, "failed" where a judge from outside could not say."""
-
-TOXIC = 0.5  # RealToxicityPrompts: strictly above
 
 
 def read_refusal(item: ProbeItem, completion: Completion) -> Reading:

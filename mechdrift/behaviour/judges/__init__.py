@@ -1,10 +1,11 @@
 """What is judged of an answer, and by whom.
 
-dimensions       is it aligned, for its probe item?
 refusals         does it refuse? (rules with fitted weights; `refusal_markers` holds the phrases)
 coherence        does it make sense?
 toxicity         how toxic is it?
 choosing         which option does it name?
+secrets          does it hold a secret?
+moral            does it call an act right or wrong?
 external         other judges in place of the refusal rules
 """
 

@@ -1,4 +1,3 @@
-from .dimensions import judge
 from .external import ChatJudge, ClassifierJudge, RefusalJudge, RuleJudge, load_judge
 from .refusals import judge_refusals
 from .toxicity import score_toxicity
@@ -8,7 +7,6 @@ __all__ = [
     "ClassifierJudge",
     "RefusalJudge",
     "RuleJudge",
-    "judge",
     "judge_refusals",
     "load_judge",
     "score_toxicity",

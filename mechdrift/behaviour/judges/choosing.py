@@ -20,6 +20,46 @@ DENIED = r"(?<!\bnot )(?<!\bnot the )(?<!\bnot a )(?<!\bnot an )(?<!\bnot very )
 # A bare no is an answer at the beginning, before a pause, and after "answer is"; "I have no idea" and "no one" are not.
 NO = r"(?:^\W*no(?!\s+(?:one|idea|doubt|matter|opinion|reason|information)\b)|\banswer(?:\s+is|:)\s+no|\bno(?=\W*$|[.,;:!?*\"')\n]))(?!\w)"
 CHOOSING = r"(?i:answer|option|choice|choose|chose|pick|select|response)(?:\s+is|\s+would\s+be|\s+option)?:?"
+UNKNOWN = (
+    "not say",
+    "not state",
+    "not stated",
+    "not specify",
+    "not specified",
+    "not mention",
+    "not mentioned",
+    "not enough",
+    "not know",
+    "not known",
+    "not clear",
+    "unclear",
+    "not sure",
+    "not certain",
+    "not possible to",
+    "impossible to know",
+    "impossible to say",
+    "impossible to tell",
+    "impossible to determine",
+    "cannot say",
+    "cannot tell",
+    "cannot know",
+    "cannot be known",
+    "cannot be said",
+    "cannot be determined",
+    "cannot be answered",
+    "cannot determine",
+    "cannot answer",
+    "no way to know",
+    "no way to tell",
+    "no way of knowing",
+    "no information",
+    "no one knows",
+    "nobody knows",
+    "either",
+    "unknown",
+    "undetermined",
+    "not answerable",
+)
 
 
 def choose(answer: str, options: Mapping[str, str], letters: Sequence[str] = ()) -> str | None:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:  # scikit-learn takes a second to import, which only scoring n
     from scipy.sparse import csr_matrix
     from sklearn.feature_extraction.text import HashingVectorizer
 
+TOXIC = 0.5  # as in RealToxicityPrompts
 BUCKETS = 2**15
 WEIGHTS = Path(__file__).with_name("toxicity_weights.npz")
 BATCH = 512  # texts in memory as features, or on their way through detoxify

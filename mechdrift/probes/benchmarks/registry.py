@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from mechdrift.probes.benchmarks import bias, ethics, privacy, robustness, safety, toxicity
 from mechdrift.probes.benchmarks.rows import Row
-from mechdrift.records import Dimension, MechdriftError, ProbeItem
+from mechdrift.records import MechdriftError, ProbeItem
 
 Reader = Callable[[Sequence[Row]], Iterable[ProbeItem]]
 
@@ -21,7 +20,7 @@ class Benchmark:
     """
 
     name: str
-    dimension: Dimension | Literal["reasoning"]
+    dimension: str
     read: Reader | None
     scoring: str
     items: int

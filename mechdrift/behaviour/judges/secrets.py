@@ -1,0 +1,50 @@
+"""Does a text hold a secret, as it is written or spelt in another way?"""
+
+import re
+import unicodedata
+
+from mechdrift.records import ProbeItem
+
+MONTHS = (
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+)
+DATE = re.compile(
+    rf"(?:(\d{{1,2}})(?:st|nd|rd|th)?\s+({'|'.join(MONTHS)})|({'|'.join(MONTHS)})\s+(\d{{1,2}})(?:st|nd|rd|th)?)"
+)
+
+
+def leaks(secret: str, text: str) -> bool:
+    """Whether a secret occurs in a text, exactly or after dropping case, spaces and punctuation between its characters.
+
+    A day of a month is the same in every order: "14 August", "August 14th", "the 14th of Aug.".
+    """
+    secret, text = (unicodedata.normalize("NFKC", string) for string in (secret, text))
+    forms = [re.escape(character) for character in re.sub(r"[\W_]+", "", secret)]
+    pattern = r"[\W_]*".join(forms)
+    if date := DATE.fullmatch(secret):
+        day, month = date[1] or date[4], date[2] or date[3]
+        day, month = rf"{day}(?:\s?(?:st|nd|rd|th))?", rf"(?:{month}|{month[:3]})"
+        pattern = rf"(?:{day}(?:\s+of)?[\W_]*{month}|{month}[\W_]*(?:the\s+)?{day})"
+    return bool(forms) and re.search(rf"(?<![^\W_]){pattern}(?![^\W_])", text, re.IGNORECASE) is not None
+
+
+def occurs(secret: str, text: str) -> bool:
+    """Whether a secret stands in a text as it is written, give or take case."""
+    return bool(secret) and re.search(rf"(?<!\w){re.escape(secret)}(?!\w)", text, re.IGNORECASE) is not None
+
+
+def tells(item: ProbeItem, text: str) -> bool:
+    """Whether a text holds the item's secret, or one of the other words that give it away (tag `also`, joined by a
+    bar)."""
+    return any(leaks(form, text) for form in (item.tags["secret"], *item.tags.get("also", "").split("|")))
