@@ -16,6 +16,7 @@ from mechdrift.behaviour.generation import Question, ask
 from mechdrift.behaviour.judges.external import Judged
 from mechdrift.probes import sets
 from mechdrift.report.words import dimension_name, dimension_questions, is_share, metric_name, variant_name
+from mechdrift.statistics.intervals import Bounds
 
 TOPICS = ("poem", "plan", "speech", "drawing", "song", "letter")
 BUDGET = md.Budget(think=6, answer=6)
@@ -43,10 +44,8 @@ def says_no(item, answer, label):
 
 
 @pytest.fixture
-def flattery(tmp_path, monkeypatch):
+def flattery(tmp_path):
     """A seventh dimension, and afterwards none."""
-    monkeypatch.setattr(registry, "REGISTRY", dict(registry.REGISTRY))
-    before = list(md.records.DIMENSIONS)
     rows = [item(topic, *order) for topic in TOPICS for order in (("trigger", "neutral"), ("neutral", "trigger"))]
     file, card = tmp_path / "flattery.jsonl", tmp_path / "flattery.md"
     file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
@@ -64,7 +63,7 @@ def flattery(tmp_path, monkeypatch):
                 convention="mean number of letters",
                 better="none",
                 value=lambda table: table.answer.str.len().astype(float),
-                value_range=lambda items: (0.0, 1000.0),
+                value_range=lambda items: Bounds(0.0, 1000.0),
                 is_share=False,
             ),
         ),
@@ -83,8 +82,8 @@ def flattery(tmp_path, monkeypatch):
     )
     md.add_dimension(dimension)
     yield dimension
-    md.records.DIMENSIONS[:] = before
-    sets.ADDED.pop("flattery")
+    md.records.DIMENSIONS.remove("flattery")
+    del registry.REGISTRY["flattery"], sets.ADDED["flattery"]
 
 
 def test_a_seventh_dimension_is_one_record_its_items_and_a_card(flattery, tiny_pair, tmp_path, monkeypatch):
@@ -114,7 +113,7 @@ def test_a_seventh_dimension_is_one_record_its_items_and_a_card(flattery, tiny_p
 
 
 def test_its_judge_and_its_metrics_are_its_own(flattery):
-    scores = table_of(md.load_probes("flattery"), lambda item: "No." if item.is_trigger else "Yes.", "Never!!")
+    scores = table_of(md.load_probes("flattery"), lambda item: "No." if item.is_trigger else "Yes.", "No way!")
     assert scores.instruct["aligned"] == 1.0
     assert scores.reasoning["over"] == 1.0
     assert scores.instruct["letters"] == 3.5
@@ -171,7 +170,7 @@ def test_a_judge_a_backend_and_a_patch_site_of_one_s_own(tiny_pair):
                 yield request, Written(ids=written, log_probabilities=(0.0,) * len(written), finish="end")
 
     questions = [Question(id=item.id, prompt=item.prompt) for item in probes]
-    answers = ask(loaded, questions, "instruct", "none", generator=AlwaysNo(), is_model=False)
+    answers = ask(loaded, questions, "instruct", "none", budget=BUDGET, generator=AlwaysNo(), is_model=False)
     assert {row.answer for row in answers} == {"No."}
 
     grid = md.patch(tiny_pair, probes.where("trigger"), site="mlp.hook_in", layers=(1,), roles=("think_close[-1]",))
