@@ -1,6 +1,11 @@
 """Tiny random models and a tiny tokenizer, made in seconds, offline: the oracles of the test suite."""
 
+import os
 from pathlib import Path
+
+# Tiny models are fastest on one thread: several wait for each other longer than they compute. It is set before torch is
+# loaded, and in the environment, for the commands that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
