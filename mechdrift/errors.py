@@ -1,16 +1,45 @@
-"""What ends a command early: the one exception that is meant for the user, and Ctrl-C while libraries are imported.
+"""What ends a command early: the one exception that is meant for the user, a stranger's program that does not end, and
+Ctrl-C while libraries are imported.
 
 `cli.main` handles Ctrl-C, but only once its own imports are done. For the command alone (a program that imports the
 package keeps Python's behaviour) an interrupt before that is one sentence, too, instead of a traceback.
 """
 
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
 
 class MechdriftError(Exception):
     """Something the user can put right: the message is one sentence that says what is wrong and what to do."""
+
+
+@contextmanager
+def time_limit(seconds: float, what: str) -> Iterator[None]:
+    """Raise once the block has taken `seconds`: for templates, configurations and patterns, which are programs of
+    strangers that other libraries run.
+
+    By the alarm of the operating system, which also stops a search that a pattern has sent astray. Systems without one
+    (Windows) and threads beside the main one have no limit.
+    """
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise MechdriftError(f"{what} does not come to an end within {seconds:g} seconds: use it from another source.")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    rest, _ = signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, rest)  # whoever else had set the alarm keeps it
+        signal.signal(signal.SIGALRM, before)
 
 
 MESSAGE = "mechdrift: interrupted; what was finished is kept, the same command goes on from there."

@@ -41,7 +41,7 @@ from mechdrift.pairs.markers import (
     openings,
 )
 from mechdrift.pairs.switches import Switch, find_switch, options_of
-from mechdrift.pairs.templates import ASKED, added_tokens, rendered, settings_of, template_of
+from mechdrift.pairs.templates import ASKED, added_tokens, rendered, settings_of, template_limit, template_of
 
 Source = Literal["given", "template", "tokenizer", "assumed", "none"]
 
@@ -144,7 +144,11 @@ def _echoed(tokenizer: PreTrainedTokenizerBase, settings: ChatSettings, on: Mapp
         {"content": [{"type": "thinking", "thinking": THOUGHT}, {"type": "text", "text": ANSWER}]},
     ):
         try:
-            text = tokenizer.apply_chat_template([*asked, {"role": "assistant", **answer}], tokenize=False, **options)
+            told = [*asked, {"role": "assistant", **answer}]
+            with template_limit(tokenizer):
+                text = tokenizer.apply_chat_template(told, tokenize=False, **options)
+        except MechdriftError:
+            raise
         except Exception:  # noqa: BLE001 - most templates know only some of these fields
             continue
         before, thought, after = str(text).partition(THOUGHT)

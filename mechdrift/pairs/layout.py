@@ -20,6 +20,7 @@ from pathlib import Path
 from torch import nn
 
 from mechdrift.records import MechdriftError
+from mechdrift.records.foreign import SETTINGS_LIMIT, read_whole
 
 IN_ATTENTION = ("q", "k", "v", "qkv", "o")
 IN_MLP = {"gate": "gate", "up": "in", "down": "out"}  # and what TransformerLens calls them
@@ -127,7 +128,7 @@ def read_layout(file: str | Path) -> Layout:
     """A layout from a TOML or JSON file; raises where it is none."""
     path = Path(file)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_whole(path, SETTINGS_LIMIT).decode("utf-8")
         given = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise MechdriftError(f"the layout {path} cannot be read ({error.strerror}).") from error

@@ -1,7 +1,8 @@
 """From a name to a model in memory: sources, adapters, dtypes, and the check that its surface is what we think it is.
 
 A `ModelSource` says where weights come from (a hub id or folder, a revision, LoRA adapters merged on top in order) and
-is cheap; `LanguageModel` is the loaded thing. Remote code never runs unless `trust_remote_code=True` is given.
+is cheap; `LanguageModel` is the loaded thing. Remote code never runs, and pickled weights are never read, unless
+`trust_remote_code=True` is given; what a folder asks of the libraries is checked first (`guards`).
 """
 
 import hashlib
@@ -13,11 +14,20 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from mechdrift.errors import time_limit
 from mechdrift.pairs.chat import AS_PUBLISHED, ChatSettings
 from mechdrift.pairs.conventions import read_convention
+from mechdrift.pairs.guards import (
+    CONFIG_SECONDS,
+    check_config,
+    check_folder,
+    check_patterns,
+    check_pickles,
+    refusal_of_pickles,
+)
 from mechdrift.pairs.layout import Layout
 from mechdrift.pairs.structure import Structure, find_structure, verify, verify_layout
-from mechdrift.pairs.templates import with_settings
+from mechdrift.pairs.templates import apply_template, with_settings
 from mechdrift.records import MechdriftError
 
 GREETING = "Hello there, how are you today? Please answer in one sentence."
@@ -79,8 +89,9 @@ def check_tokenizer(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
             "pass a folder whose tokenizer_config.json or chat_template.jinja defines one."
         )
     try:
-        message = [{"role": "user", "content": GREETING}]
-        rendered = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+        rendered = apply_template(tokenizer, GREETING)
+    except MechdriftError:  # it does not end
+        raise
     except Exception as error:  # a template is a program, and fails in any way it likes
         raise MechdriftError(
             f"the chat template of {name} cannot render a user's message ({_reason(error)})."
@@ -95,7 +106,21 @@ def check_tokenizer(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
 def load_config(source: ModelSource) -> Any:
     from transformers import AutoConfig
 
-    return _from_hub(AutoConfig, source)
+    check_source(source)
+    with time_limit(CONFIG_SECONDS, f"the config.json of {source.name}"):
+        return _from_hub(AutoConfig, source)
+
+
+def check_source(source: ModelSource) -> None:
+    """Raise for what `guards` holds against the files of a model, before a library builds from them."""
+    from transformers import PreTrainedConfig
+
+    check_pickles(source.name, source.path, source.trust_remote_code)
+    try:
+        config, _ = PreTrainedConfig.get_config_dict(source.path, revision=source.revision)
+    except Exception:  # noqa: BLE001 - what is not there or cannot be read is named when it is loaded
+        return
+    check_config(source.name, config, source.trust_remote_code)
 
 
 def load_adapter_config(adapter: str) -> Any:
@@ -113,10 +138,12 @@ def load_adapter_config(adapter: str) -> Any:
 def load_model(source: ModelSource, dtype: str = "float32") -> LanguageModel:
     """Load weights, merge adapters in float32, cast, and verify the recorded surface (float32 only, where it is
     exact)."""
+    check_source(source)
     tokenizer = load_tokenizer(source)
     merge = bool(source.adapters)
     model = _load_weights(source, torch.float32 if merge else getattr(torch, dtype))
     for adapter in source.adapters:
+        check_pickles(f"the adapter {adapter}", adapter, source.trust_remote_code)
         model = _merge_adapter(model, adapter)
     if merge:
         model = cast_weights(model, getattr(torch, dtype))
@@ -186,9 +213,21 @@ def _load_weights(source: ModelSource, dtype: torch.dtype) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
     placement = {"device_map": source.device_map} if source.device_map else {}
-    model, found = _from_hub(
-        AutoModelForCausalLM, source, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **placement
-    )
+    if not source.trust_remote_code:
+        placement |= {"use_safetensors": True}  # nothing pickled, also from the hub
+    try:
+        model, found = _from_hub(
+            AutoModelForCausalLM,
+            source,
+            dtype=dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **placement,
+        )
+    except MechdriftError as error:
+        if "with `safetensors`" not in str(error.__cause__):
+            raise
+        raise MechdriftError(refusal_of_pickles(source.name, "no safetensors are there")) from error
     lacking = [*found["missing_keys"], *(key[0] for key in found["mismatched_keys"])]
     if lacking:
         raise MechdriftError(
@@ -202,6 +241,7 @@ def _load_weights(source: ModelSource, dtype: torch.dtype) -> PreTrainedModel:
 def _merge_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
     from peft import PeftModel
 
+    check_patterns(adapter, load_adapter_config(adapter), (name for name, _ in model.named_modules()))
     try:
         adapted = PeftModel.from_pretrained(model, adapter)
         # Read once more for what was left over on either side, which `from_pretrained` passes over.
@@ -221,6 +261,7 @@ def _from_hub(factory: Any, source: ModelSource, **options: Any) -> Any:
     is_here = bool(source.path) and Path(source.path).exists()
     if not is_here and (source.path.startswith((".", "/", "~")) or source.path.count("/") > 1):
         raise MechdriftError(f"there is no folder {source.path!r}.")
+    check_folder(source.path)
     try:
         return factory.from_pretrained(
             source.path, revision=source.revision, trust_remote_code=source.trust_remote_code, **options

@@ -28,6 +28,7 @@ from typing import Any
 
 from mechdrift.errors import MechdriftError
 from mechdrift.pairs.catalogue import EMBEDDED_PAIRS
+from mechdrift.records.foreign import read_whole
 
 SIDES = ("instruct", "reasoning")
 CHAT_KEYS: dict[str, type] = {"system": str, "template_args": dict, "think_open": str, "think_close": str}
@@ -81,7 +82,7 @@ def _parsed(file: Path) -> dict[str, Any]:
     try:
         if file.stat().st_size > LARGEST:
             raise MechdriftError(f"{file} is larger than {LARGEST:,} bytes: a pair file has some twenty lines.")
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(read_whole(file, LARGEST).decode("utf-8"))
     except OSError as error:
         raise MechdriftError(f"there is no pair file {file} ({error.strerror}).") from error
     except (ValueError, RecursionError) as error:

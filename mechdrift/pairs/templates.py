@@ -6,12 +6,14 @@ it alike.
 
 import re
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from transformers import PreTrainedTokenizerBase
 
+from mechdrift.errors import MechdriftError, time_limit
 from mechdrift.pairs.chat import AS_PUBLISHED, ChatSettings
 
 # Variables that transformers fills in itself, or that say nothing about thinking.
@@ -24,6 +26,7 @@ OTHER_VARIABLES = {"messages", "tools", "documents", "add_generation_prompt", "c
     "pad_token",
     "unk_token",
 }
+SECONDS = 30.0  # for one prompt, which takes milliseconds
 ASKED = "Which of the rivers is the longest?"
 
 _SETTINGS: WeakKeyDictionary[PreTrainedTokenizerBase, ChatSettings] = WeakKeyDictionary()
@@ -40,6 +43,11 @@ def settings_of(tokenizer: PreTrainedTokenizerBase) -> ChatSettings:
     return _SETTINGS.get(tokenizer, AS_PUBLISHED)
 
 
+def template_limit(tokenizer: PreTrainedTokenizerBase) -> AbstractContextManager[None]:
+    """Raise, inside, when the template does not come to an end."""
+    return time_limit(SECONDS, f"the chat template of {tokenizer.name_or_path}")
+
+
 def apply_template(
     tokenizer: PreTrainedTokenizerBase,
     content: str,
@@ -52,19 +60,22 @@ def apply_template(
     raises."""
     system = options.pop("system", settings.system)
     messages = [] if system is None else [{"role": "system", "content": system}]
-    return tokenizer.apply_chat_template(
-        [*messages, {"role": "user", "content": content}],
-        tokenize=tokenize,
-        add_generation_prompt=True,
-        return_dict=False,
-        **{**settings.template_args, **options},
-    )
+    with template_limit(tokenizer):
+        return tokenizer.apply_chat_template(
+            [*messages, {"role": "user", "content": content}],
+            tokenize=tokenize,
+            add_generation_prompt=True,
+            return_dict=False,
+            **{**settings.template_args, **options},
+        )
 
 
 def rendered(tokenizer: PreTrainedTokenizerBase, settings: ChatSettings, options: Mapping[str, Any]) -> str | None:
     """The generation prompt of a trial question; None where the template refuses the options."""
     try:
         return str(apply_template(tokenizer, ASKED, settings, **options))
+    except MechdriftError:  # it does not end
+        raise
     except Exception:  # noqa: BLE001 - a template is a program, and fails in any way it likes
         return None
 

@@ -15,6 +15,7 @@ from typing_extensions import TypedDict  # pydantic needs this one below Python 
 from mechdrift.probes.benchmarks.loading import load_benchmark
 from mechdrift.probes.benchmarks.registry import BENCHMARKS
 from mechdrift.records import DIMENSIONS, MechdriftError, ProbeItem, ProbeSet
+from mechdrift.records.foreign import DATA_LIMIT, check_length, read_whole
 from mechdrift.tables.fields import CLOSED, fault_of
 
 DATA = Path(__file__).parent / "data"
@@ -195,9 +196,9 @@ def read_items(file: Path, default_dimension: str) -> tuple[ProbeItem, ...]:
 def _read_rows(file: Path, shape: type) -> dict[str, dict[str, Any]]:
     """The objects of a JSONL file with their fields checked, by where they stand."""
     try:
-        lines = (
-            file.read_bytes().splitlines()
-        )  # bytes: text would also be split at exotic line breaks inside JSON strings
+        lines = read_whole(
+            file, DATA_LIMIT
+        ).splitlines()  # bytes: text would also be split at exotic line breaks inside JSON strings
     except OSError as error:
         raise MechdriftError(f"the probe file {file} cannot be read ({error.strerror}).") from error
     places = {f"{file}, line {number}": line for number, line in enumerate(lines, 1) if line.strip()}
@@ -254,6 +255,7 @@ def _check_filled(row: dict[str, Any], where: str, *fields: str) -> None:
     for field in fields:
         if not row[field].strip():
             raise MechdriftError(f"{where}: the {field} is empty.")
+        check_length(row[field], where, field)
 
 
 def _check_ids(rows: dict[str, dict[str, Any]]) -> None:

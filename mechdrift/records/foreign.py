@@ -2,10 +2,17 @@
 
 shown             a text without what a terminal or a page obeys instead of showing
 for_spreadsheets  a table whose cells no spreadsheet takes for formulas
+read_whole        a file's bytes, if it is a file and no larger than anyone needs; unpacked, if it is compressed
 """
 
+import gzip
+import os
 import re
+import stat
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from mechdrift.errors import MechdriftError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,6 +22,9 @@ OBEYED = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 INSTEAD = "\ufffd"
+SETTINGS_LIMIT = 16 << 20  # bytes of a file that a person writes: judges, pairs, layouts, histories
+DATA_LIMIT = 512 << 20  # bytes of a file of prompts, unpacked
+PROMPT_LIMIT = 2_000_000  # characters, more than any model reads at once
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # https://owasp.org/www-community/attacks/CSV_Injection
 
 
@@ -31,3 +41,26 @@ def for_spreadsheets(table: "pd.DataFrame") -> "pd.DataFrame":
 
     texts = {name: table[name].map(harmless) for name in table.columns if table[name].dtype.kind not in "biuf"}
     return table.assign(**texts).rename(columns=harmless)
+
+
+def read_whole(file: Path, limit: int) -> bytes:
+    """The bytes of `file`, unpacked where its name ends in .gz. Raises for a device or a pipe, whose end may never
+    come, and for more than `limit` bytes; `OSError` as `read_bytes` does."""
+    status = os.stat(file)
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # a folder is an OSError of its own
+        raise MechdriftError(f"{file} is no regular file: give one that was saved to disk.")
+    is_packed = file.suffix == ".gz"
+    with gzip.open(file) if is_packed else file.open("rb") as stream:
+        data = stream.read(limit + 1)
+    if len(data) > limit:
+        unpacked = " unpacked" if is_packed else ""
+        raise MechdriftError(f"{file} is larger than {limit >> 20:,} MB{unpacked}, more than is read: split it.")
+    return data
+
+
+def check_length(text: str, where: str, what: str) -> None:
+    """Raise for a text that is longer than any prompt, which would be tokenised for minutes."""
+    if len(text) > PROMPT_LIMIT:
+        raise MechdriftError(
+            f"{where}: the {what} has {len(text):,} characters; {PROMPT_LIMIT:,} or fewer were expected."
+        )

@@ -23,6 +23,7 @@ from typing_extensions import TypedDict  # pydantic needs this one below Python 
 from mechdrift.pairs.loading import ModelSource
 from mechdrift.pairs.named import load_parent
 from mechdrift.records import MechdriftError
+from mechdrift.records.foreign import SETTINGS_LIMIT, read_whole
 from mechdrift.runs import sha256
 from mechdrift.tables.fields import OPEN, fault_of
 
@@ -112,7 +113,7 @@ def read_history(folder: str | Path) -> History:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
+        told = json.loads(read_whole(file, SETTINGS_LIMIT).decode("utf-8"))
     except FileNotFoundError as error:
         raise MechdriftError(
             f"{file.parent} has no {FILE}: give the folder of checkpoints that a training script wrote."

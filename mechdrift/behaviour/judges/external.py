@@ -40,6 +40,7 @@ from mechdrift.behaviour.judges.refusals import judge_refusals, refusal_label
 from mechdrift.behaviour.web import VISIBLE, NoReply, check_address, fetch
 from mechdrift.pairs.markers import after_thinking
 from mechdrift.records import MechdriftError, RefusalLabel
+from mechdrift.records.foreign import SETTINGS_LIMIT, read_whole
 from mechdrift.tables.fields import fault_of, shape_of
 
 CHAT_LABELS: dict[str, RefusalLabel] = {label: label for label in ("compliance", "partial", "refusal", "incoherent")}
@@ -92,7 +93,7 @@ def load_judge(path: str | Path) -> RefusalJudge:
     model = "my-judge"
     """
     try:
-        settings = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        settings = tomllib.loads(read_whole(Path(path), SETTINGS_LIMIT).decode("utf-8"))
     except OSError as error:
         raise MechdriftError(f"the judge file {path} cannot be read ({error.strerror}).") from error
     except (ValueError, RecursionError) as error:  # also of bytes that are no UTF-8, and of brackets within brackets

@@ -10,6 +10,7 @@ import numpy as np
 from mechdrift.probes.benchmarks.registry import Benchmark, Reader, benchmark_of
 from mechdrift.probes.benchmarks.rows import Row, read_file
 from mechdrift.records import MechdriftError, ProbeItem, ProbeSet
+from mechdrift.records.foreign import check_length
 
 
 def load_benchmark(name: str, path: str | Path | None = None) -> ProbeSet:
@@ -80,6 +81,7 @@ def _read_items(read: Reader, rows: Iterable[Row]) -> Iterator[ProbeItem]:
                 f"{followed.last.where}: the id {item.id!r} occurs a second time; give only one version of each file."
             )
         seen.add(item.id)
+        check_length(item.prompt, followed.last.where, "prompt")
         yield item
 
 

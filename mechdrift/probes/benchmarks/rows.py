@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mechdrift.records import MechdriftError
+from mechdrift.records.foreign import DATA_LIMIT, read_whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +89,7 @@ def read_file(file: Path) -> Iterator[Row]:
 
 def _read_text(file: Path) -> str:
     try:
-        data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        data = read_whole(file, DATA_LIMIT)
         if (place := data.find(b"\0")) >= 0:
             raise MechdriftError(
                 f"{_line_of(file, data, place)}: a zero byte, which no text has; save the file as UTF-8."

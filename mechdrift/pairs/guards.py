@@ -1,0 +1,112 @@
+"""What a stranger's model folder may ask of the libraries that read it, checked before they do.
+
+    check_folder     files of settings have sane sizes, and an index of shards names files beside it
+    check_config     numbers that a model can be built from; no program code that nobody allowed
+    check_pickles    weights are safetensors, or pickled ones were allowed
+    check_patterns   an adapter's patterns come to an end on the names of the model's modules
+
+Pickled weights and program code are allowed by one option, `trust_remote_code` (`--trust-remote-code`): both are
+programs of whoever made the files.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mechdrift.errors import MechdriftError, time_limit
+
+SETTINGS_MAY_HOLD = 64 << 20  # bytes of config.json and its like
+LARGE_MAY_HOLD = 512 << 20  # bytes of a tokenizer or an index, which grow with vocabulary and model
+LARGE = re.compile(r"(tokenizer|vocab|added_tokens|.*\.index)\.json")
+RANGES = {  # by what a name in config.json means; the largest that exists is far below
+    re.compile(r"(num_|n_)?(hidden_)?layers?"): (1, 10_000),
+    re.compile(r"num_(attention|key_value)_heads|n_heads?"): (1, 100_000),
+    re.compile(r"hidden_size|d_model|n_embd|intermediate_size|head_dim"): (1, 10_000_000),
+    re.compile(r"vocab_size"): (1, 100_000_000),
+    re.compile(r"num_(local_|routed_)?experts|n_routed_experts"): (0, 100_000),
+}
+PATTERN_SECONDS, CONFIG_SECONDS = 20.0, 120.0
+ALLOW = "if you trust who made it, allow it with trust_remote_code=True (--trust-remote-code)"
+
+
+def check_folder(path: str) -> None:
+    """Raise where a model folder holds files of settings that are too large, or an index that leads out of it."""
+    folder = Path(path)
+    if not folder.is_dir():
+        return
+    for file in sorted(folder.glob("*.json")) + sorted(folder.glob("*.jinja")):
+        limit = LARGE_MAY_HOLD if LARGE.fullmatch(file.name) else SETTINGS_MAY_HOLD
+        if file.stat().st_size > limit:
+            raise MechdriftError(f"{file} is larger than {limit >> 20} MB: it is no file of settings.")
+    for file in folder.glob("*.index.json"):
+        if outside := [name for name in _shards(file) if not _is_beside(name)]:
+            raise MechdriftError(
+                f"{file} names weights outside its folder ({outside[0]!r:.60}): a shard should lie beside its index."
+            )
+
+
+def _shards(index: Path) -> set[Any]:
+    try:
+        told = json.loads(index.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise MechdriftError(f"{index} is damaged: it is not JSON; fetch the model again.") from error
+    shards = told.get("weight_map") if isinstance(told, dict) else None
+    if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+        raise MechdriftError(f"{index} is damaged: its weight_map should give a file name for each tensor.")
+    return set(shards.values())
+
+
+def _is_beside(name: str) -> bool:
+    return name not in ("", ".", "..") and not re.search(r"[/\\:\0]", name)
+
+
+def check_config(name: str, config: Mapping[str, Any], trusted: bool) -> None:
+    """Raise for numbers that no model has, anywhere in a config.json, and for code of its own that was not allowed."""
+    for key, value in _numbers(config):
+        least, most = next(limits for pattern, limits in RANGES.items() if pattern.fullmatch(key))
+        if not least <= value <= most:
+            raise MechdriftError(
+                f"the config.json of {name} has {key} = {value!s:.30}: a number from {least} to {most:,} was expected."
+            )
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    if not trusted and config.get("auto_map") and config.get("model_type") not in CONFIG_MAPPING_NAMES:
+        raise MechdriftError(f"{name} is built by program code of its own, which is not run: {ALLOW}.")
+
+
+def _numbers(config: Mapping[str, Any], depth: int = 0) -> Iterator[tuple[str, int | float]]:
+    """The numbers with a range, also those of configurations within the configuration."""
+    for key, value in config.items():
+        if isinstance(value, dict) and depth < 8:
+            yield from _numbers(value, depth + 1)
+        elif isinstance(value, int | float) and any(pattern.fullmatch(str(key)) for pattern in RANGES):
+            yield str(key), value
+
+
+def check_pickles(name: str, path: str, trusted: bool) -> None:
+    """Raise where a folder's only weights are pickled, which can hold programs, and nobody allowed them."""
+    folder = Path(path)
+    if trusted or not folder.is_dir() or any(folder.glob("*.safetensors")):
+        return
+    if pickled := sorted(file.name for end in ("bin", "pt", "pth", "ckpt") for file in folder.glob(f"*.{end}")):
+        raise MechdriftError(refusal_of_pickles(name, pickled[0]))
+
+
+def refusal_of_pickles(name: str, seen: str) -> str:
+    return (
+        f"the weights of {name} are pickled ({seen}), which can hold programs: save them as safetensors; or, {ALLOW}."
+    )
+
+
+def check_patterns(adapter: str, config: Any, modules: Iterable[str]) -> None:
+    """Raise where peft would not come to an end with an adapter's patterns over the names of a model's modules."""
+    from peft.tuners.tuners_utils import check_target_module_exists
+
+    pairs = {**(getattr(config, "rank_pattern", None) or {}), **(getattr(config, "alpha_pattern", None) or {})}
+    with time_limit(PATTERN_SECONDS, f"a pattern of modules in the adapter {adapter}"):
+        for module in modules:
+            check_target_module_exists(config, module)
+            for pattern in pairs:
+                re.match(rf"(.*\.)?({pattern})$", module)
