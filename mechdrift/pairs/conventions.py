@@ -183,7 +183,9 @@ def _injected_pair(
     half = space[: (len(space) + 1) // 2]  # `<think>\n\n</think>`: the line breaks belong half to either marker
     known = template_of(tokenizer) + added_tokens(tokenizer)
     opening = opened or (block.opening.strip() + half if block.opening else first_in(known, openings(block.closing)))
-    closing = space.removeprefix(half) + block.closing if block.closing else _closing_for(opening, known)
+    # A block that is closed without thinking says how a thought ends only where it is written like one.
+    is_like = block.closing and (not opened or bool(space) == opened.endswith("\n"))
+    closing = space.removeprefix(half) + block.closing if is_like else _closing_for(opening, known)
     return (opening, closing) if opening and closing else None
 
 

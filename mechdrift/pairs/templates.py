@@ -87,8 +87,8 @@ def template_of(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def added_tokens(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The added tokens of the vocabulary, a line each."""
-    return "\n".join(str(token) for token in tokenizer.added_tokens_decoder.values())
+    """The added tokens of the vocabulary, with spaces between them."""
+    return " ".join(str(token) for token in tokenizer.added_tokens_decoder.values())
 
 
 def template_variables(tokenizer: PreTrainedTokenizerBase) -> frozenset[str]:

@@ -1,0 +1,59 @@
+"""How models of public families think, read off templates as small as theirs: markers, switch, and the prompt that each
+think mode makes of them."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from families import FAMILIES, Family, table, tokenizer_of
+
+from mechdrift.pairs.conventions import read_convention
+from mechdrift.pairs.named import load_pair
+from mechdrift.probes.rendering import Renderer
+
+EVERY = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+QUESTION = "Why is it so?"
+PAGE = Path(__file__).parents[1] / "docs" / "hand_in.md"
+
+
+@EVERY
+def test_markers_and_switch_are_read_off(family: Family):
+    found = read_convention(tokenizer_of(family))
+    assert (found.opening, found.closing, found.source) == (family.opening, family.closing, family.source)
+    assert (found.switch.name if found.switch else "") == family.switch
+
+
+@EVERY
+@pytest.mark.parametrize("mode", ["none", "off", "own"])
+def test_every_think_mode_asks_as_the_family_is_asked(family: Family, mode):
+    tokenizer = tokenizer_of(family)
+    rendered = Renderer(tokenizer).render("x", QUESTION, mode)
+    ids = rendered.ids if mode != "own" else rendered.ids[: rendered.roles["think_open"][1]]
+    tail = tokenizer.decode(ids).partition(QUESTION)[2]
+    assert tail == family.tail[mode]
+
+
+@pytest.mark.parametrize("family", [f for f in FAMILIES if f.variant == "both"], ids=lambda family: family.name)
+def test_one_checkpoint_with_a_switch_is_asked_with_thinking_off_and_on(family: Family, tmp_path):
+    """The prompt of the instruct side is that of mode off, the reasoning side's thinking is opened."""
+    tokenizer_of(family).save_pretrained(tmp_path)
+    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 512}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    pair = load_pair(instruct=str(tmp_path), reasoning=str(tmp_path))
+    if not family.switch:
+        assert pair.warnings == ()
+        return
+    assert "thinking can be switched" in pair.warnings[0]
+    for side, mode in (("instruct", "off"), ("reasoning", "own")):
+        renderer = Renderer(pair.tokenizer(side))
+        ids = renderer.render("x", QUESTION, "none").ids
+        expected = renderer.render("x", QUESTION, mode)
+        opened = expected.roles["think_open"][1] if mode == "own" else len(expected.ids)
+        assert expected.ids[:opened][: len(ids)] == ids
+
+
+def test_the_documentation_s_table_is_this_one():
+    found = re.search(r"<!-- families -->\n(.*?)<!-- end -->", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert found
+    assert found[1] == table(), "write what families.table() gives into docs/hand_in.md"
