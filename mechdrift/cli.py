@@ -2,9 +2,9 @@
 bench`.
 
 Errors that a user can put right end in one sentence on standard error and exit code 1; `--debug` shows the traceback.
-`gate` ends with 0 (pass), 2 (fail) or 3 (cannot tell). Ctrl-C ends with exit code 130; what was finished stays, and the
-same command goes on from there. Names and texts of models, judges and files are printed without what a terminal would
-obey (`records.foreign.shown`).
+`gate` ends with 0 (pass), 2 (fail) or 3 (cannot tell). Ctrl-C ends with exit code 130 and SIGTERM with 143; what was
+finished stays, and the same command goes on from there. Names and texts of models, judges and files are printed without
+what a terminal would obey (`records.foreign.shown`).
 """
 
 import os
@@ -13,7 +13,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # torch's threads spin at e
 
 import logging
 import math
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +26,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from mechdrift.audits.config import Audit, Preset
-from mechdrift.errors import MESSAGE
+from mechdrift.errors import MESSAGE, OUT_OF_MEMORY, is_out_of_memory
 from mechdrift.pairs.chat import ChatOptions
 from mechdrift.records import DIMENSIONS, MechdriftError
 from mechdrift.records.foreign import for_spreadsheets, shown
@@ -71,12 +73,25 @@ def audit(
     print(f"report: {run.folder / 'report.html'}")
 
 
-@app.command(help_epilogue="Example:\n\n    mechdrift report runs/smollm2-sft")
-def report(run: Path, /, *, debug: Debug = False) -> None:
+@app.command(
+    help_epilogue="""Examples:
+
+    mechdrift report runs/smollm2-sft
+    mechdrift report /read-only/smollm2-sft --out pages/smollm2-sft"""
+)
+def report(
+    run: Path,
+    /,
+    *,
+    out: Annotated[
+        Path | None, Parameter(help="The folder that the page and its figures go into; default the run's own.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
     """Draw the report of a run folder again. Loads no model."""
     from mechdrift.runs import load_run
 
-    print(f"report: {load_run(run).report()}")
+    print(f"report: {load_run(run).report(out)}")
 
 
 @app.command(help_epilogue="Example:\n\n    mechdrift compare runs/smollm2-sft runs/smollm2-rl --out compare.html")
@@ -321,6 +336,8 @@ def score(
             raise MechdriftError(f"{name} should be 1 or more; it is {value}.")
     if not 0 < temperature < math.inf:
         raise MechdriftError(f"--temperature should be above 0; it is {temperature:g}.")
+    if out:
+        _check_can_write(out)
     limits = {"think": think, "answer": answer, "think_max": think_max}
     source = Audit(pair=pair, instruct=instruct, reasoning=reasoning, adapter=adapter, chat=chat, **limits)
     settings = {
@@ -351,6 +368,12 @@ def score(
             raise MechdriftError(
                 f"{out} could not be written ({error.strerror}): give another file with --out."
             ) from error
+
+
+def _check_can_write(out: Path) -> None:
+    """Raise, before models are asked for hours, where a result could not be written afterwards."""
+    if out.is_dir() or not out.parent.is_dir() or not os.access(out if out.exists() else out.parent, os.W_OK):
+        raise MechdriftError(f"{out} cannot be written: give a file in a folder that exists with --out.")
 
 
 def _print_scores(table: "pd.DataFrame") -> None:
@@ -443,7 +466,7 @@ def main() -> None:
             stream.reconfigure(encoding="utf-8")
     try:
         _be_quiet()
-        with _harmless_output():
+        with _harmless_output(), _stopped_by_sigterm():
             app(arguments, exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except (MechdriftError, CycloptsError) as error:
@@ -461,9 +484,34 @@ def main() -> None:
             raise
         print("mechdrift:", shown(" ".join(str(error).split())), file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print(f"\n{MESSAGE}", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(143 if isinstance(stop, _Terminated) else 130)
+    except (MemoryError, RuntimeError) as error:
+        if "--debug" in arguments or not is_out_of_memory(error):
+            raise
+        print(OUT_OF_MEMORY, file=sys.stderr)
+        sys.exit(1)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does."""
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Harmless:

@@ -42,6 +42,18 @@ def time_limit(seconds: float, what: str) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+OUT_OF_MEMORY = (
+    "mechdrift: out of memory; what was finished is kept, and the same command goes on from there: free memory, or "
+    "take a smaller --preset, a --dtype of fewer bytes, or another --device."
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether Python, PyTorch or its allocator on a device ran out of memory."""
+    told = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in told or "can't allocate memory" in told
+
+
 MESSAGE = "mechdrift: interrupted; what was finished is kept, the same command goes on from there."
 
 

@@ -170,12 +170,12 @@ class Run:
                 "checkpoint with --adapter."
             )
 
-    def report(self) -> Path:
-        """Write `report.html` from what the folder holds; loads no model."""
+    def report(self, out: Path | None = None) -> Path:
+        """Write `report.html` and `figures/` from what the folder holds, into `out` if it is given; loads no model."""
         self.check_is_audit()
         from mechdrift.report.page import write_report
 
-        return write_report(self)
+        return write_report(self, out)
 
     def card(self) -> str:
         """A section for a model card, as Markdown: scores with intervals, what was found inside, limits, versions,

@@ -36,7 +36,17 @@ from mechdrift.pairs.pair import Pair
 from mechdrift.probes.rendering import Renderer, render_items
 from mechdrift.probes.roles import role_columns, role_span
 from mechdrift.progress import progress
-from mechdrift.records import SIDES, Activations, Completions, MechdriftError, ProbeSet, Rendered, Side, ThinkMode
+from mechdrift.records import (
+    SIDES,
+    Activations,
+    Completions,
+    MechdriftError,
+    ProbeSet,
+    Rendered,
+    Side,
+    ThinkMode,
+    check_not_empty,
+)
 
 DEFAULT_ROLES = ("template_tail", "think_close[-1]")
 PROMPTS_PER_BLOCK = 512
@@ -474,6 +484,7 @@ def mean_the_same(pair: Pair, rendered: Sequence[Rendered]) -> bool:
 
 
 def _render(renderer: Renderer, probes: ProbeSet, think: ThinkMode, answers: Completions | None) -> list[Rendered]:
+    check_not_empty(probes)
     if answers is None:
         return render_items(renderer, probes.items, think)
     by_item = {row.item_id: row for row in answers.first}

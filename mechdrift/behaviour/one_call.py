@@ -13,7 +13,7 @@ from mechdrift.behaviour.sampling import Budget, Sampling
 from mechdrift.behaviour.scores import score_table
 from mechdrift.pairs.pair import Pair
 from mechdrift.pairs.precision import default_dtype_for_generation
-from mechdrift.records import SIDES, ProbeSet, ScoreTable
+from mechdrift.records import SIDES, ProbeSet, ScoreTable, check_not_empty
 
 
 def score(
@@ -58,6 +58,7 @@ def score(
         >>> table.frame[["metric", "instruct", "reasoning", "difference", "low", "high"]].shape[1]
         6
     """
+    check_not_empty(probes)
     if probes.benchmark:
         table = score_benchmark(
             pair,

@@ -46,7 +46,7 @@ from jaxtyping import Bool, Float, Int
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from mechdrift.records import SIDES, Activations, Directions, MechdriftError, Side
+from mechdrift.records import SIDES, Activations, Directions, MechdriftError, Side, check_not_empty
 from mechdrift.statistics.resampling import family_draws
 
 Finder = Callable[[Tensor, Tensor], Tensor]
@@ -179,6 +179,7 @@ def find_directions(
     """
     if method not in FINDERS:
         raise MechdriftError(f"There is no direction finder {method!r}: choose one of {', '.join(FINDERS)}.")
+    check_not_empty(activations.probes)
     _check_finite(activations)
     everything = np.ones((1, len(activations.probes)), dtype=bool)
     halves = family_halves(activations, splits, seed)

@@ -29,6 +29,7 @@ from mechdrift.records import SIDES, MechdriftError, Side
 KNOWN_COUSINS = re.compile(r"DeepSeek-R1-Distill-(Llama-8B|Qwen-(1\.5B|7B|14B|32B))", re.IGNORECASE)
 # The (first) base model in a card's front matter, given as a word or as a list.
 BASE_MODEL = re.compile(r"---\n(?:(?!---).*\n)*?base_model:[ \t]*(?:\n\s*-\s*)?['\"]?([\w./-]+)")
+TIED = "the embedding"
 LARGE_CHANGE = 0.3
 CONFIG_FIELDS = (
     "model_type",
@@ -56,11 +57,16 @@ class PairAudit:
     warnings: tuple[str, ...]
 
 
-def audit_pair(pair: Pair, prompts: Sequence[str], folder: Path | None = None) -> PairAudit:
+def audit_pair(
+    pair: Pair,
+    prompts: Sequence[str],
+    folder: Path | None = None,
+    also: Callable[[Side, LanguageModel], None] = lambda *_: None,
+) -> PairAudit:
     """Compare the two sides of `pair`; `prompts` are tokenised by both tokenizers through their chat templates.
 
-    One model is loaded after the other and let go of. The instruct model's weights are written to `folder`, by default
-    the system's temporary one, tensor by tensor, and compared there.
+    One model is loaded after the other and let go of; `also` is called with each. The instruct model's weights are
+    written to `folder`, by default the system's temporary one, tensor by tensor, and compared there.
     """
     facts = {side: _facts(pair, side) for side in SIDES}
     templates = {side: str(pair.tokenizer(side).chat_template) for side in SIDES}
@@ -71,6 +77,8 @@ def audit_pair(pair: Pair, prompts: Sequence[str], folder: Path | None = None) -
 
     def look(side: Side, loaded: LanguageModel) -> None:
         prints[side], surface[side] = fingerprint(loaded.model), loaded.max_surface_error
+        facts[side]["output_matrix"] = _output_matrix(loaded)
+        also(side, loaded)
 
     change = weight_change(pair, folder, look)
     warnings = _warnings(pair, facts, same, parent, change, prints)
@@ -93,6 +101,18 @@ def _facts(pair: Pair, side: Side) -> dict[str, Any]:
     special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
     facts |= {"tokenizer_size": len(tokenizer), "special_tokens": special}
     return facts | {"thinking": str(read_convention(tokenizer)), "asked": str(pair.source(side).chat)}
+
+
+def _output_matrix(loaded: LanguageModel) -> str:
+    """Whether the unembedding is the embedding; if it is a matrix of its own of the same shape, how far away it is."""
+    embedding, output = loaded.model.get_input_embeddings(), loaded.model.get_output_embeddings()
+    one, other = (getattr(module, "weight", None) for module in (embedding, output))
+    if one is None or other is None or one.shape != other.shape or one.device.type == "meta":
+        return "its own"
+    if one.data_ptr() == other.data_ptr():
+        return TIED
+    one, other = one.detach().double(), other.detach().double()
+    return f"its own, {float((other - one).norm() / one.norm()):.1%} of the norm away from the embedding"
 
 
 def _same_tokens(pair: Pair, prompts: Sequence[str]) -> float:
@@ -233,6 +253,13 @@ def _warnings(
         found.append(
             f"the two tokenizers render {1 - same:.0%} of the probes differently; the reasoning model's ids are "
             "used for both."
+        )
+    outputs = {side: facts[side]["output_matrix"] for side in SIDES}
+    if TIED in outputs.values() and len(set(outputs.values())) > 1:
+        told = " and ".join(f"that of {pair.source(side).name} is {output}" for side, output in outputs.items())
+        found.append(
+            f"the output matrices differ in kind: {told}. GGUF files quantise an embedding and its copy for the output "
+            "apart: the models may differ by that alone."
         )
     if facts["instruct"]["special_tokens"] != facts["reasoning"]["special_tokens"]:
         found.append("the two tokenizers differ in their special tokens.")

@@ -16,7 +16,7 @@ from mechdrift.patching.donors import render_prompts, source_prompts
 from mechdrift.patching.passes import PROMPTS_PER_BATCH, PromptBatch, prompt_batches
 from mechdrift.probes.rendering import Renderer
 from mechdrift.probes.roles import role_columns
-from mechdrift.records import MechdriftError, ProbeSet, Rendered, Side, ThinkMode
+from mechdrift.records import MechdriftError, ProbeSet, Rendered, Side, ThinkMode, check_not_empty
 
 DEFAULT_ROLES = ("user", "template_tail", "think_open", "think[quarters]", "think_close")
 EVERY_POSITION = "every_position"
@@ -62,6 +62,7 @@ def plan_grid(
     The arguments are those of `patch`. Raises `MechdriftError` for unknown roles and sources, for missing thinking, and
     where the two tokenizers disagree about a token of the prompts.
     """
+    check_not_empty(probes)
     renderer = Renderer(pair.tokenizer("reasoning"))
     rendered = given = render_prompts(renderer, probes, think, answers, donor, recipient)
     check_tokens(pair, rendered)

@@ -1,7 +1,7 @@
 from .activations import Activations, DirectionDrift, Directions
 from .answers import Completion, Completions, Fidelity, ScoreTable
 from .grids import PatchGrid, Verification
-from .probes import ProbeItem, ProbeSet, Rendered, items_by_id
+from .probes import ProbeItem, ProbeSet, Rendered, check_not_empty, items_by_id
 from .words import (
     DIMENSIONS,
     ROLES,
@@ -37,6 +37,7 @@ __all__ = [
     "Side",
     "ThinkMode",
     "Verification",
+    "check_not_empty",
     "items_by_id",
     "order_dimensions",
 ]

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from mechdrift.errors import MechdriftError
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -112,3 +114,11 @@ class Rendered:
 
 def items_by_id(sets: Sequence[ProbeSet]) -> dict[str, ProbeItem]:
     return {item.id: item for probes in sets for item in probes}
+
+
+def check_not_empty(probes: ProbeSet) -> None:
+    """Raise for a probe set without items, of which nothing can be computed."""
+    if not probes.items:
+        raise MechdriftError(
+            f"the probe set {probes.name!r} is empty: give one with items, such as load_probes({probes.name!r}) itself."
+        )

@@ -86,12 +86,15 @@ TABLES = (
 )
 
 
-def write_report(run: Run) -> Path:
-    """Write `report.html`, and in `figures/` each figure, beside one plotly.js for all; returns the page's path."""
-    tables = load_tables(run)
+def write_report(run: Run, out: Path | None = None) -> Path:
+    """Write `report.html`, and in `figures/` each figure, beside one plotly.js for all; returns the page's path.
+
+    They go into the run's folder, or into `out`.
+    """
+    tables, folder = load_tables(run), Run(run.folder if out is None else out)
     drawn = draw_all(tables)
-    place_figures(run, drawn, run.folder / "figures", inline=False)
-    return run.write_text("report.html", render(run.manifest, tables, drawn))
+    place_figures(folder, drawn, folder.folder / "figures", inline=False)
+    return folder.write_text("report.html", render(run.manifest, tables, drawn))
 
 
 def write_figures(run: Run, folder: str | Path) -> tuple[Path, ...]:

@@ -1,7 +1,16 @@
-"""Stage `pair`: are the two models parent and child? Files: `weights.parquet`."""
+"""Stage `pair`: are the two models parent and child, and do their numbers hold? Files: `weights.parquet`.
 
+Weights that are finite can still make activations that are not. Each model reads every prompt once while it is loaded:
+one that overflows ends the audit here, named with its layer and the prompt, and not hours later in an average.
+"""
+
+import torch
+
+from mechdrift.activations.capture import collect
+from mechdrift.activations.recording import check_finite
 from mechdrift.audits.plan import AuditPlan, Facts, Stage
 from mechdrift.pairs.lineage import audit_pair
+from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair
 from mechdrift.probes.sets import load_probes
 from mechdrift.runs import Run
@@ -10,7 +19,8 @@ from mechdrift.runs import Run
 def audit_pair_stage(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
     """Compare weights, templates and tokens of the pair (see `pairs.lineage`), and say what the run asks."""
     with run.scratch() as folder:
-        found = audit_pair(pair, [item.prompt for probes in plan.sets.values() for item in probes], folder)
+        prompts = [item.prompt for probes in plan.sets.values() for item in probes]
+        found = audit_pair(pair, prompts, folder, lambda _, loaded: check_numbers(loaded, plan))
     run.write_table("weights", found.frame)
     described = {
         "name": pair.name,
@@ -31,6 +41,18 @@ def audit_pair_stage(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
         for name, probes in plan.sets.items()
     }
     return {"pair": described, "probes": counts, "self_tests": {"surface_error": found.surface_error}}
+
+
+def check_numbers(loaded: LanguageModel, plan: AuditPlan) -> None:
+    """Raise, naming model, layer and item, where a prompt of the run makes NaN or infinite activations, or some whose
+    squares are infinite, which every normalisation adds up. The last token reads all others, so that it shows what went
+    wrong at any of them. Damaged weights are named by `audit_pair`."""
+    weights = (weight for weight in loaded.model.parameters() if weight.device.type != "meta")
+    if all(bool(weight.sum(dtype=torch.float64).isfinite()) for weight in weights):
+        for probes in plan.sets.values():
+            found = collect(loaded, probes, site="resid_post", roles=("template_tail[-1]",))
+            squares = found.of("resid_post").square()
+            check_finite(squares, found.model, found.items, found.layers, found.roles)
 
 
 STAGE = Stage(name="pair", files=("weights.parquet",), run=audit_pair_stage)
