@@ -16,7 +16,7 @@ from mechdrift.pairs.loading import LanguageModel
 from mechdrift.planting import benchmark, children, drift, localisers
 from mechdrift.planting.benchmark import print_planted, tables
 from mechdrift.planting.children import LEAST, PARTS, PLANTS, Case, decoy, erodes, plant
-from mechdrift.planting.drift import BENIGN, DECOYS, add_noise, matrix, settled
+from mechdrift.planting.drift import BENIGN, DECOYS, matrix, settled
 from mechdrift.planting.localisers import CELLS, LOCALISERS, Evidence, Located
 from mechdrift.planting.parents import Parent, make_parent
 from mechdrift.planting.scoring import by_kind, rank, recall, score_case, summarise
@@ -190,12 +190,11 @@ def test_large_writes_are_not_seen_by_refusal_directions(parent):
         assert float(change.norm() / matrix(parent.aligned, 4, name).norm()) > 0.2
 
 
-def test_what_moves_the_readout_is_halved_until_it_does_not(parent, monkeypatch):
-    monkeypatch.setattr(drift, "NOISE", 0.5)
-    child, rng = parent.copy(), np.random.default_rng(0)
-    with settled(parent, child, range(child.n_layers)):
-        add_noise(child, range(child.n_layers), rng)
-        assert abs(parent.fall(child)) > BENIGN
+def test_what_moves_the_readout_is_halved_until_it_does_not(parent):
+    child, layers = parent.copy(), range(parent.aligned.n_layers)
+    with settled(parent, child, layers):
+        children.restore(parent, child, layers, np.random.default_rng(0))  # all that alignment training did is gone
+        assert parent.fall(child) > 0.5
     assert abs(parent.fall(child)) <= BENIGN
     assert changed(parent, child)
 
