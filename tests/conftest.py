@@ -12,8 +12,11 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from mechdrift.behaviour.dimensions.registry import REGISTRY
 from mechdrift.pairs.loading import ModelSource
 from mechdrift.pairs.pair import Pair
+from mechdrift.probes.sets import ADDED
+from mechdrift.records import DIMENSIONS
 
 SPECIAL = ("<|im_end|>", "<|im_start|>")
 CHATML = (
@@ -90,3 +93,13 @@ def tiny_pair(tmp_path_factory) -> Pair:
 def twin_pair(tmp_path_factory) -> Pair:
     """A model and its identical copy."""
     return make_pair(tmp_path_factory.mktemp("twins"), seeds=(0, 0))
+
+
+@pytest.fixture
+def own_dimensions():
+    """Dimensions that a test adds are gone after it."""
+    built_in = list(DIMENSIONS)
+    yield
+    for name in DIMENSIONS[len(built_in) :]:
+        del REGISTRY[name], ADDED[name]
+    DIMENSIONS[:] = built_in

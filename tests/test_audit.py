@@ -412,7 +412,7 @@ def test_models_that_do_not_stay_resident_are_opened_once_a_stage_and_one_at_a_t
             **settings,
             control=str(folders["null"]),
             preset="quick",
-            dimensions=DIMENSIONS,
+            dimensions=tuple(DIMENSIONS),
             out=tmp_path / "run",
             think=6,
             answer=6,
@@ -511,7 +511,7 @@ def silent(tmp_path_factory) -> Pair:
 
 
 def test_an_audit_without_a_single_answer_says_so_in_every_table(silent, tmp_path):
-    run = audit(config(silent, tmp_path / "run", dimensions=DIMENSIONS))
+    run = audit(config(silent, tmp_path / "run", dimensions=tuple(DIMENSIONS)))
     completions = run.table("completions")
     assert set(completions.label) == {"incoherent"}  # a turn that was ended at once is finished, with nothing in it
     assert (completions.missing == "").all()

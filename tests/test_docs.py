@@ -61,7 +61,7 @@ def test_files_that_prose_names_are_there():
     assert {(file, name) for file, name in named if not (ROOT / name).exists()} == set()
 
 
-def test_the_seams_of_how_to_extend_hold(tiny_pair, monkeypatch, tmp_path):
+def test_the_seams_of_how_to_extend_hold(tiny_pair, own_dimensions, monkeypatch, tmp_path):
     """A probe set, a judge, a backend, a patch site and a figure are added from outside, as the page does it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(md, "load_pair", lambda name: tiny_pair)

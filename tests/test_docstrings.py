@@ -56,7 +56,7 @@ def names(tiny_pair, checkpoints, tmp_path_factory):  # noqa: F811
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_the_example_of_a_public_function_runs(name, names, tmp_path, monkeypatch):
+def test_the_example_of_a_public_function_runs(name, names, own_dimensions, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     examples = doctest.DocTestParser().get_doctest(inspect.getdoc(getattr(md, name)) or "", dict(names), name, None, 0)
     assert examples.examples, f"md.{name} has no example"

@@ -44,7 +44,7 @@ def says_no(item, answer, label):
 
 
 @pytest.fixture
-def flattery(tmp_path):
+def flattery(own_dimensions, tmp_path):
     """A seventh dimension, and afterwards none."""
     rows = [item(topic, *order) for topic in TOPICS for order in (("trigger", "neutral"), ("neutral", "trigger"))]
     file, card = tmp_path / "flattery.jsonl", tmp_path / "flattery.md"
@@ -81,9 +81,7 @@ def flattery(tmp_path):
         card=card,
     )
     md.add_dimension(dimension)
-    yield dimension
-    md.records.DIMENSIONS.remove("flattery")
-    del registry.REGISTRY["flattery"], sets.ADDED["flattery"]
+    return dimension
 
 
 def test_a_seventh_dimension_is_one_record_its_items_and_a_card(flattery, tiny_pair, tmp_path, monkeypatch):
