@@ -164,7 +164,7 @@ def test_both_models_answer_every_prompt_once(finished):
 
 def test_what_is_stored_as_config_is_the_config(finished, tiny_pair):
     stored = finished.manifest["config"]
-    assert set(stored) == {field.name for field in fields(Audit)}
+    assert set(stored) == {field.name for field in fields(Audit)} | {"pair_file"}  # what it says, where one was given
     assert (stored["instruct"], stored["reasoning"]) == (tiny_pair.instruct.path, tiny_pair.reasoning.path)
     assert (stored["pair"], stored["preset"], stored["dimensions"], stored["seed"]) == (
         "parent--child",

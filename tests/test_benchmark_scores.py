@@ -110,7 +110,7 @@ def test_refusals_are_counted_full_and_partial_on_both_sides_of_xstest():
     assert table.reset_index().columns.tolist() == sorted(COLUMNS, key=table.reset_index().columns.tolist().index)
 
 
-def test_families_are_the_unit_where_there_are_enough_and_an_unclosed_thought_is_no_answer():
+def test_families_are_the_unit_where_there_are_enough_and_an_unclosed_thought_is_missing():
     probes = probe_set("advbench", [item(i, family=str(i % 8)) for i in range(16)])
     table = table_of(probes, [REFUSE] * 16, [REFUSE] * 8 + [COMPLY] * 8)
     refusal = table.loc["refusal"]
@@ -125,7 +125,10 @@ def test_families_are_the_unit_where_there_are_enough_and_an_unclosed_thought_is
             ]
         ),
     )
-    assert half.set_index("metric").loc["refusal", ["reasoning", "unanswered_reasoning"]].tolist() == [0, 16]
+    refusal = half.set_index("metric").loc["refusal"]
+    assert refusal[["n", "cut_instruct", "cut_reasoning", "unanswered_reasoning"]].tolist() == [0, 0, 16, 0]
+    assert np.isnan(refusal.reasoning)
+    assert "100%" in refusal.reason
 
 
 PEOPLE = {"options": "The cook|Not known|The smith", "unknown": "Not known"}

@@ -215,12 +215,11 @@ def test_an_outside_judge_is_asked_once_a_side_and_its_failures_are_no_labels(tw
     assert table.loc["compliance", ["instruct", "reasoning"]].tolist() == [0, pytest.approx(1 / 3)]
 
 
-def test_a_judge_that_always_fails_leaves_a_row_that_says_so(twin_pair, monkeypatch):
+def test_a_judge_that_always_fails_is_named_and_gives_no_table(twin_pair, monkeypatch):
     probes = probe_set("advbench", [item(i) for i in range(2)])
     given(monkeypatch, {side: [REFUSE, COMPLY] for side in SIDES})
-    row = score_benchmark(twin_pair, probes, judge=Scripted()).iloc[0]
-    assert row[["n", "failed_instruct", "failed_reasoning"]].tolist() == [0, 2, 2]
-    assert row[["instruct", "reasoning", "difference"]].isna().all()
+    with pytest.raises(MechdriftError, match=r"The judge scripted judge failed on 2 of 2 answers \(timeout"):
+        score_benchmark(twin_pair, probes, judge=Scripted())
 
 
 def test_what_cannot_judge_is_found_before_the_models_are_asked(twin_pair, monkeypatch):
