@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -29,17 +30,17 @@ def time_limit(seconds: float, what: str) -> Iterator[None]:
     if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
         yield
         return
-
-    def stop(*_: object) -> None:
-        raise MechdriftError(f"{what} does not come to an end within {seconds:g} seconds: use it from another source.")
-
-    before = signal.signal(signal.SIGALRM, stop)
+    before = signal.signal(signal.SIGALRM, partial(_stop, seconds, what))
     rest, _ = signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, rest)  # whoever else had set the alarm keeps it
         signal.signal(signal.SIGALRM, before)
+
+
+def _stop(seconds: float, what: str, *_: object) -> None:
+    raise MechdriftError(f"{what} does not come to an end within {seconds:g} seconds: use it from another source.")
 
 
 OUT_OF_MEMORY = (

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -132,19 +133,19 @@ def replace_attention(model: PreTrainedModel, function: Callable[..., tuple[Tens
     """
     name = model.config.get_text_config()._attn_implementation
     known = ALL_ATTENTION_FUNCTIONS.get(name)
-
-    def instead(module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Tensor, Any]:
-        # Eager attention is the one that is not registered: each model's file has its own.
-        own = known or sys.modules[type(module).__module__].eager_attention_forward
-        return function(own, module, *args, **kwargs)
-
-    ALL_ATTENTION_FUNCTIONS[name] = instead
+    ALL_ATTENTION_FUNCTIONS[name] = partial(_with_own, known, function)
     try:
         yield
     finally:
         del ALL_ATTENTION_FUNCTIONS[name]
         if ALL_ATTENTION_FUNCTIONS.get(name) is not known:
             ALL_ATTENTION_FUNCTIONS[name] = known
+
+
+def _with_own(known: Any, function: Callable[..., Any], module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    # Eager attention is the one that is not registered: each model's file has its own.
+    own = known or sys.modules[type(module).__module__].eager_attention_forward
+    return function(own, module, *args, **kwargs)
 
 
 @contextmanager

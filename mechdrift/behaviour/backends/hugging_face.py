@@ -93,6 +93,7 @@ class _Batch:
         self.limit = rows or (ROWS_ON_CPU if self.device.type == "cpu" else ROWS_ON_GPU)
         self.running: list[Row] = []
         self.aside: deque[Row] = deque()
+        self.calls = 0  # of attention, in one step
 
     def run(self, queue: deque[Request]) -> Iterator[tuple[Request, Written]]:
         while queue or self.aside or self.running:
@@ -170,19 +171,18 @@ class _Batch:
         self._make_room()
         positions = self.cache.begin()
         last = torch.tensor([row.seen[-1:] for row in self.running])
-        calls = 0
-
-        def attention(own: Any, module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **arguments: Any):
-            nonlocal calls
-            calls += 1
-            return self.cache.updated.attend(own, module, query, **arguments), None
-
-        with replace_attention(self.loaded.model, attention):
+        self.calls = 0
+        with replace_attention(self.loaded.model, self._attend):
             logits = self._forward(self.loaded.model, last, positions[:, None], self.cache).logits
-        if calls != self.cache.updates:
+        if self.calls != self.cache.updates:
             raise CannotCut("attention that does not go through transformers' interface")
         self.cache.advance()
         return self._take(rearrange(logits, "row 1 vocab -> row vocab").float())
+
+    def _attend(self, own: Any, module: Any, query: Tensor, key: Any, value: Any, mask: Any, **arguments: Any):
+        """In the place of the model's attention: over what each row has in the cache, counted."""
+        self.calls += 1
+        return self.cache.updated.attend(own, module, query, **arguments), None
 
     def _take(self, logits: Float[Tensor, "row vocab"]) -> list[tuple[Row, Any]]:
         temperatures = [row.request.temperature for row in self.running]

@@ -102,24 +102,25 @@ class Step:
 
     def target(self, group: Group, width: int, heads: int, device: torch.device) -> Tensor:
         """Places of the new tokens in a shelf's keys, flattened over slots, heads and positions."""
-
-        def make() -> Tensor:
-            lines = group.place[:, None] * heads + torch.arange(heads)
-            return (lines * width + (group.position % width)[:, None]).flatten().to(device)
-
-        return self.once(("target", group.capacity, width, heads, device), make)
+        key = ("target", group.capacity, width, heads, device)
+        return self.once(key, lambda: _places(group, width, heads).to(device))
 
     def mask(self, group: Group, width: int, dtype: torch.dtype, device: torch.device) -> Tensor | None:
         """What is added to the attention scores, `[row, 1, 1, position]`; None where every position counts."""
+        return self.once(("mask", group.capacity, width, dtype, device), lambda: _mask(group, width, dtype, device))
 
-        def make() -> Tensor | None:
-            seen = (group.position + 1).clamp(max=width)
-            if bool((seen == seen[0]).all()):
-                return None
-            beyond = torch.arange(min(group.longest, width)) >= seen[:, None]
-            return torch.zeros(beyond.shape, dtype=dtype).masked_fill(beyond, -torch.inf)[:, None, None].to(device)
 
-        return self.once(("mask", group.capacity, width, dtype, device), make)
+def _places(group: Group, width: int, heads: int) -> Tensor:
+    lines = group.place[:, None] * heads + torch.arange(heads)
+    return (lines * width + (group.position % width)[:, None]).flatten()
+
+
+def _mask(group: Group, width: int, dtype: torch.dtype, device: torch.device) -> Tensor | None:
+    seen = (group.position + 1).clamp(max=width)
+    if bool((seen == seen[0]).all()):
+        return None
+    beyond = torch.arange(min(group.longest, width)) >= seen[:, None]
+    return torch.zeros(beyond.shape, dtype=dtype).masked_fill(beyond, -torch.inf)[:, None, None].to(device)
 
 
 class ShelvedLayer(CacheLayerMixin):
