@@ -34,25 +34,29 @@ class HookPoint:
     end: Literal["input", "output"]
 
 
-def _visit(point: HookPoint, function: Callable[[Tensor], Tensor | None]):
+Visitor = Callable[[Tensor], Tensor | None]
+
+
+def _visit(point: HookPoint, function: Visitor):
     """Call `function` on the point's tensor at every forward pass; a tensor it returns takes the place of the old
     one."""
-
-    def on_input(_: nn.Module, args: tuple, kwargs: dict[str, Any]):
-        new = function(args[0] if args else kwargs["hidden_states"])
-        if new is None:
-            return None
-        return ((new, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": new})
-
-    def on_output(_: nn.Module, args: tuple, output: Any):
-        new = function(output[0] if isinstance(output, tuple) else output)
-        if new is None:
-            return None
-        return (new, *output[1:]) if isinstance(output, tuple) else new
-
     if point.end == "input":
-        return point.module.register_forward_pre_hook(on_input, with_kwargs=True)
-    return point.module.register_forward_hook(on_output)
+        return point.module.register_forward_pre_hook(partial(_on_input, function), with_kwargs=True)
+    return point.module.register_forward_hook(partial(_on_output, function))
+
+
+def _on_input(function: Visitor, _: nn.Module, args: tuple, kwargs: dict[str, Any]):
+    new = function(args[0] if args else kwargs["hidden_states"])
+    if new is None:
+        return None
+    return ((new, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": new})
+
+
+def _on_output(function: Visitor, _: nn.Module, args: tuple, output: Any):
+    new = function(output[0] if isinstance(output, tuple) else output)
+    if new is None:
+        return None
+    return (new, *output[1:]) if isinstance(output, tuple) else new
 
 
 @contextmanager
@@ -64,17 +68,14 @@ def record(
     `keep` runs at once, so that only what is wanted of a tensor (some positions, a mean) stays in memory.
     """
     seen: dict[Key, Tensor] = {}
-
-    def reader(key: Key) -> Callable[[Tensor], None]:
-        def read(tensor: Tensor) -> None:
-            seen[key] = keep(tensor)
-
-        return read
-
     with ExitStack() as handles:
         for key, point in points.items():
-            handles.callback(_visit(point, reader(key)).remove)
+            handles.callback(_visit(point, partial(_keep, seen, keep, key)).remove)
         yield seen
+
+
+def _keep(seen: dict[Any, Tensor], keep: Callable[[Tensor], Tensor], key: Hashable, tensor: Tensor) -> None:
+    seen[key] = keep(tensor)
 
 
 @contextmanager
@@ -112,17 +113,15 @@ def record_calls(modules: Mapping[int, nn.Module]) -> Iterator[dict[int, tuple[t
     """Yield a dict that every forward pass fills with the positional and keyword arguments each module was called
     with."""
     calls: dict[int, tuple[tuple, dict[str, Any]]] = {}
-
-    def reader(key: int):
-        def read(_: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-            calls[key] = (args, kwargs)
-
-        return read
-
     with ExitStack() as handles:
         for key, module in modules.items():
-            handles.callback(module.register_forward_pre_hook(reader(key), with_kwargs=True).remove)
+            noted = partial(_note_call, calls, key)
+            handles.callback(module.register_forward_pre_hook(noted, with_kwargs=True).remove)
         yield calls
+
+
+def _note_call(calls: dict[int, Any], key: int, _: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+    calls[key] = (args, kwargs)
 
 
 @contextmanager

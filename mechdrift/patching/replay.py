@@ -18,6 +18,7 @@ it for each family); the work is (L+1)/2L · (T-p)/T of what those would do.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -202,14 +203,21 @@ def _putter(
         values.append(donated(layer, group).repeat(len(patched), 1))
         base += count * group.suffix
     heads = torch.cat([torch.tensor(patched).repeat_interleave(g.stop - g.start) for g in groups]) % cells.heads_at_once
-    at = torch.cat(tokens)
+    return partial(_put, cells, layer, torch.cat(tokens), torch.cat(values), heads)
 
-    def put(own: Float[Tensor, "1 token width"]) -> Float[Tensor, "1 token width"]:
-        new, index = own.clone(), at.to(own.device)
-        new[0, index] = cells.mixed(own[0, index], torch.cat(values).to(own), layer, heads)
-        return new
 
-    return put
+def _put(
+    cells: Cells,
+    layer: int,
+    at: Int[Tensor, " place"],
+    values: Float[Tensor, "place width"],
+    heads: Int[Tensor, " place"],
+    own: Float[Tensor, "1 token width"],
+) -> Float[Tensor, "1 token width"]:
+    """The row with the donor's values at some of its tokens."""
+    new, index = own.clone(), at.to(own.device)
+    new[0, index] = cells.mixed(own[0, index], values.to(own), layer, heads)
+    return new
 
 
 def _places(run: Run, groups: Sequence[Group], count: int) -> tuple[Int[Tensor, " token"], Int[Tensor, " token"]]:
