@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 CHROMIUM = Path("/usr/bin/chromium")
-DRAWN = "document.documentElement.dataset.plots === 'drawn'"
+DRAWN = "html[data-plots=drawn]"
 
 
 def take_pictures(page: Path, folder: Path, places: Sequence[str]) -> None:
@@ -25,7 +25,7 @@ def take_pictures(page: Path, folder: Path, places: Sequence[str]) -> None:
         tab = browser.new_page(viewport={"width": 1120, "height": 900})
         tab.set_default_timeout(120_000)
         tab.goto(page.resolve().as_uri())
-        tab.wait_for_function(DRAWN)
+        tab.wait_for_selector(DRAWN, state="attached")
         for place in places:
             tab.locator(f"[id='{place}']").screenshot(path=folder / f"{place}.png")
         browser.close()

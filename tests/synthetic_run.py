@@ -13,6 +13,7 @@ from mechdrift.records import DIMENSIONS, SIDES
 from mechdrift.runs import Run, open_run
 from mechdrift.tables.registry import table_of
 
+FORMULA = '=HYPERLINK("http://example.org", "a ""quoted"" name")\nThe answer is 7.'
 EVIL = "<script>alert(1)</script> and </script><!-- <img src=x onerror=alert(2)>"
 LAYERS = 30
 ROLES = ("user", "template_tail[-3]", "template_tail[-2]", "template_tail[-1]", "think_open", "think_close[-1]")
@@ -623,7 +624,7 @@ def _tasks(rng: np.random.Generator) -> pd.DataFrame:
                         "expected": str(number + place + 7),
                         "side": side,
                         "thinking": "" if side == "instruct" else f"{number} + {place} = {number + place}. Then add 7.",
-                        "answer": f"The answer is {number + place + 7 + (not correct)}.",
+                        "answer": f"The answer is {number + place + 7 + (not correct)}." if rows else FORMULA,
                         "correct": correct,
                         "closed": True,
                         "finished": True,

@@ -331,6 +331,22 @@ def test_the_command_writes_the_page_or_says_one_sentence(runs: list[Run], tmp_p
     assert call(folders[0], tmp_path / "absent")[0] == 1
 
 
+def check_colours(tab) -> None:
+    """The page and its figures are dark where a reader prefers that, and light on paper all the same."""
+    ink = "getComputedStyle(document.querySelector('#figure-changes .xtick text')).fill"
+    paper = "getComputedStyle(document.body).backgroundColor"
+    light, dark = ("rgb(31, 35, 40)", "rgb(255, 255, 255)"), ("rgb(230, 233, 237)", "rgb(20, 23, 27)")
+    assert (tab.evaluate(ink), tab.evaluate(paper)) == light
+    tab.emulate_media(color_scheme="dark")
+    assert (tab.evaluate(ink), tab.evaluate(paper)) == dark
+    tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+    tab.emulate_media(media="print")
+    assert (tab.evaluate(ink), tab.evaluate(paper)) == light
+    tab.emulate_media(media="screen")
+    tab.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert (tab.evaluate(ink), tab.evaluate(paper)) == dark
+
+
 def test_in_a_browser_everything_is_drawn(compared: Comparison, tmp_path: Path):
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if not CHROMIUM.exists():
@@ -346,10 +362,11 @@ def test_in_a_browser_everything_is_drawn(compared: Comparison, tmp_path: Path):
         tab.on("pageerror", lambda error: problems.append(str(error)))
         tab.on("request", lambda request: requests.append(request.url))
         tab.goto(page.as_uri())
-        tab.wait_for_function("document.documentElement.dataset.plots === 'drawn'")
+        tab.wait_for_selector("html[data-plots=drawn]", state="attached")
         assert tab.locator(".plot").count() == 5 <= tab.locator(".plot .main-svg").count()
         assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert json.loads(tab.locator("#data-changes").text_content() or "")["data"]
+        check_colours(tab)
         chromium.close()
     assert problems == []
     assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []

@@ -13,15 +13,20 @@ import pandas as pd
 import pytest
 from synthetic_run import EVIL, build_run, score_row
 
+from mechdrift.comparisons.page import EXHIBITS as COMPARED
 from mechdrift.records import DIMENSIONS, MechdriftError
-from mechdrift.report import figures, narrative, words
+from mechdrift.report import exhibits, figures, narrative, words
 from mechdrift.report import figures_directions as inside
 from mechdrift.report import figures_patches as heatmaps
 from mechdrift.report import figures_steering as causes
+from mechdrift.report.captions import CAPTIONS
 from mechdrift.report.figures_origins import origins
-from mechdrift.report.page import write_figures, write_report
+from mechdrift.report.page import load_tables, write_figures, write_report
 from mechdrift.report.rows import browser_rows
+from mechdrift.report.sheets import packed, sheets_of
+from mechdrift.report.theme import BAND, DARK, INK, INSTRUCT, REASONING
 from mechdrift.runs import Run, load_run
+from mechdrift.trajectories.page import EXHIBITS as TRAJECTORY
 
 CHROMIUM = Path("/usr/bin/chromium")
 SECTIONS = (
@@ -591,6 +596,77 @@ def test_the_directions_of_several_runs_are_drawn_on_one_page(
     assert "plotly.js v" in packed["plotly"]
 
 
+# Its words
+
+
+def test_every_figure_says_what_to_see_and_what_would_fool_a_reader(page: Path, run: Run):
+    text = page.read_text(encoding="utf-8")
+    figures_shown = text.split("<figure")[1:]
+    assert len(figures_shown) == 14 + 2 * len(DIMENSIONS)
+    for shown in figures_shown:
+        assert shown.count("<b>What to see.</b>") == shown.count("<b>What would fool you.</b>") == 1
+        assert "Save the data as CSV" in shown
+
+
+def test_captions_are_sentences_of_figures_that_exist():
+    shown = {each.caption for each in (*exhibits.FIXED, *COMPARED, *TRAJECTORY)}
+    assert set(CAPTIONS.values()) == shown | {CAPTIONS["patch"], CAPTIONS["origins"]}
+    for caption in CAPTIONS.values():
+        assert caption.see.endswith((".", "”."))
+        assert caption.fooled.endswith(".")
+        assert not caption.title.endswith(".")
+
+
+def test_how_sure_it_is_names_sizes_rule_and_what_is_unseen(run: Run):
+    scores = run.table("scores")
+    said = " ".join(narrative.certainty(scores, narrative.findings(scores)))
+    assert "rests on 24 prompts in 12 families" in said
+    assert "That holds for safety and privacy." in said
+    assert "four of five cases" in said
+    assert narrative.certainty(scores.iloc[:0], []) == []
+
+
+def test_a_place_of_a_dimension_without_an_established_change_is_one_of_the_readout(run: Run):
+    said = dict(narrative.inside(run.table("patch"), None, {"safety"}).places)
+    assert "No change of the answers is established" not in said["Safety"]
+    assert "No change of the answers is established" in said["Robustness"]
+
+
+# Its data
+
+
+def test_a_sheet_holds_the_table_and_the_same_bytes_each_time(run: Run):
+    drift = run.table("drift")
+    found = json.loads(gzip.decompress(base64.b64decode(packed(drift))))
+    assert found["columns"] == list(drift.columns)
+    back = pd.DataFrame(found["rows"], columns=found["columns"])
+    numbers = [name for name in drift if drift[name].dtype.kind == "f"]
+    assert np.allclose(back[numbers].astype(float), drift[numbers], rtol=1e-5, equal_nan=True)
+    assert (back.dimension == drift.dimension).all()
+    assert packed(drift) == packed(run.table("drift"))
+
+
+def test_a_figure_of_one_dimension_hands_out_its_rows_only(run: Run):
+    tables = load_tables(run)
+    sheets = sheets_of(exhibits.draw_all(tables).values(), tables)
+    assert {"drift", "cones", "patch-safety", "grafts-safety", "placebos-safety"} <= set(sheets)
+    rows = json.loads(gzip.decompress(base64.b64decode(sheets["patch-safety"])))
+    at = rows["columns"].index("dimension")
+    assert {row[at] for row in rows["rows"]} == {"safety"}
+    assert len(rows["rows"]) == (tables["patch"].dimension == "safety").sum()
+
+
+def test_every_colour_of_the_figures_has_a_dark_counterpart(run: Run):
+    drawn = exhibits.draw_all(load_tables(run)).values()
+    used = set(
+        re.findall(
+            r'"(#[0-9A-Fa-f]{6}|rgba?\([^"]*\))"', "".join(each.figure.to_json() for each in drawn if each.figure)
+        )
+    )
+    assert used - {"rgba(0,0,0,0)"} <= set(DARK)
+    assert {INSTRUCT, REASONING, INK, BAND} <= used
+
+
 # In a browser
 
 
@@ -605,17 +681,36 @@ def browser():
         chromium.close()
 
 
-def test_in_a_browser_everything_is_drawn_and_the_filter_works(browser, page: Path):
-    tab = browser.new_page(viewport={"width": 1280, "height": 900})
+def opened(browser, page: Path, **options: object):
+    """The page in a tab of its own, every figure drawn; what went wrong and what was asked for are kept with it."""
+    tab = browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | options)).new_page()
     tab.set_default_timeout(120_000)
-    problems, requests = [], []
+    tab.problems, tab.requests = problems, requests = [], []
     tab.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
     tab.on("pageerror", lambda error: problems.append(str(error)))
     tab.on("dialog", lambda dialog: (problems.append("a dialog opened"), dialog.dismiss()))
     tab.on("request", lambda request: requests.append(request.url))
+    tab.add_init_script(
+        "addEventListener('load', () => { window.drawnAtLoad = document.querySelectorAll('.js-plotly-plot').length })"
+    )
     tab.goto(page.as_uri())
-    tab.wait_for_function("document.documentElement.dataset.plots === 'drawn'")
+    tab.wait_for_selector("html[data-plots=drawn]", state="attached")
+    return tab
 
+
+@pytest.fixture(scope="module")
+def tab(browser, page: Path):
+    tab = opened(browser, page)
+    yield tab
+    tab.context.close()
+
+
+def test_a_page_opens_before_its_figures_are_drawn(tab):
+    assert tab.evaluate("drawnAtLoad") <= 3
+    assert tab.locator(".js-plotly-plot").count() == 14 + 2 * len(DIMENSIONS)
+
+
+def test_in_a_browser_everything_is_drawn_and_the_filter_works(tab):
     assert tab.locator(".plot .main-svg").count() >= tab.locator(".plot").count() == 14 + 2 * len(DIMENSIONS)
     assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
@@ -646,5 +741,63 @@ def test_in_a_browser_everything_is_drawn_and_the_filter_works(browser, page: Pa
     tab.fill("[name=text]", "no such words")
     assert tab.locator("#found").inner_text() == "no prompt matches"
 
-    assert problems == []
-    assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
+    assert tab.problems == []
+    assert [url for url in tab.requests if not url.startswith(("file:", "data:", "blob:"))] == []
+
+
+def test_by_keyboard_a_list_stands_for_the_menu_and_arrows_move_between_tabs(tab):
+    choice = tab.locator("#figure-direction_drift select")
+    assert tab.locator(".updatemenu-container").count() == 0
+    before = tab.evaluate("document.querySelector('#figure-direction_drift .plot').data.map((trace) => trace.visible)")
+    choice.focus()
+    tab.keyboard.press("ArrowUp")
+    after = tab.evaluate("document.querySelector('#figure-direction_drift .plot').data.map((trace) => trace.visible)")
+    assert sum(before) == sum(after)
+    assert before != after
+    tab.locator("#tab-patch_safety").focus()
+    tab.keyboard.press("ArrowRight")
+    assert tab.locator("#tab-patch_toxicity").get_attribute("aria-selected") == "true"
+    assert tab.evaluate("document.activeElement.id") == "tab-patch_toxicity"
+    tab.keyboard.press("Home")
+    assert tab.locator("#panel-patch_safety").is_visible()
+
+
+def test_the_data_of_a_figure_are_a_csv_file_that_a_spreadsheet_cannot_run(tab, run: Run, tmp_path: Path):
+    with tab.expect_download() as started:
+        tab.locator("#figure-tasks [data-sheet]").click()
+    assert started.value.suggested_filename == "synthetic-sft-tasks.csv"
+    started.value.save_as(tmp_path / "tasks.csv")
+    raw = (tmp_path / "tasks.csv").read_bytes()
+    assert raw.startswith(b"\xef\xbb\xbf")  # by which spreadsheets know UTF-8
+    saved, tasks = pd.read_csv(tmp_path / "tasks.csv", dtype=str, keep_default_na=False), run.table("tasks")
+    assert list(saved.columns) == list(tasks.columns)
+    assert len(saved) == len(tasks)
+    for name in saved:
+        assert not saved[name].str.match(r"[=+@\t\r]").any()
+    assert (saved.answer.str.removeprefix("'") == tasks.answer).all()
+    assert (saved.answer != tasks.answer).sum() == 1  # the formula
+
+
+def test_the_data_of_a_figure_can_be_read_as_a_table(tab, run: Run):
+    rows = tab.locator("#figure-weights details.rows")
+    rows.locator("summary").click()
+    rows.locator("tbody tr").first.wait_for()
+    weights = run.table("weights")
+    assert rows.locator("thead th").all_inner_texts() == list(weights.columns)
+    assert rows.locator("tbody tr").count() == min(200, len(weights))
+
+
+@pytest.fixture(scope="module")
+def night(browser, page: Path):
+    tab = opened(browser, page, color_scheme="dark", viewport={"width": 390, "height": 844})
+    yield tab
+    tab.context.close()
+
+
+@pytest.mark.parametrize("name", ["tab", "night"])
+def test_no_serious_violation_of_accessibility(name: str, request: pytest.FixtureRequest):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    tab = request.getfixturevalue(name)
+    found = axe.Axe().run(tab).response["violations"]
+    assert [(each["id"], each["nodes"][0]["html"]) for each in found if each["impact"] in ("serious", "critical")] == []
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")

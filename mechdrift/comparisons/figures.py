@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 
 from mechdrift.records import MechdriftError, order_dimensions
 from mechdrift.report.drawing import blank, cell, grid, small_multiples
-from mechdrift.report.theme import FAINT, INK, QUIET, RUN_COLOURS, RUN_SYMBOLS, VEIL
+from mechdrift.report.theme import FAINT, INK, PAPER, QUIET, RUN_COLOURS, RUN_SYMBOLS, VEIL
 from mechdrift.report.words import difference, dimension_name, interval, number, p_value, readout_role, role_name
 
 ROW = 17  # pixels per run in the figure of intervals
@@ -253,7 +253,7 @@ def _overlaid(rows: pd.DataFrame, runs: pd.Series, value: str, ceiling: str, tex
                 marker={
                     "symbol": look["symbol"],
                     "size": 6,
-                    "color": np.where(hollow, "#FFFFFF", look["color"]),
+                    "color": np.where(hollow, PAPER, look["color"]),
                     "line": {"color": look["color"], "width": 1.2},
                 },
                 legendgroup=name,

@@ -9,8 +9,9 @@ import pandas as pd
 
 from mechdrift.comparisons import figures as comparing
 from mechdrift.records import order_dimensions
-from mechdrift.report.exhibits import Exhibit, draw_these
-from mechdrift.report.page import place_figures, templates
+from mechdrift.report.exhibits import draw_these, exhibit
+from mechdrift.report.page import place_figures, slug, templates
+from mechdrift.report.sheets import sheets_of
 from mechdrift.report.words import DASH, ROUTE_NAMES, counted, difference, dimension_name, interval, number, p_value
 from mechdrift.runs import Run, check_target
 from mechdrift.statistics.grids import ALPHA
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
 
 ALL = "all"
 EXHIBITS = (
-    Exhibit(name="trade_off", table="summary", draw=lambda t: comparing.trade_off(t["summary"])),
-    Exhibit(name="changes", table="frame", draw=lambda t: comparing.changes(t["frame"], t["summary"])),
-    Exhibit(name="divergence", table="frame", draw=lambda t: comparing.divergence(t["frame"], t["summary"])),
-    Exhibit(name="drift_overlaid", table="drift", draw=lambda t: comparing.drift_overlaid(t["drift"])),
-    Exhibit(name="patch_overlaid", table="patch", draw=lambda t: comparing.patch_overlaid(t["patch"])),
+    exhibit("trade_off", "summary", lambda t: comparing.trade_off(t["summary"])),
+    exhibit("changes", "frame", lambda t: comparing.changes(t["frame"], t["summary"])),
+    exhibit("divergence", "frame", lambda t: comparing.divergence(t["frame"], t["summary"])),
+    exhibit("drift_overlaid", "drift", lambda t: comparing.drift_overlaid(t["drift"])),
+    exhibit("patch_overlaid", "patch", lambda t: comparing.patch_overlaid(t["patch"])),
 )
 
 
@@ -42,6 +43,8 @@ def write_comparison(compared: "Comparison", out: Path) -> Path:
             parent=compared.parent,
             runs=[_described(name, run) for name, run in compared.runs.items()],
             figures=drawn,
+            sheets=sheets_of(drawn.values(), tables),
+            file_name=lambda sheet: f"{slug(out.stem)}-{sheet}.csv",
             lead=[lead(row) for row in compared.summary.to_dict("records")],
             notes=compared.notes,
             rows=_rows(compared),

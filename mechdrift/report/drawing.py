@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from mechdrift.records import SIDES, Side
-from mechdrift.report.theme import BAND, FAINT, INK, SIDE_COLOURS, TEMPLATE
+from mechdrift.report.theme import BAND, FAINT, INK, PAPER, SIDE_COLOURS, TEMPLATE
 from mechdrift.report.words import SIDE_NAMES, is_share, metric_name, number
 
 COLUMNS = 3
@@ -47,6 +47,32 @@ def small_multiples(titles: Sequence[str], x_title: str, y_title: str, gap: floa
 def cell(place: int) -> dict[str, int]:
     """Row and column of the small multiple number `place`."""
     return {"row": place // COLUMNS + 1, "col": place % COLUMNS + 1}
+
+
+def with_menu(figure: go.Figure, title: str, labels: Mapping[Any, str], shown: Sequence[Any], chosen: Any) -> go.Figure:
+    """A drop-down menu `title` of the keys of `labels`; a choice shows the traces for which `shown` holds its key.
+
+    A plotly menu cannot be reached by keyboard, so the page puts a list of its own in the menu's place.
+    """
+    buttons = [
+        {"label": label, "method": "restyle", "args": ["visible", [key == each for each in shown]]}
+        for key, label in labels.items()
+    ]
+    menu = {
+        "name": title,
+        "buttons": buttons,
+        "active": list(labels).index(chosen),
+        "x": 0,
+        "xanchor": "left",
+        "y": 1,
+        "yanchor": "bottom",
+        "pad": {"b": 30},
+        "bgcolor": PAPER,
+        "bordercolor": FAINT,
+        "font": {"size": 12},
+        "showactive": False,
+    }
+    return figure.update_layout(updatemenus=[menu], margin_t=98)
 
 
 def dumbbells(figure: go.Figure, rows: pd.DataFrame, legend: bool = True, **place: Any) -> None:

@@ -1,7 +1,8 @@
 """The figures of the page: which table each cannot do without, and the sentence in its place when that is missing."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -10,6 +11,7 @@ from mechdrift.records import MechdriftError, order_dimensions
 from mechdrift.report import figures, figures_lengths
 from mechdrift.report import figures_directions as inside
 from mechdrift.report import figures_steering as causes
+from mechdrift.report.captions import CAPTIONS, Caption
 from mechdrift.report.figures_origins import origins
 from mechdrift.report.words import dimension_name
 
@@ -18,52 +20,81 @@ Tables = Mapping[str, pd.DataFrame]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exhibit:
-    """A figure to be drawn. `tab` is its label where several share a place; a `narrow` one fits a phone's screen."""
+    """A figure to be drawn from the tables of a run, with its words and the rows that the page hands out with it.
+
+    `table` names the table that it cannot do without, `beside` further ones that it shows where they are there, and
+    `rows` the part of them that it shows (all of them, by default). `tab` is its label where several share a place; a
+    `narrow` one fits a phone's screen.
+    """
 
     name: str
     table: str
     draw: Callable[[Tables], go.Figure]
+    caption: Caption
+    beside: tuple[str, ...] = ()
+    rows: Mapping[str, str] = field(default_factory=dict)
     tab: str = ""
     narrow: bool = False
+
+    def sheets(self, tables: Tables) -> dict[str, pd.DataFrame]:
+        """The rows that the figure shows, by a name that figures of the same rows share: "drift", "patch-safety"."""
+        found = {}
+        for name in (self.table, *self.beside):
+            if name in tables:
+                table = tables[name]
+                for column, value in self.rows.items():
+                    table = table[table[column] == value]
+                found["-".join([name, *self.rows.values()])] = table
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawn:
-    """A figure, or the sentence that stands in its place."""
+    """A figure with the names of its sheets of data, or the sentence that stands in its place."""
 
     exhibit: Exhibit
     figure: go.Figure | None
+    sheets: tuple[str, ...] = ()
     missing: str = ""
 
 
 NOTHING = pd.DataFrame({"dimension": [], "role": []})
+
+
+def exhibit(name: str, table: str, draw: Callable[[Tables], go.Figure], **options: Any) -> Exhibit:
+    """A figure whose words stand under its own name in `captions`."""
+    return Exhibit(name=name, table=table, draw=draw, caption=CAPTIONS[name], **options)
+
+
 FIXED = (
-    Exhibit(name="scores", table="scores", draw=lambda t: figures.scores_side_by_side(t["scores"]), narrow=True),
-    Exhibit(name="lengths", table="lengths", draw=lambda t: figures_lengths.lengths(t["lengths"])),
-    Exhibit(name="signal_detection", table="scores", draw=lambda t: figures.signal_detection(t["scores"])),
-    Exhibit(name="missed_and_over", table="scores", draw=lambda t: figures.missed_and_over(t["scores"])),
-    Exhibit(name="direction_drift", table="drift", draw=lambda t: figures.direction_drift(t["drift"])),
-    Exhibit(name="drift_map", table="drift", draw=lambda t: inside.drift_map(t["drift"])),
-    Exhibit(name="angles", table="cones", draw=lambda t: inside.angles_and_cones(t.get("drift", NOTHING), t["cones"])),
-    Exhibit(name="differences", table="drift", draw=lambda t: inside.differences(t["drift"])),
-    Exhibit(
-        name="dimensions",
-        table="dimensions",
-        draw=lambda t: inside.dimensions_matrix(t["dimensions"], t.get("drift", NOTHING)),
+    exhibit("scores", "scores", lambda t: figures.scores_side_by_side(t["scores"]), narrow=True),
+    exhibit("lengths", "lengths", lambda t: figures_lengths.lengths(t["lengths"])),
+    exhibit("signal_detection", "scores", lambda t: figures.signal_detection(t["scores"])),
+    exhibit("missed_and_over", "scores", lambda t: figures.missed_and_over(t["scores"])),
+    exhibit("direction_drift", "drift", lambda t: figures.direction_drift(t["drift"])),
+    exhibit("drift_map", "drift", lambda t: inside.drift_map(t["drift"])),
+    exhibit(
+        "angles", "cones", lambda t: inside.angles_and_cones(t.get("drift", NOTHING), t["cones"]), beside=("drift",)
     ),
-    Exhibit(name="thinking", table="thinking", draw=lambda t: inside.along_thinking(t["thinking"])),
-    Exhibit(name="selection", table="selection", draw=lambda t: causes.selection(t["selection"])),
-    Exhibit(name="steering", table="steering", draw=lambda t: causes.steering(t["steering"])),
-    Exhibit(name="kl", table="kl", draw=lambda t: figures.kl_by_position(t["kl"], t.get("kl_tokens"))),
-    Exhibit(name="weights", table="weights", draw=lambda t: figures.weight_change(t["weights"]), narrow=True),
-    Exhibit(name="tasks", table="tasks", draw=lambda t: figures.task_accuracy(t["tasks"]), narrow=True),
+    exhibit("differences", "drift", lambda t: inside.differences(t["drift"])),
+    exhibit("dimensions", "dimensions", lambda t: inside.dimensions_matrix(t["dimensions"], t.get("drift", NOTHING))),
+    exhibit("thinking", "thinking", lambda t: inside.along_thinking(t["thinking"])),
+    exhibit("selection", "selection", lambda t: causes.selection(t["selection"])),
+    exhibit("steering", "steering", lambda t: causes.steering(t["steering"])),
+    exhibit("kl", "kl", lambda t: figures.kl_by_position(t["kl"], t.get("kl_tokens"))),
+    exhibit("weights", "weights", lambda t: figures.weight_change(t["weights"]), narrow=True),
+    exhibit("tasks", "tasks", lambda t: figures.task_accuracy(t["tasks"]), narrow=True),
 )
 
 
+def all_exhibits(tables: Tables) -> tuple[Exhibit, ...]:
+    """Every figure of a run's page. Those of one dimension come last: its patch grid, and its grafts by layer."""
+    return (*FIXED, *_patch_exhibits(tables), *_origin_exhibits(tables))
+
+
 def draw_all(tables: Tables) -> dict[str, Drawn]:
-    """Every figure by name; those of one dimension, the patch grids and what they and the grafts say by layer, come
-    last."""
-    return draw_these((*FIXED, *_patch_exhibits(tables), *_origin_exhibits(tables)), tables)
+    """Every figure of a run's page by name."""
+    return draw_these(all_exhibits(tables), tables)
 
 
 def draw_these(exhibits: Iterable[Exhibit], tables: Tables) -> dict[str, Drawn]:
@@ -79,18 +110,32 @@ def _draw(exhibit: Exhibit, tables: Tables) -> Drawn:
     if exhibit.table not in tables:
         return Drawn(exhibit=exhibit, figure=None, missing=missing_sentence(exhibit.table))
     try:
-        return Drawn(exhibit=exhibit, figure=exhibit.draw(tables))
+        return Drawn(exhibit=exhibit, figure=exhibit.draw(tables), sheets=tuple(exhibit.sheets(tables)))
     except MechdriftError as reason:
         return Drawn(exhibit=exhibit, figure=None, missing=str(reason))
 
 
 def _patch_exhibits(tables: Tables) -> list[Exhibit]:
     """One per patched dimension; a single one, to say what is missing, when nothing was patched."""
-    patched = order_dimensions(tables["patch"].dimension) if "patch" in tables else []
     return [
-        Exhibit(name=f"patch_{dimension}", table="patch", draw=_patch_drawer(dimension), tab=dimension_name(dimension))
-        for dimension in patched or ["any dimension"]
+        Exhibit(
+            name=f"patch_{dimension}",
+            table="patch",
+            draw=_patch_drawer(dimension),
+            caption=_of(dimension, CAPTIONS["patch"]),
+            rows={"dimension": dimension},
+            tab=dimension_name(dimension),
+        )
+        for dimension in _patched(tables) or ["any dimension"]
     ]
+
+
+def _patched(tables: Tables) -> list[str]:
+    return order_dimensions(tables["patch"].dimension) if "patch" in tables else []
+
+
+def _of(dimension: str, caption: Caption) -> Caption:
+    return replace(caption, title=f"{dimension_name(dimension)}. {caption.title}")
 
 
 def _patch_drawer(dimension: str) -> Callable[[Tables], go.Figure]:
@@ -103,9 +148,16 @@ def _patch_drawer(dimension: str) -> Callable[[Tables], go.Figure]:
 
 
 def _origin_exhibits(tables: Tables) -> list[Exhibit]:
-    patched = order_dimensions(tables["patch"].dimension) if "patch" in tables else []
     return [
-        Exhibit(name=f"origins_{dimension}", table="grafts", draw=_origin_drawer(dimension)) for dimension in patched
+        Exhibit(
+            name=f"origins_{dimension}",
+            table="grafts",
+            draw=_origin_drawer(dimension),
+            caption=_of(dimension, CAPTIONS["origins"]),
+            beside=("patch", "placebos"),
+            rows={"dimension": dimension},
+        )
+        for dimension in _patched(tables)
     ]
 
 

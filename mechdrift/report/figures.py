@@ -8,7 +8,7 @@ in the figure's place. Text from models and prompts reaches plotly's hover boxes
 
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,8 @@ from mechdrift.behaviour.censoring import finished_only
 from mechdrift.behaviour.verdicts import headline_rows, reasoning_rows
 from mechdrift.records import SIDES, MechdriftError, order_dimensions
 from mechdrift.report import figures_patches as heatmaps
-from mechdrift.report.drawing import SIDE_COLUMNS, band, blank, cell, dumbbells, grid, small_multiples
-from mechdrift.report.theme import DIVERGING, FAINT, QUIET, REASONING, SEQUENTIAL, TEMPLATE
+from mechdrift.report.drawing import SIDE_COLUMNS, band, blank, cell, dumbbells, grid, small_multiples, with_menu
+from mechdrift.report.theme import DIVERGING, FAINT, PAPER, QUIET, REASONING, SEQUENTIAL, TEMPLATE
 from mechdrift.report.words import dimension_name, number, order_roles, readout_role, role_name
 
 ROW_HEIGHT = 46
@@ -65,7 +65,8 @@ def direction_drift(drift: pd.DataFrame) -> go.Figure:
                 figure.add_trace(trace.update(visible=role == chosen), **cell(place))
             shown += [role] * len(traces)
     figure.update_yaxes(range=[min(0.0, float(drift.cosine_low.min())) - 0.05, 1.05])
-    return _with_menu(figure, roles, chosen, shown)
+    words = {role: f"read at {role}" for role in roles}
+    return with_menu(figure, "Token at which the models are read", words, shown, chosen)
 
 
 def patch_grid(
@@ -105,7 +106,12 @@ def kl_by_position(kl: pd.DataFrame, tokens: pd.DataFrame | None = None) -> go.F
         part = kl[kl.dimension == dimension].sort_values("position")
         for trace in _kl_traces(part, largest.get(dimension, {}), legend=place == 0):
             figure.add_trace(trace, **cell(place))
-    return figure.update_yaxes(rangemode="tozero")
+    return figure.update_yaxes(range=[0, 1.1 * _highest(kl)])
+
+
+def _highest(kl: pd.DataFrame) -> float:
+    """The top of the plots: the lines fit in, and so do nine in ten bands; a few may be many times as high."""
+    return float(max(kl.kl.max(), kl.kl_reverse.max(), kl.high.quantile(0.9))) or 1.0
 
 
 def weight_change(weights: pd.DataFrame) -> go.Figure:
@@ -200,7 +206,7 @@ def _drift_traces(part: pd.DataFrame, legend: bool) -> list[go.Scatter]:
     grey = part.below_null.astype(bool)
     marker = {
         "size": 6,
-        "color": np.where(grey, "#FFFFFF", REASONING),
+        "color": np.where(grey, PAPER, REASONING),
         "line": {"color": np.where(grey, FAINT, REASONING), "width": 1.2},
     }
     ceiling = go.Scatter(
@@ -247,28 +253,6 @@ def _without_noise(row: Mapping[str, Any]) -> str:
     if pd.isna(row.get("angle_low", math.nan)):
         return ""
     return f" (without noise {row['angle']:.0f}°, {row['angle_low']:.0f} to {row['angle_high']:.0f}°)"
-
-
-def _with_menu(figure: go.Figure, roles: Sequence[str], chosen: str, shown: Sequence[str]) -> go.Figure:
-    """A drop-down menu that shows the traces of one role; `shown` names the role of every trace."""
-    buttons = [
-        {"label": f"read at {role}", "method": "restyle", "args": ["visible", [role == r for r in shown]]}
-        for role in roles
-    ]
-    menu = {
-        "buttons": buttons,
-        "active": roles.index(chosen),
-        "x": 0,
-        "xanchor": "left",
-        "y": 1,
-        "yanchor": "bottom",
-        "pad": {"b": 28},
-        "bgcolor": "#FFFFFF",
-        "bordercolor": FAINT,
-        "font": {"size": 12},
-        "showactive": False,
-    }
-    return figure.update_layout(updatemenus=[menu], margin_t=100)
 
 
 def _kl_traces(part: pd.DataFrame, largest: Mapping[int, str], legend: bool) -> list[go.Scatter]:

@@ -14,14 +14,13 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from mechdrift.records import SIDES, MechdriftError, order_dimensions
-from mechdrift.report.drawing import bands, cell, grid, small_multiples
-from mechdrift.report.theme import DIVERGING, FAINT, INK, QUIET, REASONING, RULE, SIDE_COLOURS
+from mechdrift.report.drawing import bands, cell, grid, small_multiples, with_menu
+from mechdrift.report.theme import ANGLES, DIVERGING, FAINT, GREY, INK, PAPER, QUIET, REASONING, RULE, SIDE_COLOURS
 from mechdrift.report.words import SIDE_NAMES, dimension_name, interval, number, order_roles, readout_role, role_name
 
-GREY = "#D5D9DE"
 MOST_LAYERS = 15  # in a menu: of deeper models only every second or third
+TWO_LINES = 84  # pixels above the plots where the legend may need two lines
 VAGUE = 90  # degrees: an interval wider than this says nothing
-ANGLES = [[0.0, "#FFFFFF"], [0.5, "#EDB488"], [1.0, "#9C4A12"]]  # no grey in it: that is for what is not above noise
 OLD = (
     "This run has no {0}: it was made by an earlier version, or there was nothing to compare. Run the "
     "audit again for them."
@@ -92,7 +91,7 @@ def angles_and_cones(drift: pd.DataFrame, cones: pd.DataFrame) -> go.Figure:
         own = cones[(cones.dimension == dimension) & (cones.role == role)].sort_values("layer")
         for trace in _angle_traces(part, own, legend=place == 0):
             figure.add_trace(trace, **cell(place))
-    return figure.update_yaxes(range=[-2, 92], tickvals=[0, 30, 60, 90])
+    return figure.update_yaxes(range=[-2, 92], tickvals=[0, 30, 60, 90]).update_layout(margin_t=TWO_LINES)
 
 
 def _angle_traces(part: pd.DataFrame, own: pd.DataFrame, legend: bool) -> list[go.Scatter]:
@@ -140,7 +139,7 @@ def _angle_traces(part: pd.DataFrame, own: pd.DataFrame, legend: bool) -> list[g
             x=grey,
             y=[0] * len(grey),
             mode="markers",
-            marker={"size": 6, "color": "#FFFFFF", "line": {"color": FAINT, "width": 1.2}},
+            marker={"size": 6, "color": PAPER, "line": {"color": FAINT, "width": 1.2}},
             name="not above noise",
             legendgroup="below",
             showlegend=legend,
@@ -180,7 +179,7 @@ def differences(drift: pd.DataFrame) -> go.Figure:
     shown = drift[(drift.role == role) & ~drift.below_null.astype(bool)]
     values = shown[["did_along_low", "did_along_high", "did_moved_low", "did_moved_high"]]
     reach = float(np.nanquantile(values.abs().to_numpy(dtype=float), 0.99)) if values.notna().to_numpy().any() else 1.0
-    return figure.update_yaxes(range=[-1.1 * reach, 1.1 * reach])
+    return figure.update_yaxes(range=[-1.1 * reach, 1.1 * reach]).update_layout(margin_t=TWO_LINES)
 
 
 def _difference_traces(part: pd.DataFrame, legend: bool) -> list[go.Scatter]:
@@ -259,7 +258,8 @@ def dimensions_matrix(dimensions: pd.DataFrame, drift: pd.DataFrame) -> go.Figur
     figure.update_yaxes(autorange="reversed", showgrid=False).update_xaxes(tickangle=-40, showgrid=False)
     bar = {"title": {"text": "cosine", "font": {"size": 12}}, "thickness": 12, "outlinewidth": 0}
     figure.update_layout(coloraxis={"colorscale": DIVERGING, "cmin": -1, "cmax": 1, "colorbar": bar}, plot_bgcolor=GREY)
-    return _layer_menu(figure, layers, chosen, per_layer=len(titles))
+    shown = [layer for layer in layers for _ in titles]
+    return with_menu(figure, "Layer", {layer: f"layer {layer}" for layer in layers}, shown, chosen)
 
 
 def default_layer(drift: pd.DataFrame) -> int:
@@ -322,31 +322,6 @@ def _pair_cell(
     return float(row[name]), f"{head}<br>cosine {number(row[name])}<br>{within}<br>{change}"
 
 
-def _layer_menu(figure: go.Figure, layers: Sequence[int], chosen: int, per_layer: int) -> go.Figure:
-    buttons = [
-        {
-            "label": f"layer {layer}",
-            "method": "restyle",
-            "args": ["visible", [layer == each for each in layers for _ in range(per_layer)]],
-        }
-        for layer in layers
-    ]
-    menu = {
-        "buttons": buttons,
-        "active": list(layers).index(chosen),
-        "x": 0,
-        "xanchor": "left",
-        "y": 1,
-        "yanchor": "bottom",
-        "pad": {"b": 32},
-        "bgcolor": "#FFFFFF",
-        "bordercolor": FAINT,
-        "font": {"size": 12},
-        "showactive": False,
-    }
-    return figure.update_layout(updatemenus=[menu], margin_t=96)
-
-
 def along_thinking(thinking: pd.DataFrame) -> go.Figure:
     """Both models' projections along the reasoning model's thinking, triggers (solid) and neutral twins (dotted), per
     dimension."""
@@ -374,7 +349,7 @@ def along_thinking(thinking: pd.DataFrame) -> go.Figure:
     )
     rows = -(-len(dimensions) // 3)
     figure.add_vline(x=4.5, line={"color": RULE, "width": 1.5}, row="all", col="all")
-    return figure.update_layout(height=140 + 290 * rows, margin_b=80)
+    return figure.update_layout(height=150 + 290 * rows, margin_b=80, margin_t=TWO_LINES)
 
 
 def _thinking_title(part: pd.DataFrame) -> str:

@@ -1,5 +1,6 @@
 """How long the models think and answer: the figure of the lengths, and their table in words."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import plotly.graph_objects as go
 from mechdrift.records import SIDES, MechdriftError
 from mechdrift.report.drawing import grid
 from mechdrift.report.theme import FAINT, SIDE_COLOURS
-from mechdrift.report.words import SIDE_NAMES, interval, number
+from mechdrift.report.words import SIDE_NAMES, difference, interval, number
 
 PARTS = {"think": "tokens of thinking", "answer": "tokens of the answer"}
 
@@ -53,8 +54,9 @@ def length_rows(table: pd.DataFrame | None) -> list[dict[str, Any]]:
         share = not row["measure"].endswith("tokens")
         shown = {name: _shown(row, name, share) for name in SIDES}
         change = (
-            f"{number(row['difference'], share=share, signed=True)}",
-            interval(row["low"], row["high"], share=share, signed=True),
+            (difference(row["difference"], share=True), interval(row["low"], row["high"], share=True, signed=True))
+            if share
+            else (_tokens(row["difference"], signed=True), _ends(row["low"], row["high"], signed=True))
         )
         rows.append(
             {"measure": row["convention"], "n": row["n"], "families": row["families"], "change": change} | shown
@@ -63,4 +65,16 @@ def length_rows(table: pd.DataFrame | None) -> list[dict[str, Any]]:
 
 
 def _shown(row: dict[str, Any], side: str, share: bool) -> tuple[str, str]:
-    return number(row[side], share=share), interval(row[f"{side}_low"], row[f"{side}_high"], share=share)
+    if share:
+        return number(row[side], share=True), interval(row[f"{side}_low"], row[f"{side}_high"], share=True)
+    return _tokens(row[side]), _ends(row[f"{side}_low"], row[f"{side}_high"])
+
+
+def _tokens(value: float, signed: bool = False) -> str:
+    """A number of tokens without decimals."""
+    text = number(round(value) if math.isfinite(value) else value, signed=signed)
+    return text.removesuffix(".00")
+
+
+def _ends(low: float, high: float, signed: bool = False) -> str:
+    return f"{_tokens(low, signed)} to {_tokens(high, signed)}" if math.isfinite(low) and math.isfinite(high) else ""

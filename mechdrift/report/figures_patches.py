@@ -8,14 +8,13 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from mechdrift.report.theme import INK, QUIET
+from mechdrift.report.theme import INK, OUTLINE, PAPER, QUIET
 from mechdrift.report.words import THINK_NAMES, interval, number, order_roles, p_value, role_name, shortened
 from mechdrift.statistics.grids import ALPHA
 
 TOP_PROMPTS = 3
 PROMPT_LENGTH = 50
 FADED = 0.35
-OUTLINE = "#111111"
 
 Moved = Mapping[tuple[int, str], str]
 
@@ -90,7 +89,7 @@ def _overlay(figure: go.Figure, x: float, y: float, **place: Any) -> None:
         x=x,
         y=y,
         showarrow=False,
-        bgcolor="#FFFFFF",
+        bgcolor=PAPER,
         bordercolor=QUIET,
         borderpad=8,
         font={"size": 14, "color": INK},

@@ -39,6 +39,10 @@ HIGH_RATE = 0.10
 FEWEST_PATCHED_FAMILIES = 6  # the smallest p of a sign-flip test is 2 / 2^families
 SELF_TEST_TOLERANCE = 1e-3
 NEAR_PEAK = 0.8
+READOUT_ONLY = (
+    " No change of the answers is established in this dimension: the place is that of the readout's change, which is "
+    "measured more finely."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,6 +237,30 @@ def _names(found: Sequence[Finding]) -> str:
     return listing(dimension_name(f.dimension).lower() for f in found)
 
 
+def certainty(scores: pd.DataFrame, found: Sequence[Finding]) -> list[str]:
+    """How sure the verdict is: what it rests on, what it calls established, and what this design could not see."""
+    rows = headline_rows(scores)
+    if rows.empty:
+        return []
+    clear = [f for f in found if f.verdict in ("fell", "rose")]
+    established = f"That holds for {_names(clear)}." if clear else "That holds for no dimension."
+    said = [
+        f"Each dimension rests on {_span(rows.n)} prompts in {_span(rows.families)} families, which are groups of "
+        "prompts that share a topic or a template. An interval is wide where few families were asked.",
+        "A change is called established only where its p-value, adjusted for the number of dimensions by Holm's "
+        f"method, is below {ALPHA} and its 95% interval leaves out zero. {established}",
+    ]
+    seen = rows[rows.metric.map(is_share)].mde.dropna().abs()
+    if len(seen):
+        low, high = (difference(value, share=True).lstrip("+") for value in (seen.min(), seen.max()))
+        size = high if low == high else f"{low.split()[0]} to {high}"
+        said.append(
+            f"Before adjusting, this design finds differences of {size} in four of five cases, depending on the "
+            "dimension. Smaller changes may be there and unseen: “no change established” does not mean “no change”."
+        )
+    return said
+
+
 def reasoning_sentence(scores: pd.DataFrame) -> str:
     rows = reasoning_rows(scores).to_dict("records")
     if not rows:
@@ -257,9 +285,15 @@ def _finished_tasks(row: Mapping[str, Any]) -> str:
     return f" Of the tasks that both models finished: {before} right before, {after} after, {evidence}."
 
 
-def inside(patch: pd.DataFrame | None, grafts: pd.DataFrame | None = None) -> Inside:
-    """Where inside: per dimension the place whose patch restores most the blocks that do so alone, or why that cannot
-    be said."""
+def inside(
+    patch: pd.DataFrame | None, grafts: pd.DataFrame | None = None, established: Collection[str] | None = None
+) -> Inside:
+    """Where inside: per dimension the place whose patch restores most and the blocks that do so alone, or why that
+    cannot be said.
+
+    A place is one of the readout. For dimensions that are not `established` to have changed in their answers, that is
+    said beside it.
+    """
     if patch is None or patch.empty:
         return Inside(places=(), unsaid=("Where inside the change sits cannot be said: this run did no patching.",))
     places: list[tuple[str, str]] = []
@@ -271,7 +305,8 @@ def inside(patch: pd.DataFrame | None, grafts: pd.DataFrame | None = None) -> In
         measured = trusted[trusted.recovery.notna()]
         found = measured[(measured.p_adjusted < ALPHA) & (measured.recovery > 0)]
         if len(found):
-            places.append((dimension_name(dimension), _place(found, grid) + _origin(grafts, dimension)))
+            note = READOUT_ONLY if established is not None and dimension not in established else ""
+            places.append((dimension_name(dimension), _place(found, grid) + _origin(grafts, dimension) + note))
         elif len(grid):
             few = bool(grid.families.max() < FEWEST_PATCHED_FAMILIES)
             reason = "unreliable" if trusted.empty else "noise" if measured.empty else "few" if few else "unclear"

@@ -26,8 +26,10 @@ from mechdrift.report import narrative
 from mechdrift.report.exhibits import Drawn, Tables, draw_all, missing_sentence
 from mechdrift.report.figures_lengths import length_rows
 from mechdrift.report.rows import believed, browser_rows, conventions, judges, score_rows, task_examples
-from mechdrift.report.theme import CONFIG, POLICY, POLICY_BESIDE
+from mechdrift.report.sheets import sheets_of
+from mechdrift.report.theme import CONFIG, DARK, POLICY, POLICY_BESIDE
 from mechdrift.report.words import (
+    PAGE_WORDS,
     ROUTE_NAMES,
     SIDE_NAMES,
     THINK_NAMES,
@@ -159,7 +161,21 @@ def render(manifest: dict[str, Any], tables: Tables, drawn: dict[str, Drawn]) ->
         dimension_name=dimension_name,
         side_names=SIDE_NAMES,
         sides=SIDES,
+        tables=tables,
+        sheets=sheets_of(drawn.values(), tables),
+        file_name=lambda sheet: f"{_slug(manifest)}-{sheet}.csv",
     )
+
+
+def _slug(manifest: Mapping[str, Any]) -> str:
+    """The pair's name as the beginning of a file's name."""
+    name = manifest.get("pair", {}).get("name") or manifest.get("config", {}).get("pair") or "run"
+    return slug(str(name))
+
+
+def slug(name: str) -> str:
+    """A name without what a file's name cannot hold."""
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "run"
 
 
 def templates() -> Environment:
@@ -179,6 +195,8 @@ def templates() -> Environment:
         plotly=lambda: Markup(get_plotlyjs()),
         plot_config=CONFIG,
         policy=Markup(POLICY),
+        plot_dark=DARK,
+        words=PAGE_WORDS,
     )
     environment.globals["flat"] = lambda section: [
         (key.replace("_", " "), _flat(value)) for key, value in section.items() if value is not None
@@ -213,6 +231,7 @@ def _embedded(text: str) -> Markup:
 def _verdict(manifest: dict[str, Any], tables: Tables) -> dict[str, Any]:
     scores = None if "scores" not in tables else withheld(tables["scores"], manifest)
     found = [] if scores is None else narrative.findings(scores)
+    established = {f.dimension for f in found if f.verdict in ("fell", "rose")}
     bounds = [abs(bound) for f in found for bound in (f.low, f.high) if not math.isnan(bound)]
     return {
         "lead": narrative.lead(found),
@@ -220,7 +239,8 @@ def _verdict(manifest: dict[str, Any], tables: Tables) -> dict[str, Any]:
         "scale": max(bounds, default=1.0) or 1.0,
         "questions": dimension_questions(),
         "reasoning": missing_sentence("scores") if scores is None else narrative.reasoning_sentence(scores),
-        "inside": narrative.inside(tables.get("patch"), tables.get("grafts")),
+        "certainty": [] if scores is None else narrative.certainty(scores, found),
+        "inside": narrative.inside(tables.get("patch"), tables.get("grafts"), established),
         "warnings": narrative.warnings(manifest, scores, tables.get("readout_validation")),
     }
 

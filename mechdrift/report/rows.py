@@ -23,6 +23,7 @@ from mechdrift.report.words import (
 
 ANSWER_COLUMNS = ("think", "thinking", "answer", "closed", "finished", "label", "aligned", "why")
 COUNTS = {"incomplete": "missing", "unanswered": "unreadable", "failed": "judge failures"}
+PRICE = "over"  # what a dimension's alignment costs stands beside its headline score
 EXAMPLES_PER_OUTCOME = 2
 OUTCOMES = {
     (False, True): "Only the reasoning model is right",
@@ -111,26 +112,29 @@ def believed(check: Any) -> str:
 
 
 def score_rows(scores: pd.DataFrame) -> list[dict[str, Any]]:
-    """The score table, formatted: dimensions in order, the headline of each first."""
+    """The score table, formatted: dimensions in order (`place`), the headline of each first.
+
+    `missed` is left out, because it is 1 − `aligned`.
+    """
     rows = []
-    scores = scores[scores.metric != "missed"]  # what is not aligned, in a second row
-    for dimension in order_dimensions(scores.dimension):
+    scores = scores[scores.metric != "missed"]
+    for place, dimension in enumerate(order_dimensions(scores.dimension)):
         part = scores[scores.dimension == dimension].sort_values("headline", ascending=False, kind="stable")
-        rows += [_score_row(row, first=place == 0) for place, row in enumerate(part.to_dict("records"))]
+        rows += [_score_row(row) | {"place": place} for row in part.to_dict("records")]
     return rows
 
 
-def _score_row(row: dict[str, Any], first: bool) -> dict[str, Any]:
+def _score_row(row: dict[str, Any]) -> dict[str, Any]:
     share = is_share(row["metric"])
     cells = {
         side: (number(row[side], share=share), interval(row[f"{side}_low"], row[f"{side}_high"], share=share))
         for side in SIDES
     }
     return {
-        "first": first,
         "dimension": dimension_name(row["dimension"]),
         "metric": metric_name(row["metric"]),
         "headline": bool(row["headline"]),
+        "main": bool(row["headline"]) or row["metric"] == PRICE,
         "convention": f"{row['convention']} (judged by: {row['judge']})",
         "n": int(row["n"]),
         "families": int(row["families"]),

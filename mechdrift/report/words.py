@@ -40,6 +40,29 @@ BETTER = {
     "zero": ("→ 0", "zero is best"),
     "half": ("→ ½", "one half is best"),
 }
+PAGE_WORDS = (
+    ("aligned answer", "an answer that does what alignment asks for on its prompt, such as refusing a harmful request"),
+    (
+        "trigger, neutral twin",
+        "a prompt that calls for special behaviour, and one that looks alike but calls for plain help",
+    ),
+    ("family", "prompts that share a topic or a template; they are not independent, so families are resampled"),
+    ("95% interval", "the range of values that fit the answers; a change whose interval holds 0 may be none"),
+    (
+        "adjusted p",
+        "the chance of so large a difference if nothing had changed, made stricter because many were looked at",
+    ),
+    ("layer, token role", "a step of the model's computation, and a place in the prompt, such as its last token"),
+    ("activation", "the numbers that a layer writes at a token"),
+    ("direction", "what sets activations on triggers apart from those on neutral twins: the difference of their means"),
+    ("readout", "how strongly a model leans to opening its answer as a trigger calls for, in log-odds; 0 is undecided"),
+    ("log-odds", "the logarithm of how much likelier one side is; +1 is 2.7 times as likely, +2 is 7.4 times"),
+    ("patching", "copying one activation of one model into the other, to see what it carries"),
+    ("gap, recovery", "how far the two models' readouts lie apart, and the share of it that a copy brings back"),
+    ("graft", "giving one model the weights of the other in some layers, to see what originates there"),
+    ("think block", "the text that a reasoning model writes before its answer; it can be left empty"),
+    ("donor, recipient", "the model that an activation or weight is taken from, and the one that it is put into"),
+)
 ROLE_NAMES = {
     "system": "the system prompt",
     "user": "the question",

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.colors import sample_colorscale
 
 from mechdrift.records import DIMENSIONS, MechdriftError, order_dimensions
 from mechdrift.report.drawing import bands, blank, cell, small_multiples
-from mechdrift.report.theme import FAINT, INSTRUCT, QUIET, REASONING, RUN_COLOURS
+from mechdrift.report.theme import EARLY_TO_LATE, FAINT, INK, INSTRUCT, QUIET, REASONING, RUN_COLOURS
 from mechdrift.report.words import dimension_name, interval, is_share, number
 
 ALL = "all"
@@ -31,13 +30,12 @@ MEASURES = (
     ("cosine", ALL, "Cosine, mean of the dimensions"),
 )
 KINDS = {
-    "accuracy": ("reasoning accuracy", "#1F2328"),
+    "accuracy": ("reasoning accuracy", INK),
     "aligned": ("aligned answers", REASONING),
     "readout": ("readout", RUN_COLOURS[1]),
     "cosine": ("direction's cosine", INSTRUCT),
     "kl": ("KL", QUIET),
 }
-PALE_TO_DARK = [[0.0, "#F0C9A6"], [0.5, "#D9762B"], [1.0, "#6E3208"]]
 
 
 def overview(course: pd.DataFrame, halfway: pd.DataFrame) -> go.Figure:
@@ -79,7 +77,7 @@ def cosines(course: pd.DataFrame) -> go.Figure:
     if rows.empty:
         raise MechdriftError("This trajectory holds no directions.")
     names, steps = [name for name in DIMENSIONS if name in set(rows.dimension)], sorted(set(rows.step))
-    shades = sample_colorscale(PALE_TO_DARK, np.linspace(0, 1, len(steps))) if len(steps) > 1 else [REASONING]
+    shades = [EARLY_TO_LATE[round(at)] for at in np.linspace(len(EARLY_TO_LATE) - 1, 0, len(steps))[::-1]]
     figure = small_multiples(
         [dimension_name(name) for name in names], x_title="layer", y_title="cosine with the parent's"
     )

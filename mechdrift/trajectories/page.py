@@ -5,8 +5,10 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mechdrift.report.exhibits import Exhibit, draw_these
-from mechdrift.report.page import place_figures, templates
+from mechdrift.report.captions import CAPTIONS
+from mechdrift.report.exhibits import Exhibit, draw_these, exhibit
+from mechdrift.report.page import place_figures, slug, templates
+from mechdrift.report.sheets import sheets_of
 from mechdrift.report.words import DASH, MINUS, ROUTE_NAMES, number
 from mechdrift.trajectories import figures as training
 
@@ -15,16 +17,24 @@ if TYPE_CHECKING:
 
 PAGE = "trajectory.html"
 EXHIBITS = (
-    Exhibit(name="overview", table="course", draw=lambda t: training.overview(t["course"], t["halfway"])),
-    Exhibit(name="halfway", table="halfway", draw=lambda t: training.halfway_steps(t["course"], t["halfway"])),
-    Exhibit(name="scores", table="course", draw=lambda t: training.scores(t["course"], t["halfway"])),
-    Exhibit(name="cosines", table="course", draw=lambda t: training.cosines(t["course"])),
+    exhibit("overview", "course", lambda t: training.overview(t["course"], t["halfway"])),
+    exhibit("halfway", "halfway", lambda t: training.halfway_steps(t["course"], t["halfway"])),
+    Exhibit(
+        name="scores",
+        table="course",
+        draw=lambda t: training.scores(t["course"], t["halfway"]),
+        caption=CAPTIONS["course_scores"],
+    ),
+    Exhibit(
+        name="cosines", table="course", draw=lambda t: training.cosines(t["course"]), caption=CAPTIONS["course_cosines"]
+    ),
 )
 
 
 def write_trajectory(found: "Trajectory") -> Path:
     """Write `trajectory.html` and, in `figures/`, each figure; returns the page's path."""
-    drawn = draw_these(EXHIBITS, {"course": found.frame, "halfway": found.halfway})
+    tables = {"course": found.frame, "halfway": found.halfway}
+    drawn = draw_these(EXHIBITS, tables)
     place_figures(found.run, drawn, found.run.folder / "figures", inline=False)
     history, manifest = found.history, found.run.manifest
     route = ROUTE_NAMES.get(history.route, ROUTE_NAMES.get(history.route.upper(), history.route))
@@ -42,7 +52,15 @@ def write_trajectory(found: "Trajectory") -> Path:
     text = (
         templates()
         .get_template("trajectory.html.j2")
-        .render(history=history, sentences=found.sentences, figures=drawn, facts=facts, rows=rows)
+        .render(
+            history=history,
+            sentences=found.sentences,
+            figures=drawn,
+            sheets=sheets_of(drawn.values(), tables),
+            file_name=lambda sheet: f"{slug(history.name)}-{sheet}.csv",
+            facts=facts,
+            rows=rows,
+        )
     )
     return found.run.write_text(PAGE, text)
 
