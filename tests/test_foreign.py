@@ -117,7 +117,7 @@ def test_a_figures_own_page_draws_in_a_browser(hostile, pages, tmp_path):
         tab.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
         for page in drawn:
             tab.goto(page.as_uri())
-            tab.wait_for_function("document.documentElement.dataset.plots === 'drawn'")
+            tab.wait_for_selector("html[data-plots=drawn]", state="attached")
             assert tab.locator(".main-svg").count() > 0
         browser.close()
     assert (len(drawn), problems) == (2, [])

@@ -50,11 +50,11 @@ class Exhibit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawn:
-    """A figure with the names of its sheets of data, or the sentence that stands in its place."""
+    """A figure with its sheets of data, or the sentence that stands in its place."""
 
     exhibit: Exhibit
     figure: go.Figure | None
-    sheets: tuple[str, ...] = ()
+    sheets: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     missing: str = ""
 
 
@@ -110,7 +110,7 @@ def _draw(exhibit: Exhibit, tables: Tables) -> Drawn:
     if exhibit.table not in tables:
         return Drawn(exhibit=exhibit, figure=None, missing=missing_sentence(exhibit.table))
     try:
-        return Drawn(exhibit=exhibit, figure=exhibit.draw(tables), sheets=tuple(exhibit.sheets(tables)))
+        return Drawn(exhibit=exhibit, figure=exhibit.draw(tables), sheets=exhibit.sheets(tables))
     except MechdriftError as reason:
         return Drawn(exhibit=exhibit, figure=None, missing=str(reason))
 

@@ -115,7 +115,7 @@ def place_figures(run: Run, drawn: Mapping[str, Drawn], folder: Path, inline: bo
     written = []
     for name, exhibit in drawn.items():
         if exhibit.figure is not None:
-            text = figure_page(exhibit, inline)
+            text = figure_page(exhibit, inline, slug(run.folder.name))
             # An absolute path wins over the run's folder when the two are joined.
             written.append(run.write_text(str(folder.resolve() / f"{name}.html"), text))
     if written and not inline:
@@ -123,10 +123,12 @@ def place_figures(run: Run, drawn: Mapping[str, Drawn], folder: Path, inline: bo
     return tuple(written)
 
 
-def figure_page(drawn: Drawn, inline: bool) -> str:
-    """One figure as a page, with plotly.js inside (`inline`) or in the file beside it."""
+def figure_page(drawn: Drawn, inline: bool, stem: str) -> str:
+    """One figure as a page, with plotly.js inside (`inline`) or in the file beside it; its data are saved as
+    `<stem>-….csv`."""
+    page = templates().get_template("figure.html.j2")
     policy = Markup(POLICY if inline else POLICY_BESIDE)
-    return templates().get_template("figure.html.j2").render(drawn=drawn, inline=inline, policy=policy)
+    return page.render(drawn=drawn, inline=inline, policy=policy, stem=stem, sheets=sheets_of([drawn]))
 
 
 def load_tables(run: Run) -> Tables:
@@ -162,8 +164,8 @@ def render(manifest: dict[str, Any], tables: Tables, drawn: dict[str, Drawn]) ->
         side_names=SIDE_NAMES,
         sides=SIDES,
         tables=tables,
-        sheets=sheets_of(drawn.values(), tables),
-        file_name=lambda sheet: f"{_slug(manifest)}-{sheet}.csv",
+        sheets=sheets_of(drawn.values()),
+        stem=_slug(manifest),
     )
 
 

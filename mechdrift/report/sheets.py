@@ -14,14 +14,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mechdrift.report.exhibits import Drawn, Tables
+from mechdrift.records.foreign import shown
+from mechdrift.report.exhibits import Drawn
 
 DIGITS = 6
 
 
-def sheets_of(drawn: Iterable[Drawn], tables: Tables) -> dict[str, str]:
+def sheets_of(drawn: Iterable[Drawn]) -> dict[str, str]:
     """Every sheet that these figures hand out, by name, packed."""
-    found = {name: table for each in drawn if each.sheets for name, table in each.exhibit.sheets(tables).items()}
+    found = {name: table for each in drawn for name, table in each.sheets.items()}
     return {name: packed(table) for name, table in found.items()}
 
 
@@ -40,6 +41,4 @@ def _cell(value: Any) -> Any:
         return int(value)
     if isinstance(value, float | np.floating):
         return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
-    if isinstance(value, str) or value is None:
-        return value
-    return None if value is pd.NA else str(value)
+    return None if value is None or value is pd.NA else shown(str(value))

@@ -33,8 +33,7 @@ EXHIBITS = (
 
 def write_trajectory(found: "Trajectory") -> Path:
     """Write `trajectory.html` and, in `figures/`, each figure; returns the page's path."""
-    tables = {"course": found.frame, "halfway": found.halfway}
-    drawn = draw_these(EXHIBITS, tables)
+    drawn = draw_these(EXHIBITS, {"course": found.frame, "halfway": found.halfway})
     place_figures(found.run, drawn, found.run.folder / "figures", inline=False)
     history, manifest = found.history, found.run.manifest
     route = ROUTE_NAMES.get(history.route, ROUTE_NAMES.get(history.route.upper(), history.route))
@@ -56,8 +55,8 @@ def write_trajectory(found: "Trajectory") -> Path:
             history=history,
             sentences=found.sentences,
             figures=drawn,
-            sheets=sheets_of(drawn.values(), tables),
-            file_name=lambda sheet: f"{slug(history.name)}-{sheet}.csv",
+            sheets=sheets_of(drawn.values()),
+            stem=slug(history.name),
             facts=facts,
             rows=rows,
         )

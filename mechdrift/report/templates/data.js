@@ -3,7 +3,7 @@
 (function () {
   const MOST_ROWS = 200;
   const BYTE_ORDER_MARK = "\ufeff"; // by which spreadsheets know UTF-8
-  const FORMULA = /^[=+\-@\t\r\n]/; // a cell that begins like this is run by spreadsheets, not shown
+  const FORMULA = /^[=+\-@\t\r\n]/; // a text that begins like this is computed by spreadsheets, as in records/foreign.py
 
   async function sheet(name) {
     const bytes = Uint8Array.from(atob(document.getElementById(`sheet-${name}`).textContent), (c) => c.charCodeAt(0));
