@@ -17,6 +17,7 @@ missing, but not gone on with: they can be reported and compared, and a new audi
 
 import errno
 import hashlib
+import html
 import json
 import os
 import shutil
@@ -30,12 +31,15 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from mechdrift.errors import MechdriftError
+from mechdrift.records.foreign import shown
 from mechdrift.tables.manifest import manifest_fault
 from mechdrift.tables.registry import table_of
 
 if TYPE_CHECKING:  # a manifest is read without them
     import pandas as pd
     from torch import Tensor
+
+    from mechdrift.report.gallery import Figures
 
 SCHEMA = 2
 START_ANEW = "delete the folder and run the audit again."
@@ -184,6 +188,37 @@ class Run:
         from mechdrift.report.card import model_card
 
         return model_card(self)
+
+    @property
+    def figures(self) -> "Figures":
+        """The figures of the report by name, each drawn when it is asked for: `run.figures["patching"].show()`.
+
+        `list(run.figures)` names them. Loads no model.
+
+        Raises:
+            MechdriftError: for a name that the run has no figure of, and where its table holds nothing to draw.
+        """
+        self.check_is_audit()
+        from mechdrift.report.gallery import Figures
+
+        return Figures(self)
+
+    @property
+    def summary(self) -> str:
+        """The pair, the preset and the finished stages, in a line."""
+        manifest = self.manifest
+        preset = manifest["config"].get("preset", "no preset")
+        done = ", ".join(manifest["stages"]) or "none"
+        return f"{manifest['config'].get('pair', 'unnamed pair')}, {preset}, in {self.folder}; finished stages: {done}"
+
+    def _repr_html_(self) -> str:
+        """What this run is and its headline scores; `run.figures` and `run.report()` show the rest."""
+        from mechdrift.records.answers import ScoreTable
+        from mechdrift.records.notebook import as_html
+
+        if not self.has("scores.parquet"):
+            return f"<p><b>Run</b>: {html.escape(shown(self.summary))}</p>"
+        return as_html("Run", self.summary, ScoreTable(frame=self.table("scores")).head)
 
     def _checked(self, file_name: str) -> Path:
         file = self.folder / file_name

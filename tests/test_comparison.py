@@ -333,18 +333,22 @@ def test_the_command_writes_the_page_or_says_one_sentence(runs: list[Run], tmp_p
 
 def check_colours(tab) -> None:
     """The page and its figures are dark where a reader prefers that, and light on paper all the same."""
-    ink = "getComputedStyle(document.querySelector('#figure-changes .xtick text')).fill"
-    paper = "getComputedStyle(document.body).backgroundColor"
+    playwright = pytest.importorskip("playwright.sync_api")
     light, dark = ("rgb(31, 35, 40)", "rgb(255, 255, 255)"), ("rgb(230, 233, 237)", "rgb(20, 23, 27)")
-    assert (tab.evaluate(ink), tab.evaluate(paper)) == light
+
+    def check(ink: str, paper: str) -> None:
+        playwright.expect(tab.locator("#figure-changes .xtick text").first).to_have_css("fill", ink)
+        playwright.expect(tab.locator("body")).to_have_css("background-color", paper)
+
+    check(*light)
     tab.emulate_media(color_scheme="dark")
-    assert (tab.evaluate(ink), tab.evaluate(paper)) == dark
+    check(*dark)
     tab.evaluate("dispatchEvent(new Event('beforeprint'))")
     tab.emulate_media(media="print")
-    assert (tab.evaluate(ink), tab.evaluate(paper)) == light
+    check(*light)
     tab.emulate_media(media="screen")
     tab.evaluate("dispatchEvent(new Event('afterprint'))")
-    assert (tab.evaluate(ink), tab.evaluate(paper)) == dark
+    check(*dark)
 
 
 def test_in_a_browser_everything_is_drawn(compared: Comparison, tmp_path: Path):

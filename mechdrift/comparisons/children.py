@@ -43,6 +43,7 @@ from mechdrift.behaviour.censoring import finished_only, missing_of, why_cannot_
 from mechdrift.behaviour.scores import class_weights, compare_sides, nothing_compared, pair_up, paired_test
 from mechdrift.behaviour.verdicts import cannot_tell, headline_rows, reasoning_rows, withheld
 from mechdrift.records import SIDES, MechdriftError, order_dimensions
+from mechdrift.records.notebook import as_html
 from mechdrift.runs import Run, load_run
 from mechdrift.statistics import resampling as statistics
 from mechdrift.statistics.intervals import POSITIVE, SHARE
@@ -100,6 +101,10 @@ class Comparison:
             "rho": float(scipy.stats.spearmanr(known.kl, known.difference).statistic),
             "n": len(known),
         }
+
+    def _repr_html_(self) -> str:
+        line = f"children of {self.parent}: {', '.join(self.runs)}; below, a row for each"
+        return as_html("Comparison", line, self.summary)
 
     def __repr__(self) -> str:
         return f"Comparison({', '.join(self.runs)}; parent {self.parent})\n{self.summary.to_string(index=False)}"

@@ -42,6 +42,7 @@ import pandas as pd
 
 from mechdrift.behaviour.verdicts import cannot_tell, headline_rows, withheld
 from mechdrift.records import DIMENSIONS, SIDES, MechdriftError
+from mechdrift.records.notebook import as_html
 from mechdrift.report.words import MINUS, counted, dimension_name, number
 from mechdrift.runs import Run, load_run
 from mechdrift.statistics.intervals import TAIL, unseen_share
@@ -129,6 +130,9 @@ class Gate:
         return pd.DataFrame(
             [{name: getattr(verdict, name) for name in columns} for verdict in self.verdicts], columns=columns
         )
+
+    def _repr_html_(self) -> str:
+        return as_html("Gate", self.outcome, self.frame)
 
     def __repr__(self) -> str:
         return "\n".join([*(verdict.line for verdict in self.verdicts), f"gate: {self.outcome}"])

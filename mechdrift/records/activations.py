@@ -8,12 +8,13 @@ import pandas as pd
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mechdrift.records.notebook import ROWS, Record, counted, layers_of
 from mechdrift.records.probes import ProbeSet
 from mechdrift.records.words import SIDES, Side, ThinkMode
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Activations:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Activations(Record):
     """What `collect` recorded: one tensor per side, `[prompt, layer, role, d_model]`, float32 on the CPU.
 
     `roles` are column names such as `template_tail[-1]` (a single position) or `answer` (a span's mean). Layer `l`
@@ -29,6 +30,14 @@ class Activations:
     instruct: Float[Tensor, "prompt layer role d_model"]
     reasoning: Float[Tensor, "prompt layer role d_model"]
     readout: Mapping[Side, Float[Tensor, "prompt d_model"]] = field(default_factory=dict)
+
+    @property
+    def summary(self) -> str:
+        shape = " × ".join(map(str, self.instruct.shape))
+        return (
+            f"{self.probes.name}, {self.site} of both models, [prompt, layer, role, d_model] = {shape}; "
+            f"{layers_of(self.layers)}; roles {', '.join(self.roles)}"
+        )
 
     def of(self, side: Side) -> Float[Tensor, "prompt layer role d_model"]:
         return self.instruct if side == "instruct" else self.reasoning
@@ -54,8 +63,8 @@ class Activations:
         return pd.concat(rows, ignore_index=True)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Directions:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Directions(Record):
     """A unit vector per layer and role in each model, with what is needed to judge it.
 
     `split` holds, per side, directions found on two disjoint halves of the families, `[split, half, layer, role,
@@ -76,6 +85,14 @@ class Directions:
     split_reasoning: Float[Tensor, "split half layer role d_model"]
     activations: Activations
 
+    @property
+    def summary(self) -> str:
+        shape = " × ".join(map(str, self.instruct.shape))
+        return (
+            f"{self.dimension}, {self.method} of {self.site} in both models, [layer, role, d_model] = {shape}; "
+            f"{layers_of(self.layers)}; roles {', '.join(self.roles)}"
+        )
+
     def of(self, side: Side) -> Float[Tensor, "layer role d_model"]:
         return self.instruct if side == "instruct" else self.reasoning
 
@@ -89,8 +106,8 @@ class Directions:
         return table.assign(dimension=self.dimension, method=self.method, site=self.site)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DirectionDrift:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class DirectionDrift(Record):
     """How one dimension's direction differs between the two models, per layer and role: see `.frame`.
 
     Each column's unit and meaning: `mechdrift.tables.TABLES["drift"]`, and the page "Tables" of the reference.
@@ -98,3 +115,13 @@ class DirectionDrift:
 
     dimension: str
     frame: pd.DataFrame
+
+    @property
+    def summary(self) -> str:
+        places = f"{counted(self.frame.layer.nunique(), 'layer')}, {counted(self.frame.role.nunique(), 'role')}"
+        return f"{self.dimension}, {places}; cosine of the two models' directions, beside its noise ceiling"
+
+    @property
+    def head(self) -> pd.DataFrame:
+        chief = [name for name in ("layer", "role", "cosine", "ceiling", "angle", "below_null") if name in self.frame]
+        return self.frame[chief].head(ROWS)

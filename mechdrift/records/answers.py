@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
+from mechdrift.records.notebook import ROWS, Record, counted
 from mechdrift.records.probes import ProbeSet
 from mechdrift.records.words import Side, ThinkMode
 
@@ -55,14 +56,26 @@ class Fidelity:
         return f"within {self.mean:.4f} nats of Hugging Face's in the mean (99 %: {self.q99:.4f}; {self.n} tokens)"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Completions:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Completions(Record):
     """The answers of one model to one probe set, in the order of its items and, within an item, of its samples."""
 
     side: Side
     think: ThinkMode
     rows: tuple[Completion, ...]
     fidelity: Fidelity | None = field(default=None, compare=False)
+
+    @property
+    def summary(self) -> str:
+        cut = sum(row.is_cut for row in self.rows)
+        return (
+            f"{counted(len(self.rows), 'answer')} of the {self.side} model, think mode {self.think}, written by "
+            f"{', '.join(self.engines) or 'nothing'}; {cut} with a thought that the budget cut"
+        )
+
+    @property
+    def head(self) -> "pd.DataFrame":
+        return self.frame[["item", "thinking", "answer", "closed", "finished"]].head(ROWS)
 
     @property
     def engines(self) -> tuple[str, ...]:
@@ -99,8 +112,8 @@ class Completions:
         return pd.DataFrame(rows, columns=[*columns, "thinking_ids", "answer_ids"]).rename(columns={"item_id": "item"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScoreTable:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class ScoreTable(Record):
     """Scores per dimension, metric and model, with the paired difference: see `.frame`.
 
     Each column's unit and meaning: `mechdrift.tables.TABLES["scores"]`, and the page "Tables" of the reference.
@@ -111,6 +124,16 @@ class ScoreTable:
     """
 
     frame: pd.DataFrame
+
+    @property
+    def summary(self) -> str:
+        names = list(dict.fromkeys(self.frame.dimension))
+        return f"{counted(len(self.frame), 'score')} in {', '.join(names)}; below, the headline of each"
+
+    @property
+    def head(self) -> pd.DataFrame:
+        chief = ["dimension", "metric", "instruct", "reasoning", "difference", "low", "high", "p_holm", "n", "families"]
+        return self.frame[self.frame.headline.astype(bool)][chief].reset_index(drop=True)
 
     def headline(self, dimension: str) -> Mapping[str, object]:
         row = self.frame[(self.frame.dimension == dimension) & self.frame.headline]

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from mechdrift.records.notebook import Record, counted, layers_of
 from mechdrift.records.probes import ProbeItem
 from mechdrift.records.words import ROUNDING, MechdriftError, Side, ThinkMode
 from mechdrift.statistics.grids import GridInference, infer
@@ -28,8 +29,8 @@ class Verification:
     missed_at_most: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PatchGrid:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class PatchGrid(Record):
     """The effect of copying one cell of the donor into the recipient, on the recipient's readout.
 
     `effect` is patched minus recipient, in log-odds, `[prompt, layer, role]`; `recipient_readout` and `donor_readout`
@@ -57,6 +58,21 @@ class PatchGrid:
     windows: str = "each"
     source: str = "same"
     verification: Verification | None = None
+
+    @property
+    def summary(self) -> str:
+        gap = "no gap beyond noise" if self.gap_is_noise else f"a gap of {self.gap.mean():+.2f}"
+        sizes = [counted(len(self.items), "prompt"), layers_of(self.layers), counted(len(self.roles), "role")]
+        unreliable = "" if self.reliable else "; the readout is unreliable"
+        return (
+            f"{self.dimension}, {self.site} from the {self.donor} model into the {self.recipient} model, "
+            f"{', '.join(sizes)}; {gap}; effects are means over prompts, in log-odds{unreliable}"
+        )
+
+    @property
+    def head(self) -> "pd.DataFrame":
+        means = pd.DataFrame(self.effect.mean(axis=0), index=list(self.layers), columns=list(self.roles))
+        return means.rename_axis(index="layer", columns="role")
 
     @property
     def families(self) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from mechdrift.errors import MechdriftError
+from mechdrift.records.notebook import ROWS, Record, counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,8 +43,8 @@ class ProbeItem:
         return self.contrast == "trigger"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeSet:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class ProbeSet(Record):
     """Contrast prompts of one dimension. Iterates over its items. `benchmark` names the one whose formula scores them,
     if any."""
 
@@ -53,6 +54,18 @@ class ProbeSet:
     source: str = "mechdrift"
     licence: str = "Apache-2.0"
     benchmark: str = ""
+
+    @property
+    def summary(self) -> str:
+        return (
+            f"{self.name}, {self.dimension}, {counted(len(self.items), 'item')} in "
+            f"{counted(len(self.families), 'family', 'families')}, {len(self.where('trigger'))} of them triggers; "
+            f"{self.source}, {self.licence}"
+        )
+
+    @property
+    def head(self) -> "pd.DataFrame":
+        return self.frame[["family", "contrast", "prompt"]].head(ROWS)
 
     def __iter__(self) -> Iterator[ProbeItem]:
         return iter(self.items)

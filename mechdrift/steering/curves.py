@@ -44,6 +44,7 @@ from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair
 from mechdrift.probes.rendering import Renderer
 from mechdrift.records import SIDES, Directions, MechdriftError, ProbeSet, Rendered, Side, ThinkMode
+from mechdrift.records.notebook import Record
 from mechdrift.statistics.intervals import POSITIVE, UNBOUNDED, Interval
 from mechdrift.statistics.resampling import cluster_bootstrap, paired_bootstrap
 from mechdrift.steering.controls import CONTROLS, Setting, Vectors, settings, with_controls
@@ -71,8 +72,8 @@ COLUMNS = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SteerBack:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class SteerBack(Record):
     """The curves. `frame` has a row per setting and measure, see the module's text; `facts` says what was steered and
     asked.
 
@@ -82,6 +83,11 @@ class SteerBack:
 
     frame: pd.DataFrame
     facts: Mapping[str, Any]
+
+    @property
+    def summary(self) -> str:
+        arms = ", ".join(dict.fromkeys(self.frame.arm))
+        return f"{len(self.frame)} rows of {arms}; a row per setting and measure"
 
     def of(self, arm: Arm, measure: str) -> pd.DataFrame:
         """The rows of one arm and measure."""

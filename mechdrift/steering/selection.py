@@ -50,6 +50,7 @@ from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair
 from mechdrift.probes.rendering import Renderer
 from mechdrift.records import Activations, Directions, MechdriftError, ProbeSet, Rendered, Side, ThinkMode
+from mechdrift.records.notebook import Record
 from mechdrift.statistics.resampling import auroc
 from mechdrift.steering.sweeps import Addition, ablated_states, first_order, steered_states
 
@@ -74,8 +75,8 @@ COLUMNS = [
 RUNNERS_UP = 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Selection(Record):
     """The chosen candidate of one model, all others with their scores, and what they were tried on.
 
     `frame` has a row per candidate: `layer, role, norm, separation, bypass_estimate, induce_estimate, bypass, induce,
@@ -107,6 +108,11 @@ class Selection:
     induce_at_least: float
     kl_at_most: float
     dtype: str
+
+    @property
+    def summary(self) -> str:
+        where = f"layer {self.layer}, {self.role}" if self.layer is not None else self.reason
+        return f"{self.dimension}, {self.side} model, {len(self.frame)} candidates by {self.method}; chosen: {where}"
 
     def vector_at(self, layer: int, role: str) -> Float[Tensor, " d_model"]:
         """The raw candidate of one layer and role."""

@@ -32,6 +32,7 @@ from mechdrift.pairs.precision import fast_float32
 from mechdrift.pairs.routes import find_route
 from mechdrift.records import DIMENSIONS, MechdriftError
 from mechdrift.records.foreign import for_spreadsheets
+from mechdrift.records.notebook import as_html
 from mechdrift.runs import Run, open_run
 from mechdrift.trajectories.half_change import sound_steps
 from mechdrift.trajectories.history import History, read_history
@@ -56,6 +57,11 @@ class Trajectory:
         from mechdrift.trajectories.page import write_trajectory
 
         return write_trajectory(self)
+
+    def _repr_html_(self) -> str:
+        line = "\n".join([f"{self.history.name}, {len(self.history.steps)} checkpoints", *self.sentences])
+        chief = ["quantity", "dimension", "first", "last", "change", "change_low", "change_high", "half"]
+        return as_html("Trajectory", line, self.halfway[chief])
 
     def __repr__(self) -> str:
         return "\n".join(

@@ -50,6 +50,7 @@
     body.append(...rows.slice(0, MOST_ROWS).map((cells) => row("td", cells)));
     table.append(caption, head, body);
     place.append(table);
+    place.tabIndex = 0; // it scrolls
   }
 
   for (const button of document.querySelectorAll("[data-sheet]")) button.addEventListener("click", () => save(button));
