@@ -115,7 +115,7 @@ def test_figures_are_named_and_read_only_what_they_draw(run: Run, monkeypatch: p
     assert read.count("weights") == 1
     assert "scores" not in read
     assert "What passes through each layer" in figures._repr_html_()
-    with pytest.raises(MechdriftError, match=r"no figure named 'patches'; it has scores, lengths"):
+    with pytest.raises(MechdriftError, match=r"no figure named 'patches'; it has scores, signal_detection"):
         figures["patches"]
 
 
