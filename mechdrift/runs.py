@@ -156,12 +156,12 @@ class Run:
             shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, who: str = "audit") -> Iterator[None]:
         """Keep other audits out of the folder for as long as this one writes to it; raises when another one does.
 
         What a kill left half written is removed, now that nobody else can be writing it.
         """
-        with folder_lock(self.folder):
+        with folder_lock(self.folder, who):
             remove_leftovers(self.folder)
             yield
 
@@ -179,7 +179,8 @@ class Run:
         self.check_is_audit()
         from mechdrift.report.page import write_report
 
-        return write_report(self, out)
+        with (Run(_made(out)) if out else self).locked("report"):
+            return write_report(self, out)
 
     def card(self) -> str:
         """A section for a model card, as Markdown: scores with intervals, what was found inside, limits, versions,
@@ -321,6 +322,15 @@ def open_run(folder: Path, identity: Mapping[str, Any], manifest: Mapping[str, A
             "give another folder with --out, or delete this one."
         )
     return run
+
+
+def _made(folder: Path) -> Path:
+    """A folder for pages, which may be there already."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MechdriftError(f"{folder} cannot be made ({error.strerror}): give another folder with --out.") from error
+    return folder
 
 
 def _make(folder: Path) -> None:

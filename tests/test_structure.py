@@ -11,6 +11,8 @@ from transformers import (
     AutoTokenizer,
     GPT2Config,
     GPT2LMHeadModel,
+    GraniteMoeHybridConfig,
+    GraniteMoeHybridForCausalLM,
     T5Config,
     T5ForConditionalGeneration,
     XLNetConfig,
@@ -136,6 +138,32 @@ def test_sites_that_do_not_exist_are_refused_in_one_sentence(family, site, says)
     with pytest.raises(MechdriftError, match=says) as error:
         structure.hook_point(site, 0)
     assert is_one_sentence(error)
+
+
+def test_a_hybrid_has_the_sites_that_the_bridge_names_and_says_why_others_are_missing():
+    config = GraniteMoeHybridConfig(
+        vocab_size=258, hidden_size=32, intermediate_size=32, shared_intermediate_size=32, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, num_local_experts=0, layer_types=["mamba", "attention"],
+        mamba_n_heads=4, mamba_d_head=16, mamba_d_state=8, mamba_n_groups=1, mamba_chunk_size=16, mamba_expand=2,
+    )  # fmt: skip
+    model = GraniteMoeHybridForCausalLM(config).eval()
+    structure = find_structure(model)
+    ids = torch.tensor([IDS])
+    with torch.no_grad():
+        hidden = model(ids, output_hidden_states=True).hidden_states
+        for layer in (0, 1):
+            points = {site: structure.hook_point(site, layer) for site in ("resid_pre", "resid_mid", "resid_post")}
+            with record(points) as kept:
+                model(ids)
+            assert_close(kept["resid_pre"], hidden[layer])
+            if layer == 0:
+                assert_close(kept["resid_post"], hidden[1])
+            with pytest.raises(MechdriftError, match=r"scaled before it is added; use .*shared_mlp\.hook_out"):
+                structure.hook_point("mlp_out", layer)
+            assert structure.hook_point("shared_mlp.hook_out", layer)
+    assert structure.hook_point("z", 1)
+    with pytest.raises(MechdriftError, match="layer 0 has no module of its own for 'attn'"):
+        structure.hook_point("z", 0)
 
 
 @pytest.mark.parametrize("layer", [-1, LAYERS])

@@ -70,7 +70,7 @@ def audit(config: Audit = Audit(), pair: Pair | None = None) -> Run:  # noqa: B0
     plan = plan_audit(config, pair, refusal_judge)
     with run.locked(), fast_float32():
         run_unfinished_stages(run, pair, plan, stages_of(config))
-        run.report()
+    run.report()
     return run
 
 

@@ -10,6 +10,7 @@ programs of whoever made the files.
 """
 
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -34,7 +35,7 @@ ALLOW = "if you trust who made it, allow it with trust_remote_code=True (--trust
 def check_folder(path: str) -> None:
     """Raise where a model folder holds files of settings that are too large, or an index that leads out of it."""
     folder = Path(path)
-    if not folder.is_dir():
+    if not os.path.isdir(path):
         return
     for file in sorted(folder.glob("*.json")) + sorted(folder.glob("*.jinja")):
         limit = LARGE_MAY_HOLD if LARGE.fullmatch(file.name) else SETTINGS_MAY_HOLD
@@ -88,7 +89,7 @@ def _numbers(config: Mapping[str, Any], depth: int = 0) -> Iterator[tuple[str, i
 def check_pickles(name: str, path: str, trusted: bool) -> None:
     """Raise where a folder's only weights are pickled, which can hold programs, and nobody allowed them."""
     folder = Path(path)
-    if trusted or not folder.is_dir() or any(folder.glob("*.safetensors")):
+    if trusted or not os.path.isdir(path) or any(folder.glob("*.safetensors")):
         return
     if pickled := sorted(file.name for end in ("bin", "pt", "pth", "ckpt") for file in folder.glob(f"*.{end}")):
         raise MechdriftError(refusal_of_pickles(name, pickled[0]))

@@ -6,6 +6,7 @@ is cheap; `LanguageModel` is the loaded thing. Remote code never runs, and pickl
 """
 
 import hashlib
+import os
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -258,7 +259,7 @@ def _merge_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
 
 def _from_hub(factory: Any, source: ModelSource, **options: Any) -> Any:
     """`factory.from_pretrained`, with the hub's many failures turned into one sentence."""
-    is_here = bool(source.path) and Path(source.path).exists()
+    is_here = bool(source.path) and os.path.exists(source.path)  # no error for a name that no system allows
     if not is_here and (source.path.startswith((".", "/", "~")) or source.path.count("/") > 1):
         raise MechdriftError(f"there is no folder {source.path!r}.")
     check_folder(source.path)

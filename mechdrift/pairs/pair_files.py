@@ -19,6 +19,7 @@ an error that names it.
 """
 
 import math
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -121,4 +122,4 @@ def _name(name: str, file: Path) -> str:
 def _place(model: str, file: Path) -> str:
     """A folder beside the file, if there is one of that name; else what is written, an id or a folder."""
     beside = file.parent / model
-    return str(beside) if beside.is_dir() else model
+    return str(beside) if os.path.isdir(beside) else model  # no error for a name that no system allows

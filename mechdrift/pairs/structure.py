@@ -15,6 +15,7 @@ bridge replaces attention by an eager re-implementation, which costs memory quad
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -63,9 +64,7 @@ class Structure:
         *path, hook = name.split(".")
         if hook not in ("hook_in", "hook_out"):
             if site in SITES:
-                raise MechdriftError(
-                    f"this architecture has no {site!r}: its attention and MLP read the same residual stream."
-                )
+                raise MechdriftError(f"this architecture has no {site!r}: {_why_not(site, block)}.")
             raise MechdriftError(
                 f"unknown site {site!r}: use one of {', '.join(SITES)} or a component hook such as 'attn.q.hook_out'."
             )
@@ -80,7 +79,8 @@ class Structure:
                 AttributeError
             ) as error:  # the bridge splits it from a joint module, such as a fused query-key-value projection
                 raise MechdriftError(
-                    f"{site!r} cannot be hooked: this architecture has no module of its own for {part!r}."
+                    f"{site!r} cannot be hooked: layer {layer} has no module of its own for {part!r}, as where a layer "
+                    "mixes tokens without attention, or projections are fused."
                 ) from error
         return HookPoint(module, "input" if hook == "hook_in" else "output")
 
@@ -107,6 +107,16 @@ class Structure:
                 path = f"{path}.{component.submodules[inner].name}" if inner in component.submodules else ""
             paths = {path} - {""}
         return {name: value for name, value in own.items() if any(name.startswith(f"{path}.") for path in paths)}
+
+
+def _why_not(site: str, block: Any) -> str:
+    """Why TransformerLens names no such site in a block. Where sublayers are scaled before they are added (Granite), a
+    sublayer's output is not what it adds to the stream, and it can only be named as what it is."""
+    if site == "resid_mid":
+        return "its blocks have no point between attention and MLP"
+    parts = ", ".join(f"{name}.hook_out" for name in block.submodules if not name.startswith("ln"))
+    why = "as where a sublayer's output is scaled before it is added"
+    return f"TransformerLens names none in its blocks, {why}; use {parts}"
 
 
 def find_structure(model: PreTrainedModel, layout: Layout | None = None) -> Structure:

@@ -334,13 +334,11 @@ def _lineage(pair: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _probes(probes: dict[str, Any]) -> list[tuple[str, str]]:
-    return [
-        (
-            dimension_name(name),
-            f"{facts['n']} of {facts['sampled_from']}, {counted(facts['families'], 'family', 'families')}",
-        )
-        for name, facts in probes.items()
-    ]
+    def counts(facts: dict[str, Any]) -> str:
+        families = counted(facts["families"], "family", "families")
+        return f"{facts['n']} of {facts.get('sampled_from', facts['n'])}, {families}"
+
+    return [(dimension_name(name), counts(facts)) for name, facts in probes.items()]
 
 
 def _flat(value: Any) -> str:
