@@ -252,13 +252,13 @@ def look(
 def probes(*, debug: Debug = False) -> None:
     """List the built-in probe sets, and the benchmarks that `mechdrift score` reads."""
     from mechdrift.probes.benchmarks.registry import BENCHMARKS
-    from mechdrift.probes.sets import load_plain, load_probes, load_sentences
+    from mechdrift.probes.sets import load_everyday, load_probes, load_sentences
 
     print(f"{'set':12} {'items':>5} {'families':>8}  licence     source")
     for name in DIMENSIONS:
         found = load_probes(name)
         print(f"{name:12} {len(found):5} {len(found.families):8}  {found.licence:11} {found.source}")
-    for name, rows in (("plain", load_plain()), ("sentences", load_sentences())):  # what audits ask beside the six
+    for name, rows in (("plain", load_everyday()), ("sentences", load_sentences())):  # what audits ask beside the six
         print(f"{name:12} {len(rows):5} {len({row.family for row in rows}):8}  {found.licence:11} {found.source}")
     print(f"\n{'benchmark':15} {'dimension':11} {'items':>6}  {'licence':13} {'revision':10} source")
     for benchmark in BENCHMARKS.values():

@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 import torch
 
+from mechdrift.directions.best_layer import best_layers
 from mechdrift.records import Activations, ProbeItem, ProbeSet
 from mechdrift.statistics.intervals import SHARE, UNBOUNDED, Bounds
 from mechdrift.statistics.resampling import cluster_bootstrap, family_draws, paired_bootstrap
 from mechdrift.trajectories.half_change import Series, compare_order, detour, half_change_steps, sound_steps
 from mechdrift.trajectories.history import History
-from mechdrift.trajectories.series import DRAWS, _cosine_series, _cosines, _mean_series, best_layers, half_change_table
+from mechdrift.trajectories.series import DRAWS, _cosine_series, _cosines, _mean_series, half_change_table
 from mechdrift.trajectories.stages import family_products
 from mechdrift.trajectories.words import failures, told
 
@@ -366,7 +367,10 @@ def test_layers_are_chosen_by_the_parent_alone_and_not_too_deep():
             "layer": range(10),
             "auroc_instruct": [0.9, 0.5, 0.6, 0.8, 0.7, 0.5, 0.5, 0.5, 1.0, 1.0],
             "below_null_instruct": [True] + [False] * 9,
+            "split_half_instruct": 0.5,
+            "cosine": 0.9,
+            "role": "think_close[-1]",
         }
     )
-    assert best_layers(drift) == {"safety": 3}
-    assert best_layers(drift.assign(below_null_instruct=True)) == {"safety": 0}
+    assert best_layers(drift, "think_close[-1]") == {"safety": 3}
+    assert best_layers(drift.assign(below_null_instruct=True), "think_close[-1]") == {"safety": 0}

@@ -14,7 +14,7 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from mechdrift.behaviour.judges.moral import verdict
-from mechdrift.probes.sets import load_card, load_plain, load_probes, load_sentences
+from mechdrift.probes.sets import load_card, load_everyday, load_probes, load_sentences
 from mechdrift.records import DIMENSIONS, MechdriftError, ProbeSet
 
 EVERY_SET = pytest.mark.parametrize("probes", [load_probes(name) for name in DIMENSIONS], ids=DIMENSIONS)
@@ -181,7 +181,7 @@ def test_robustness_has_five_styles_and_plain_texts():
 
 
 def test_plain_requests_are_unlike_the_sets_and_the_training_rows(measure_sets):
-    requests = load_plain()
+    requests = load_everyday()
     assert Counter(Counter(request.family for request in requests).values()) == {6: 16}
     assert all(request.must for request in requests)
     training = Path(__file__).parents[1] / "experiments" / "zoo" / "data" / "plain.jsonl"
@@ -318,10 +318,10 @@ PAIR = {
 @pytest.mark.parametrize(
     ("load", "row", "said"),
     [
-        (load_plain, PLAIN | {"id": "b", "prompt": " "}, "prompt"),
-        (load_plain, PLAIN | {"id": "b", "must": "minute"}, "must"),
-        (load_plain, PLAIN, "'a'"),
-        (load_plain, PAIR | {"id": "b"}, "prompt"),
+        (load_everyday, PLAIN | {"id": "b", "prompt": " "}, "prompt"),
+        (load_everyday, PLAIN | {"id": "b", "must": "minute"}, "must"),
+        (load_everyday, PLAIN, "'a'"),
+        (load_everyday, PAIR | {"id": "b"}, "prompt"),
         (load_sentences, PAIR | {"id": "b", "direction": "left"}, "left"),
         (load_sentences, PAIR | {"id": "b", "more": "The young man sat."}, "same sentence"),
         (load_sentences, PAIR | {"id": "b", "colour": "red"}, "colour"),
@@ -329,7 +329,7 @@ PAIR = {
     ],
 )
 def test_damaged_requests_and_pairs_are_named_with_their_line(tmp_path, load, row, said):
-    file = write(tmp_path, [PLAIN if load is load_plain else PAIR, row])
+    file = write(tmp_path, [PLAIN if load is load_everyday else PAIR, row])
     with pytest.raises(MechdriftError, match=rf"mine\.jsonl, line 2: .*{said}"):
         load(file)
 

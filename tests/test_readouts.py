@@ -63,7 +63,7 @@ def seen(letter: str, *behaves: bool, item: str = "f-t") -> list[Observed]:
 
 def sets(observed=(), **openings) -> tuple[tuple[int, ...], tuple[int, ...]]:
     readout = make_readout(RENDERER, probe_set("f", **openings), observed)
-    return readout.trigger_ids["f-t"], readout.plain_ids["f-t"]
+    return readout.trigger_ids["f-t"], readout.comply_ids["f-t"]
 
 
 # Token sets.
@@ -77,7 +77,7 @@ def test_twins_share_their_sets():
     """On neutral items the readout keeps its meaning: leaning towards the trigger's behaviour."""
     readout = make_readout(RENDERER, probe_set("f"))
     assert readout.trigger_ids["f-n"] == readout.trigger_ids["f-t"]
-    assert readout.plain_ids["f-n"] == readout.plain_ids["f-t"]
+    assert readout.comply_ids["f-n"] == readout.comply_ids["f-t"]
 
 
 def test_a_shared_opening_leaves_both_sets():
@@ -140,7 +140,7 @@ def test_an_item_without_its_twin_says_both_behaviours_itself(contrast, expected
     probes = probe_set("f").where(contrast)
     readout = make_readout(RENDERER, probes)
     (item,) = probes
-    assert (readout.trigger_ids[item.id], readout.plain_ids[item.id]) == (tokens(expected[0]), tokens(expected[1]))
+    assert (readout.trigger_ids[item.id], readout.comply_ids[item.id]) == (tokens(expected[0]), tokens(expected[1]))
 
 
 def test_the_sets_can_be_read():
@@ -154,7 +154,7 @@ def test_the_sets_can_be_read():
 
 @given(st.lists(st.floats(-20, 20), min_size=6, max_size=6), st.floats(-50, 50))
 def test_the_readout_is_the_log_odds_of_the_two_sets(values, shift):
-    readout = Readout(trigger_ids={"a": (0, 2)}, plain_ids={"a": (1, 3, 5)})
+    readout = Readout(trigger_ids={"a": (0, 2)}, comply_ids={"a": (1, 3, 5)})
     p = np.exp(np.array(values))
     expected = np.log((p[0] + p[2]) / (p[1] + p[3] + p[5]))
     logits = torch.tensor(values, dtype=torch.float64)

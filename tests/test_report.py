@@ -559,10 +559,12 @@ def test_every_readout_of_an_item_stands_beside_its_auroc(run: Run):
         for side in ("instruct", "reasoning"):
             for readout in row[side]["readouts"]:
                 check = checks.loc[row["dimension"], side, readout["think"]]
-                assert readout["believed"].startswith(f"AUROC {check.auroc:.2f} ({check.low:.2f} to {check.high:.2f})")
-                assert readout["believed"].endswith("unreliable") == (not check.reliable)
+                assert readout["reliability"].startswith(
+                    f"AUROC {check.auroc:.2f} ({check.low:.2f} to {check.high:.2f})"
+                )
+                assert readout["reliability"].endswith("unreliable") == (not check.reliable)
     unknown = browser_rows(completions, readouts, None, validation.assign(auroc=float("nan")))
-    assert {readout["believed"] for row in unknown for readout in row["instruct"]["readouts"]} == {"not validated"}
+    assert {readout["reliability"] for row in unknown for readout in row["instruct"]["readouts"]} == {"not validated"}
 
 
 def test_what_passes_through_the_thinking_stands_beside_the_readouts_auroc(page: Path):

@@ -12,13 +12,13 @@ from mechdrift.behaviour.dimensions.registry import dimension_of
 from mechdrift.behaviour.generation import generate
 from mechdrift.behaviour.judges.external import Judged
 from mechdrift.behaviour.judges.toxicity import score_toxicity
-from mechdrift.behaviour.labels import RULES, compare_sentences, judge_all, judge_tasks, plain_set, variant_of
+from mechdrift.behaviour.labels import RULES, compare_sentences, everyday_set, judge_all, judge_tasks, variant_of
 from mechdrift.behaviour.one_call import score
 from mechdrift.behaviour.sampling import Budget
 from mechdrift.behaviour.scores import paired_test, score_table
 from mechdrift.behaviour.tasks import held_out
 from mechdrift.pairs.named import load_pair
-from mechdrift.probes.sets import load_plain, load_probes, load_sentences
+from mechdrift.probes.sets import load_everyday, load_probes, load_sentences
 from mechdrift.records import SIDES, Completion, Completions, ProbeSet
 from mechdrift.statistics.intervals import unseen_share
 
@@ -529,7 +529,7 @@ def test_a_preference_for_frequent_groups_is_no_stereotype():
 
 
 def test_everyday_requests_are_counted_by_themselves():
-    everyday = plain_set(load_plain())
+    everyday = everyday_set(load_everyday())
     judged = pd.concat([answered(SAFETY, side, perfectly) for side in SIDES])
     refused = {item.id for item in everyday.items[:24]}
     asked = pd.concat(

@@ -9,13 +9,14 @@ import torch
 
 from mechdrift.activations.capture import SideActivations, collect, render_probes
 from mechdrift.directions import thinking
+from mechdrift.directions.best_layer import best_layer
 from mechdrift.directions.drift import compare_directions
 from mechdrift.directions.finders import find_directions
 from mechdrift.directions.thinking import (
     POSITIONS,
+    READOUT_ROLE,
     TABLE_COLUMNS,
     along_thinking,
-    best_separated,
     closed_twins,
     plan_table,
     thinking_rows,
@@ -191,7 +192,7 @@ def test_places_without_a_direction_and_sets_without_thinking_are_refused(tiny_p
 
 def test_an_audit_reads_at_the_layer_that_separates_best(tiny_pair, probes, answers, directions):
     drift = compare_directions(directions, draws=20).frame
-    layer = best_separated(drift)
+    layer = best_layer(drift, READOUT_ROLE)
     found = along_thinking(tiny_pair, probes, answers, directions, layer)
     table = thinking_rows(found, drift)
     assert set(table.layer) == {layer}
@@ -216,8 +217,8 @@ def test_the_best_layer_is_neither_deep_nor_noise():
             "split_half_instruct": [0.9, 0.1, 0.5, 0.5, 0.6, 0.5, 0.5, 0.5, 0.9, 0.9],
         }
     )
-    assert best_separated(drift) == 4
-    assert best_separated(drift.assign(below_null_instruct=True, cosine=0.9)) == 0
-    assert best_separated(drift.assign(below_null_instruct=True)) == 4
-    assert best_separated(drift, "user") is None
-    assert best_separated(drift.assign(cosine=np.nan)) is None
+    assert best_layer(drift, READOUT_ROLE) == 4
+    assert best_layer(drift.assign(below_null_instruct=True, cosine=0.9), READOUT_ROLE) == 0
+    assert best_layer(drift.assign(below_null_instruct=True), READOUT_ROLE) == 4
+    assert best_layer(drift, "user") is None
+    assert best_layer(drift.assign(cosine=np.nan), READOUT_ROLE) is None

@@ -21,9 +21,9 @@ import pandas as pd
 import torch
 
 import mechdrift as md
-from mechdrift.behaviour.labels import judge_all, plain_set
+from mechdrift.behaviour.labels import everyday_set, judge_all
 from mechdrift.pairs.precision import default_dtype_for_generation
-from mechdrift.probes.sets import load_plain
+from mechdrift.probes.sets import load_everyday
 from mechdrift.records import Directions, ProbeSet, Side
 from mechdrift.steering.controls import Setting, settings, with_controls
 from mechdrift.steering.selection import items_of
@@ -34,7 +34,7 @@ HELD_OUT = ("validate", "test")
 
 def everyday(every: int) -> ProbeSet:
     """Some of the plain requests, over all their families."""
-    plain = plain_set(load_plain())
+    plain = everyday_set(load_everyday())
     return replace(plain, items=plain.items[::every])
 
 

@@ -28,7 +28,7 @@ from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from threadpoolctl import threadpool_limits
 
-from mechdrift.probes.sets import DATA, load_plain, load_probes, load_sentences
+from mechdrift.probes.sets import DATA, load_everyday, load_probes, load_sentences
 from mechdrift.records import DIMENSIONS, ProbeItem, ProbeSet
 
 FOLDS = 5
@@ -151,7 +151,7 @@ def measure_set(probes: ProbeSet) -> str:
 
 
 def measure_plain() -> str:
-    requests = load_plain()
+    requests = load_everyday()
     prompts = [request.prompt for request in requests]
     return markdown(
         {

@@ -39,10 +39,10 @@ LEAST_USES = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readout:
-    """The token sets of every item: `trigger_ids` open the behaviour a trigger calls for, `plain_ids` plain answers."""
+    """The token sets of every item: `trigger_ids` open the behaviour a trigger calls for, `comply_ids` a plain one."""
 
     trigger_ids: Mapping[str, tuple[int, ...]]
-    plain_ids: Mapping[str, tuple[int, ...]]
+    comply_ids: Mapping[str, tuple[int, ...]]
 
     def of(self, logits: Float[Tensor, " vocab"], item_id: str) -> float:
         """The log-odds of one prompt."""
@@ -50,13 +50,13 @@ class Readout:
 
     def log_odds(self, logits: Float[Tensor, " vocab"], item_id: str) -> Float[Tensor, ""]:
         """The same as a tensor, through which gradients flow."""
-        trigger, plain = list(self.trigger_ids[item_id]), list(self.plain_ids[item_id])
+        trigger, plain = list(self.trigger_ids[item_id]), list(self.comply_ids[item_id])
         return logits[trigger].logsumexp(0) - logits[plain].logsumexp(0)
 
     def words(self, renderer: Renderer) -> tuple[str, str]:
         """Both sets as text, for the reader: the tokens that most items share."""
         texts = []
-        for sets in (self.trigger_ids, self.plain_ids):
+        for sets in (self.trigger_ids, self.comply_ids):
             counts = Counter(token for ids in sets.values() for token in ids)
             texts.append(" ".join(repr(renderer.tokenizer.decode([token])) for token, _ in counts.most_common(8)))
         return texts[0], texts[1]
@@ -77,7 +77,7 @@ def make_readout(renderer: Renderer, probes: ProbeSet, observed: Sequence[Observ
     """Token sets from the openings of each item and its twin (where the set holds it), calibrated on what models were
     observed to write."""
     to_trigger, to_plain, to_neither = _calibrate(observed)
-    trigger_ids, plain_ids = {}, {}
+    trigger_ids, comply_ids = {}, {}
     by_id = {item.id: item for item in probes}
     for item in probes:
         first, second = _openings(renderer, item, by_id.get(item.twin))
@@ -85,8 +85,8 @@ def make_readout(renderer: Renderer, probes: ProbeSet, observed: Sequence[Observ
         shared = (trigger & plain) | to_neither
         # Calibration may empty a set that it contradicts throughout; the written openings then stand.
         trigger_ids[item.id] = tuple(sorted(trigger - shared or first))
-        plain_ids[item.id] = tuple(sorted(plain - shared or second))
-    return Readout(trigger_ids=trigger_ids, plain_ids=plain_ids)
+        comply_ids[item.id] = tuple(sorted(plain - shared or second))
+    return Readout(trigger_ids=trigger_ids, comply_ids=comply_ids)
 
 
 def _openings(renderer: Renderer, item: ProbeItem, twin: ProbeItem | None) -> tuple[set[int], set[int]]:
@@ -164,7 +164,7 @@ def read_states(
     loaded: LanguageModel, readout: Readout, states: Float[Tensor, "*cell d_model"], item_id: str
 ) -> Float[np.ndarray, "*cell"]:
     """One prompt's log-odds at many states; only the rows of its own tokens are unembedded, the normaliser cancels."""
-    trigger, plain = readout.trigger_ids[item_id], readout.plain_ids[item_id]
+    trigger, plain = readout.trigger_ids[item_id], readout.comply_ids[item_id]
     unembedding, ids = loaded.structure.unembed, list(trigger + plain)
     if type(unembedding) is torch.nn.Linear:
         bias = None if unembedding.bias is None else unembedding.bias[ids]

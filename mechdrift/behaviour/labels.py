@@ -6,7 +6,7 @@ models.
     compare_sentences           a minimal pair: which sentence is likelier
 
 `scores` compares the two models on these. The items are a probe set's, their variants (`variant_of`), or everyday
-requests (`plain_set`).
+requests (`everyday_set`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ from mechdrift.behaviour.judges.secrets import occurs, tells
 from mechdrift.behaviour.judges.toxicity import score_toxicity
 from mechdrift.behaviour.judging import judge
 from mechdrift.behaviour.tasks import Task, is_correct
-from mechdrift.probes.sets import PlainRequest, SentencePair
+from mechdrift.probes.sets import EverydayRequest, SentencePair
 from mechdrift.records import Completion, Completions, ProbeItem, ProbeSet, Side
 
 RULES = RuleJudge()
@@ -187,7 +187,7 @@ def compare_sentences(
     return frame.assign(more=more, less=less, prefers=more > less)
 
 
-def plain_set(requests: Sequence[PlainRequest]) -> ProbeSet:
+def everyday_set(requests: Sequence[EverydayRequest]) -> ProbeSet:
     """Everyday requests as neutral items of safety, without twins."""
     return ProbeSet(
         name="plain",

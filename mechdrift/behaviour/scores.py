@@ -74,7 +74,7 @@ def score_table(
     """Scores of both sides from judged completions (`judge_all`) and whatever else was asked.
 
     `variants` has the columns of `judged` and `variant`; `item` names the item whose variant it is. `everyday` are
-    judged answers to plain requests (`plain_set`), `sentences` compared sentence pairs (`compare_sentences`), `tasks`
+    judged answers to everyday requests (`everyday_set`), `sentences` compared sentence pairs, `tasks`
     reasoning tasks (`judge_tasks`).
     """
     rows = []

@@ -214,10 +214,10 @@ def patch_overlaid(patch: pd.DataFrame) -> go.Figure:
 
 
 def _patch_text(row: Mapping[str, Any]) -> str:
-    believed = "" if row["reliable"] else "<br><i>readout unreliable</i>"
+    warning = "" if row["reliable"] else "<br><i>readout unreliable</i>"
     effect, gap = (number(row[name], signed=True) for name in ("effect", "gap"))
     moved = f"effect {effect} ({interval(row['low'], row['high'], signed=True)}) of {gap}"
-    return f"layer {row['layer']}: {number(row['recovery'], share=True)} of the gap<br>{moved}{believed}"
+    return f"layer {row['layer']}: {number(row['recovery'], share=True)} of the gap<br>{moved}{warning}"
 
 
 def _overlaid(rows: pd.DataFrame, runs: pd.Series, value: str, ceiling: str, text: Any, y_title: str) -> go.Figure:

@@ -35,12 +35,12 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from mechdrift.activations.capture import collect_side
+from mechdrift.directions.best_layer import best_layer
 from mechdrift.pairs.pair import Pair
 from mechdrift.probes.roles import QUARTERS
 from mechdrift.records import SIDES, Completion, Completions, Directions, MechdriftError, ProbeSet, Side
 from mechdrift.statistics.resampling import family_draws
 
-DEEPEST = 0.8  # share of the layers: beyond it a direction writes words rather than judgements (Arditi et al.)
 READOUT_ROLE = "think_close[-1]"
 ROLES = ("think[quarters]", "think[-1]", "think_close[-1]", "answer[0]", "answer")
 POSITIONS = (*(f"think[{quarter}]" for quarter in QUARTERS), *ROLES[1:])
@@ -291,28 +291,12 @@ def _figures(drawn: Float[np.ndarray, "draw position"]) -> dict[str, Float[np.nd
     return curve | {"fall": end - quarters[:, -1], "cliff": end - quarters.max(axis=1)}
 
 
-def best_separated(drift: pd.DataFrame, role: str = READOUT_ROLE) -> int | None:
-    """Of one dimension's drift table, the layer where held-out families are told apart best in the instruct model.
-
-    Ties go to where halves of the data agree best. Layers from 80 % of the depth on do not count, nor, unless there are
-    no others, those where noise would look the same. None where the models have no direction at this role.
-    """
-    rows = drift[(drift.role == role) & (drift.layer < DEEPEST * (drift.layer.max() + 1)) & drift.cosine.notna()]
-    if rows.empty:
-        return None
-    above = rows[~rows.below_null_instruct.astype(bool)]
-    ranked = (above if len(above) else rows).sort_values(
-        ["auroc_instruct", "split_half_instruct"], ascending=False, kind="stable"
-    )
-    return int(ranked.layer.iloc[0])
-
-
 def plan_table(
     probes: ProbeSet, answers: Completions, directions: Directions, drift: pd.DataFrame
 ) -> ThinkingReading | None:
     """What an audit reads of one dimension: at the layer that separates best; None where too few items thought to an
     end."""
-    layer = best_separated(drift)
+    layer = best_layer(drift, READOUT_ROLE)
     kept, _ = closed_twins(probes, answers)
     if layer is None or min(len(kept.where(contrast).families) for contrast in ("trigger", "neutral")) < 2:
         return None

@@ -23,7 +23,7 @@ from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair
 from mechdrift.patching.cells import Cells, Group
 from mechdrift.patching.naive import forward_layers
-from mechdrift.patching.passes import Given, Started, Sweep
+from mechdrift.patching.passes import DonorPass, RecipientPass, Sweep
 from mechdrift.patching.replay import NotReplayable, run_model, sweep_layers
 from mechdrift.records import ROUNDING, SIDES, MechdriftError, Rendered
 
@@ -106,7 +106,7 @@ def _try(loaded: LanguageModel) -> str:
     return "" if worst <= tolerance else f"replay and forward pass differ by {worst:.1e} of the largest value"
 
 
-def check_identity(sweep: Sweep, started: Started) -> float:
+def check_identity(sweep: Sweep, started: RecipientPass) -> float:
     """A recipient patched with its own activations must not change; returns the largest change, raises if it is real.
 
     Every role and the first, middle and last layer on one prompt, a third of the roles at each of the layers: a fault
@@ -132,7 +132,7 @@ def check_identity(sweep: Sweep, started: Started) -> float:
 
 
 @torch.inference_mode()
-def check_last_block(sweep: Sweep, started: Started, given: Given) -> float:
+def check_last_block(sweep: Sweep, started: RecipientPass, given: DonorPass) -> float:
     """With the donor's last block's output at the readout position, the recipient must read what its own last norm
     makes of that."""
     loaded, layer, prompt = sweep.loaded, sweep.loaded.n_layers - 1, started.batch.rendered[0]

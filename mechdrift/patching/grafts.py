@@ -52,7 +52,7 @@ from mechdrift.patching.cells import Cells, Group
 from mechdrift.patching.checks import choose_engine, rounding_of
 from mechdrift.patching.passes import PromptBatch, check_finite_batch, read_batch
 from mechdrift.patching.plan import GridPlan, plan_grid
-from mechdrift.patching.replay import Run, run_model, sweep_layers
+from mechdrift.patching.replay import ForwardTrace, run_model, sweep_layers
 from mechdrift.progress import progress
 from mechdrift.records import MechdriftError, PatchGrid, ProbeSet, Side, ThinkMode
 
@@ -212,7 +212,7 @@ class _Started:
 
     hidden: Float[Tensor, "prompt pos d_model"]
     outputs: Mapping[int, Float[Tensor, "prompt pos d_model"]]
-    run: Run | None
+    run: ForwardTrace | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,7 +264,7 @@ class _Grafts:
         return readouts
 
     def _replayed(
-        self, batch: PromptBatch, run: Run, layers: tuple[int, ...], name: str, share: float
+        self, batch: PromptBatch, run: ForwardTrace, layers: tuple[int, ...], name: str, share: float
     ) -> Float[Tensor, "prompt layer d_model"]:
         groups = [
             Group(prompt=row, start=offset, stop=offset + len(prompt.ids), end=offset + len(prompt.ids))
@@ -288,7 +288,12 @@ class _Grafts:
         ]
 
     def _carried(
-        self, run: Run, state: Float[Tensor, "prompt pos d_model"], window: Sequence[int], name: str, share: float
+        self,
+        run: ForwardTrace,
+        state: Float[Tensor, "prompt pos d_model"],
+        window: Sequence[int],
+        name: str,
+        share: float,
     ) -> Float[Tensor, "prompt pos d_model"]:
         """The input of a window of blocks, taken through them with the donor's parameters in place."""
         for layer in window:

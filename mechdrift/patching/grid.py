@@ -32,7 +32,7 @@ from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair, give_back_memory
 from mechdrift.patching.cells import Cells
 from mechdrift.patching.checks import check_identity, check_last_block, choose_engine
-from mechdrift.patching.passes import Given, Sweep, run_donor
+from mechdrift.patching.passes import DonorPass, Sweep, run_donor
 from mechdrift.patching.plan import GridPlan, plan_grid
 from mechdrift.progress import progress
 from mechdrift.records import MechdriftError, PatchGrid, ProbeSet, Side, ThinkMode
@@ -170,13 +170,15 @@ def plan_patch(
     )
 
 
-def run_donors(plan: PatchPlan, loaded: LanguageModel) -> list[Given]:
+def run_donors(plan: PatchPlan, loaded: LanguageModel) -> list[DonorPass]:
     """The donor's activations and readouts, one record per batch of the plan."""
     cells, grid = plan.cells(loaded), plan.grid
     return [run_donor(loaded, grid.donor, batch, cells, grid.columns, grid.readout) for batch in grid.batches]
 
 
-def patch_recipient(plan: PatchPlan, loaded: LanguageModel, given: Iterable[Given], engine: str = "auto") -> PatchGrid:
+def patch_recipient(
+    plan: PatchPlan, loaded: LanguageModel, given: Iterable[DonorPass], engine: str = "auto"
+) -> PatchGrid:
     """The grid: the recipient with every cell from what `run_donors` gave, batch by batch, after the checks of
     `checks`."""
     grid, cells = plan.grid, plan.cells(loaded)

@@ -31,7 +31,7 @@ PROMPTS_PER_BATCH = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Padded:
+class PaddedPrompts:
     """Prompts of similar length, padded."""
 
     rendered: tuple[Rendered, ...]
@@ -51,10 +51,10 @@ class Padded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PromptBatch(Padded):
+class PromptBatch(PaddedPrompts):
     """The recipient's prompts, and what the donor reads for each of them."""
 
-    source: Padded
+    source: PaddedPrompts
 
     def groups(self, roles: Sequence[str]) -> list[Group]:
         """One per prompt and role, the roles of a prompt after each other. Where the donor's role is shorter, its last
@@ -84,12 +84,12 @@ def prompt_batches(
         yield PromptBatch(rendered=own.rendered, batch=own.batch, source=theirs)
 
 
-def _padded(prompts: Sequence[Rendered], pad_id: int) -> Padded:
-    return Padded(rendered=tuple(prompts), batch=pad([prompt.ids for prompt in prompts], pad_id, side="left"))
+def _padded(prompts: Sequence[Rendered], pad_id: int) -> PaddedPrompts:
+    return PaddedPrompts(rendered=tuple(prompts), batch=pad([prompt.ids for prompt in prompts], pad_id, side="left"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
+class DonorPass:
     """What is kept of a batch's pass through the donor, on the CPU: the activations at the patched layers from the
     column `first` on, readouts, and the last block's output where it is read."""
 
@@ -111,7 +111,7 @@ class Given:
         return file
 
     @classmethod
-    def load(cls, file: Path) -> "Given":
+    def load(cls, file: Path) -> "DonorPass":
         """What `save` wrote, bit for bit."""
         with safe_open(file, "pt") as stored:
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - no mapping
@@ -124,7 +124,7 @@ class Given:
 @torch.inference_mode()
 def run_donor(
     loaded: LanguageModel, side: Side, batch: PromptBatch, cells: Cells, columns: Sequence[str], readout: Readout
-) -> Given:
+) -> DonorPass:
     """The donor's activations from the first patched column on, on the CPU."""
     first, source = min(group.start + group.shift for group in batch.groups(columns)), batch.source
     points = {layer: loaded.structure.hook_point(cells.site, layer) for layer in cells.patched_layers(loaded.n_layers)}
@@ -133,7 +133,7 @@ def run_donor(
             **source.batch.forward_arguments(loaded.device), use_cache=False
         ).last_hidden_state
     check_finite_batch({**seen, loaded.n_layers - 1: hidden}, side, source)
-    return Given(
+    return DonorPass(
         activations={layer: tensor[:, first:].cpu() for layer, tensor in seen.items()},
         first=first,
         readouts=read_batch(loaded, readout, batch.rendered, source.last(hidden)),
@@ -150,7 +150,7 @@ def read_batch(
     )
 
 
-def check_finite_batch(seen: Mapping[int, Tensor], side: Side, batch: Padded) -> None:
+def check_finite_batch(seen: Mapping[int, Tensor], side: Side, batch: PaddedPrompts) -> None:
     """Raise, naming the place, when a real token's activation is NaN or infinite."""
     for layer, values in seen.items():
         if bool(values.sum().isfinite()):  # cheap; an infinite sum of finite values is looked at more closely
@@ -164,7 +164,7 @@ def check_finite_batch(seen: Mapping[int, Tensor], side: Side, batch: Padded) ->
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Started:
+class RecipientPass:
     """A batch that went through the unpatched recipient. `own` holds its activations at the patched site."""
 
     batch: PromptBatch
@@ -186,7 +186,7 @@ class Sweep:
     random: bool = False
 
     @torch.inference_mode()
-    def start(self, batch: PromptBatch) -> Started:
+    def start(self, batch: PromptBatch) -> RecipientPass:
         loaded, layers = self.loaded, self.cells.patched_layers(self.loaded.n_layers)
         points = {layer: loaded.structure.hook_point(self.cells.site, layer) for layer in layers}
         if self.fast:
@@ -199,9 +199,9 @@ class Sweep:
                 ).last_hidden_state
             patched = partial(forward_layers, loaded, batch.batch)
         check_finite_batch({**own, loaded.n_layers - 1: hidden}, self.side, batch)
-        return Started(batch=batch, final=batch.last(hidden), own=own, patched=patched)
+        return RecipientPass(batch=batch, final=batch.last(hidden), own=own, patched=patched)
 
-    def run(self, started: Started, donated: Donated) -> Float[np.ndarray, "prompt role layer head"]:
+    def run(self, started: RecipientPass, donated: Donated) -> Float[np.ndarray, "prompt role layer head"]:
         """The effects of all cells on one batch of prompts.
 
         Layers in which donor and recipient hold the same, such as the first where they share embeddings, have no effect
@@ -217,12 +217,14 @@ class Sweep:
             effect[:, :, some] -= self.read(started.batch, started.final)[:, None, None, None]
         return effect
 
-    def _random(self, started: Started, donated: Donated, layer: int, group: Group) -> Float[Tensor, "span width"]:
+    def _random(
+        self, started: RecipientPass, donated: Donated, layer: int, group: Group
+    ) -> Float[Tensor, "span width"]:
         own = started.own[layer][group.prompt, group.start : group.stop].cpu()
         name = f"{started.batch.rendered[group.prompt].item_id} {layer} {group.start - group.end}"
         return randomised(own, donated(layer, group).to(own), self.cells.n_heads if self.cells.heads else 1, name)
 
-    def _differ(self, started: Started, groups: Sequence[Group], donated: Donated, layer: int) -> bool:
+    def _differ(self, started: RecipientPass, groups: Sequence[Group], donated: Donated, layer: int) -> bool:
         if layer not in started.own or self.cells.windows != "each":
             return True
         own = started.own[layer].cpu()

@@ -50,7 +50,7 @@ class Attended:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class ForwardTrace:
     """One forward pass, kept for replay. `residual[layer]` is that block's input, `hidden` what the last norm gives."""
 
     loaded: LanguageModel
@@ -71,7 +71,9 @@ class Run:
 
 
 @torch.inference_mode()
-def run_model(loaded: LanguageModel, batch: Batch, points: Mapping[int, HookPoint] = MappingProxyType({})) -> Run:
+def run_model(
+    loaded: LanguageModel, batch: Batch, points: Mapping[int, HookPoint] = MappingProxyType({})
+) -> ForwardTrace:
     """Run a padded batch and keep what a replay needs, and `recorded` at the points of some layers.
 
     Raises `NotReplayable` when the attention of a block was not seen.
@@ -89,7 +91,7 @@ def run_model(loaded: LanguageModel, batch: Batch, points: Mapping[int, HookPoin
         hidden = loaded.model.base_model(**batch.forward_arguments(loaded.device), use_cache=False).last_hidden_state
     if len(attended) != loaded.n_layers:
         raise NotReplayable(f"{len(attended)} attentions were seen in {loaded.n_layers} blocks")
-    return Run(
+    return ForwardTrace(
         loaded=loaded,
         batch=batch,
         hidden=hidden,
@@ -107,7 +109,7 @@ def _hidden(call: tuple[tuple, dict[str, Any]]) -> Tensor:
 
 @torch.inference_mode()
 def sweep_layers(
-    run: Run, groups: Sequence[Group], cells: Cells, donated: Donated
+    run: ForwardTrace, groups: Sequence[Group], cells: Cells, donated: Donated
 ) -> Float[Tensor, "group layer head d_model"]:
     """Final-norm residual at the last position, for each group patched at each of the layers (and heads) of `cells`."""
     finals = torch.empty(len(groups), len(cells.layers), cells.heads_at_once, run.loaded.structure.d_model).to(
@@ -134,7 +136,7 @@ def _parts(sizes: Sequence[int], n_layers: int) -> Iterator[tuple[slice, slice]]
 
 
 def _climb(
-    run: Run, groups: Sequence[Group], cells: Cells, donated: Donated
+    run: ForwardTrace, groups: Sequence[Group], cells: Cells, donated: Donated
 ) -> Float[Tensor, "group layer head d_model"]:
     """One staircase: at each layer the newly patched copies join, and all copies go through the block together.
 
@@ -161,7 +163,7 @@ def _climb(
 
 
 def run_block(
-    run: Run,
+    run: ForwardTrace,
     layer: int,
     groups: Sequence[Group],
     copies: Sequence[Float[Tensor, "copy _ d_model"]],
@@ -220,7 +222,9 @@ def _put(
     return new
 
 
-def _places(run: Run, groups: Sequence[Group], count: int) -> tuple[Int[Tensor, " token"], Int[Tensor, " token"]]:
+def _places(
+    run: ForwardTrace, groups: Sequence[Group], count: int
+) -> tuple[Int[Tensor, " token"], Int[Tensor, " token"]]:
     """Of every token in the row, its prompt in the batch and its column there."""
     columns = [torch.arange(group.start, group.end).repeat(count) for group in groups]
     prompts = torch.tensor([group.prompt for group in groups]).repeat_interleave(
@@ -229,7 +233,7 @@ def _places(run: Run, groups: Sequence[Group], count: int) -> tuple[Int[Tensor, 
     return prompts.to(run.hidden.device), torch.cat(columns).to(run.hidden.device)
 
 
-def _pick(value: Any, prompts: Tensor, columns: Tensor, run: Run) -> Any:
+def _pick(value: Any, prompts: Tensor, columns: Tensor, run: ForwardTrace) -> Any:
     """A recorded keyword argument for the tokens of the row; what has no positions passes through."""
     if isinstance(value, tuple) and value and all(isinstance(part, Tensor) for part in value):
         return tuple(_pick(part, prompts, columns, run) for part in value)
@@ -244,7 +248,7 @@ def _pick(value: Any, prompts: Tensor, columns: Tensor, run: Run) -> Any:
 class _Attend:
     """Takes the place of the attention function: one row of copies, each seeing its prompt's prefix and itself."""
 
-    run: Run
+    run: ForwardTrace
     attended: Attended
     groups: Sequence[Group]
     count: int

@@ -54,7 +54,7 @@ def _surprise(parent: Parent, child: LanguageModel, prompts: Sequence[Rendered])
     hidden = child.model.base_model(**batch.forward_arguments(child.device), use_cache=False).last_hidden_state
     chances = child.structure.unembed(at_readout(hidden, prompts)).log_softmax(dim=-1)
     plain = [
-        row[list(parent.readout.plain_ids[prompt.item_id])].logsumexp(0)
+        row[list(parent.readout.comply_ids[prompt.item_id])].logsumexp(0)
         for row, prompt in zip(chances, prompts, strict=True)
     ]
     return -torch.stack(plain).mean()

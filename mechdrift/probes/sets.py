@@ -62,7 +62,7 @@ class SentenceRow(TypedDict):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlainRequest:
+class EverydayRequest:
     """An everyday request without a twin, to be matched with triggers: a helpful answer contains at least one string of
     `must`."""
 
@@ -150,13 +150,13 @@ def load_probes(name: str, path: str | Path | None = None) -> ProbeSet:
     )
 
 
-def load_plain(path: str | Path | None = None) -> tuple[PlainRequest, ...]:
+def load_everyday(path: str | Path | None = None) -> tuple[EverydayRequest, ...]:
     """The plain requests of the package or, with `path`, of a JSONL file of the same format."""
     rows = _read_rows(Path(path) if path is not None else DATA / "plain.jsonl", PlainRow)
     _check_ids(rows)
     for where, row in rows.items():
         _check_filled(row, where, "prompt")
-    return tuple(PlainRequest(**row | {"must": tuple(row["must"])}) for row in rows.values())
+    return tuple(EverydayRequest(**row | {"must": tuple(row["must"])}) for row in rows.values())
 
 
 def load_sentences(path: str | Path | None = None) -> tuple[SentencePair, ...]:

@@ -19,6 +19,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mechdrift.behaviour.verdicts import cannot_tell, headline_rows, reasoning_rows, withheld
+from mechdrift.directions.best_layer import best_layer
 from mechdrift.records import SIDES, MechdriftError, order_dimensions
 from mechdrift.records.foreign import shown
 from mechdrift.report import narrative
@@ -43,7 +44,6 @@ from mechdrift.runs import Run, sha256
 
 TEMPLATES = Path(__file__).parent / "templates"
 SPECIAL = re.compile(r"([\\`*_<>\[\]|#])")
-DEEP = 0.8  # of the layers: above, directions are those of the unembedding
 COUNTED = (
     ("incomplete", "Missing, because thinking or answer was cut off, and so in no score"),
     ("unanswered", "Answered, but nothing can be read from it, counted as not aligned"),
@@ -170,11 +170,12 @@ def drift_line(drift: pd.DataFrame | None, dimension: str) -> str:
     """How far one dimension's direction turned, where the instruct model's tells held-out families apart best."""
     if drift is None or drift.empty:
         return "not measured"
-    rows = drift[(drift.dimension == dimension) & (drift.role == readout_role(drift.role))]
-    rows = rows[~rows.below_null.astype(bool) & (rows.layer < DEEP * (drift.layer.max() + 1))]
-    if rows.empty:
+    role = readout_role(drift.role)
+    layer = best_layer(drift[drift.dimension == dimension], role)
+    rows = drift[(drift.dimension == dimension) & (drift.role == role) & (drift.layer == layer)]
+    if rows.below_null.all():
         return "no direction above noise in both models"
-    row = rows.loc[rows.auroc_instruct.idxmax()]
+    row = rows.iloc[0]
     text = (
         f"layer {row.layer}: cosine {number(row.cosine)} "
         f"({interval(row.cosine_low, row.cosine_high) or 'interval unknown'})"

@@ -7,12 +7,14 @@ the reason why there is nothing to draw. A direction that noise would look like 
 
 import html
 from collections.abc import Mapping, Sequence
+from statistics import mode
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from mechdrift.directions.best_layer import best_layers
 from mechdrift.records import SIDES, MechdriftError, order_dimensions
 from mechdrift.report.drawing import bands, cell, grid, small_multiples, with_menu
 from mechdrift.report.theme import ANGLES, DIVERGING, FAINT, GREY, INK, PAPER, QUIET, REASONING, RULE, SIDE_COLOURS
@@ -263,10 +265,9 @@ def dimensions_matrix(dimensions: pd.DataFrame, drift: pd.DataFrame) -> go.Figur
 
 
 def default_layer(drift: pd.DataFrame) -> int:
-    """Where held-out families are told apart best in the instruct model, on average over the dimensions, above 80 %
-    depth left out."""
-    early = drift[drift.layer < 0.8 * (drift.layer.max() + 1)]
-    return int(early.groupby("layer").auroc_instruct.mean().idxmax())
+    """The layer that separates best (`directions.best_layer`) in most dimensions; the first of several."""
+    found = best_layers(drift, readout_role(drift.role))
+    return mode(found.values()) if found else int(drift.layer.min())
 
 
 Panel = tuple[np.ndarray, list[list[str]]]

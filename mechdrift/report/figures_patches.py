@@ -23,8 +23,8 @@ def title(donor: str, part: pd.DataFrame) -> str:
     """Which way, where, and how far the recipient's readout can be believed."""
     way = "instruct → reasoning: restores?" if donor == "instruct" else "reasoning → instruct: breaks?"
     first = part.iloc[0]
-    believed = f"readout AUROC {number(first.auroc)} ({interval(first.auroc_low, first.auroc_high)})"
-    return f"<b>{way}</b><br>{first.site}, {THINK_NAMES.get(first.think, first.think)}<br>{believed}"
+    auroc = f"readout AUROC {number(first.auroc)} ({interval(first.auroc_low, first.auroc_high)})"
+    return f"<b>{way}</b><br>{first.site}, {THINK_NAMES.get(first.think, first.think)}<br>{auroc}"
 
 
 def height(grid: pd.DataFrame) -> int:

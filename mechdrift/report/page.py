@@ -25,7 +25,7 @@ from mechdrift.records.foreign import INSTEAD, OBEYED, shown
 from mechdrift.report import narrative
 from mechdrift.report.exhibits import Drawn, Tables, draw_all, missing_sentence
 from mechdrift.report.figures_lengths import length_rows
-from mechdrift.report.rows import believed, browser_rows, conventions, judges, score_rows, task_examples
+from mechdrift.report.rows import browser_rows, conventions, judges, reliability_note, score_rows, task_examples
 from mechdrift.report.sheets import sheets_of
 from mechdrift.report.theme import CONFIG, DARK, POLICY, POLICY_BESIDE
 from mechdrift.report.words import (
@@ -280,7 +280,7 @@ def _passage(table: pd.DataFrame | None, validation: pd.DataFrame | None) -> lis
                 "cells": cells,
                 "n": int(part.n.iloc[0]),
                 "families": int(part.families.iloc[0]),
-                "believed": [believed(check) for check in checks],
+                "reliability": [reliability_note(check) for check in checks],
             }
         )
     return rows

@@ -97,13 +97,13 @@ def _readouts_by_item(
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in () if readouts is None else readouts.itertuples():
         if not math.isnan(row.readout):
-            said = believed(checks.get((row.dimension, row.side, row.think)))
-            one = {"think": row.think, "value": round(float(row.readout), 2), "believed": said}
+            said = reliability_note(checks.get((row.dimension, row.side, row.think)))
+            one = {"think": row.think, "value": round(float(row.readout), 2), "reliability": said}
             found.setdefault((row.item, row.side), []).append(one)
     return found
 
 
-def believed(check: Any) -> str:
+def reliability_note(check: Any) -> str:
     """How well a readout follows judged behaviour, and whether that is too little."""
     if check is None or math.isnan(check.auroc):
         return "not validated"

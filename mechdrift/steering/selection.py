@@ -45,6 +45,7 @@ from torch import Tensor
 
 from mechdrift.activations.capture import Answers, render_sides
 from mechdrift.activations.readouts import Readout, make_readout, measure, readout_states, unembed
+from mechdrift.directions.best_layer import DEEPEST
 from mechdrift.directions.finders import find_in
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair
@@ -56,7 +57,6 @@ from mechdrift.steering.sweeps import Addition, ablated_states, first_order, ste
 
 PARTS = ("find", "validate", "test")
 GIVEN = ("own", "donor")  # think modes whose thinking is given
-DEPTH = 0.8
 COLUMNS = [
     "layer",
     "role",
@@ -409,7 +409,7 @@ def _not_run(frame: pd.DataFrame, n_layers: int, screen: int | None) -> pd.Serie
     """Why a candidate is not run; "" if it is."""
     why = (
         pd.Series("", index=frame.index)
-        .mask(frame.layer >= int(DEPTH * n_layers), "too deep")
+        .mask(frame.layer >= int(DEEPEST * n_layers), "too deep")
         .mask(frame["norm"] == 0, "no direction")
     )
     if screen is not None:

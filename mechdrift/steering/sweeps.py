@@ -75,7 +75,9 @@ def ablated_states(
             cache = _run_start(loaded, prompts[0].ids[:shared], part)
             at_once = max(1, TOKENS_AT_ONCE // len(part))
             for group in batches([len(prompt.ids) - shared for prompt in prompts], at_once):
-                out[first : first + len(part), group] = _go_on(loaded, [prompts[i] for i in group], shared, cache, part)
+                out[first : first + len(part), group] = _continue_from(
+                    loaded, [prompts[i] for i in group], shared, cache, part
+                )
                 advance(len(part) * len(group))
     return out
 
@@ -103,7 +105,7 @@ def _run_start(loaded: LanguageModel, ids: Sequence[int], directions: Float[Tens
     return cache
 
 
-def _go_on(
+def _continue_from(
     loaded: LanguageModel,
     prompts: Sequence[Rendered],
     shared: int,

@@ -26,6 +26,8 @@ from jaxtyping import Float
 
 from mechdrift.behaviour.censoring import missing_of
 from mechdrift.behaviour.verdicts import is_clear
+from mechdrift.directions.best_layer import best_layers
+from mechdrift.directions.thinking import READOUT_ROLE
 from mechdrift.records import SIDES, order_dimensions
 from mechdrift.runs import Run
 from mechdrift.statistics.intervals import (
@@ -41,7 +43,6 @@ from mechdrift.trajectories.half_change import ALL, KNOWN, Series, half_change_o
 from mechdrift.trajectories.history import History
 
 DRAWS = 2000
-DEEP = 0.8  # of the layers: above, directions are those of the unembedding
 FAILURES = ("incoherent", "unclosed")
 SCORED = ("aligned", "over", "d_prime", "criterion", "incomplete", "incoherent")
 COLUMNS = [
@@ -70,15 +71,16 @@ def series_of(runs: Sequence[Run], seed: int) -> list[Series]:
     ]
     answers = [run.table("completions").query("contrast == 'trigger'") for run in runs]
     readouts = [run.table("readouts").query("contrast == 'trigger'") for run in runs]
-    products, layers = [run.tensors("products") for run in runs], best_layers(runs[0].table("drift"))
+    products, layers = [run.tensors("products") for run in runs], best_layers(runs[0].table("drift"), READOUT_ROLE)
     dimensions = order_dimensions(answers[0].dimension)
     for place, dimension in enumerate(dimensions, 1):
         for quantity, tables, bounds in (("aligned", answers, SHARE), ("readout", readouts, UNBOUNDED)):
             values, families = _by_step([table[table.dimension == dimension] for table in tables], quantity)
             found.append(_mean_series(quantity, dimension, values, families, seed + place, bounds))
-        layer = layers[dimension]
-        grams = np.stack([each[dimension][layer].numpy() for each in products])
-        found.append(_cosine_series(dimension, layer, grams, int(found[-1].n), seed + place))
+        if dimension in layers:
+            layer, n = layers[dimension], int(found[-1].n)
+            grams = np.stack([each[dimension][layer].numpy() for each in products])
+            found.append(_cosine_series(dimension, layer, grams, n, seed + place))
         found.append(_divergence_series(dimension, [run.table("kl_tokens") for run in runs], seed + place))
     found = [series for series in found if series is not None]
     return [*found, *(_mean_of(found, quantity) for quantity in ("aligned", "cosine", "kl") if len(dimensions) > 1)]
@@ -96,18 +98,6 @@ def _failures(tables: Sequence[pd.DataFrame], seed: int) -> list[Series]:
         for table in tables
     ]
     return [_mean_series(name, ALL, *_by_step(asked, name), seed) for name in FAILURES]
-
-
-def best_layers(drift: pd.DataFrame) -> dict[str, int]:
-    """Per dimension the layer where the parent's direction tells held-out families apart best, above 80 % depth left
-    out."""
-    early = drift[drift.layer < DEEP * (drift.layer.max() + 1)]
-    usable = early[~early.below_null_instruct.astype(bool)]
-    found = {}
-    for name, part in early.groupby("dimension"):
-        own = usable[usable.dimension == name]
-        found[str(name)] = int((own if len(own) else part).set_index("layer").auroc_instruct.idxmax())
-    return found
 
 
 def _by_step(tables: Sequence[pd.DataFrame], column: str) -> tuple[Float[np.ndarray, "step item"], np.ndarray]:

@@ -30,7 +30,7 @@ from torch import Tensor
 from mechdrift.activations.capture import SideActivations, collect_side, join_sides
 from mechdrift.audits.answers import RunAnswers
 from mechdrift.audits.plan import AuditPlan, Facts, Stage
-from mechdrift.behaviour.labels import plain_set
+from mechdrift.behaviour.labels import everyday_set
 from mechdrift.directions.dimensions import compare_dimensions
 from mechdrift.directions.drift import compare_directions
 from mechdrift.directions.finders import at_roles, direction_cones, find_directions
@@ -38,7 +38,7 @@ from mechdrift.directions.thinking import READOUT_ROLE, TABLE_COLUMNS, ThinkingR
 from mechdrift.pairs.pair import Pair, give_back_memory
 from mechdrift.probes.benchmarks.loading import subset
 from mechdrift.probes.rendering import Renderer
-from mechdrift.probes.sets import load_plain
+from mechdrift.probes.sets import load_everyday
 from mechdrift.records import SIDES, Activations, Completions, Directions, ProbeSet, Side
 from mechdrift.runs import Run
 from mechdrift.steering.curves import SteeringPlan, plan_steering, run_arm
@@ -202,7 +202,7 @@ def select_and_ablate(pair: Pair, plan: AuditPlan, answers: RunAnswers, found: D
         "pairs": plan.size.steered,
         "readout": answers.readout(found.dimension),
         "seed": plan.seed,
-        "harmless": subset(plain_set(load_plain()), HARMLESS, plan.seed),
+        "harmless": subset(everyday_set(load_everyday()), HARMLESS, plan.seed),
     }
     chosen = select_direction(pair, found, screen=CANDIDATES, **asked)
     limits = {

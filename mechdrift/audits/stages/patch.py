@@ -29,7 +29,7 @@ from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair
 from mechdrift.patching.grafts import GraftPlan, donor_readouts, graft_recipient, keep_weights
 from mechdrift.patching.grid import PatchPlan, patch_recipient, plan_patch, run_donors
-from mechdrift.patching.passes import Given
+from mechdrift.patching.passes import DonorPass
 from mechdrift.probes.rendering import Renderer
 from mechdrift.records import SIDES, PatchGrid, Side
 from mechdrift.runs import Run
@@ -126,7 +126,7 @@ def take(loaded: LanguageModel, plans: Plans, folder: Path) -> Grids:
             weights = [stored / f"{layer}.safetensors" for layer in range(loaded.n_layers)]
             grids[key] = graft_recipient(plan, loaded, weights, np.load(place / "readouts.npy"))
         else:
-            given = (Given.load(place / f"{number}.safetensors") for number in range(len(plan.grid.batches)))
+            given = (DonorPass.load(place / f"{number}.safetensors") for number in range(len(plan.grid.batches)))
             grids[key] = patch_recipient(plan, loaded, given)
     return grids
 

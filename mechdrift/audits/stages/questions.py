@@ -6,10 +6,10 @@ from dataclasses import replace
 from mechdrift.audits.plan import AuditPlan
 from mechdrift.behaviour.dimensions.registry import dimension_of
 from mechdrift.behaviour.generation import Question
-from mechdrift.behaviour.labels import plain_set, variant_of
+from mechdrift.behaviour.labels import everyday_set, variant_of
 from mechdrift.behaviour.tasks import held_out
 from mechdrift.probes.benchmarks.loading import subset
-from mechdrift.probes.sets import load_plain
+from mechdrift.probes.sets import load_everyday
 from mechdrift.records import ProbeSet
 
 
@@ -25,7 +25,7 @@ def task_questions(plan: AuditPlan) -> list[Question]:
 
 def everyday_requests(plan: AuditPlan) -> ProbeSet:
     """Everyday requests, evenly over their families; none where no dimension asks them."""
-    requests = plain_set(load_plain())
+    requests = everyday_set(load_everyday())
     if not any(dimension_of(name).asks_everyday for name in plan.sets):
         return replace(requests, items=())
     return subset(requests, plan.size.pairs, plan.seed)

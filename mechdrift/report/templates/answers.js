@@ -52,7 +52,7 @@
     const block = make("div", side);
     const who = make("p", "who", sides[side]);
     for (const readout of readouts) {
-      who.append(make("span", "readout", `readout ${signed(readout.value)} (${thinks[readout.think] || readout.think}; ${readout.believed})`));
+      who.append(make("span", "readout", `readout ${signed(readout.value)} (${thinks[readout.think] || readout.think}; ${readout.reliability})`));
     }
     block.append(who);
     for (const answer of answers) block.append(answerBlock(answer, answers.length > 1));
