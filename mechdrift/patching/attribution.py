@@ -30,6 +30,7 @@ import numpy as np
 import pandas as pd
 import scipy
 import torch
+from einops import rearrange, reduce
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -152,7 +153,7 @@ def attribute(
         layers=cells.layers,
         roles=names,
         items=probes.items,
-        effect=effect.reshape(len(probes), len(cells.layers), -1),
+        effect=rearrange(effect, "prompt layer role head -> prompt layer (role head)"),
         recipient_readout=before,
         donor_readout=after,
         identity_error=0.0,
@@ -200,9 +201,10 @@ def _estimate(
         for row, (group, difference) in enumerate(zip(groups, differences[layer], strict=True)):
             products = (difference * gradients[layer][group.prompt, group.start : group.stop]).double().sum(dim=0)
             effect[row, place] = (
-                products.unflatten(0, (cells.n_heads, -1)).sum(dim=1)[heads] if heads else products.sum()
+                reduce(products, "(head d_head) -> head", "sum", head=cells.n_heads)[heads] if heads else products.sum()
             )
-    return before, effect.reshape(len(batch.rendered), len(columns), len(cells.layers), -1).transpose(0, 2, 1, 3)
+    shape = "(prompt role) layer head -> prompt layer role head"
+    return before, rearrange(effect, shape, prompt=len(batch.rendered))
 
 
 def _differences(

@@ -37,6 +37,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -197,7 +198,7 @@ def graft_recipient(
         layers=chosen,
         roles=tuple(f"{name}@{share:g}" if len(plan.shares) > 1 else name for name in names for share in work.shares),
         items=probes.items,
-        effect=effect.reshape(len(probes), len(chosen), -1),
+        effect=rearrange(effect, "prompt layer module share -> prompt layer (module share)"),
         recipient_readout=before,
         donor_readout=after,
         identity_error=error,
@@ -245,7 +246,7 @@ class _Grafts:
     def run(self, batch: PromptBatch, started: _Started) -> Float[np.ndarray, "prompt layer module share"]:
         """The readouts of all cells."""
         cells = [[self._profile(batch, started, name, share) for share in self.shares] for name in self.names]
-        return np.array(cells).transpose(2, 3, 0, 1)
+        return rearrange(np.array(cells), "module share prompt layer -> prompt layer module share")
 
     def _profile(
         self, batch: PromptBatch, started: _Started, name: str, share: float

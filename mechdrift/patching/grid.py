@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -214,7 +215,7 @@ def patch_recipient(
         layers=cells.layers,
         roles=names,
         items=probes.items,
-        effect=effect.transpose(0, 2, 1, 3).reshape(len(probes), len(cells.layers), -1),
+        effect=rearrange(effect, "prompt role layer head -> prompt layer (role head)"),
         recipient_readout=before,
         donor_readout=after,
         identity_error=error,

@@ -23,6 +23,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
+from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -357,4 +358,4 @@ def _attend_shared(
         shared, count, -1, prefix_values.shape[-1]
     )
     out = (out + weights[..., seen:] @ value).unflatten(2, (-1, suffix))
-    return out.permute(1, 3, 0, 2, 4).flatten(2, 3)
+    return rearrange(out, "kv copy group suffix d_head -> copy suffix (kv group) d_head")

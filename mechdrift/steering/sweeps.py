@@ -28,6 +28,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 from transformers import DynamicCache
@@ -124,7 +125,8 @@ def _continue_from(
     with edit(ablate(loaded, directions.repeat_interleave(count, dim=0))):
         hidden = loaded.model.base_model(**arguments, past_key_values=own, use_cache=True).last_hidden_state
     last = torch.tensor([len(prompt.ids) - shared - 1 for prompt in prompts] * settings, device=hidden.device)
-    return hidden[torch.arange(len(hidden), device=hidden.device), last].float().cpu().view(settings, count, -1)
+    states = hidden[torch.arange(len(hidden), device=hidden.device), last].float().cpu()
+    return rearrange(states, "(setting prompt) d_model -> setting prompt d_model", setting=settings)
 
 
 @torch.inference_mode()
