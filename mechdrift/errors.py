@@ -7,6 +7,7 @@ package keeps Python's behaviour) an interrupt before that is one sentence, too,
 
 import signal
 import sys
+import textwrap
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,11 @@ from types import TracebackType
 
 class MechdriftError(Exception):
     """Something the user can put right: the message is one sentence that says what is wrong and what to do."""
+
+
+def reason(error: BaseException) -> str:
+    """A library's message on one short line."""
+    return textwrap.shorten(str(error) or type(error).__name__, 200, placeholder=" …").rstrip(".")
 
 
 @contextmanager

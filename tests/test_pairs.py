@@ -180,7 +180,6 @@ def test_half_a_pair_and_two_pairs_are_refused(given):
     [
         ({"hidden_size": 64}, r"width \(.*base: 32, .*other: 64\)"),
         ({"num_hidden_layers": 3}, r"number of layers \(.*base: 4, .*other: 3\)"),
-        ({"vocab_size": 300}, r"vocabulary size \(.*base: 258, .*other: 300\)"),
     ],
 )
 def test_models_of_different_sizes_are_refused_with_both_sizes(base, tmp_path, change, message):

@@ -31,6 +31,7 @@ from torch import Tensor
 
 from mechdrift.activations.recording import Recorded, check_finite, record_roles, record_sites, site_names, split_heads
 from mechdrift.activations.store import DTYPES, Blocks, Recipe, chunks, fill, weights_digest
+from mechdrift.pairs.comparable import vocabulary_of
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair
 from mechdrift.probes.rendering import Renderer, render_items
@@ -466,13 +467,27 @@ def render_sides(pair: Pair, probes: ProbeSet, think: ThinkMode, answers: Answer
         rendered = render_probes(pair, probes, think, answers)
         if mean_the_same(pair, rendered):
             return dict.fromkeys(SIDES, rendered)
-        return {side: _render(Renderer(pair.tokenizer(side)), probes, think, answers) for side in SIDES}
+        sides = {side: _render(Renderer(pair.tokenizer(side)), probes, think, answers) for side in SIDES}
+        check_rows(pair, sides)
+        return sides
     if set(answers) != set(SIDES):
         raise MechdriftError(
             f"answers of each side are a mapping with the keys {' and '.join(SIDES)}, not "
             f"{', '.join(answers) or 'none'}."
         )
     return {side: render_probes(pair, probes, think, answers[side]) for side in SIDES}
+
+
+def check_rows(pair: Pair, sides: Mapping[Side, Sequence[Rendered]]) -> None:
+    """Raise where a prompt holds a token that its model has no embedding for, as thinking of a child may that was given
+    more tokens than its parent."""
+    for side, prompts in sides.items():
+        rows, largest = vocabulary_of(pair, side), max((max(prompt.ids) for prompt in prompts), default=0)
+        if largest >= rows:
+            raise MechdriftError(
+                f"token {largest} of the prompts is none of {pair.source(side).name}'s {rows}: leave out the items "
+                "whose thinking or answer holds it."
+            )
 
 
 def mean_the_same(pair: Pair, rendered: Sequence[Rendered]) -> bool:

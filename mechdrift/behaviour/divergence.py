@@ -33,6 +33,7 @@ from torch import Tensor
 from mechdrift.activations.batching import batches, pad
 from mechdrift.activations.capture import render_sides
 from mechdrift.activations.recording import input_device
+from mechdrift.pairs.comparable import shared_vocabulary
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair
 from mechdrift.progress import progress
@@ -87,8 +88,8 @@ def answered_prompts(pair: Pair, probes: ProbeSet, answers: Completions) -> dict
 
 def keep_instruct(pair: Pair, probes: ProbeSet, prompts: Mapping[Side, Sequence[Rendered]]) -> "list[list[Kept]]":
     """What the instruct model says at the answer tokens of every prompt; `compare_with` needs no more of it."""
-    rendered = prompts["instruct"]
-    return _keep_first(pair.open("instruct"), rendered, f"KL on {probes.name}, instruct") if rendered else []
+    rendered, description = prompts["instruct"], f"KL on {probes.name}, instruct"
+    return _keep_first(pair.open("instruct"), rendered, shared_vocabulary(pair), description) if rendered else []
 
 
 def compare_with(
@@ -112,7 +113,8 @@ def compare_with(
         }
         return {name: values.numpy() for name, values in found.items()}
 
-    compared = _answer_positions(pair.open("reasoning"), rendered, compare, f"KL on {probes.name}, reasoning")
+    child, description = pair.open("reasoning"), f"KL on {probes.name}, reasoning"
+    compared = _answer_positions(child, rendered, shared_vocabulary(pair), compare, description)
     decode = pair.tokenizer("reasoning").decode
     rows = []
     for prompt, parts in zip(rendered, compared, strict=True):
@@ -193,17 +195,18 @@ def keep(log_probabilities: Float[Tensor, "pos vocab"], ids: Int[Tensor, "pos to
     return Kept(ids=ids, inside=inside, tail=others.logsumexp(-1), most=others.max(-1).values, least=lowest)
 
 
-def _keep_first(loaded: LanguageModel, rendered: Sequence[Rendered], description: str) -> list[list[Kept]]:
+def _keep_first(
+    loaded: LanguageModel, rendered: Sequence[Rendered], vocabulary: int, description: str
+) -> list[list[Kept]]:
     """What is kept of the first model at every answer position: everything if there is room, else its most likely
     tokens."""
     positions = sum(stop - start for start, stop in (prompt.roles["answer"] for prompt in rendered))
-    vocabulary = loaded.model.config.get_text_config().vocab_size
     is_exact = vocabulary <= TOP or positions * vocabulary * 4 <= MEMORY
 
     def pick(log_probabilities: Tensor, _: int, __: int) -> Kept:
         return keep(log_probabilities, None if is_exact else log_probabilities.topk(TOP, dim=-1).indices)
 
-    return _answer_positions(loaded, rendered, pick, description)
+    return _answer_positions(loaded, rendered, vocabulary, pick, description)
 
 
 T = TypeVar("T")
@@ -211,9 +214,14 @@ T = TypeVar("T")
 
 @torch.inference_mode()
 def _answer_positions(
-    loaded: LanguageModel, rendered: Sequence[Rendered], pick: Callable[[Tensor, int, int], T], description: str
+    loaded: LanguageModel,
+    rendered: Sequence[Rendered],
+    vocabulary: int,
+    pick: Callable[[Tensor, int, int], T],
+    description: str,
 ) -> list[list[T]]:
-    """`pick(log-probabilities [pos, vocab], index, part)` for each part of each prompt's answer.
+    """`pick(log-probabilities [pos, vocab], index, part)` for each part of each prompt's answer, over the first
+    `vocabulary` tokens: those that both models have.
 
     Only answer positions are unembedded, at most `POSITIONS_AT_ONCE` of them at a time: 32,000 positions of a
     vocabulary of 152,000 are 20 GB in float32.
@@ -229,7 +237,7 @@ def _answer_positions(
                 start, stop = rendered[index].roles["answer"]
                 # The logits at a position predict the token after it.
                 for part, states in enumerate(hidden[row, start - 1 : stop - 1].split(POSITIONS_AT_ONCE)):
-                    logits = loaded.structure.unembed(states).float()
+                    logits = loaded.structure.unembed(states).float()[..., :vocabulary]
                     out[index].append(pick(logits.log_softmax(-1).cpu(), index, part))
             advance(len(group))
     return out

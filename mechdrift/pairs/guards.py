@@ -1,5 +1,6 @@
 """What a stranger's model folder may ask of the libraries that read it, checked before they do.
 
+    check_form       it is a model, and no adapter, GGUF file or folder of checkpoints
     check_folder     files of settings have sane sizes, and an index of shards names files beside it
     check_config     numbers that a model can be built from; no program code that nobody allowed
     check_pickles    weights are safetensors, or pickled ones were allowed
@@ -30,6 +31,31 @@ RANGES = {  # by what a name in config.json means; the largest that exists is fa
 }
 PATTERN_SECONDS, CONFIG_SECONDS = 20.0, 120.0
 ALLOW = "if you trust who made it, allow it with trust_remote_code=True (--trust-remote-code)"
+
+
+def check_form(path: str) -> str:
+    """The path of a model; raises where what lies there is an adapter, quantised weights of another program, or several
+    checkpoints."""
+    folder = Path(path)
+    is_folder = os.path.isdir(path)  # no error for a name that no system allows
+    if folder.suffix == ".gguf" or (is_folder and any(folder.glob("*.gguf")) and not _has(folder, "config.json")):
+        raise MechdriftError(
+            f"{path} is a GGUF file, made for llama.cpp: give the id or folder of the model it was made from (and "
+            "llama.cpp's server as --engine, if it should write the answers)."
+        )
+    if is_folder and not _has(folder, "config.json"):
+        if _has(folder, "adapter_config.json"):
+            raise MechdriftError(f"{path} is an adapter and no model: give its base as instruct, and it as --adapter.")
+        if inside := sorted(each.name for each in folder.iterdir() if _has(each, "config.json")):
+            raise MechdriftError(
+                f"{path} is a folder of checkpoints ({', '.join(inside[:3])}): give one of them, or several LoRA "
+                "checkpoints to `mechdrift trajectory`."
+            )
+    return path
+
+
+def _has(folder: Path, name: str) -> bool:
+    return (folder / name).is_file()
 
 
 def check_folder(path: str) -> None:

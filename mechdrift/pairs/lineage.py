@@ -7,6 +7,7 @@ both tokenise the probes alike, the relative weight change per layer `‖W_child
 that the child's card names. Every warning goes into every figure.
 """
 
+import json
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -16,9 +17,11 @@ from typing import Any
 
 import pandas as pd
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
+from mechdrift.pairs.adapters import load_adapter_config
 from mechdrift.pairs.conventions import read_convention
-from mechdrift.pairs.loading import LanguageModel, ModelSource, fingerprint, load_adapter_config
+from mechdrift.pairs.loading import LanguageModel, ModelSource, fingerprint
 from mechdrift.pairs.pair import Pair
 from mechdrift.pairs.precision import smallest_exact
 from mechdrift.pairs.switches import options_of
@@ -30,6 +33,15 @@ KNOWN_COUSINS = re.compile(r"DeepSeek-R1-Distill-(Llama-8B|Qwen-(1\.5B|7B|14B|32
 # The (first) base model in a card's front matter, given as a word or as a list.
 BASE_MODEL = re.compile(r"---\n(?:(?!---).*\n)*?base_model:[ \t]*(?:\n\s*-\s*)?['\"]?([\w./-]+)")
 TIED = "the embedding"
+# What stands behind a model's name where its weights are quantised or converted copies.
+QUANTISED = re.compile(r"(?:-(?:unsloth|bnb|gptq|awq|fp8|fp16|bf16|gguf|hf|mlx|int[48]|[48]-?bits?|w\d+a\d+))+$")
+SNAPSHOT = re.compile(r"models--[^/]+--([^/]+)/snapshots/")  # a folder of the hub's cache
+# Settings that change nothing of what the weights compute on a prompt that fits.
+BOOKKEEPING = re.compile(
+    r"_.*|architectures|auto_map|.*dtype|transformers_version|vocab_size|.*_token_ids?|use_cache|max_position_embeddings|"
+    r"tie_word_embeddings|initializer_range|.*dropout.*|return_dict|output_.*|id2label|label2id|problem_type|model_type|"
+    r"pretraining_tp|chunk_size_feed_forward|is_encoder_decoder|name_or_path|quantization_config|mlp_bias|attention_bias"
+)
 LARGE_CHANGE = 0.3
 CONFIG_FIELDS = (
     "model_type",
@@ -176,11 +188,31 @@ def weight_change(
     return table.assign(change=(table.squared / table.norm.clip(lower=1e-30)) ** 0.5).drop(columns="squared")
 
 
+def tensors_by_place(loaded: LanguageModel) -> dict[str, Tensor]:
+    """A model's tensors by where they are in the decoder (`layers.2.mlp.up_proj.weight`, `lm_head.weight`), which is
+    the same for a text model and for the text part of a multimodal one; by their own names elsewhere."""
+    model, structure = loaded.model, loaded.structure
+    paths = {module: name for name, module in model.named_modules()}
+    places = {paths[block]: f"layers.{layer}" for layer, block in enumerate(structure.blocks)}
+    for module in (structure.unembed, structure.final_norm, model.get_input_embeddings()):
+        if module in paths:
+            places[paths[module]] = paths[module].rpartition(".")[2]
+    return {_placed(name, places): tensor for name, tensor in model.state_dict().items()}
+
+
+def _placed(name: str, places: Mapping[str, str]) -> str:
+    parts = name.split(".")
+    for length in range(len(parts) - 1, 0, -1):
+        if place := places.get(".".join(parts[:length])):
+            return ".".join([place, *parts[length:]])
+    return name
+
+
 def _store_weights(pair: Pair, folder: Path, look: Callable[[Side, LanguageModel], None]) -> dict[str, Path]:
     """The instruct model's tensors by name, each in a file of its own. What accelerate keeps on disk is left out."""
     loaded, stored = pair.open("instruct"), {}
     look("instruct", loaded)
-    for number, (name, tensor) in enumerate(loaded.model.state_dict().items()):
+    for number, (name, tensor) in enumerate(tensors_by_place(loaded).items()):
         if tensor.device.type != "meta":
             stored[name] = folder / f"{number}.safetensors"
             save_file({"tensor": smallest_exact(tensor).cpu().contiguous()}, stored[name])
@@ -190,13 +222,18 @@ def _store_weights(pair: Pair, folder: Path, look: Callable[[Side, LanguageModel
 def _compare_weights(
     pair: Pair, stored: Mapping[str, Path], look: Callable[[Side, LanguageModel], None]
 ) -> list[dict[str, Any]]:
-    """One row per tensor that both models have in the same shape."""
+    """One row per tensor that both models have in the same shape, but for rows of the vocabulary that one of them
+    lacks."""
     loaded, rows = pair.open("reasoning"), []
     look("reasoning", loaded)
-    child = loaded.model.state_dict()
+    child = tensors_by_place(loaded)
     for name, file in stored.items():
         before, after = load_file(file)["tensor"], child.get(name)
-        if after is None or after.shape != before.shape:
+        if after is None or after.shape[1:] != before.shape[1:]:
+            continue
+        if len(after.shape) == 2 and after.shape != before.shape and not name.startswith("layers."):
+            before, after = before[: len(after)], after[: len(before)]
+        if after.shape != before.shape:
             continue
         after = after.cpu().double()
         difference, norm = (after - before.double()).square().sum(), before.double().square().sum()
@@ -205,7 +242,7 @@ def _compare_weights(
             raise MechdriftError(
                 f"the weights of {pair.source(side).name} are damaged: {name} holds NaN or infinite numbers."
             )
-        layer = re.search(r"\.(\d+)\.", name)
+        layer = re.match(r"layers\.(\d+)\.", name)
         module = name.rsplit(".", 2)[-2] if "." in name else name
         rows.append(
             {
@@ -235,13 +272,21 @@ def _warnings(
             f"cousins: {pair.reasoning.name} was distilled from a base model, not from {pair.instruct.name}; "
             "differences mix two fine-tunings."
         )
-    elif parent and _short(parent) != _short(pair.instruct.path) and _short(parent) != _short(pair.instruct.name):
+    elif parent and not _is_named(parent, pair):
         found.append(
             f"cousins? the card of {pair.reasoning.name} names {parent} as its parent, not {pair.instruct.name}."
         )
     kinds = [facts[side]["model_type"] for side in SIDES]
     if kinds[0] != kinds[1]:
         found.append(f"cousins? the architectures differ: {kinds[0]} and {kinds[1]}.")
+    elif differing := config_differences(pair):
+        told = "; ".join(f"{name}: {ours} and {theirs}" for name, (ours, theirs) in differing.items())
+        found.append(
+            f"the configurations differ in what the same weights compute ({told:.300}): a difference may come from "
+            "that, and grafted blocks run with the recipient's."
+        )
+    if not (change.layer >= 0).any():
+        found.append("no weights of the two models' blocks correspond: how far they moved is not known.")
     worst = layer_change(change).change.max()
     if worst > LARGE_CHANGE:
         found.append(
@@ -266,5 +311,34 @@ def _warnings(
     return tuple(found)
 
 
+def config_differences(pair: Pair) -> dict[str, tuple[Any, Any]]:
+    """Settings in which two models' configurations differ although their weights have the same shapes: positions,
+    windows, epsilons, activations. Bookkeeping is left out, and what only limits the context."""
+    ours, theirs = (pair.config(side).get_text_config().to_dict() for side in SIDES)
+    names = sorted(name for name in {*ours, *theirs} if not BOOKKEEPING.fullmatch(name))
+    return {name: (ours.get(name), theirs.get(name)) for name in names if ours.get(name) != theirs.get(name)}
+
+
+def _is_named(stated: str, pair: Pair) -> bool:
+    """Whether the parent that a card or an adapter states is the instruct model that is given, as far as names tell:
+    under the name of a quantised copy or a mirror, of a snapshot's folder, or by what its own config.json remembers.
+
+    An adapter that fits a local folder which remembers no name is believed.
+    """
+    source = pair.instruct
+    given = {source.name, source.path, *SNAPSHOT.findall(source.path), remembered := _remembered(source.path)} - {""}
+    if pair.reasoning.adapters and Path(source.path).is_dir() and not remembered and not SNAPSHOT.search(source.path):
+        return True
+    return _short(stated) in map(_short, given)
+
+
+def _remembered(path: str) -> str:
+    """The name under which a saved model was loaded before; empty where its config.json holds none."""
+    file = Path(path) / "config.json"
+    name = json.loads(file.read_text(encoding="utf-8")).get("_name_or_path", "") if file.is_file() else ""
+    return str(name or "")
+
+
 def _short(name: str) -> str:
-    return Path(name).name.lower()
+    """The last part of a name, without what only says how the weights are stored."""
+    return QUANTISED.sub("", Path(name).name.lower())

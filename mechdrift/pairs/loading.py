@@ -7,22 +7,23 @@ is cheap; `LanguageModel` is the loaded thing. Remote code never runs, and pickl
 
 import hashlib
 import os
-import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from mechdrift.errors import time_limit
+from mechdrift.errors import reason, time_limit
+from mechdrift.pairs.adapters import has_tokenizer, merge_adapter
 from mechdrift.pairs.chat import AS_PUBLISHED, ChatSettings
 from mechdrift.pairs.conventions import read_convention
 from mechdrift.pairs.guards import (
     CONFIG_SECONDS,
     check_config,
     check_folder,
-    check_patterns,
     check_pickles,
     refusal_of_pickles,
 )
@@ -32,6 +33,9 @@ from mechdrift.pairs.templates import apply_template, with_settings
 from mechdrift.records import MechdriftError
 
 GREETING = "Hello there, how are you today? Please answer in one sentence."
+SPLIT = (
+    "Why is 3,141 so?\n\nAnswer in  one line: it's 42, he'll say.\tÉté 東京 don't"  # what tokenizers split differently
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,12 +78,32 @@ class LanguageModel:
 
 
 def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
-    """The source's tokenizer; raises when it has no working chat template, which every rendering needs."""
-    from transformers import AutoTokenizer
-
-    tokenizer = _from_hub(AutoTokenizer, source)
+    """The source's tokenizer, its adapter's where that has one of its own; raises when it has no working chat template,
+    which every rendering needs."""
+    tokenizer = _tokenizer_as_saved(source)
+    if source.adapters and has_tokenizer(source.adapters[-1]):
+        own = _tokenizer_as_saved(replace(source, path=source.adapters[-1], revision=None))
+        own.chat_template = own.chat_template or tokenizer.chat_template
+        tokenizer = own
     check_tokenizer(source.name, tokenizer)
     return with_settings(tokenizer, source.chat)
+
+
+def _tokenizer_as_saved(source: ModelSource) -> PreTrainedTokenizerBase:
+    """The tokenizer of a hub id or folder that does to a text what its tokenizer.json does.
+
+    transformers 5 builds some tokenizers anew from the model's type, whose splitting of a text may be another one than
+    that of the file, with which the model was trained. Then the file counts.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    tokenizer, file = _from_hub(AutoTokenizer, source), Path(source.path) / "tokenizer.json"
+    if not file.is_file() or not tokenizer.is_fast:
+        return tokenizer
+    saved = Tokenizer.from_file(str(file))
+    if saved.encode(SPLIT, add_special_tokens=False).ids == tokenizer.encode(SPLIT, add_special_tokens=False):
+        return tokenizer
+    return _from_hub(PreTrainedTokenizerFast, source)
 
 
 def check_tokenizer(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -95,7 +119,7 @@ def check_tokenizer(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
         raise
     except Exception as error:  # a template is a program, and fails in any way it likes
         raise MechdriftError(
-            f"the chat template of {name} cannot render a user's message ({_reason(error)})."
+            f"the chat template of {name} cannot render a user's message ({reason(error)})."
         ) from error
     if GREETING not in str(rendered):
         raise MechdriftError(
@@ -112,6 +136,23 @@ def load_config(source: ModelSource) -> Any:
         return _from_hub(AutoConfig, source)
 
 
+def factory_of(name: str, config: Any) -> Any:
+    """The class of transformers that loads a model of this configuration: one for text, or, for what exists only with
+    other inputs beside it, one whose text part is read. Raises for what writes no text."""
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    if any(type(config) in factory._model_mapping for factory in (AutoModelForCausalLM,)) or hasattr(
+        config, "auto_map"
+    ):
+        return AutoModelForCausalLM
+    if type(config) in AutoModelForImageTextToText._model_mapping:
+        return AutoModelForImageTextToText
+    raise MechdriftError(
+        f"{name} is a {config.model_type} model, which transformers has no class for that writes text: give a causal "
+        "language model, or a multimodal one with text as its output."
+    )
+
+
 def check_source(source: ModelSource) -> None:
     """Raise for what `guards` holds against the files of a model, before a library builds from them."""
     from transformers import PreTrainedConfig
@@ -124,18 +165,6 @@ def check_source(source: ModelSource) -> None:
     check_config(source.name, config, source.trust_remote_code)
 
 
-def load_adapter_config(adapter: str) -> Any:
-    """The `adapter_config.json` of a LoRA adapter; raises when there is none."""
-    from peft import PeftConfig
-
-    try:
-        return PeftConfig.from_pretrained(adapter)
-    except (
-        Exception
-    ) as error:  # peft and transformers raise any kind for missing, damaged or unfitting files, here and below
-        raise MechdriftError(f"{adapter!r} is not a LoRA adapter that peft can read ({_reason(error)}).") from error
-
-
 def load_model(source: ModelSource, dtype: str = "float32") -> LanguageModel:
     """Load weights, merge adapters in float32, cast, and verify the recorded surface (float32 only, where it is
     exact)."""
@@ -145,7 +174,7 @@ def load_model(source: ModelSource, dtype: str = "float32") -> LanguageModel:
     model = _load_weights(source, torch.float32 if merge else getattr(torch, dtype))
     for adapter in source.adapters:
         check_pickles(f"the adapter {adapter}", adapter, source.trust_remote_code)
-        model = _merge_adapter(model, adapter)
+        model = merge_adapter(model, adapter)
     if merge:
         model = cast_weights(model, getattr(torch, dtype))
     if source.device and not source.device_map:
@@ -211,14 +240,12 @@ def _check_vocabulary(source: ModelSource, model: PreTrainedModel, tokenizer: Pr
 
 def _load_weights(source: ModelSource, dtype: torch.dtype) -> PreTrainedModel:
     """The model with every weight from the files: transformers itself fills what they lack with random numbers."""
-    from transformers import AutoModelForCausalLM
-
     placement = {"device_map": source.device_map} if source.device_map else {}
     if not source.trust_remote_code:
         placement |= {"use_safetensors": True}  # nothing pickled, also from the hub
     try:
         model, found = _from_hub(
-            AutoModelForCausalLM,
+            factory_of(source.name, load_config(source)),
             source,
             dtype=dtype,
             output_loading_info=True,
@@ -239,24 +266,6 @@ def _load_weights(source: ModelSource, dtype: torch.dtype) -> PreTrainedModel:
     return model
 
 
-def _merge_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
-    from peft import PeftModel
-
-    check_patterns(adapter, load_adapter_config(adapter), (name for name, _ in model.named_modules()))
-    try:
-        adapted = PeftModel.from_pretrained(model, adapter)
-        # Read once more for what was left over on either side, which `from_pretrained` passes over.
-        found = adapted.load_adapter(adapter, "default")
-    except Exception as error:
-        raise MechdriftError(f"the adapter {adapter} cannot be applied to this base ({_reason(error)}).") from error
-    unfit = [*found.missing_keys, *found.unexpected_keys]
-    if unfit:
-        raise MechdriftError(
-            f"the adapter {adapter} was made for another base: {len(unfit)} tensors do not fit, such as {min(unfit)}."
-        )
-    return adapted.merge_and_unload()
-
-
 def _from_hub(factory: Any, source: ModelSource, **options: Any) -> Any:
     """`factory.from_pretrained`, with the hub's many failures turned into one sentence."""
     is_here = bool(source.path) and os.path.exists(source.path)  # no error for a name that no system allows
@@ -273,13 +282,8 @@ def _from_hub(factory: Any, source: ModelSource, **options: Any) -> Any:
         )
         raise MechdriftError(
             f"{source.path!r} could not be loaded as a {factory.__name__.removeprefix('Auto')} "
-            f"({_reason(error)}): {advice}."
+            f"({reason(error)}): {advice}."
         ) from error
-
-
-def _reason(error: BaseException) -> str:
-    """A library's message on one short line."""
-    return textwrap.shorten(str(error) or type(error).__name__, 200, placeholder=" …").rstrip(".")
 
 
 def resolve_device(device: str | None) -> str:
@@ -296,23 +300,26 @@ def check_device(device: str | None) -> None:
     try:
         torch.zeros(1, device=device).sum().item()  # "meta" makes tensors, but holds no numbers
     except Exception as error:
-        raise MechdriftError(f"the device {device!r} cannot be used here ({_reason(error)}).") from error
+        raise MechdriftError(f"the device {device!r} cannot be used here ({reason(error)}).") from error
+
+
+def _sum_in_places(values: Tensor) -> float:
+    """The sum of a tensor with a weight for each row and column, in a pattern that few permutations leave as it is."""
+    for axis in range(values.dim()):
+        places = torch.arange(values.shape[0], dtype=values.dtype, device=values.device)
+        values = torch.tensordot(torch.cos(places * (1.0 + axis)), values, dims=1)
+    return values.item()
 
 
 def fingerprint(model: PreTrainedModel) -> str:
     """A short hash of all parameters: names, shapes and float64 sums, so equal weights give equal hashes at any
-    size."""
+    size. One of the sums weighs each row by its place: rows that change places are other weights."""
     digest = hashlib.sha256()
     for name, parameter in sorted(model.named_parameters()):
         if parameter.device.type == "meta":
             digest.update(f"{name} {tuple(parameter.shape)} offloaded".encode())
             continue
         values = parameter.detach().double()
-        digest.update(
-            f"{name} {tuple(values.shape)} {values.sum().item():.9e} {values.abs().sum().item():.9e}".encode()
-        )
+        sums = values.sum().item(), values.abs().sum().item(), _sum_in_places(values)
+        digest.update(f"{name} {tuple(values.shape)} {' '.join(f'{each:.9e}' for each in sums)}".encode())
     return digest.hexdigest()[:16]
-
-
-def adapter_file(folder: str | Path) -> Path:
-    return Path(folder) / "adapter_model.safetensors"

@@ -8,13 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mechdrift.pairs.adapters import adapter_file, is_adapter
 from mechdrift.pairs.asked import Said, said_by_side, settle, switched
 from mechdrift.pairs.catalogue import ADAPTER_SHA256, EMBEDDED_PAIRS, NULL, ZOO
 from mechdrift.pairs.chat import ChatSettings
 from mechdrift.pairs.comparable import check_comparable
 from mechdrift.pairs.embedded import check_sha256, embedded_base
+from mechdrift.pairs.guards import check_form
 from mechdrift.pairs.layout import Layout, read_layout
-from mechdrift.pairs.loading import ModelSource, adapter_file, check_device, resolve_device
+from mechdrift.pairs.loading import ModelSource, check_device, resolve_device
 from mechdrift.pairs.pair import Pair
 from mechdrift.pairs.pair_files import PairFile, is_pair_file, read_pair_file
 from mechdrift.pairs.routes import find_route
@@ -46,7 +48,8 @@ def load_pair(
         name: an embedded pair (`mechdrift pairs` lists them), or a pair file: a small TOML file that names two models
             and how each is asked (see `mechdrift.pairs.pair_files`), given by its path or as read.
         instruct: Hugging Face id or folder of the instruct model (the parent).
-        reasoning: Hugging Face id or folder of the reasoning model (the child).
+        reasoning: Hugging Face id or folder of the reasoning model (the child); the folder of an adapter is taken as
+            `adapter`.
         adapter: instead of `reasoning`, a LoRA adapter for the instruct model.
         control: the null model: trained from the parent for as long, but not to reason. An id, a folder, or a LoRA
             adapter for the instruct model; embedded pairs have theirs.
@@ -99,6 +102,8 @@ def load_pair(
             raise MechdriftError("layout= is for models of your own: an embedded pair needs none.")
         pair = replace(_embedded(name, device), dtype=dtype)
         return ask_as(pair, said) if any(said.values()) else pair
+    if reasoning and not adapter and is_adapter(reasoning):
+        reasoning, adapter = None, reasoning
     if not instruct or bool(reasoning) == bool(adapter):
         raise MechdriftError("give the name of a pair, or instruct= together with either reasoning= or adapter=.")
     file = PairFile(
@@ -118,7 +123,7 @@ def _pair_of_file(
     revisions = revision if isinstance(revision, Mapping) else dict.fromkeys(SIDES, revision)
     revisions = {side: revisions.get(side) or file.revision.get(side) for side in SIDES}
     instruct, adapter = file.instruct, file.adapter
-    parent = ModelSource(name=instruct, path=instruct, revision=revisions.get("instruct"), **common)
+    parent = ModelSource(name=instruct, path=check_form(instruct), revision=revisions.get("instruct"), **common)
     if adapter:
         child = ModelSource(
             name=f"{instruct} + {adapter}",
@@ -128,7 +133,7 @@ def _pair_of_file(
             **common,
         )
     else:
-        path = str(file.reasoning)
+        path = check_form(str(file.reasoning))
         child = ModelSource(name=path, path=path, revision=revisions.get("reasoning"), **common)
     pair = Pair(
         name=file.name,
@@ -137,7 +142,7 @@ def _pair_of_file(
         control=_control_source(parent, file.control) if file.control else None,
         dtype=dtype,
     )
-    check_comparable(pair)
+    pair = replace(pair, warnings=check_comparable(pair))
     pair = ask_as(pair, {side: {**file.chat.get(side, {}), **said[side]} for side in SIDES})
     if beside := pair.with_control():
         check_comparable(beside)

@@ -143,8 +143,7 @@ class Pair:
             ),
             models={side: ModelCache(own=loaded, tokenizer=loaded.tokenizer) for side, loaded in sides.items()},
         )
-        check_comparable(pair)
-        return pair
+        return replace(pair, warnings=(*check_comparable(pair), *pair.warnings))
 
     @property
     def number_formats(self) -> dict[Side, str]:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from mechdrift.errors import reason
 from mechdrift.hooks import HookPoint, record
 from mechdrift.pairs.layout import Layout
 from mechdrift.records import MechdriftError
@@ -141,6 +142,8 @@ def find_structure(model: PreTrainedModel, layout: Layout | None = None) -> Stru
         components = ArchitectureAdapterFactory.select_architecture_adapter(bridge_config).component_mapping or {}
         blocks = model.get_submodule(components["blocks"].name)
         final_norm = model.get_submodule(components["ln_final"].name)
+    except ImportError as error:  # TransformerLens wants a library for the images that are not read here
+        return _by_hand(model, _common_layout(model, architecture, error))
     except (ValueError, KeyError, AttributeError) as error:
         raise MechdriftError(
             f"TransformerLens has no decoder layout for {architecture} ({error}); mechdrift needs a decoder-only model."
@@ -153,6 +156,27 @@ def find_structure(model: PreTrainedModel, layout: Layout | None = None) -> Stru
         n_heads=bridge_config.n_heads,
         d_model=bridge_config.d_model,
     )
+
+
+def _common_layout(model: PreTrainedModel, architecture: str, error: ImportError) -> Layout:
+    """The paths that nearly all decoders of transformers have; `verify` proves them."""
+    decoder = model.get_decoder()
+    path = next((name for name, module in model.named_modules() if module is decoder), "")
+    parts = ("layers", "norm", "layers.0.self_attn.o_proj", "layers.0.mlp")
+    if not all(_has_module(decoder, part) for part in parts):
+        raise MechdriftError(
+            f"TransformerLens has no decoder layout for {architecture} here ({reason(error)}): say where its modules "
+            "are with layout= (--layout on the command line)."
+        ) from error
+    return Layout(blocks=f"{path}.layers", norm=f"{path}.norm", attn="self_attn", mlp="mlp", o="o_proj")
+
+
+def _has_module(model: nn.Module, path: str) -> bool:
+    try:
+        model.get_submodule(path)
+    except AttributeError:
+        return False
+    return True
 
 
 def _by_hand(model: PreTrainedModel, layout: Layout) -> Structure:

@@ -1,0 +1,117 @@
+"""Adapters as trainers save them: their configuration, their own tokenizer, tokens that they add, and their base.
+
+    is_adapter          whether a folder holds an adapter rather than a model
+    has_tokenizer       whether it has a tokenizer of its own, which was trained with it
+    embedding_rows      how many rows its saved embeddings have, where tokens were added for it
+    merge_adapter       the model with the adapter in its weights
+
+An adapter of a text-only model is applied to the text part of a multimodal one, whose modules have a longer path.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from torch import nn
+from transformers import PreTrainedModel
+
+from mechdrift.errors import MechdriftError, reason
+from mechdrift.pairs.guards import check_patterns
+
+
+def adapter_file(folder: str | Path) -> Path:
+    return Path(folder) / "adapter_model.safetensors"
+
+
+def is_adapter(path: str | Path) -> bool:
+    """Whether a folder holds an adapter rather than a model."""
+    # By `os.path`, which has no error for a name that no system allows.
+    return os.path.isfile(f"{path}/adapter_config.json") and not os.path.isfile(f"{path}/config.json")
+
+
+def has_tokenizer(adapter: str) -> bool:
+    """Whether an adapter's folder has a tokenizer of its own."""
+    return (Path(adapter) / "tokenizer_config.json").is_file()
+
+
+def load_adapter_config(adapter: str) -> Any:
+    """The `adapter_config.json` of a LoRA adapter; raises when there is none, and for one that learns a prompt."""
+    from peft import PeftConfig
+
+    try:
+        config = PeftConfig.from_pretrained(adapter)
+    except Exception as error:  # peft raises any kind for missing, damaged or unfitting files, here and below
+        raise MechdriftError(f"{adapter!r} is not a LoRA adapter that peft can read ({reason(error)}).") from error
+    if config.is_prompt_learning:
+        kind = str(getattr(config.peft_type, "value", config.peft_type)).lower().replace("_", " ")
+        raise MechdriftError(
+            f"the adapter {adapter} learns a prompt ({kind}), which is no change of weights: give one of a LoRA kind."
+        )
+    return config
+
+
+def embedding_rows(adapter: str) -> int:
+    """The largest number of rows that an embedding or unembedding saved with the adapter has; 0 without one."""
+    file = adapter_file(adapter)
+    if not file.is_file():
+        return 0
+    with safe_open(file, "pt") as stored:
+        names = [name for name in stored.keys() if _is_embedding(name)]  # noqa: SIM118 - no mapping
+        return max((stored.get_slice(name).get_shape()[0] for name in names), default=0)
+
+
+def _is_embedding(name: str) -> bool:
+    return name.endswith(".weight") and any(part in name for part in ("embed_tokens.", "lm_head.", "embed_in.", "wte."))
+
+
+def merge_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
+    """The model with an adapter merged into its weights; raises where not every tensor of it fits."""
+    from peft import PeftModel
+
+    config = load_adapter_config(adapter)
+    target, mapping = _target(model, adapter)
+    check_patterns(adapter, config, (name for name, _ in target.named_modules()))
+    try:
+        _grow(model, embedding_rows(adapter))
+        if target is not model:
+            config.task_type = None  # the text part alone has no method of generation that peft would wrap
+        adapted = PeftModel.from_pretrained(target, adapter, config=config, key_mapping=mapping)
+        # Read once more for what was left over on either side, which `from_pretrained` passes over.
+        found = adapted.load_adapter(adapter, "default", key_mapping=mapping)
+    except Exception as error:
+        raise MechdriftError(f"the adapter {adapter} cannot be applied to this base ({reason(error)}).") from error
+    unfit = [*found.missing_keys, *(key for key in found.unexpected_keys if not _is_there_twice(key, adapter))]
+    if unfit:
+        raise MechdriftError(
+            f"the adapter {adapter} was made for another base: {len(unfit)} tensors do not fit, such as {min(unfit)}."
+        )
+    merged = adapted.merge_and_unload()
+    return merged if target is model else model
+
+
+def _is_there_twice(key: str, adapter: str) -> bool:
+    """Whether a saved tensor only repeats another: peft writes what a trained embedding holds under several names."""
+    plain = key.replace(".modules_to_save.", ".").replace(".original_module.", ".")
+    if plain == key or not adapter_file(adapter).is_file():
+        return False
+    with safe_open(adapter_file(adapter), "pt") as stored:
+        return plain in stored.keys()  # noqa: SIM118 - no mapping
+
+
+def _grow(model: PreTrainedModel, rows: int) -> None:
+    """Make room for tokens that were added for the adapter; what the new rows hold comes from it."""
+    if rows > next(model.get_input_embeddings().parameters()).shape[0]:
+        model.resize_token_embeddings(rows, mean_resizing=False)
+
+
+def _target(model: PreTrainedModel, adapter: str) -> tuple[nn.Module, dict[str, str] | None]:
+    """The module that an adapter is for, and how the names of its tensors begin there: the model itself, or the text
+    part of a multimodal one, where an adapter was made for the text model alone."""
+    text = getattr(getattr(model, "model", None), "language_model", None)
+    file = adapter_file(adapter)
+    if text is None or not file.is_file():
+        return model, None
+    with safe_open(file, "pt") as stored:
+        is_of_text = all(name.startswith("base_model.model.model.layers.") for name in stored.keys())  # noqa: SIM118
+    return (text, {r"^model\.": ""}) if is_of_text else (model, None)
