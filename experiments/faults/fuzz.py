@@ -125,8 +125,9 @@ def text_case(good: Any, name: str, read: Callable[[Path], Any]) -> Callable[[Pa
     def case(folder: Path, rng: random.Random | None) -> None:
         write = toml if name.endswith(".toml") else json.dumps
         text = write(good if rng is None or rng.random() < 0.3 else changed(good, rng)).encode("utf-8", "replace")
-        for _ in range(0 if rng is None else rng.randrange(3)):
-            text = damaged(text, rng)
+        if rng is not None:
+            for _ in range(rng.randrange(3)):
+                text = damaged(text, rng)
         (folder / name).write_bytes(text)
         read(folder / name)
 
@@ -141,8 +142,9 @@ def lines_case(
     def case(folder: Path, rng: random.Random | None) -> None:
         rows = good if rng is None or rng.random() < 0.3 else changed(good, rng)
         text = "\n".join(map(json.dumps, rows if isinstance(rows, list) else [rows])).encode()
-        for _ in range(0 if rng is None else rng.randrange(3)):
-            text = damaged(text, rng)
+        if rng is not None:
+            for _ in range(rng.randrange(3)):
+                text = damaged(text, rng)
         (folder / name).write_bytes(text)
         read(folder / name)
 
@@ -165,7 +167,8 @@ def run_case(base: Path, pages: float = 0.05) -> Callable[[Path, random.Random |
             if file.is_file():
                 shutil.copy(file, folder)
         if rng is None:
-            return load_run(folder).card()
+            load_run(folder).card()
+            return
         kind, tables = rng.random(), sorted(folder.glob("*.parquet"))
         manifest = json.loads((folder / "run.json").read_text())
         if kind < 0.6:
