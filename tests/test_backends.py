@@ -165,7 +165,7 @@ def test_what_cannot_be_cut_is_kept_whole(monkeypatch):
         key: row.ids for key, row in expected.items()
     }
     monkeypatch.undo()
-    monkeypatch.setattr(hugging_face, "ShelvedCache", lambda _: (_ for _ in ()).throw(CannotCut("odd")))
+    monkeypatch.setattr(hugging_face, "ShelvedCache", lambda *_: (_ for _ in ()).throw(CannotCut("odd")))
     assert sorted(write(HuggingFace(loaded), asked)) == [0, 1, 2]
 
 
@@ -189,15 +189,16 @@ def test_rows_that_do_not_fit_are_set_aside_and_go_on(monkeypatch):
 
 
 @pytest.mark.parametrize("family", ["llama", "jamba"])
-def test_out_of_memory_halves_the_batch_and_says_so(family, monkeypatch, capsys):
+@pytest.mark.parametrize("when", [3, 6], ids=["reading prompts", "writing"])
+def test_out_of_memory_halves_the_batch_and_says_so(family, when, monkeypatch, capsys):
     loaded, calls = tiny(family), itertools.count()
     asked = requests([3, 20, 7, 12])
     take = hugging_face._Batch._take
 
-    def fail(batch, logits):
-        if next(calls) == 3:
+    def fail(batch, rows, logits):
+        if next(calls) == when:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return take(batch, logits)
+        take(batch, rows, logits)
 
     monkeypatch.setattr(hugging_face._Batch, "_take", fail)
     check(loaded, asked, write(HuggingFace(loaded), asked))

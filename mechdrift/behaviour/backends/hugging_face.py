@@ -1,12 +1,12 @@
 """The model in this process, with continuous batching: the default backend.
 
-    admit    prompts are read in padded batches, and their keys and values put onto shelves (`kv_cache`)
-    step     one token for every row; finished rows leave, and others take their place at once
+    admit    prompts are read, those of one length together, and their keys and values put onto shelves (`kv_cache`);
+             the same pass gives each row its first token
+    step     one more token for every row; finished rows leave, and others take their place at once
     bound    rows are admitted while their keys and values fit into `memory` bytes, and at most `rows` of them. A row
              that no longer fits is set aside, with what it has written, and goes on later
 
-A prompt's last token is not read with it: it is the first step's input. So every token is written by the same step, and
-only one position per row is ever unembedded.
+Nothing is padded, and only one position per row is ever unembedded.
 
 The model's own attention function does the attention, with its own scaling, soft caps and sinks; only what it is handed
 comes from the shelves. The model's saved generation settings play no part, but for the ids that end a turn, which come
@@ -30,10 +30,9 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import Cache, __version__
 
-from mechdrift.activations.batching import pad
 from mechdrift.activations.recording import input_device
 from mechdrift.behaviour.backends.kv_cache import CannotCut, ShelvedCache, Slot, capacity_for
-from mechdrift.behaviour.backends.protocol import Request, Written, finish_of
+from mechdrift.behaviour.backends.protocol import Finish, Request, Written, finish_of
 from mechdrift.behaviour.backends.sampling import choose
 from mechdrift.behaviour.backends.whole_batch import write_whole
 from mechdrift.hooks import replace_attention
@@ -41,7 +40,7 @@ from mechdrift.pairs.loading import LanguageModel
 from mechdrift.records import MechdriftError
 
 ROWS_ON_CPU, ROWS_ON_GPU = 32, 256
-TOKENS_PER_PREFILL = 2048  # padded tokens of prompts that are read in one pass
+TOKENS_PER_PREFILL = 2048  # of prompts that are read in one pass
 SHARE_OF_FREE_MEMORY = 0.5
 
 
@@ -88,27 +87,29 @@ class _Batch:
 
     def __init__(self, loaded: LanguageModel, memory: int | None, rows: int | None):
         self.loaded, self.device = loaded, input_device(loaded)
-        self.cache = ShelvedCache(loaded.model)
         self.memory = memory or int(SHARE_OF_FREE_MEMORY * free_memory(self.device))
+        self.cache = ShelvedCache(loaded.model, self.memory)
         self.limit = rows or (ROWS_ON_CPU if self.device.type == "cpu" else ROWS_ON_GPU)
         self.running: list[Row] = []
         self.aside: deque[Row] = deque()
+        self.finished: deque[tuple[Row, Finish]] = deque()
         self.calls = 0  # of attention, in one step
 
     def run(self, queue: deque[Request]) -> Iterator[tuple[Request, Written]]:
         while queue or self.aside or self.running:
             try:
                 self._admit(queue)
-                finished = self._step()
+                self._step()
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
                 self._halve(error)
-                continue
             except CannotCut:
-                queue.extendleft(row.request for row in reversed(self.running))
+                rows = [*self.running, *(row for row, _ in self.finished)]
+                queue.extendleft(row.request for row in reversed(rows))
                 raise
-            for row, finish in finished:
+            while self.finished:
+                row, finish = self.finished.popleft()
                 ids, log_probabilities = tuple(row.ids), tuple(row.log_probabilities)
                 yield row.request, Written(ids=ids, log_probabilities=log_probabilities, finish=finish)
 
@@ -121,16 +122,12 @@ class _Batch:
             self._prefill(group)
 
     def _next_group(self, queue: deque[Request]) -> list[Row]:
-        """Rows whose prompts are read in one pass: of similar length, or the same where padding would be read."""
+        """Rows whose prompts are read in one pass: of one length, so that there is no padding."""
         group: list[Row] = []
         while (self.aside or queue) and len(self.running) + len(group) < self.limit:
             row = self.aside[0] if self.aside else _begin(queue[0])
-            capacities = [capacity_for(other.length - 1) for other in (*group, row)]
-            widest = max(other.length for other in (*group, row))
-            if group and (
-                widest * (len(group) + 1) > TOKENS_PER_PREFILL
-                or (self.cache.keeps_states and row.length != group[0].length)
-            ):
+            capacities = [capacity_for(other.length) for other in (*group, row)]
+            if group and (row.length != group[0].length or row.length * (len(group) + 1) > TOKENS_PER_PREFILL):
                 break
             if (group or self.running) and self.cache.bytes_held + self.cache.bytes_for(capacities) > self.memory:
                 break
@@ -140,34 +137,38 @@ class _Batch:
 
     @torch.inference_mode()
     def _prefill(self, group: list[Row]) -> None:
-        """Read the prompts, all but their last tokens, and put their keys and values onto the shelves."""
+        """Read the prompts, put their keys and values onto the shelves, and take the first token of each."""
         try:
-            batch = pad([row.seen[:-1] for row in group], 0)
-            filled = self.cache.prefill_cache()
-            width = batch.ids.shape[1]
-            step = width if self.cache.keeps_states else TOKENS_PER_PREFILL
-            for start in range(0, width, step):
-                stop = min(width, start + step)
-                positions = torch.arange(start, stop).expand(len(group), -1)
-                self._forward(self.loaded.model.base_model, batch.ids[:, start:stop], positions, filled)
-            slots = self.cache.add([row.length - 1 for row in group], filled)
+            ids, filled = torch.tensor([row.seen for row in group]), self.cache.prefill_cache()
+            positions = torch.arange(ids.shape[1]).expand(len(group), -1)
+            step = ids.shape[1] if self.cache.keeps_states else TOKENS_PER_PREFILL
+            *parts, last = zip(ids.split(step, dim=1), positions.split(step, dim=1), strict=True)
+            for part in parts:
+                self._forward(self.loaded.model.base_model, *part, filled)
+            logits = self._forward(self.loaded.model, *last, filled).logits[:, -1]
+            slots = self.cache.add([row.length for row in group], filled)
         except BaseException:
             self.aside.extendleft(reversed(group))
             raise
         for row, slot in zip(group, slots, strict=True):
             row.slot = slot
         self.running += group
+        self._take(group, logits.float())
 
     def _forward(self, module: Any, ids: Tensor, positions: Tensor, cache: Cache) -> Any:
         accepted = inspect.signature(module.forward).parameters
         arguments = {"cache" if "cache" in accepted else "past_key_values": cache, "use_cache": True}
         if "position_ids" in accepted:
             arguments["position_ids"] = positions.to(self.device)
+        if "logits_to_keep" in accepted:
+            arguments["logits_to_keep"] = 1
         return module(input_ids=ids.to(self.device), **arguments)
 
     @torch.inference_mode()
-    def _step(self) -> list[tuple[Row, Any]]:
-        """One token for every row; the rows that are finished with it, which leave the batch."""
+    def _step(self) -> None:
+        """One token for every row; the rows that are finished with it leave the batch."""
+        if not self.running:
+            return
         self._make_room()
         positions = self.cache.begin()
         last = torch.tensor([row.seen[-1:] for row in self.running])
@@ -177,24 +178,24 @@ class _Batch:
         if self.calls != self.cache.updates:
             raise CannotCut("attention that does not go through transformers' interface")
         self.cache.advance()
-        return self._take(rearrange(logits, "row 1 vocab -> row vocab").float())
+        self._take(self.running, rearrange(logits, "row 1 vocab -> row vocab").float())
 
     def _attend(self, own: Any, module: Any, query: Tensor, key: Any, value: Any, mask: Any, **arguments: Any):
         """In the place of the model's attention: over what each row has in the cache, counted."""
         self.calls += 1
         return self.cache.updated.attend(own, module, query, **arguments), None
 
-    def _take(self, logits: Float[Tensor, "row vocab"]) -> list[tuple[Row, Any]]:
-        temperatures = [row.request.temperature for row in self.running]
-        chosen, log_probabilities = choose(logits, temperatures, [row.randoms for row in self.running])
+    def _take(self, rows: Sequence[Row], logits: Float[Tensor, "row vocab"]) -> None:
+        temperatures = [row.request.temperature for row in rows]
+        chosen, log_probabilities = choose(logits, temperatures, [row.randoms for row in rows])
         finished = []
-        for row, token, value in zip(self.running, chosen, log_probabilities, strict=True):
+        for row, token, value in zip(rows, chosen, log_probabilities, strict=True):
             row.ids.append(token)
             row.log_probabilities.append(value)
             if (finish := finish_of(row.request, row.ids)) is not None:
                 finished.append((row, finish))
         self._leave([row for row, _ in finished])
-        return finished
+        self.finished.extend(finished)
 
     def _leave(self, rows: Sequence[Row]) -> None:
         if rows:
@@ -217,7 +218,7 @@ class _Batch:
     def _halve(self, error: RuntimeError) -> None:
         """Out of memory: set everything aside, and go on with half as many rows."""
         rows = [*self.running, *self.aside]
-        tried = max(len(self.running), 1)
+        tried = len(self.running) or min(self.limit, len(rows))
         if tried == 1:
             raise MechdriftError(
                 f"the memory of {self.device} does not hold one row of {max(row.length for row in rows)} tokens: "
@@ -225,14 +226,13 @@ class _Batch:
             ) from error
         self.limit, self.running, self.aside = tried // 2, [], deque(rows)
         self.memory = min(self.memory, max(self.cache.bytes_held // 2, 1))
-        self.cache = ShelvedCache(self.loaded.model)
+        self.cache = ShelvedCache(self.loaded.model, self.memory)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         print(f"mechdrift: out of memory with {tried} rows; going on with {self.limit}.", file=sys.stderr)
 
 
 def _begin(request: Request) -> Row:
-    assert len(request.prompt) > 1, "a chat prompt has more than one token"
     return Row(request=request, randoms=random.Random(request.seed))
 
 

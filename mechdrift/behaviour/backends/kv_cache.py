@@ -243,8 +243,9 @@ class PrefillHybridLayer(LinearAttentionLayer, PrefillLayer):
 class ShelvedCache(Cache):
     """All layers of a model; see the module. `layers` that keep nothing stay Hugging Face's own."""
 
-    def __init__(self, model: PreTrainedModel):
-        self.pattern = _pattern(model)
+    def __init__(self, model: PreTrainedModel, memory: int):
+        """`memory`: bytes that spare places do not exceed."""
+        self.pattern, self.memory = _pattern(model), memory
         super().__init__(layers=[self._layer(layer) for layer in self.pattern])
         self.rows: list[Slot] = []
         self.on_shelf: dict[int, list[Slot]] = {}
@@ -324,6 +325,7 @@ class ShelvedCache(Cache):
 
     def _reserve(self, capacity: int, further: int, prefilled: Cache | None = None) -> None:
         own = self.on_shelf.setdefault(capacity, [])
+        rows = self._with_spare(capacity, len(own) + further) if own else further
         for index, layer in enumerate(self.layers):
             if not isinstance(layer, ShelvedLayer):
                 continue
@@ -334,8 +336,14 @@ class ShelvedCache(Cache):
             if like is None and prefilled is not None:
                 filled = prefilled.layers[index]
                 like = (filled.keys, filled.values)
-            rows = len(own) + further
-            layer.reserve(capacity, max(rows, int(rows * SPARE)) if own else rows, len(own), like)
+            layer.reserve(capacity, rows, len(own), like)
+
+    def _with_spare(self, capacity: int, rows: int) -> int:
+        """Some more rows than are needed, so that a shelf is not copied for each new one; where memory has room."""
+        more = int(rows * SPARE)
+        held = next((len(layer.shelves[capacity][0]) for layer in self.attention if capacity in layer.shelves), 0)
+        fits = self.bytes_held + self.bytes_for([capacity] * (more - held)) <= self.memory
+        return more if fits else rows
 
     def remove(self, slots: Sequence[Slot]) -> None:
         """Take rows out; the last row of a shelf fills the gap."""
