@@ -128,13 +128,16 @@ def trajectory(
     out: Annotated[Path | None, Parameter(help="Where the results go; default runs/NAME-trajectory.")] = None,
     seed: Annotated[int, Parameter(help="Seed of sub-sampling and of all resampling.")] = 0,
     device: Annotated[str, Parameter(help="Such as cuda:0; auto is cuda, then mps, then cpu.")] = "auto",
+    think: Annotated[int | None, Parameter(help="Tokens that a checkpoint may think; default the preset's.")] = None,
+    answer: Annotated[int | None, Parameter(help="Tokens that an answer may have; default the preset's.")] = None,
     debug: Debug = False,
 ) -> None:
     """Audit a folder of checkpoints of one training run: when alignment goes, when reasoning comes, and what moves
     first inside."""
     from mechdrift.trajectories.run import trajectory as follow
 
-    found = follow(folder, preset=preset, dimensions=dimensions, out=out, seed=seed, device=device)
+    size = {"preset": preset, "dimensions": dimensions, "think": think, "answer": answer}
+    found = follow(folder, **size, out=out, seed=seed, device=device)
     print("\n".join(found.sentences))
     print(f"trajectory: {found.run.folder / 'trajectory.html'}")
 

@@ -435,8 +435,10 @@ def test_the_command_prints_the_sentences_or_one_error(
     assert "has no history.json" in said
 
 
-def test_one_dimension_is_enough(checkpoints: Path, tmp_path: Path):
-    found = trajectory(checkpoints, dimensions=("ethics",), out=tmp_path / "run")
+def test_one_dimension_is_enough_and_budgets_can_be_given(checkpoints: Path, tmp_path: Path):
+    found = trajectory(checkpoints, dimensions=("ethics",), out=tmp_path / "run", think=3, answer=2)
+    asked = load_run(found.run.folder / "step-00005").table("completions")
+    assert (asked.think_tokens.max(), asked.answer_tokens.max()) == (3, 2)
     assert "all" not in set(found.frame.query("quantity not in ('unclosed', 'incoherent')").dimension)
     assert read_history(checkpoints).steps == STEPS
     assert isinstance(found.run, Run)

@@ -23,7 +23,7 @@ from typing import Any
 
 import pandas as pd
 
-from mechdrift.audits.config import Audit, Preset
+from mechdrift.audits.config import Audit, Preset, Size
 from mechdrift.audits.pipeline import run_unfinished_stages, software
 from mechdrift.audits.plan import AuditPlan, sample_sets, think_modes
 from mechdrift.pairs.loading import ModelSource, fingerprint
@@ -80,6 +80,8 @@ def trajectory(
     out: str | Path | None = None,
     seed: int = 0,
     device: str = "auto",
+    think: int | None = None,
+    answer: int | None = None,
 ) -> Trajectory:
     """When during a training does alignment go, when does reasoning come, and what moves first inside?
 
@@ -93,6 +95,9 @@ def trajectory(
         out: where the results go; by default `runs/NAME-trajectory`.
         seed: of sub-sampling and of all resampling.
         device: such as `"cuda:0"`; `"auto"`, the default, is cuda, then mps, then the CPU.
+        think: tokens that a checkpoint may think; by default the preset's, which are few. All checkpoints have the
+            same, or a change of budget would look like a change of the model.
+        answer: tokens that an answer may have, likewise.
 
     Returns:
         A `Trajectory`: `.frame` (a row per step and measure), `.halfway` (from which step half of each change was
@@ -110,7 +115,8 @@ def trajectory(
         6
     """
     history = read_history(folder)
-    config = Audit(pair=history.name, preset=preset, dimensions=tuple(dimensions), seed=seed, device=device)
+    settings = {"preset": preset, "dimensions": tuple(dimensions), "seed": seed, "device": device}
+    config = Audit(pair=history.name, think=think, answer=answer, **settings)
     place = Path(out) if out else Path("runs") / f"{history.name}-trajectory"
     parent = history.parent_source(device)
     run = open_run(place, _identity(history, config), _manifest(history, config))
@@ -150,7 +156,14 @@ def _identity(history: History, config: Audit) -> dict[str, Any]:
 def _settings(config: Audit) -> dict[str, Any]:
     dtype = software()["dtypes"]["generation"]
     named = {"preset": config.preset, "dimensions": list(config.ordered_dimensions), "seed": config.seed}
-    return named | {"generation dtype": dtype, "size": asdict(SIZES[config.preset])}
+    return named | {"generation dtype": dtype, "size": asdict(_size(config))}
+
+
+def _size(config: Audit) -> Size:
+    """What the preset asks, with the budgets that were given in the place of its own."""
+    size = SIZES[config.preset]
+    given = {"think": config.think, "answer": config.answer}
+    return replace(size, budget=replace(size.budget, **{name: n for name, n in given.items() if n is not None}))
 
 
 def _manifest(history: History, config: Audit) -> dict[str, Any]:
@@ -164,7 +177,7 @@ def _manifest(history: History, config: Audit) -> dict[str, Any]:
 
 
 def _plan(config: Audit, child_thinks: bool = True) -> AuditPlan:
-    size = SIZES[config.preset]
+    size = _size(config)
     return AuditPlan(config=config, sets=sample_sets(config, size), size=size, modes=think_modes(child_thinks))
 
 
