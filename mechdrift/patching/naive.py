@@ -1,6 +1,7 @@
 """The plain way to patch, and the oracle of the fast one: a full forward pass per cell."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -9,7 +10,7 @@ from torch import Tensor
 from mechdrift.activations.batching import Batch
 from mechdrift.hooks import edit
 from mechdrift.pairs.loading import LanguageModel
-from mechdrift.patching.cells import Cells, Donated, Group, Put
+from mechdrift.patching.cells import Cells, Donated, Group
 
 
 @torch.inference_mode()
@@ -29,7 +30,7 @@ def forward_layers(
                 edits = {}
                 for at in cells.window(layer, loaded.n_layers):
                     edits |= cells.edits(
-                        loaded.structure, at, _putter(at, [groups[i] for i in round_], cells, donated, head)
+                        loaded.structure, at, partial(_put, at, [groups[i] for i in round_], cells, donated, head)
                     )
                 with edit(edits):
                     final = loaded.model.base_model(**arguments, use_cache=False).last_hidden_state
@@ -49,13 +50,17 @@ def _rounds(groups: Sequence[Group]) -> list[list[int]]:
     return rounds
 
 
-def _putter(layer: int, groups: Sequence[Group], cells: Cells, donated: Donated, head: int) -> Put:
-    def put(own: Float[Tensor, "prompt pos width"]) -> Float[Tensor, "prompt pos width"]:
-        new = own.clone()
-        for group in groups:
-            rows = own[group.prompt, group.start : group.stop]
-            heads = torch.full((len(rows),), head)
-            new[group.prompt, group.start : group.stop] = cells.mixed(rows, donated(layer, group).to(own), layer, heads)
-        return new
-
-    return put
+def _put(
+    layer: int,
+    groups: Sequence[Group],
+    cells: Cells,
+    donated: Donated,
+    head: int,
+    own: Float[Tensor, "prompt pos width"],
+) -> Float[Tensor, "prompt pos width"]:
+    new = own.clone()
+    for group in groups:
+        rows = own[group.prompt, group.start : group.stop]
+        heads = torch.full((len(rows),), head)
+        new[group.prompt, group.start : group.stop] = cells.mixed(rows, donated(layer, group).to(own), layer, heads)
+    return new

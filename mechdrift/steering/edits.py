@@ -37,6 +37,7 @@ Arditi et al. 2024, https://arxiv.org/abs/2406.11717 (ablation, addition, weight
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -101,7 +102,7 @@ def ablate(
         True
     """
     return {
-        loaded.structure.hook_point(site, layer): _projection(unit(vector), where)
+        loaded.structure.hook_point(site, layer): partial(_project, unit(vector), where)
         for layer, vector in _by_layer(loaded, direction, layers).items()
         for site in sites
     }
@@ -149,7 +150,7 @@ def steer(
         )
     layers = (layer,) if isinstance(layer, int) else layer
     return {
-        loaded.structure.hook_point(site, number): _addition(strength * _finite(own), where)
+        loaded.structure.hook_point(site, number): partial(_add, strength * _finite(own), where)
         for number, own in _by_layer(loaded, vector, layers).items()
     }
 
@@ -219,22 +220,17 @@ def _finite(vector: Vector) -> Vector:
     return vector
 
 
-def _projection(direction: Vector, where: Where) -> Callable[[Tensor], Tensor]:
-    def project(x: Float[Tensor, "row pos d_model"]) -> Float[Tensor, "row pos d_model"]:
-        exact = _exact(x)
-        along = _over(direction, exact)
-        share = torch.matmul(exact, along.mT) * _chosen(where, x)
-        return torch.addcmul(exact, share, along, value=-1).to(x.dtype)
-
-    return project
+def _project(direction: Vector, where: Where, x: Tensor) -> Tensor:
+    """Without its part along the direction; `x` is `[row pos d_model]`, which the mask may contradict (`_chosen`)."""
+    exact = _exact(x)
+    along = _over(direction, exact)
+    share = torch.matmul(exact, along.mT) * _chosen(where, x)
+    return torch.addcmul(exact, share, along, value=-1).to(x.dtype)
 
 
-def _addition(vector: Vector, where: Where) -> Callable[[Tensor], Tensor]:
-    def add(x: Float[Tensor, "row pos d_model"]) -> Float[Tensor, "row pos d_model"]:
-        exact = _exact(x)
-        return (exact + _over(vector, exact) * _chosen(where, x)).to(x.dtype)
-
-    return add
+def _add(vector: Vector, where: Where, x: Tensor) -> Tensor:
+    exact = _exact(x)
+    return (exact + _over(vector, exact) * _chosen(where, x)).to(x.dtype)
 
 
 def _exact(x: Tensor) -> Tensor:

@@ -183,17 +183,13 @@ class ShelvedLayer(CacheLayerMixin):
         held = self.shelves.get(capacity)
         if held is not None and len(held[0]) >= rows:
             return
-        width = self.width(capacity)
-
-        def larger(old: Tensor) -> Tensor:
-            new = old.new_zeros(rows, old.shape[1], width, old.shape[-1])  # zeros: what is masked is still multiplied
-            if held is not None:
-                new[:used] = old[:used]
-            return new
-
-        pattern = held or like
+        pattern, width = held or like, self.width(capacity)
         assert pattern is not None
-        self.shelves[capacity] = (larger(pattern[0]), larger(pattern[1]))
+        # zeros: what is masked is still multiplied
+        keys, values = (old.new_zeros(rows, old.shape[1], width, old.shape[-1]) for old in pattern)
+        if held is not None:
+            keys[:used], values[:used] = held[0][:used], held[1][:used]
+        self.shelves[capacity] = (keys, values)
         self.bytes_per_position = sum(kept.shape[1] * kept.shape[-1] * kept.element_size() for kept in pattern)
 
     def put(self, slot: Slot, states: tuple[Tensor, Tensor], row: int) -> None:

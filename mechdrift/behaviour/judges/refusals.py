@@ -379,11 +379,8 @@ def _questions(reading: Reading) -> dict[str, float]:
 
 def _together(reading: Reading, found: dict[str, float], other: dict[str, float]) -> dict[str, float]:
     """Products: a refusal followed by help is another thing than either."""
-
-    def anywhere(kind: str) -> float:
-        return max(found[f"{kind}: {place}"] for place in PLACES)
-
-    values = {kind: anywhere(kind) for kind in MARKERS} | other
+    anywhere = {kind: max(found[f"{kind}: {place}"] for place in PLACES) for kind in MARKERS}
+    values = anywhere | other
     values["refuses"] = max(
         found["declines: first"],
         found["declines: opening"],
