@@ -167,7 +167,7 @@ def ask_as(pair: Pair, said: Said) -> Pair:
 
 
 def _control_source(parent: ModelSource, control: str) -> ModelSource:
-    if (Path(control) / "adapter_config.json").exists():
+    if is_adapter(control):
         return replace(parent, name=f"{parent.name} + {control}", adapters=(control,))
     return replace(parent, name=control, path=control, revision=None)
 

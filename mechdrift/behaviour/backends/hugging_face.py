@@ -35,6 +35,7 @@ from mechdrift.behaviour.backends.kv_cache import CannotCut, ShelvedCache, Slot,
 from mechdrift.behaviour.backends.protocol import Finish, Request, Written, finish_of
 from mechdrift.behaviour.backends.sampling import choose
 from mechdrift.behaviour.backends.whole_batch import write_whole
+from mechdrift.errors import is_out_of_memory
 from mechdrift.hooks import replace_attention
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.records import MechdriftError
@@ -246,8 +247,3 @@ def free_memory(device: torch.device) -> int:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):  # not on this system
         return 4 * 2**30
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether a device or the machine had no memory left; on the CPU torch has no exception of its own for it."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
