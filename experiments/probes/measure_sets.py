@@ -11,6 +11,11 @@ of the file to five folds; `pooled` is the AUROC over all held-out scores, `mean
 variant (the same item asked in another way) is measured like a prompt, where both classes have it.
 
 Overlap is Jaccard's: shared over all distinct words (twins) or word trigrams (items that are not twins).
+
+Near copies: prompts of different pairs are compared as vectors, by the cosine of the angle between them. Counts of one
+to three words in a row see a template whose nouns were exchanged; counts of three to five characters, weighted by how
+few prompts hold them (TF-IDF), see one content in other inflections or spellings. The closest two are named in the
+card and must stay below `NEAR_COPY` (twins are meant to be close: their median is between 0.5 and 0.9 by either).
 """
 
 import argparse
@@ -21,7 +26,7 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import PredefinedSplit, cross_val_predict
@@ -34,6 +39,7 @@ from mechdrift.records import DIMENSIONS, ProbeItem, ProbeSet
 FOLDS = 5
 BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
 MOST_VALUES = 16  # a tag with more values than this is only counted
+NEAR_COPY = {"words": 0.45, "characters": 0.6}  # cosine that two prompts of different pairs stay below
 
 Column = dict[str, str]  # what stands in one column of a table, by row
 
@@ -85,6 +91,25 @@ def largest_trigram_overlap(texts: Sequence[str], related: Callable[[int, int], 
     return f"{max(overlap(grams[i], grams[j]) for i, j in combinations(range(len(texts)), 2) if not related(i, j)):.2f}"
 
 
+def cosines(prompts: Sequence[str], unit: str) -> np.ndarray:
+    """How alike two prompts are, for every two: cosine of their n-grams of words or of characters."""
+    grams = {
+        "words": TfidfVectorizer(ngram_range=(1, 3), use_idf=False),
+        "characters": TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5)),
+    }
+    vectors = grams[unit].fit_transform(prompts)  # of length one
+    return (vectors @ vectors.T).toarray()
+
+
+def closest(items: Sequence[ProbeItem], prompts: Sequence[str], unit: str) -> tuple[float, str, str]:
+    """The cosine of the two prompts of different pairs that are most alike, and the ids of the two. It is rounded,
+    so that of equals the first in the file is named on every machine."""
+    pairs = np.unique([min(item.id, item.twin) for item in items], return_inverse=True)[1]
+    alike = np.where(pairs[:, None] == pairs[None, :], 0, cosines(prompts, unit).round(4))
+    first, second = divmod(int(alike.argmax()), len(items))
+    return float(alike[first, second]), items[first].id, items[second].id
+
+
 def measure_prompts(items: Sequence[ProbeItem], prompts: Sequence[str]) -> Column:
     """One column of a set's table: its prompts, or one variant of them."""
     triggers, families = np.array([item.is_trigger for item in items]), [item.family for item in items]
@@ -106,6 +131,9 @@ def measure_prompts(items: Sequence[ProbeItem], prompts: Sequence[str]) -> Colum
     column["largest trigram overlap, not twins"] = largest_trigram_overlap(
         prompts, lambda i, j: items[i].twin == items[j].id
     )
+    for unit, limit in NEAR_COPY.items():
+        cosine, first, second = closest(items, prompts, unit)
+        column[f"closest of different pairs, n-grams of {unit} (below {limit})"] = f"{cosine:.2f}: {first}, {second}"
     return column
 
 
