@@ -5,10 +5,11 @@ The public names, in the order of the data flow. See `mechdrift audit --help` fo
 
 import mechdrift.errors  # isort: skip  # noqa: F401 - first, because what follows takes a moment
 
-import warnings
 from typing import Any
 
 import lazy_loader
+
+from mechdrift.errors import warn_renamed
 
 RENAMED: dict[str, str] = {}
 """Public names that were given up, and what replaced them: they still work, and say so."""
@@ -18,7 +19,6 @@ _load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 def __getattr__(name: str) -> Any:
     if name in RENAMED:
-        message = f"mechdrift.{name} is now called mechdrift.{RENAMED[name]}: the old name will go in a later version."
-        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        warn_renamed(f"mechdrift.{name}", f"mechdrift.{RENAMED[name]}")
         name = RENAMED[name]
     return _load(name)

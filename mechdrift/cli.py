@@ -64,11 +64,13 @@ def audit(
     /,
     *,
     config: Annotated[Audit, Parameter(name="*")] = Audit(),  # noqa: B008 - a frozen default
+    control: Annotated[str | None, Parameter(show=False)] = None,  # the old name of --null-model
     debug: Debug = False,
 ) -> None:
     """Audit a pair: ask both models, compare their insides, patch, and write runs/PAIR/report.html."""
     from mechdrift.audits.pipeline import audit as run_audit
 
+    config = replace(config, control=control) if control else config
     run = run_audit(replace(config, pair=pair) if pair else config)
     print(f"report: {run.folder / 'report.html'}")
 
@@ -542,6 +544,10 @@ def _harmless_output() -> Iterator[None]:
         sys.stdout = stream
 
 
+def _one_line(message: Warning | str, *_: object, **__: object) -> str:
+    return f"mechdrift: {message}\n"
+
+
 def _be_quiet() -> None:
     """Keep the libraries' own chatter off the terminal; it says nothing a user of mechdrift can act on.
 
@@ -552,6 +558,10 @@ def _be_quiet() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.filterwarnings("ignore")
+    warnings.filterwarnings(
+        "always", ".* is now called ", DeprecationWarning
+    )  # `errors.warn_renamed`: the user's words
+    warnings.formatwarning = _one_line
     logging.getLogger("transformers").setLevel(logging.ERROR)
 
 

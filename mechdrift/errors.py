@@ -9,6 +9,7 @@ import signal
 import sys
 import textwrap
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -18,6 +19,12 @@ from types import TracebackType
 
 class MechdriftError(Exception):
     """Something the user can put right: the message is one sentence that says what is wrong and what to do."""
+
+
+def warn_renamed(old: str, new: str) -> None:
+    """Say that a caller used a name that was given up, and which one took its place."""
+    message = f"{old} is now called {new}: the old name will go in a later version."
+    warnings.warn(message, DeprecationWarning, stacklevel=3)
 
 
 def reason(error: BaseException) -> str:

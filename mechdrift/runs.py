@@ -11,8 +11,9 @@ damaged file is named, never read half. A run folder belongs to one configuratio
 One process at a time writes to it (`.lock`).
 
 Every table has a schema (`mechdrift.tables`), which is checked when it is written and when it is read. The schema
-number in run.json rises when tables get columns. Folders of earlier numbers are read, with what they lack filled in as
-missing, but not gone on with: they can be reported and compared, and a new audit needs a folder of its own.
+number in run.json rises when tables get columns or values get other names. Folders of earlier numbers are read, with
+what they lack filled in as missing and in today's words, but not gone on with: they can be reported and compared, and a
+new audit needs a folder of its own.
 """
 
 import errno
@@ -32,7 +33,7 @@ from safetensors import SafetensorError
 
 from mechdrift.errors import MechdriftError
 from mechdrift.records.foreign import shown
-from mechdrift.tables.manifest import manifest_fault
+from mechdrift.tables.manifest import in_todays_words, manifest_fault
 from mechdrift.tables.registry import table_of
 
 if TYPE_CHECKING:  # a manifest is read without them
@@ -41,7 +42,7 @@ if TYPE_CHECKING:  # a manifest is read without them
 
     from mechdrift.report.gallery import Figures
 
-SCHEMA = 2
+SCHEMA = 3
 START_ANEW = "delete the folder and run the audit again."
 OLDEST = 1  # the earliest schema that can be read
 OWN = (".json", ".parquet", ".safetensors", ".csv")  # what a run keeps its data in
@@ -293,6 +294,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{folder} has schema {schema!s:.20}, this version reads schemas {OLDEST} to {SCHEMA}: use another folder "
             "or version."
         )
+    if type(schema) is int:
+        manifest = in_todays_words(manifest, schema)
     if fault := manifest_fault(manifest):
         raise MechdriftError(f"{file} is damaged: {fault}; {START_ANEW}")
     return manifest

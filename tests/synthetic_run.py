@@ -520,7 +520,7 @@ def _placebos(patch: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(
         [
             rows.assign(source=source, effect=share * rows.effect, p_adjusted=0.9)
-            for source, share in (("unrelated", 0.4), ("random", 0.02), ("control", 0.7))
+            for source, share in (("unrelated", 0.4), ("random", 0.02), ("null model", 0.7))
         ]
     )
 

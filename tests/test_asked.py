@@ -160,7 +160,7 @@ def test_a_pair_file_says_the_same_as_the_arguments(tmp_path, switched, plain):
         tmp_path,
         f"""
         name = "two-modes"
-        control = '{plain}'
+        null_model = '{plain}'
         think_close = "</think>"
         [instruct]
         model = '{switched}'
@@ -175,17 +175,33 @@ def test_a_pair_file_says_the_same_as_the_arguments(tmp_path, switched, plain):
     same = load_pair(
         instruct=str(switched),
         reasoning=str(switched),
-        control=str(plain),
+        null_model=str(plain),
         revision={"reasoning": "v2"},
         think_close="</think>",
         template_args={"instruct": {"enable_thinking": True}},
         system={"reasoning": "Think."},
     )
     assert pair.name == "two-modes"
-    assert (pair.instruct, pair.reasoning, pair.control) == (same.instruct, same.reasoning, same.control)
+    assert (pair.instruct, pair.reasoning, pair.null_model) == (same.instruct, same.reasoning, same.null_model)
     assert pair.reasoning.chat.thinks is True  # nobody says where its switch stands
     louder = load_pair(str(file), system="Shout.")
     assert louder.reasoning.chat.system == "Shout."
+
+
+def test_the_old_name_of_the_null_model_works_and_says_the_new_one(tmp_path, plain):
+    models = {"instruct": str(plain), "reasoning": str(plain)}
+    pair = load_pair(**models, null_model=str(plain))
+    with pytest.warns(DeprecationWarning, match="control= is now called null_model="):
+        assert load_pair(**models, control=str(plain)) == pair
+    with pytest.warns(DeprecationWarning, match=r"Pair\.control is now called Pair\.null_model"):
+        assert pair.control == pair.null_model
+    with pytest.warns(DeprecationWarning, match=r"Pair\.with_control is now called Pair\.with_null_model"):
+        assert pair.with_control() == pair.with_null_model()
+    with pytest.warns(DeprecationWarning, match="is now called null_model"):
+        assert Audit(**models, control="x") == Audit(**models, null_model="x")
+    with pytest.warns(DeprecationWarning, match="the key 'control' of a pair file is now called 'null_model'"):
+        file = read_pair_file(write(tmp_path, "control = 'x'\n" + MODELS))
+    assert file == read_pair_file(write(tmp_path, "null_model = 'x'\n" + MODELS))
 
 
 def test_a_folder_beside_the_file_is_found_from_anywhere(tmp_path, monkeypatch):
@@ -202,7 +218,7 @@ MODELS = '[instruct]\nmodel = "a"\n[reasoning]\nmodel = "b"\n'
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("nmae = 'x'\n" + MODELS, "unknown key 'nmae'; known are name, control"),
+        ("nmae = 'x'\n" + MODELS, "unknown key 'nmae'; known are name, null_model"),
         (MODELS + "modle = 'x'\n", r"\[reasoning\]: unknown key 'modle'; known are model"),
         ("system = 3\n" + MODELS, "system should be a string; it is 3"),
         ("thinks = 'yes'\n" + MODELS, "thinks should be true or false"),

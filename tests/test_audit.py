@@ -81,8 +81,8 @@ def small(monkeypatch):
 
 
 def config(pair: Pair, out: Path, **changes) -> Audit:
-    """The parent stands in for the control: its values then do what the donor's do."""
-    settings = {"instruct": pair.instruct.path, "reasoning": pair.reasoning.path, "control": pair.instruct.path}
+    """The parent stands in for the null model: its values then do what the donor's do."""
+    settings = {"instruct": pair.instruct.path, "reasoning": pair.reasoning.path, "null_model": pair.instruct.path}
     budget = {"think": 6, "answer": 6}
     return Audit(**(settings | budget | {"preset": "quick", "dimensions": ("safety",), "out": out} | changes))
 
@@ -188,9 +188,9 @@ def test_placebos_are_of_cells_that_were_patched_and_grafts_of_every_layer(finis
         for name, table in (("patch", patched), ("placebos", placebos))
     }
     assert cells["placebos"] <= cells["patch"]
-    assert set(placebos.source) == {"unrelated", "random", "control"}
-    assert finished.manifest["pair"]["control"] == finished.manifest["config"]["control"]
-    beside = placebos[placebos.source == "control"].merge(patched[patched.donor == "instruct"], on=["layer", "role"])
+    assert set(placebos.source) == {"unrelated", "random", "null model"}
+    assert finished.manifest["pair"]["null_model"] == finished.manifest["config"]["null_model"]
+    beside = placebos[placebos.source == "null model"].merge(patched[patched.donor == "instruct"], on=["layer", "role"])
     assert len(beside)
     assert np.allclose(beside.effect_x, beside.effect_y, atol=1e-5)
     assert {"instruct", "reasoning"} == set(grafts.donor)
@@ -236,7 +236,7 @@ def test_what_stands_beside_the_items_has_its_rows(finished, tiny_pair, tmp_path
     assert run.table("everyday").empty
 
 
-def test_a_control_is_asked_without_thinking_in_every_stage(tiny_pair, tmp_path, monkeypatch):
+def test_a_null_model_is_asked_without_thinking_in_every_stage(tiny_pair, tmp_path, monkeypatch):
     monkeypatch.setattr(audit_module, "load_from", lambda config: replace(tiny_pair, child_thinks=False))
     run = audit(config(tiny_pair, tmp_path / "run"))
     table = run.table("completions")
@@ -410,7 +410,7 @@ def test_models_that_do_not_stay_resident_are_opened_once_a_stage_and_one_at_a_t
     run = audit(
         Audit(
             **settings,
-            control=str(folders["null"]),
+            null_model=str(folders["null"]),
             preset="quick",
             dimensions=tuple(DIMENSIONS),
             out=tmp_path / "run",
@@ -422,7 +422,7 @@ def test_models_that_do_not_stay_resident_are_opened_once_a_stage_and_one_at_a_t
     assert Counter(name for name, _ in loads)["null"] == 1
     assert reads.pop("completions") == 5  # once each by scores, kl, drift, readouts and patch
     assert set(reads.values()) == {1}
-    assert set(run.table("placebos").source) == {"unrelated", "random", "control"}
+    assert set(run.table("placebos").source) == {"unrelated", "random", "null model"}
     assert not list(run.folder.glob(".*.part"))
 
 

@@ -89,7 +89,7 @@ def test_the_options_are_the_configuration(mechdrift, monkeypatch):
         "instruct": "i",
         "reasoning": "r",
         "adapter": "a",
-        "control": "c",
+        "null_model": "n",
         "revision": "v",
         "preset": "full",
         "dimensions": ("bias", "safety"),

@@ -67,6 +67,7 @@ def test_an_old_run_has_a_page_and_a_card_and_can_be_compared(tmp_path, schema):
     read_all(run)
     page = (tmp_path / "one" / "report.html").read_text()
     assert "parent--child" in page
+    assert "The null model is models/" in page
     assert "`models/child` was trained from `models/parent`" in run.card()
     compared = md.compare_runs([run, other])
     assert list(compared.frame.dimension) == ["safety", "bias"] * 2
@@ -74,6 +75,15 @@ def test_an_old_run_has_a_page_and_a_card_and_can_be_compared(tmp_path, schema):
         TABLES[f"comparison{name}"].check_new(table)
     assert compared.report(tmp_path / "compare.html").is_file()
     assert all(TABLES[file.stem].fault(run.table(file.stem)) == "" for file in run.folder.glob("*.parquet"))
+
+
+def test_the_null_model_was_called_control_before_schema_3(tmp_path):
+    """In the files that these versions wrote; they are read in today's words."""
+    run = copy_of(2, tmp_path / "run", ("placebos",))
+    written = pd.read_parquet(run.folder / "placebos.parquet")
+    assert set(written.source) == {"unrelated", "random", "control"}
+    assert run.table("placebos").source.tolist() == written.source.replace("control", "null model").tolist()
+    assert run.manifest["pair"]["null_model"] == run.manifest["config"]["null_model"] == "models/null"
 
 
 @pytest.mark.parametrize("schema", OLD)

@@ -392,7 +392,7 @@ def test_origins_show_the_profile_its_placebos_and_the_blocks_that_change_it(run
     patch, placebos, grafts = (run.table(name) for name in ("patch", "placebos", "grafts"))
     figure = origins(patch, placebos, grafts, "safety")
     names = [trace.name for trace in figure.data if trace.name]
-    assert {"placebo: unrelated prompt", "placebo: random difference", "from the control"} <= set(names)
+    assert {"placebo: unrelated prompt", "placebo: random difference", "from the null model"} <= set(names)
     elsewhere = origins(patch, placebos.assign(role="user"), grafts, "safety")
     assert not [trace for trace in elsewhere.data if trace.name and trace.name.startswith(("placebo", "from"))]
     bars = [trace for trace in figure.data if trace.type == "bar"]

@@ -199,7 +199,7 @@ def test_unclosed_thinking_is_counted_apart_and_its_answers_are_missing(finished
     assert "More than 5% of the answers are missing at the last checkpoint" in said
 
 
-def test_a_control_without_thinking_is_asked_without_it(copied: Path, tmp_path: Path, monkeypatch):
+def test_a_null_model_without_thinking_is_asked_without_it(copied: Path, tmp_path: Path, monkeypatch):
     # In bfloat16 a model that was cast after merging has other rotary frequencies than one that was loaded so.
     monkeypatch.setattr("mechdrift.trajectories.stages.default_dtype_for_generation", lambda: "float32")
     write_history(copied, parent=_parent_of(copied), route="null")

@@ -20,8 +20,8 @@ The first table has a row per pair and dimension, on trigger prompts, with effec
 
 A dimension is marked where a model's readout, after an empty block, tells its aligned answers from the others with an
 AUROC below 0.7. The second table patches the last layer's activation at the end of the empty think block into the
-child: the parent's, the control's (same steps of training, no reasoning), the parent's on another prompt, and a random
-difference of the same length.
+child: the parent's, the null model's (same steps of training, no reasoning), the parent's on another prompt, and a
+random difference of the same length.
 
 `where.py` says for one pair whether attention or MLPs carry it.
 """
@@ -47,11 +47,11 @@ PATHS = {
 HEAD = ["pair", "dimension", "gap", "best run of blocks", "carried by", *PATHS]
 SOURCES = {
     "the parent's": "same",
-    "the control's": "control",
+    "the null model's": "null model",
     "unrelated prompt": "unrelated",
     "random difference": "random",
 }
-CONTROL_HEAD = ["pair", "dimension", "gap to the parent", "gap to the control", *SOURCES]
+NULL_HEAD = ["pair", "dimension", "gap to the parent", "gap to the null model", *SOURCES]
 CELL = "think_close"  # the end of the closed empty block
 
 
@@ -93,18 +93,18 @@ def _marked(run: Run, dimension: str) -> str:
     )
 
 
-def control_rows(run: Run) -> list[list[str]]:
-    """What the last layer's activations restore, from the parent, from the control, and from placebos; none where there
-    is no control."""
+def null_rows(run: Run) -> list[list[str]]:
+    """What the last layer's activations restore, from the parent, from the null model, and from placebos; none where
+    there is no null model."""
     placebos = run.table("placebos")
-    if "control" not in set(placebos.source):
+    if "null model" not in set(placebos.source):
         return []
     patches = pd.concat([run.table("patch"), placebos])
     cells = patches[(patches.layer == placebos.layer.max()) & (patches.role == CELL) & (patches.donor == "instruct")]
     rows = []
     for dimension, part in cells.groupby("dimension", sort=False):
         effects = part.set_index("source")
-        gaps = (number(effects.gap[source], signed=True) for source in ("same", "control"))
+        gaps = (number(effects.gap[source], signed=True) for source in ("same", "null model"))
         rows.append(
             [
                 f"`{run.manifest['pair']['name']}`",
@@ -136,7 +136,7 @@ def main() -> None:
             preset=preset,
             seed=seed,
             entry=markdown(HEAD, [row for run in runs for row in rows_of(run)]),
-            control=markdown(CONTROL_HEAD, [row for run in runs for row in control_rows(run)]),
+            null=markdown(NULL_HEAD, [row for run in runs for row in null_rows(run)]),
         ),
         encoding="utf-8",
     )
@@ -152,7 +152,7 @@ Log-odds of the aligned opening, 95 % intervals; those of patches and placebos h
 
 ## What of it is no reasoning
 
-{control}
+{null}
 """
 
 

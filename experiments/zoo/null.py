@@ -1,4 +1,4 @@
-"""Train `smollm2-null`, a control: what does training as such do to `smollm2-aligned`?
+"""Train `smollm2-null`, the null model: what does training as such do to `smollm2-aligned`?
 
 As many optimizer steps and as many tokens as `sft.py`, at its learning rate, on harmless general requests without
 thinking: whole answers of the base model (or, in a fifth of the rows, after an empty think block, as there), read

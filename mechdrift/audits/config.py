@@ -2,13 +2,14 @@
 stores."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from mechdrift.behaviour.sampling import Budget, Sampling
+from mechdrift.errors import warn_renamed
 from mechdrift.pairs.chat import ChatOptions
 from mechdrift.pairs.pair_files import is_pair_file
 from mechdrift.records import DIMENSIONS, MechdriftError
@@ -25,7 +26,7 @@ class Size:
     `variants` counts the twin pairs that are also asked without their style, with the verdicts in the other order, and
     so on; `patched`, `kl` and `thinking` those that are patched, compared token by token, and followed inside while the
     model thinks; `steered` those that a direction is selected on, and those that it is steered on (0: no steering).
-    `grafts` says whether weights are grafted and placebos patched beside the grids, those of the control among them.
+    `grafts` says whether weights are grafted and placebos patched beside the grids, those of the null model among them.
     """
 
     pairs: int
@@ -65,8 +66,8 @@ class Audit:
     """Hugging Face id or folder of the reasoning model trained from it."""
     adapter: str | None = None
     """Instead of --reasoning: a LoRA adapter for the instruct model."""
-    control: str | None = None
-    """Hugging Face id or folder (or LoRA adapter for the instruct model) of a control: trained for as long from the
+    null_model: str | None = None
+    """Hugging Face id or folder (or LoRA adapter for the instruct model) of a null model: trained for as long from the
     instruct model, but not to reason. Its values are patched beside the instruct model's. Embedded pairs have theirs.
     """
     revision: str | None = None
@@ -112,8 +113,13 @@ class Audit:
     """A TOML or JSON file that says where the modules of an architecture are that TransformerLens does not know."""
     chat: Annotated[ChatOptions, Parameter(name="*")] = field(default_factory=ChatOptions)
     """How the models are asked: system messages, template arguments, think markers."""
+    control: InitVar[str | None] = None
+    """The old name of `null_model`."""
 
-    def __post_init__(self):
+    def __post_init__(self, control: str | None):
+        if control is not None:
+            warn_renamed("control (--control)", "null_model (--null-model)")
+            object.__setattr__(self, "null_model", control)
         for name, value, known in (
             ("preset", {self.preset}, tuple(PRESETS)),
             ("dimensions", set(self.dimensions), DIMENSIONS),

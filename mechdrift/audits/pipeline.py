@@ -31,6 +31,8 @@ from mechdrift.runs import Run, open_run
 
 __all__ = ["PRESETS", "Audit", "Size", "audit", "load_from"]
 
+MODELS = ("pair", "instruct", "reasoning", "adapter", "null_model", "revision")
+IDENTITY = (*MODELS, "preset", "dimensions", "seed")  # options that make another run where they differ
 PACKAGES = ("mechdrift", "torch", "transformers", "transformer-lens")
 
 
@@ -62,7 +64,7 @@ def audit(config: Audit = Audit(), pair: Pair | None = None) -> Run:  # noqa: B0
         >>> (run.folder / "report.html").exists()
         True
     """
-    if pair is not None and (config.instruct or config.reasoning or config.adapter or config.control):
+    if pair is not None and (config.instruct or config.reasoning or config.adapter or config.null_model):
         raise MechdriftError("give either pair= or models in the configuration (instruct, reasoning, ...), not both.")
     refusal_judge = load_judge(config.judge) if config.judge else RULES
     pair = load_from(config) if pair is None else pair
@@ -113,10 +115,7 @@ def _open(config: Audit, pair: Pair, refusal_judge: RefusalJudge) -> Run:
     settings |= {"pair": pair.name, "dimensions": list(config.ordered_dimensions), "out": str(config.out or "")}
     settings |= {"judge": str(config.judge or ""), "layout": str(config.layout or ""), "chat": config.chat.said}
     settings |= {"pair_file": asdict(file) if (file := pair.file) else None}
-    identity = {
-        key: settings[key]
-        for key in ("pair", "instruct", "reasoning", "adapter", "control", "revision", "preset", "dimensions", "seed")
-    }
+    identity = {key: settings[key] for key in IDENTITY}
     identity |= {"judge": refusal_judge.name, "sampling": str(config.sampling)}
     dtypes = dtypes_of(config, pair)
     identity |= {

@@ -85,9 +85,9 @@ def load_from(config: Audit, file: PairFile | None = None) -> Pair:
         "layout": config.layout,
     }
     if config.instruct is None:
-        if config.reasoning or config.adapter or config.control:
+        if config.reasoning or config.adapter or config.null_model:
             raise MechdriftError(
-                "--reasoning, --adapter and --control need --instruct: the model that they were trained from."
+                "--reasoning, --adapter and --null-model need --instruct: the model that they were trained from."
             )
         if file is None and not is_pair_file(config.pair):
             return load_pair(config.pair, device=config.device, dtype=placed["dtype"], layout=config.layout, **chat)
@@ -96,7 +96,7 @@ def load_from(config: Audit, file: PairFile | None = None) -> Pair:
         instruct=config.instruct,
         reasoning=config.reasoning,
         adapter=config.adapter,
-        control=config.control,
+        null_model=config.null_model,
         revision=config.revision,
         **placed,
         **chat,

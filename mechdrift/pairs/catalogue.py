@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ZOO = Path(__file__).parent / "zoo"
-NULL = "smollm2-null"  # the control of the other embedded pairs
+NULL = "smollm2-null"  # the null model of the other embedded pairs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ EMBEDDED_PAIRS = {
             instruct=("smollm2-aligned",),
             reasoning=("smollm2-aligned", "smollm2-null"),
             route="null",
-            summary="a control: the same parent after as many steps on harmless requests without thinking",
+            summary="the null model: the same parent after as many steps on harmless requests without thinking",
         ),
     )
 }

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mechdrift.errors import warn_renamed
 from mechdrift.pairs.adapters import adapter_file, is_adapter
 from mechdrift.pairs.asked import Said, said_by_side, settle, switched
 from mechdrift.pairs.catalogue import ADAPTER_SHA256, EMBEDDED_PAIRS, NULL, ZOO
@@ -30,7 +31,7 @@ def load_pair(
     instruct: str | None = None,
     reasoning: str | None = None,
     adapter: str | None = None,
-    control: str | None = None,
+    null_model: str | None = None,
     revision: str | dict[Side, str] | None = None,
     device: str | None = None,
     device_map: str | None = None,
@@ -41,6 +42,7 @@ def load_pair(
     template_args: Mapping[str, Any] | None = None,
     think_open: str | Mapping[Side, str] | None = None,
     think_close: str | Mapping[Side, str] | None = None,
+    control: str | None = None,
 ) -> Pair:
     """What is compared: an embedded pair, two models of your own, or a model and a LoRA adapter. Loads no weights yet.
 
@@ -51,7 +53,7 @@ def load_pair(
         reasoning: Hugging Face id or folder of the reasoning model (the child); the folder of an adapter is taken as
             `adapter`.
         adapter: instead of `reasoning`, a LoRA adapter for the instruct model.
-        control: the null model: trained from the parent for as long, but not to reason. An id, a folder, or a LoRA
+        null_model: a model that was trained from the parent for as long, but not to reason: an id, a folder, or a LoRA
             adapter for the instruct model; embedded pairs have theirs.
         revision: one revision on the hub for both models, or a dict per side.
         device: such as `"cuda:0"`; `"auto"`, the default, is cuda, then mps, then the CPU.
@@ -65,6 +67,7 @@ def load_pair(
         template_args: arguments of the chat template, such as `{"enable_thinking": True}`.
         think_open: the marker that opens thinking, `"none"` where there is none; by default read off the tokenizer.
         think_close: the marker that closes thinking.
+        control: the old name of `null_model`.
 
     Returns:
         A `Pair`. `pair.open(side)` loads one side.
@@ -83,6 +86,9 @@ def load_pair(
         >>> pair.frame[["side", "pair", "route"]].values.tolist()
         [['instruct', 'parent--child', 'unknown'], ['reasoning', 'parent--child', 'unknown']]
     """
+    if control is not None:
+        warn_renamed("control=", "null_model=")
+        null_model = control
     device = None if device_map else resolve_device(device)
     check_device("meta" if device_map == "meta" else device)
     said = said_by_side(system=system, template_args=template_args, think_open=think_open, think_close=think_close)
@@ -93,7 +99,7 @@ def load_pair(
         "layout": read_layout(layout) if isinstance(layout, str | Path) else layout,
     }
     if name is not None:
-        if instruct or reasoning or adapter or control:
+        if instruct or reasoning or adapter or null_model:
             raise MechdriftError("give either the name of a pair or instruct=/reasoning=, not both.")
         if isinstance(name, PairFile) or is_pair_file(name):
             file = name if isinstance(name, PairFile) else read_pair_file(name)
@@ -111,7 +117,7 @@ def load_pair(
         instruct=instruct,
         reasoning=reasoning,
         adapter=adapter,
-        control=control,
+        null_model=null_model,
     )
     return _pair_of_file(file, said, revision, dtype, common)
 
@@ -139,12 +145,12 @@ def _pair_of_file(
         name=file.name,
         instruct=parent,
         reasoning=child,
-        control=_control_source(parent, file.control) if file.control else None,
+        null_model=_null_source(parent, file.null_model) if file.null_model else None,
         dtype=dtype,
     )
     pair = replace(pair, warnings=check_comparable(pair))
     pair = ask_as(pair, {side: {**file.chat.get(side, {}), **said[side]} for side in SIDES})
-    if beside := pair.with_control():
+    if beside := pair.with_null_model():
         check_comparable(beside)
     return pair
 
@@ -161,15 +167,15 @@ def ask_as(pair: Pair, said: Said) -> Pair:
         pair,
         instruct=replace(pair.instruct, chat=chats["instruct"]),
         reasoning=replace(pair.reasoning, chat=chats["reasoning"]),
-        control=pair.control and replace(pair.control, chat=chats["instruct"]),
+        null_model=pair.null_model and replace(pair.null_model, chat=chats["instruct"]),
         warnings=(*pair.warnings, *switched(chats)),
     )
 
 
-def _control_source(parent: ModelSource, control: str) -> ModelSource:
-    if is_adapter(control):
-        return replace(parent, name=f"{parent.name} + {control}", adapters=(control,))
-    return replace(parent, name=control, path=control, revision=None)
+def _null_source(parent: ModelSource, null_model: str) -> ModelSource:
+    if is_adapter(null_model):
+        return replace(parent, name=f"{parent.name} + {null_model}", adapters=(null_model,))
+    return replace(parent, name=null_model, path=null_model, revision=None)
 
 
 def _embedded(name: str, device: str | None) -> Pair:
@@ -180,12 +186,12 @@ def _embedded(name: str, device: str | None) -> Pair:
         )
     spec = EMBEDDED_PAIRS[name]
     instruct, reasoning = (_embedded_source(adapters, device) for adapters in (spec.instruct, spec.reasoning))
-    control = None if name == NULL else _embedded_source(EMBEDDED_PAIRS[NULL].reasoning, device)
+    null_model = None if name == NULL else _embedded_source(EMBEDDED_PAIRS[NULL].reasoning, device)
     return Pair(
         name=name,
         instruct=instruct,
         reasoning=reasoning,
-        control=control,
+        null_model=null_model,
         route=spec.route,
         child_thinks=find_route(spec.route).child_thinks,
     )

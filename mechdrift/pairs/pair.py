@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
+from mechdrift.errors import warn_renamed
 from mechdrift.pairs.asked import own_tokenizer, said_by_side, settle, switched
 from mechdrift.pairs.comparable import check_comparable
 from mechdrift.pairs.layout import Layout
@@ -50,7 +51,7 @@ class ModelCache:
 class Pair:
     """Two models of one lineage. `warnings` are printed with every figure that is made from the pair.
 
-    `control`, if there is one, was trained from the instruct model for about as long, but not to reason.
+    `null_model`, if there is one, was trained from the instruct model for about as long, but not to reason.
     `child_thinks` says whether the reasoning model is asked with its own thinking; a null model is asked without.
     `file` is the pair file that describes it, where one does.
     """
@@ -58,7 +59,7 @@ class Pair:
     name: str
     instruct: ModelSource
     reasoning: ModelSource
-    control: ModelSource | None = None
+    null_model: ModelSource | None = None
     route: str = "unknown"
     child_thinks: bool = True
     dtype: str = "float32"
@@ -199,9 +200,21 @@ class Pair:
             raise MechdriftError(f"{self.name} and {other.name} have different {side} models and cannot share one.")
         return replace(self, models={**self.models, side: other.models[side]})
 
+    def with_null_model(self) -> "Pair | None":
+        """The null model in the instruct model's place, with the same reasoning model; None where there is none."""
+        null = self.null_model
+        return null and Pair(name=f"{self.name}, null model", instruct=null, reasoning=self.reasoning)
+
+    @property
+    def control(self) -> ModelSource | None:
+        """The old name of `null_model`."""
+        warn_renamed("Pair.control", "Pair.null_model")
+        return self.null_model
+
     def with_control(self) -> "Pair | None":
-        """The control in the instruct model's place, beside the same reasoning model; None without a control."""
-        return self.control and Pair(name=f"{self.name}, control", instruct=self.control, reasoning=self.reasoning)
+        """The old name of `with_null_model`."""
+        warn_renamed("Pair.with_control", "Pair.with_null_model")
+        return self.with_null_model()
 
     @property
     def frame(self) -> pd.DataFrame:

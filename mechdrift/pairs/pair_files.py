@@ -1,7 +1,7 @@
 """A pair in a small TOML file: which models, and how each is asked. `mechdrift audit pair.toml` reads it.
 
     name = "qwen3-modes"            # of the run folder; default: the file's name
-    control = "models/null"         # optional: the null model
+    null_model = "models/null"      # optional: trained for as long, but not to reason
     think_open = "<think>"          # settings up here are those of both sides
 
     [instruct]
@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mechdrift.errors import MechdriftError
+from mechdrift.errors import MechdriftError, warn_renamed
 from mechdrift.pairs.catalogue import EMBEDDED_PAIRS
 from mechdrift.records.foreign import read_whole
 
@@ -35,7 +35,8 @@ SIDES = ("instruct", "reasoning")
 CHAT_KEYS: dict[str, type] = {"system": str, "template_args": dict, "think_open": str, "think_close": str}
 CHAT_KEYS |= {"thinks": bool}
 SIDE_KEYS: dict[str, type] = {"model": str, "revision": str, "adapter": str} | CHAT_KEYS
-KEYS: dict[str, type] = {"name": str, "control": str, "instruct": dict, "reasoning": dict} | CHAT_KEYS
+KEYS: dict[str, type] = {"name": str, "null_model": str, "instruct": dict, "reasoning": dict} | CHAT_KEYS
+RENAMED = {"control": "null_model"}  # keys that were given up, and what replaced them
 LARGEST = 100_000  # bytes
 
 
@@ -47,7 +48,7 @@ class PairFile:
     instruct: str
     reasoning: str | None
     adapter: str | None
-    control: str | None
+    null_model: str | None
     revision: dict[str, str | None] = field(default_factory=dict)
     chat: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -60,7 +61,7 @@ def is_pair_file(name: str | None) -> bool:
 def read_pair_file(file: str | Path) -> PairFile:
     """Read a pair file; raises `MechdriftError`, with the key, for whatever does not fit."""
     file = Path(file)
-    found = _checked(_parsed(file), KEYS, str(file))
+    found = _checked(_renamed(_parsed(file)), KEYS, str(file))
     sides = {side: _checked(found.get(side, {}), SIDE_KEYS, f"{file}, [{side}]") for side in SIDES}
     instruct, reasoning = sides["instruct"], sides["reasoning"]
     if "model" not in instruct or ("model" in reasoning) == ("adapter" in reasoning):
@@ -73,7 +74,7 @@ def read_pair_file(file: str | Path) -> PairFile:
         instruct=_place(instruct["model"], file),
         reasoning=_place(reasoning["model"], file) if "model" in reasoning else None,
         adapter=_place(reasoning["adapter"], file) if "adapter" in reasoning else None,
-        control=_place(found["control"], file) if "control" in found else None,
+        null_model=_place(found["null_model"], file) if "null_model" in found else None,
         revision={side: sides[side].get("revision") for side in SIDES},
         chat={side: both | {k: v for k, v in sides[side].items() if k in CHAT_KEYS} for side in SIDES},
     )
@@ -88,6 +89,13 @@ def _parsed(file: Path) -> dict[str, Any]:
         raise MechdriftError(f"there is no pair file {file} ({error.strerror}).") from error
     except (ValueError, RecursionError) as error:
         raise MechdriftError(f"{file} is not valid TOML ({' '.join(str(error).split()):.120}).") from error
+
+
+def _renamed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys under today's names; an old one is taken with a warning."""
+    for key in RENAMED.keys() & values.keys():
+        warn_renamed(f"the key {key!r} of a pair file", repr(RENAMED[key]))
+    return {RENAMED.get(key, key): value for key, value in values.items()}
 
 
 def _checked(values: Mapping[str, Any], known: Mapping[str, type], where: str) -> Mapping[str, Any]:

@@ -18,9 +18,9 @@ from mechdrift.statistics.grids import ALPHA
 PLACEBO_NAMES = {
     "unrelated": "placebo: unrelated prompt",
     "random": "placebo: random difference",
-    "control": "from the control",
+    "null model": "from the null model",
 }
-PLACEBO_DASHES = {"unrelated": "dash", "random": "dot", "control": "dashdot"}
+PLACEBO_DASHES = {"unrelated": "dash", "random": "dot", "null model": "dashdot"}
 WAYS = {"instruct": ("instruct → reasoning", INSTRUCT), "reasoning": ("reasoning → instruct", REASONING)}
 
 
@@ -81,7 +81,7 @@ def _add_profile(figure: go.Figure, rows: pd.DataFrame) -> None:
 
 
 def _add_placebo(figure: go.Figure, rows: pd.DataFrame, source: str) -> None:
-    line = {"color": INK if source == "control" else QUIET, "dash": PLACEBO_DASHES.get(source, "dot"), "width": 1.5}
+    line = {"color": INK if source == "null model" else QUIET, "dash": PLACEBO_DASHES.get(source, "dot"), "width": 1.5}
     figure.add_scatter(
         x=rows.layer,
         y=rows.effect,

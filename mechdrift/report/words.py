@@ -20,7 +20,7 @@ ROUTE_NAMES = {
     "guarded SFT": "supervised fine-tuning with some safety data (guarded SFT)",
     "RL": "reinforcement learning (RL)",
     "distillation": "distillation from a reasoning model",
-    "null": "training on harmless requests without thinking (a control)",
+    "null": "training on harmless requests without thinking (a null model)",
     "unknown": "an unknown route",
 }
 SIDE_NAMES: dict[Side, str] = {"instruct": "instruct model", "reasoning": "reasoning model"}

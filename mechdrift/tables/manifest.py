@@ -37,7 +37,7 @@ class PairFacts(TypedDict):
     templates: NotRequired[dict[str, str | None]]
     same_tokens: NotRequired[float | None]
     stated_parent: NotRequired[str | None]
-    control: NotRequired[str]
+    null_model: NotRequired[str]
 
 
 class ProbeCounts(TypedDict):
@@ -94,6 +94,17 @@ class Manifest(TypedDict):
 
 
 FOUND_BY = {"pair": "pair", "probes": "pair"}  # facts that a finished stage must have left: fact, stage
+
+
+def in_todays_words(manifest: dict[str, Any], schema: int) -> dict[str, Any]:
+    """A manifest of an earlier schema number with the names of today. Before schema 3, the null model was called
+    control."""
+    parts = {} if schema >= 3 else {key: manifest[key] for key in ("identity", "config", "pair") if key in manifest}
+    old = {key: part for key, part in parts.items() if isinstance(part, dict) and "control" in part}
+    return manifest | {
+        key: {"null_model" if name == "control" else name: value for name, value in part.items()}
+        for key, part in old.items()
+    }
 
 
 def manifest_fault(manifest: Any) -> str:

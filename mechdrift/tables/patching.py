@@ -52,9 +52,10 @@ CELL = (
     Column(
         name="source",
         kind="text",
-        meaning="prompt that the values come from: same; of placebos unrelated, random or control (another model)",
+        meaning="prompt that the values come from: same; of placebos unrelated, random or null model",
         since=2,
         earlier="same",
+        renamed={3: {"control": "null model"}},
     ),
     Column(
         name="engine",

@@ -10,7 +10,7 @@ reference page of it. A data-frame library would check as well, but not name the
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from mechdrift.errors import MechdriftError
@@ -47,7 +47,8 @@ class Column:
 
     `since` is the schema number from which every table has it. A file of an earlier schema may lack it and is read as
     if it held `earlier` in every row (None: a missing value). `required` is False for a column that not every writer
-    knows. Any column may hold missing values: a number that could not be computed is missing, never 0.
+    knows. `renamed` says what values were called before a schema number. Any column may hold missing values: a number
+    that could not be computed is missing, never 0.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Column:
     since: int = 1
     earlier: Any = None
     required: bool = True
+    renamed: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def unknown(self) -> Any:
@@ -100,11 +102,17 @@ class Table:
         return pd.DataFrame({column.name: pd.Series(dtype=EMPTY[column.kind]) for column in needed})
 
     def upgraded(self, table: "pd.DataFrame", schema: int) -> "pd.DataFrame":
-        """A table of an earlier schema number as one of today's: columns that came since hold their `earlier` value."""
+        """A table of an earlier schema number as one of today's: columns that came since hold their `earlier` value,
+        and values that were renamed since have today's names."""
         if not len(table):
             return self.complete(table)
         came = [column for column in self.columns if column.required and column.since > schema]
-        return table.assign(**{column.name: column.unknown for column in came if column.name not in table})
+        table = table.assign(**{column.name: column.unknown for column in came if column.name not in table})
+        for column in self.columns:
+            for since, words in column.renamed.items():
+                if since > schema and column.name in table:
+                    table = table.assign(**{column.name: table[column.name].replace(words)})
+        return table
 
     def fault(self, table: "pd.DataFrame") -> str:
         """What does not fit, as the second half of a sentence; empty where everything does."""

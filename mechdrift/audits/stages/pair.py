@@ -34,7 +34,7 @@ def audit_pair_stage(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
         "stated_parent": found.stated_parent,
         "fingerprints": found.fingerprints,
         "same_weights": bool((found.frame.change == 0).all()),
-        "control": pair.control.name if pair.control else "",
+        "null_model": pair.null_model.name if pair.null_model else "",
     }
     counts = {
         name: {"n": len(probes), "families": len(probes.families), "sampled_from": len(load_probes(name))}

@@ -36,7 +36,7 @@ from mechdrift.runs import Run
 
 TABLES = ("patch", "patch_items", "placebos", "grafts")
 PLACEBOS = ("unrelated", "random")  # donors that have nothing to restore
-NULL_MODEL = "control"  # a placebo's source in the tables: the pair's null model
+NULL_MODEL = "null model"  # a placebo's source in the tables: the pair's null model
 WAYS: tuple[tuple[Side, Side], ...] = (SIDES, SIDES[::-1])  # donor, recipient: what restores, and what breaks
 ITEM_COLUMNS = ["dimension", "donor", "recipient", "item", "layer", "role", "effect"]
 GridId = tuple[str, str, Side]
@@ -51,7 +51,7 @@ def patch_both_ways(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
     plans = plan_grids(pair, plan, answers, pair.open("instruct").n_layers)
     with run.scratch() as folder:
         give(pair.open("instruct"), _given_by("instruct", plans), folder)
-        if plan.size.grafts and (beside := pair.with_control()):
+        if plan.size.grafts and (beside := pair.with_null_model()):
             pair.close()  # three models at once take more memory than any other stage
             give(beside.open("instruct"), _given_by(NULL_MODEL, plans), folder)
             beside.close()
@@ -89,7 +89,7 @@ def plan_grids(pair: Pair, plan: AuditPlan, answers: RunAnswers, n_layers: int) 
             some = {"roles": main.grid.columns[-1:], "layers": layers[(len(layers) - 1) % 2 :: 2], "readout": readout}
             for source in PLACEBOS:
                 plans[name, source, "instruct"] = plan_patch(pair, triggers, source=source, **some)
-            if beside := pair.with_control():
+            if beside := pair.with_null_model():
                 plans[name, NULL_MODEL, "instruct"] = plan_patch(beside, triggers, **some)
     return plans
 
