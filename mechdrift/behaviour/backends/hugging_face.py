@@ -1,12 +1,12 @@
 """The model in this process, with continuous batching: the default backend.
 
-    admit    prompts are read, those of one length together, and their keys and values put onto shelves (`kv_cache`);
+    admit    prompts are read in batches, padded on the left, and their keys and values put onto shelves (`kv_cache`);
              the same pass gives each row its first token
     step     one more token for every row; finished rows leave, and others take their place at once
     bound    rows are admitted while their keys and values fit into `memory` bytes, and at most `rows` of them. A row
              that no longer fits is set aside, with what it has written, and goes on later
 
-Nothing is padded, and only one position per row is ever unembedded.
+Only one position per row is ever unembedded, and only while prompts are read is anything padded.
 
 The model's own attention function does the attention, with its own scaling, soft caps and sinks; only what it is handed
 comes from the shelves. The model's saved generation settings play no part, but for the ids that end a turn, which come
@@ -30,6 +30,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import Cache, __version__
 
+from mechdrift.activations.batching import pad
 from mechdrift.activations.recording import input_device
 from mechdrift.behaviour.backends.kv_cache import CannotCut, ShelvedCache, Slot, capacity_for
 from mechdrift.behaviour.backends.protocol import Finish, Request, Written, finish_of
@@ -41,7 +42,7 @@ from mechdrift.pairs.loading import LanguageModel
 from mechdrift.records import MechdriftError
 
 ROWS_ON_CPU, ROWS_ON_GPU = 32, 256
-TOKENS_PER_PREFILL = 2048  # of prompts that are read in one pass
+TOKENS_PER_PREFILL = 2048  # padded tokens of prompts that are read in one pass
 SHARE_OF_FREE_MEMORY = 0.5
 
 
@@ -123,12 +124,16 @@ class _Batch:
             self._prefill(group)
 
     def _next_group(self, queue: deque[Request]) -> list[Row]:
-        """Rows whose prompts are read in one pass: of one length, so that there is no padding."""
+        """Rows whose prompts are read in one pass: of similar length, or the same where padding would be read."""
         group: list[Row] = []
         while (self.aside or queue) and len(self.running) + len(group) < self.limit:
             row = self.aside[0] if self.aside else _begin(queue[0])
             capacities = [capacity_for(other.length) for other in (*group, row)]
-            if group and (row.length != group[0].length or row.length * (len(group) + 1) > TOKENS_PER_PREFILL):
+            widest = max(other.length for other in (*group, row))
+            if group and (
+                widest * (len(group) + 1) > TOKENS_PER_PREFILL
+                or (self.cache.keeps_states and row.length != group[0].length)
+            ):
                 break
             if (group or self.running) and self.cache.bytes_held + self.cache.bytes_for(capacities) > self.memory:
                 break
@@ -138,15 +143,18 @@ class _Batch:
 
     @torch.inference_mode()
     def _prefill(self, group: list[Row]) -> None:
-        """Read the prompts, put their keys and values onto the shelves, and take the first token of each."""
+        """Read the prompts, put their keys and values onto the shelves, and take the first token of each.
+
+        A prompt that is longer than a pass is alone in its group, unpadded, and read in several.
+        """
         try:
-            ids, filled = torch.tensor([row.seen for row in group]), self.cache.prefill_cache()
-            positions = torch.arange(ids.shape[1]).expand(len(group), -1)
-            step = ids.shape[1] if self.cache.keeps_states else TOKENS_PER_PREFILL
-            *parts, last = zip(ids.split(step, dim=1), positions.split(step, dim=1), strict=True)
+            batch = pad([row.seen for row in group], self.loaded.tokenizer.pad_token_id or 0, "left")
+            mask, filled = batch.mask if any(batch.offsets) else None, self.cache.prefill_cache()
+            step = batch.ids.shape[1] if self.cache.keeps_states else TOKENS_PER_PREFILL
+            *parts, last = zip(batch.ids.split(step, dim=1), batch.positions.split(step, dim=1), strict=True)
             for part in parts:
                 self._forward(self.loaded.model.base_model, *part, filled)
-            logits = self._forward(self.loaded.model, *last, filled).logits[:, -1]
+            logits = self._forward(self.loaded.model, *last, filled, mask).logits[:, -1]
             slots = self.cache.add([row.length for row in group], filled)
         except BaseException:
             self.aside.extendleft(reversed(group))
@@ -156,13 +164,15 @@ class _Batch:
         self.running += group
         self._take(group, logits.float())
 
-    def _forward(self, module: Any, ids: Tensor, positions: Tensor, cache: Cache) -> Any:
+    def _forward(self, module: Any, ids: Tensor, positions: Tensor, cache: Cache, mask: Tensor | None = None) -> Any:
         accepted = inspect.signature(module.forward).parameters
         arguments = {"cache" if "cache" in accepted else "past_key_values": cache, "use_cache": True}
         if "position_ids" in accepted:
             arguments["position_ids"] = positions.to(self.device)
         if "logits_to_keep" in accepted:
             arguments["logits_to_keep"] = 1
+        if mask is not None:
+            arguments["attention_mask"] = mask.to(self.device)
         return module(input_ids=ids.to(self.device), **arguments)
 
     @torch.inference_mode()

@@ -193,12 +193,13 @@ class ShelvedLayer(CacheLayerMixin):
         self.bytes_per_position = sum(kept.shape[1] * kept.shape[-1] * kept.element_size() for kept in pattern)
 
     def put(self, slot: Slot, states: tuple[Tensor, Tensor], row: int) -> None:
-        """Copy one prefilled row's keys and values, `[row, head, position, d_head]`, into its slot."""
+        """Copy one prefilled row's keys and values, `[row, head, position, d_head]`, into its slot: the last
+        ones, since prompts are padded on the left."""
         width = self.width(slot.capacity)
         for kept, new in zip(self.shelves[slot.capacity], states, strict=True):
             start = max(0, slot.length - width)
             places = torch.arange(start, slot.length, device=kept.device) % width
-            kept[slot.place].index_copy_(1, places, new[row, :, start : slot.length])
+            kept[slot.place].index_copy_(1, places, new[row, :, new.shape[2] - slot.length + start :])
 
     def move(self, source: tuple[int, int], target: tuple[int, int], length: int) -> None:
         """Copy one row between two (capacity, place)."""
@@ -303,7 +304,7 @@ class ShelvedCache(Cache):
         )
 
     def add(self, lengths: Sequence[int], prefilled: Cache) -> list[Slot]:
-        """Take rows over from a pass over their prompts, which were padded on the right."""
+        """Take rows over from a pass over their prompts, which were padded on the left."""
         slots = [Slot(length=length, capacity=capacity_for(length)) for length in lengths]
         for capacity in {slot.capacity for slot in slots}:
             self._reserve(capacity, sum(slot.capacity == capacity for slot in slots), prefilled)
