@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import COMMON, FAMILIES, make_tokenizer
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from mechdrift.behaviour.backends import hugging_face, kv_cache
@@ -233,3 +234,51 @@ def test_the_asker_may_go_on_asking():
         if request.key < 2:
             queue.append(asked[request.key + 1])
     check(loaded, asked, found)
+
+
+@pytest.mark.parametrize("dropped", [0, 3], ids=["whole", "cut"])
+@pytest.mark.parametrize("family", ["llama", "gemma3_text", "lfm2"])
+def test_what_goes_on_from_a_request_reads_only_what_is_new(family, dropped, monkeypatch):
+    """A second request behind each first one, with three ids between them, and its last ids dropped where a thought was
+    cut: the same as with nothing kept. Only a state, and a window that has moved on, cannot go back: lfm2, gemma."""
+    monkeypatch.setattr(kv_cache, "SMALLEST_SHELF", 8)
+    loaded, asked, read = tiny(family), requests([3, 20, 7, 12], max_tokens=[9, 12, 5, 7]), []
+    prefill = hugging_face._Batch._prefill
+
+    def note(batch, group):
+        read.extend(row.request.key for row in group)
+        prefill(batch, group)
+
+    monkeypatch.setattr(hugging_face._Batch, "_prefill", note)
+    queue, found, second = deque(asked), {}, {}
+    for request, written in HuggingFace(loaded, rows=3).write(queue):
+        found[request.key] = written
+        if request.continues is None:
+            prompt = (*request.prompt, *written.ids[: len(written.ids) - dropped], 7, 8, 9)
+            second[request.key] = replace(request, key=request.key + 4, prompt=prompt, max_tokens=6, continues=request)
+            queue.appendleft(second[request.key])
+    check(loaded, [*asked, *(second[key] for key in sorted(second))], found)
+    goes_back = {"llama": [], "gemma3_text": [5, 7], "lfm2": [4, 5, 6, 7]}
+    assert sorted(set(read) - {0, 1, 2, 3}) == (goes_back[family] if dropped else [])
+
+
+class Products(TorchDispatchMode):
+    """The shapes of the batched matrix products that are made."""
+
+    def __init__(self):
+        super().__init__()
+        self.shapes: list[tuple[int, ...]] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.bmm.default:
+            self.shapes.append(tuple(args[1].shape))
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_unembedding_is_not_copied_for_every_row():
+    """torch multiplies what is not contiguous with frozen weights row by row, each row with a copy of the weights."""
+    loaded = tiny("llama")
+    loaded.model.requires_grad_(False)
+    with Products() as products:
+        write(HuggingFace(loaded), requests([3, 20, 7], max_tokens=2))
+    assert not [shape for shape in products.shapes if shape[-1] == 258]

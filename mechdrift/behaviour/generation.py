@@ -194,12 +194,13 @@ def ask(
     waiting.sort(key=lambda question: len(prefixes[question.id]))
     trial = waiting[:PROOF] if _has_to_prove_itself(renderer, think, done.values()) else []
     compared: list[tuple[Request, Written]] = []
+    serves_another = is_model and not isinstance(generator, HuggingFace)  # or might
     _tell_engines(done, generator.name, len(waiting))
     with progress(description, len(asked)) as advance:
         advance(len(asked) - len(waiting))
         for part in (trial, waiting[len(trial) :]):
             for request, written, row in asking.write(generator, part, prefixes):
-                if is_model and len(compared) < ANSWERS:
+                if serves_another and len(compared) < ANSWERS:
                     compared.append((request, written))
                     if len(compared) == ANSWERS:  # before everything is asked of another model
                         check_fidelity(loaded, generator.name, compared)
@@ -297,11 +298,16 @@ class _Asking:
         stopped = written.finish == "end" and not closed
         stage = _Stage(question, _Thought(ids, written.log_probabilities[: len(ids)], closed, stopped))
         prefix = (*request.prompt, *ids, *self.renderer.closing_after(ids))
-        queue.appendleft(self._request(stage, prefix, self.budget.tokens[1]))
+        queue.appendleft(self._request(stage, prefix, self.budget.tokens[1], continues=request))
         return None
 
     def _request(
-        self, stage: "_Stage", prompt: tuple[int, ...], max_tokens: int, stop: tuple[int, ...] = ()
+        self,
+        stage: "_Stage",
+        prompt: tuple[int, ...],
+        max_tokens: int,
+        stop: tuple[int, ...] = (),
+        continues: Request | None = None,
     ) -> Request:
         """Random numbers of its own, which do not depend on what else is asked."""
         part = "think" if stage.thought is None else "answer"
@@ -314,6 +320,7 @@ class _Asking:
             stop=stop,
             temperature=self.sampling.temperature,
             seed=zlib.crc32(named.encode()),
+            continues=continues,
         )
 
     def _completion(self, question: Question, thought: "_Thought", written: Written) -> Completion:

@@ -35,10 +35,11 @@ from mechdrift.audits.answers import RunAnswers
 from mechdrift.audits.config import Preset, Size
 from mechdrift.audits.plan import AuditPlan, Facts, Stage
 from mechdrift.audits.stages import kl, scores
-from mechdrift.audits.stages.answers import ask_one, ask_tasks, with_ids
+from mechdrift.audits.stages.answers import ask_with_tasks, with_ids
 from mechdrift.behaviour.generation import Question
-from mechdrift.behaviour.labels import judge_all
+from mechdrift.behaviour.labels import judge_all, judge_tasks
 from mechdrift.behaviour.sampling import Budget
+from mechdrift.behaviour.tasks import held_out
 from mechdrift.directions.drift import compare_directions
 from mechdrift.directions.finders import find_directions
 from mechdrift.directions.thinking import READOUT_ROLE
@@ -107,14 +108,14 @@ def ask_side(run: Run, pair: Pair, plan: AuditPlan, side: Side) -> dict[str, pd.
     asked."""
     loaded = pair.open(side, default_dtype_for_generation())
     questions = [Question(id=item.id, prompt=item.prompt) for probes in plan.sets.values() for item in probes]
-    answers = ask_one(run, plan, loaded, side, questions, plan.config.sampling)
+    answers, to_tasks = ask_with_tasks(run, plan, loaded, side, questions)
     judged = [
         with_ids(judge_all(probes, answers.of(probes), plan.refusal_judge), answers.of(probes))
         for probes in plan.sets.values()
     ]
-    tasks = ask_tasks(run, plan, loaded, side)
     del loaded
     pair.close(default_dtype_for_generation())
+    tasks = judge_tasks(held_out(plan.size.tasks), to_tasks)
     return {"completions": pd.concat(judged, ignore_index=True), "tasks": tasks}
 
 

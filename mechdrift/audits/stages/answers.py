@@ -117,7 +117,8 @@ def ask_everything(run: Run, plan: AuditPlan, loaded: LanguageModel, side: Side)
     everyday, variants = everyday_requests(plan), variants_of(plan)
     asked = [item for probes in (*plan.sets.values(), *variants.values(), everyday) for item in probes]
     questions = [Question(id=item.id, prompt=item.prompt) for item in asked]
-    answers, judge = ask_one(run, plan, loaded, side, questions, plan.config.sampling), kept_judge(run, plan)
+    answers, to_tasks = ask_with_tasks(run, plan, loaded, side, questions)
+    judge = kept_judge(run, plan)
     tables: Tables = {
         "completions": [
             with_ids(judge_all(probes, answers.of(probes), judge), answers.of(probes)) for probes in plan.sets.values()
@@ -127,7 +128,7 @@ def ask_everything(run: Run, plan: AuditPlan, loaded: LanguageModel, side: Side)
             for (name, variant), probes in variants.items()
         ],
         "everyday": [judge_all(everyday, answers.of(everyday), judge)],
-        "tasks": [ask_tasks(run, plan, loaded, side)],
+        "tasks": [judge_tasks(held_out(plan.size.tasks), to_tasks)],
     }
     return answers, tables
 
@@ -154,9 +155,18 @@ def is_judging_unfinished(facts: Mapping[str, Any]) -> bool:
     return bool(facts.get("judge", {}).get("failures"))
 
 
-def ask_tasks(run: Run, plan: AuditPlan, loaded: LanguageModel, side: Side) -> pd.DataFrame:
-    """One model's answers to the held-out reasoning tasks, judged."""
-    return judge_tasks(held_out(plan.size.tasks), ask_one(run, plan, loaded, side, task_questions(plan)))
+def ask_with_tasks(
+    run: Run, plan: AuditPlan, loaded: LanguageModel, side: Side, questions: Sequence[Question]
+) -> tuple[Completions, Completions]:
+    """One model's answers to `questions`, and to the held-out reasoning tasks, which are never sampled. Where nothing
+    is, all are asked together: a batch is fast while it is full, and it runs empty at the end of every queue."""
+    tasks = task_questions(plan)
+    if plan.config.sampling != GREEDY:
+        sampled = ask_one(run, plan, loaded, side, questions, plan.config.sampling)
+        return sampled, ask_one(run, plan, loaded, side, tasks)
+    answers = ask_one(run, plan, loaded, side, [*questions, *tasks])
+    rows = answers.rows[: len(questions)], answers.rows[len(questions) :]
+    return replace(answers, rows=rows[0]), replace(answers, rows=rows[1])
 
 
 def ask_one(

@@ -1,8 +1,10 @@
 """Stage `pair`: are the two models parent and child, and do their numbers hold? Files: `weights.parquet`.
 
-Weights that are finite can still make activations that are not. Each model reads every prompt once while it is loaded:
-one that overflows ends the audit here, named with its layer and the prompt, and not hours later in an average.
+Weights that are finite can still make activations that are not. Each model reads some prompts of every dimension while
+it is loaded: one that overflows ends the audit here, named with its layer and the prompt, and not hours later.
 """
+
+from dataclasses import replace
 
 import torch
 
@@ -14,6 +16,8 @@ from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair
 from mechdrift.probes.sets import load_probes
 from mechdrift.runs import Run
+
+CHECKED, LAST_ROLE = 4, "template_tail[-1]"  # prompts of each dimension that are read for their numbers, and where
 
 
 def audit_pair_stage(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
@@ -44,13 +48,15 @@ def audit_pair_stage(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
 
 
 def check_numbers(loaded: LanguageModel, plan: AuditPlan) -> None:
-    """Raise, naming model, layer and item, where a prompt of the run makes NaN or infinite activations, or some whose
-    squares are infinite, which every normalisation adds up. The last token reads all others, so that it shows what went
-    wrong at any of them. Damaged weights are named by `audit_pair`."""
+    """Raise, naming model, layer and item, where the longest prompts of a dimension make NaN or infinite activations,
+    or some whose squares are infinite, which every normalisation adds up. The last token reads all others, so that it
+    shows what went wrong at any of them. Damaged weights are named by `audit_pair`; what the other prompts make is
+    looked at when it is recorded."""
     weights = (weight for weight in loaded.model.parameters() if weight.device.type != "meta")
     if all(bool(weight.sum(dtype=torch.float64).isfinite()) for weight in weights):
         for probes in plan.sets.values():
-            found = collect(loaded, probes, site="resid_post", roles=("template_tail[-1]",))
+            longest = sorted(probes, key=lambda item: len(item.prompt))[-CHECKED:]
+            found = collect(loaded, replace(probes, items=tuple(longest)), site="resid_post", roles=(LAST_ROLE,))
             squares = found.of("resid_post").square()
             check_finite(squares, found.model, found.items, found.layers, found.roles)
 

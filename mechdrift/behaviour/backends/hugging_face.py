@@ -3,6 +3,8 @@
     admit    prompts are read in batches, padded on the left, and their keys and values put onto shelves (`kv_cache`);
              the same pass gives each row its first token
     step     one more token for every row; finished rows leave, and others take their place at once
+    go on    an answer goes on in the row of its thought: what was read and written there is not read again, and the
+             few ids between them (the close marker) are read one a step, beside the rows that write
     bound    rows are admitted while their keys and values fit into `memory` bytes, and at most `rows` of them. A row
              that no longer fits is set aside, with what it has written, and goes on later
 
@@ -20,8 +22,8 @@ import os
 import random
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -41,8 +43,9 @@ from mechdrift.hooks import replace_attention
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.records import MechdriftError
 
-ROWS_ON_CPU, ROWS_ON_GPU = 32, 256
+ROWS_ON_CPU, ROWS_ON_GPU = 64, 256
 TOKENS_PER_PREFILL = 2048  # padded tokens of prompts that are read in one pass
+MOST_UNREAD = 64  # ids between a thought and its answer that are read one a step; of more, the prompt is read anew
 SHARE_OF_FREE_MEMORY = 0.5
 
 
@@ -63,6 +66,10 @@ class Row:
     @property
     def length(self) -> int:
         return len(self.request.prompt) + len(self.ids)
+
+    def id_at(self, position: int) -> int:
+        start = len(self.request.prompt)
+        return self.request.prompt[position] if position < start else self.ids[position - start]
 
 
 @dataclass
@@ -99,21 +106,43 @@ class _Batch:
 
     def run(self, queue: deque[Request]) -> Iterator[tuple[Request, Written]]:
         while queue or self.aside or self.running:
-            try:
-                self._admit(queue)
-                self._step()
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-                self._halve(error)
-            except CannotCut:
-                rows = [*self.running, *(row for row, _ in self.finished)]
-                queue.extendleft(row.request for row in reversed(rows))
+            for act in (self._admit, self._step):
+                self._try(act, queue)
+                yield from self._settle(queue)
+
+    def _try(self, act: Callable[[deque[Request]], None], queue: deque[Request]) -> None:
+        try:
+            act(queue)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
                 raise
-            while self.finished:
-                row, finish = self.finished.popleft()
-                ids, log_probabilities = tuple(row.ids), tuple(row.log_probabilities)
-                yield row.request, Written(ids=ids, log_probabilities=log_probabilities, finish=finish)
+            self._halve(error)
+        except CannotCut:
+            queue.extendleft(row.request for row in reversed(self.running))
+            raise
+
+    def _settle(self, queue: deque[Request]) -> Iterator[tuple[Request, Written]]:
+        """Hand out what is finished. A request that goes on from there takes the row over."""
+        while self.finished:
+            row, finish = self.finished.popleft()
+            yield (
+                row.request,
+                Written(ids=tuple(row.ids), log_probabilities=tuple(row.log_probabilities), finish=finish),
+            )
+            if queue and queue[0].continues is row.request and self._goes_on(row, queue[0]):
+                queue.popleft()
+            else:
+                self._leave([row])
+
+    def _goes_on(self, row: Row, request: Request) -> bool:
+        """Whether `request` could take the row over, with the keys and values of the ids that both share."""
+        if row.slot is None:  # set aside, when memory ran out
+            return False
+        shared = _shared(row.seen[: row.slot.length], request.prompt[:-1])
+        if len(request.prompt) - shared > MOST_UNREAD or not self.cache.shorten(row.slot, shared):
+            return False
+        self.running[self.running.index(row)] = replace(_begin(request), slot=row.slot)
+        return True
 
     def _admit(self, queue: deque[Request]) -> None:
         """Fill the batch up. A few free rows wait for each other while others write: prompts are read faster in
@@ -170,26 +199,30 @@ class _Batch:
         if "position_ids" in accepted:
             arguments["position_ids"] = positions.to(self.device)
         if "logits_to_keep" in accepted:
-            arguments["logits_to_keep"] = 1
+            # An index: for a slice, which is not contiguous, torch on a CPU copies the unembedding for every row.
+            arguments["logits_to_keep"] = torch.tensor([ids.shape[1] - 1])
         if mask is not None:
             arguments["attention_mask"] = mask.to(self.device)
         return module(input_ids=ids.to(self.device), **arguments)
 
     @torch.inference_mode()
-    def _step(self) -> None:
-        """One token for every row; the rows that are finished with it leave the batch."""
+    def _step(self, _: deque[Request]) -> None:
+        """One more id for every row: the next that it has not read, or else a new one."""
         if not self.running:
             return
         self._make_room()
         positions = self.cache.begin()
-        last = torch.tensor([row.seen[-1:] for row in self.running])
+        read = [[row.id_at(position)] for row, position in zip(self.running, positions.tolist(), strict=True)]
         self.calls = 0
         with replace_attention(self.loaded.model, self._attend):
-            logits = self._forward(self.loaded.model, last, positions[:, None], self.cache).logits
+            logits = self._forward(self.loaded.model, torch.tensor(read), positions[:, None], self.cache).logits
         if self.calls != self.cache.updates:
             raise CannotCut("attention that does not go through transformers' interface")
         self.cache.advance()
-        self._take(self.running, rearrange(logits, "row 1 vocab -> row vocab").float())
+        write = [index for index, row in enumerate(self.running) if positions[index] + 1 == row.length]
+        if write:
+            logits = rearrange(logits, "row 1 vocab -> row vocab")
+            self._take([self.running[index] for index in write], logits[write].float())
 
     def _attend(self, own: Any, module: Any, query: Tensor, key: Any, value: Any, mask: Any, **arguments: Any):
         """In the place of the model's attention: over what each row has in the cache, counted."""
@@ -199,20 +232,19 @@ class _Batch:
     def _take(self, rows: Sequence[Row], logits: Float[Tensor, "row vocab"]) -> None:
         temperatures = [row.request.temperature for row in rows]
         chosen, log_probabilities = choose(logits, temperatures, [row.randoms for row in rows])
-        finished = []
         for row, token, value in zip(rows, chosen, log_probabilities, strict=True):
             row.ids.append(token)
             row.log_probabilities.append(value)
             if (finish := finish_of(row.request, row.ids)) is not None:
-                finished.append((row, finish))
-        self._leave([row for row, _ in finished])
-        self.finished.extend(finished)
+                self.finished.append((row, finish))
 
+    @torch.inference_mode()
     def _leave(self, rows: Sequence[Row]) -> None:
         if rows:
             self.cache.remove([row.slot for row in rows if row.slot is not None])
-            gone = {id(row) for row in rows}
-            self.running = [row for row in self.running if id(row) not in gone]
+            self.running = [row for row in self.running if row not in rows]
+            for row in rows:
+                row.slot = None
 
     def _make_room(self) -> None:
         """Move rows that outgrow their shelves, and set the shortest aside while that needs more memory than there
@@ -221,20 +253,23 @@ class _Batch:
             further = self.cache.bytes_for([slot.capacity * 2 for slot in self.cache.full])
             if not further or self.cache.bytes_held + further <= self.memory:
                 break
-            shortest = min(self.running, key=lambda row: len(row.ids))
+            shortest = min(self.running, key=lambda row: row.length)
             self._leave([shortest])
             self.aside.append(shortest)
         self.cache.move_up()
 
     def _halve(self, error: RuntimeError) -> None:
         """Out of memory: set everything aside, and go on with half as many rows."""
-        rows = [*self.running, *self.aside]
+        finished = [row for row, _ in self.finished]
+        rows = [row for row in (*self.running, *self.aside) if row not in finished]
         tried = len(self.running) or min(self.limit, len(rows))
         if tried == 1:
             raise MechdriftError(
                 f"the memory of {self.device} does not hold one row of {max(row.length for row in rows)} tokens: "
                 "lower the budgets, use a smaller number format, or a larger device."
             ) from error
+        for row in (*rows, *finished):
+            row.slot = None
         self.limit, self.running, self.aside = tried // 2, [], deque(rows)
         self.memory = min(self.memory, max(self.cache.bytes_held // 2, 1))
         self.cache = ShelvedCache(self.loaded.model, self.memory)
@@ -245,6 +280,12 @@ class _Batch:
 
 def _begin(request: Request) -> Row:
     return Row(request=request, randoms=random.Random(request.seed))
+
+
+def _shared(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many ids two sequences have in common at their beginning."""
+    pairs = zip(first, second, strict=False)
+    return next((place for place, (one, other) in enumerate(pairs) if one != other), min(len(first), len(second)))
 
 
 def free_memory(device: torch.device) -> int:

@@ -352,6 +352,15 @@ class ShelvedCache(Cache):
         for _, layer in self.recurrent:
             _select(layer, keep)
 
+    def shorten(self, slot: Slot, length: int) -> bool:
+        """Forget a row's positions from `length` on; False where a layer then lacks what stands before: its window has
+        moved on, or it keeps one state only."""
+        windows = [layer.window for layer in self.attention if layer.window]
+        if length < slot.length and (self.keeps_states or slot.length > min(windows, default=slot.length)):
+            return False
+        slot.length = length
+        return True
+
     def _take_off(self, slot: Slot) -> None:
         own = self.on_shelf[slot.capacity]
         last = own.pop()

@@ -25,6 +25,8 @@ class Request:
 
     It ends after one of `ends`, or after the ids `stop` in a row. Temperature 0 is greedy; above, tokens are drawn from
     the full distribution with random numbers of `seed`. `key` is the asker's, and comes back with the result.
+    `continues` is the request whose prompt and text this prompt begins with, up to a few ids: a backend that kept what
+    it read there need not read it again.
     """
 
     key: Hashable
@@ -34,6 +36,7 @@ class Request:
     stop: tuple[int, ...] = ()
     temperature: float = 0.0
     seed: int = 0
+    continues: "Request | None" = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

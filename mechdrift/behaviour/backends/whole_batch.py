@@ -41,7 +41,8 @@ def _write_group(loaded: LanguageModel, group: list[Request]) -> list[Written]:
     while True:
         arguments = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
         arguments = {key: value.to(device) for key, value in arguments.items() if key in accepted}
-        logits = loaded.model(**arguments, **{name: cache}, use_cache=True, logits_to_keep=1).logits[:, -1:]
+        keep = torch.tensor([ids.shape[1] - 1])  # an index, not a slice: see `hugging_face`
+        logits = loaded.model(**arguments, **{name: cache}, use_cache=True, logits_to_keep=keep).logits[:, -1:]
         logits = rearrange(logits, "row 1 vocab -> row vocab").float()
         chosen, found = choose(logits, [request.temperature for request in group], randoms)
         for index, request in enumerate(group):
