@@ -199,7 +199,7 @@ class _Batch:
         if "position_ids" in accepted:
             arguments["position_ids"] = positions.to(self.device)
         if "logits_to_keep" in accepted:
-            # An index: for a slice, which is not contiguous, torch on a CPU copies the unembedding for every row.
+            # An index: of a slice, torch on a CPU makes one product a row, each with a copy of the weights.
             arguments["logits_to_keep"] = torch.tensor([ids.shape[1] - 1])
         if mask is not None:
             arguments["attention_mask"] = mask.to(self.device)
