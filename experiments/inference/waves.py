@@ -137,7 +137,7 @@ def main() -> None:
         mean = part.drop(columns="scenario").mean()
         print(
             f"| {fall * 100:.0f} points | {part.audits.sum()} | {mean['changed']:.0%} | {mean['no change']:.0%} | "
-            f"{mean['undecided']:.0%} | {mean['prompts saved']:.0%} | {mean['any false change']:.1%} | "
+            f"{mean['undecided']:.0%} | {mean['prompts saved']:.1%} | {mean['any false change']:.1%} | "
             f"{mean['interval holds']:.1%}; {part['least held'].min():.1%} |"
         )
 
