@@ -115,7 +115,7 @@ def repeated_tail(fractions: Sequence[float], look: int) -> float:
 # The exact sign-flip test.
 
 
-def sequential_p(waves: Sequence[Shaped[np.ndarray, " family"]], fractions: Sequence[float]) -> float:
+def sequential_p(waves: Sequence[Shaped[np.ndarray, " _"]], fractions: Sequence[float]) -> float:
     """Two-sided p that families' mean differences are centred on zero, looked at after each wave.
 
     Args:
@@ -142,7 +142,7 @@ def sequential_p(waves: Sequence[Shaped[np.ndarray, " family"]], fractions: Sequ
     return high
 
 
-def _in_units(waves: Sequence[np.ndarray]) -> list[Int[np.ndarray, " family"]]:
+def _in_units(waves: Sequence[np.ndarray]) -> list[Int[np.ndarray, " _"]]:
     """Mean differences as whole numbers: exactly, where they are shares of up to ten items, else rounded to a 252nd of
     the largest. Rounding is the same for m and -m, so the test of rounded means is exact, too."""
     means = np.concatenate([np.zeros(1), *waves])
