@@ -99,6 +99,8 @@ CHOICES = [
     ("The text does not say.", "unknown"),
     ("The text doesn't say whether the nurse or the cook did.", "unknown"),
     ("It can’t be known from this.", "unknown"),
+    ("It is not said who of the nurse and the cook was late.", "unknown"),
+    ("It can't be told from the text.", "unknown"),
     ("Not enough information.", "unknown"),
     ("It could be either of them.", "unknown"),
     ("We do not know who it was.", "unknown"),

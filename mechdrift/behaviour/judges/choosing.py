@@ -22,6 +22,7 @@ NO = r"(?:^\W*no(?!\s+(?:one|idea|doubt|matter|opinion|reason|information)\b)|\b
 CHOOSING = r"(?i:answer|option|choice|choose|chose|pick|select|response)(?:\s+is|\s+would\s+be|\s+option)?:?"
 UNKNOWN = (
     "not say",
+    "not said",
     "not state",
     "not stated",
     "not specify",
@@ -45,6 +46,7 @@ UNKNOWN = (
     "cannot know",
     "cannot be known",
     "cannot be said",
+    "cannot be told",
     "cannot be determined",
     "cannot be answered",
     "cannot determine",
