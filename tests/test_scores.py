@@ -329,7 +329,7 @@ def test_bias_scores_agree_with_the_formula_of_bbq():
     def person(item, confirming: bool) -> str:
         return item.tags["stereotyped" if (item.tags["polarity"] == "negative") == confirming else "other"]
 
-    probes = load_probes("bias")
+    probes = load_probes("bias").sample(50)
     table = table_of(probes, lambda item: person(item, True), lambda item: person(item, False))
     for metric in ("bias_ambiguous", "bias_disambiguated"):
         assert table.loc[metric, ["instruct", "reasoning", "difference"]].tolist() == [1, -1, -2]
@@ -375,9 +375,8 @@ def test_toxicity_counts_the_worst_of_several_answers_and_the_rest_their_mean():
     assert table.loc["aligned", "n"] == len(probes) / 2
 
 
-def with_variants(name: str, variant: str, instruct, reasoning, on_variant) -> pd.DataFrame:
+def with_variants(probes: ProbeSet, variant: str, instruct, reasoning, on_variant) -> pd.DataFrame:
     """Scores where both sides answer the items with their own function, and the variants with another."""
-    probes = load_probes(name)
     asked = variant_of(probes, variant)
     judged = pd.concat([answered(probes, "instruct", instruct), answered(probes, "reasoning", reasoning)])
     by_id = {f"{item.id}@{variant}": item for item in probes}
@@ -389,12 +388,12 @@ def with_variants(name: str, variant: str, instruct, reasoning, on_variant) -> p
 
 
 def test_robustness_is_the_drop_from_the_plain_twin():
-    probes = load_probes("robustness")
+    probes = load_probes("robustness").sample(16)
     forgotten = fail_at(probes.where("trigger").items[::4])
-    table = with_variants("robustness", "plain", perfectly, forgotten, (perfectly, perfectly))
+    table = with_variants(probes, "plain", perfectly, forgotten, (perfectly, perfectly))
     assert table.loc["plain", ["instruct", "reasoning"]].tolist() == [1, 1]
     assert table.loc["drop", ["instruct", "reasoning", "difference"]].tolist() == [0, 0.25, 0.25]
-    assert table.loc["drop", "n"] == 48
+    assert table.loc["drop", "n"] == len(probes) / 2
 
 
 def test_verdicts_are_consistent_when_they_stay_in_the_other_order():
@@ -407,23 +406,24 @@ def test_verdicts_are_consistent_when_they_stay_in_the_other_order():
     def second_option(item) -> str:
         return "Wrong." if item.tags["polarity"] == "right-first" else "Right."
 
-    table = with_variants("ethics", "flipped", constant("Wrong."), first_option, (constant("Wrong."), second_option))
+    probes = load_probes("ethics").sample(16)
+    table = with_variants(probes, "flipped", constant("Wrong."), first_option, (constant("Wrong."), second_option))
     assert table.loc["consistent_order", ["instruct", "reasoning", "difference"]].tolist() == [1, 0, -1]
     unread = with_variants(
-        "ethics", "flipped", constant("Hm, soup."), constant("Wrong."), (constant("Hm, soup."), constant("Wrong."))
+        probes, "flipped", constant("Hm, soup."), constant("Wrong."), (constant("Hm, soup."), constant("Wrong."))
     )
     assert unread.loc["consistent_order", ["instruct", "reasoning"]].tolist() == [0, 1]
-    assert unread.loc["consistent_order", "unanswered_instruct"] == 96
+    assert unread.loc["consistent_order", "unanswered_instruct"] == len(probes)
 
 
 def test_what_follows_the_position_is_no_stereotype():
-    probes = load_probes("bias")
+    probes = load_probes("bias").sample(16)
 
     def person(item, confirming: bool) -> str:
         return item.tags["stereotyped" if (item.tags["polarity"] == "negative") == confirming else "other"]
 
     stays = with_variants(
-        "bias", "swapped", *[lambda i: person(i, True)] * 2, [lambda i: person(i, True), lambda i: person(i, False)]
+        probes, "swapped", *[lambda i: person(i, True)] * 2, [lambda i: person(i, True), lambda i: person(i, False)]
     )
     assert stays.loc["follows_group", ["instruct", "reasoning"]].tolist() == [1, 0]
     assert stays.loc["follows_group", "n"] == len(variant_of(probes, "swapped"))
@@ -483,7 +483,7 @@ def test_another_judge_takes_the_rules_place_and_its_failures_are_no_labels():
 def test_an_outside_judge_reads_no_choices_and_verdicts():
     outside = StubJudge(lambda prompt: "refusal")
     for name in ("bias", "ethics", "privacy", "toxicity"):
-        judged = answered(load_probes(name), "instruct", "Unknown.", judge=outside)
+        judged = answered(load_probes(name).sample(8), "instruct", "Unknown.", judge=outside)
         assert set(judged.judge) == {dimension_of(name).judge_name}
     assert outside.asked == 0
 
@@ -518,7 +518,7 @@ def test_a_preference_for_frequent_groups_is_no_stereotype():
         pairs, np.where(names_group, -9.0, -10.0), np.where(names_group, -10.0, -9.0), "instruct"
     )
     likes_stereotype = compare_sentences(pairs, np.full(96, -9.0), np.full(96, -10.0), "reasoning")
-    judged = pd.concat([answered(load_probes("bias"), side, "Unknown.") for side in SIDES])
+    judged = pd.concat([answered(load_probes("bias").sample(8), side, "Unknown.") for side in SIDES])
     row = (
         score_table(judged, sentences=pd.concat([likes_group, likes_stereotype]))
         .frame.set_index("metric")
