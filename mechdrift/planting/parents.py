@@ -8,7 +8,7 @@ Everything is measured on triggers: erosion is the fall of their mean readout, a
 the mean readout of triggers less that of their neutral twins.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 
@@ -34,14 +34,15 @@ READ = "think_close[-1]"  # the readout position
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parent:
-    """An aligned model and what planting and locating need. `train` holds rendered prompts that are not probes, by
-    contrast."""
+    """An aligned model and what planting and locating need. `asked` holds its triggers as they are read in every child,
+    rendered once; `train` rendered prompts that are not probes, by contrast."""
 
     name: str
     aligned: LanguageModel
     base: LanguageModel
     probes: ProbeSet
     readout: Readout
+    asked: tuple[Rendered, ...]
     train: Mapping[str, tuple[Rendered, ...]]
     before: Float[np.ndarray, " trigger"]
     contrast: float
@@ -53,7 +54,7 @@ class Parent:
 
     def read(self, loaded: LanguageModel) -> Float[np.ndarray, " trigger"]:
         """The readouts of a model's triggers."""
-        return read_items(loaded, self.readout, self.triggers)
+        return read_prompts(loaded, self.readout, self.asked)
 
     def fall(self, loaded: LanguageModel) -> float:
         """How far the mean readout of a model's triggers lies below the parent's, in units of the contrast."""
@@ -117,6 +118,7 @@ def _parent(
         base=base,
         probes=probes,
         readout=readout,
+        asked=tuple(render_items(renderer, probes.where("trigger").items, "off")),
         train=rendered,
         before=before,
         contrast=float(before.mean() - neutral.mean()),
@@ -125,8 +127,13 @@ def _parent(
 
 
 def read_items(loaded: LanguageModel, readout: Readout, probes: ProbeSet) -> Float[np.ndarray, " prompt"]:
-    states = readout_states(loaded, render_items(Renderer(loaded.tokenizer), probes.items, "off"))
-    return np.array([read_states(loaded, readout, state, item.id) for state, item in zip(states, probes, strict=True)])
+    return read_prompts(loaded, readout, render_items(Renderer(loaded.tokenizer), probes.items, "off"))
+
+
+def read_prompts(loaded: LanguageModel, readout: Readout, prompts: Sequence[Rendered]) -> Float[np.ndarray, " prompt"]:
+    """The readout at each prompt's readout position."""
+    read = zip(readout_states(loaded, prompts), prompts, strict=True)
+    return np.array([read_states(loaded, readout, state, prompt.item_id) for state, prompt in read])
 
 
 def _directions(loaded: LanguageModel, probes: ProbeSet) -> Float[Tensor, "layer d_model"]:
