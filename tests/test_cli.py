@@ -201,7 +201,7 @@ BAD = {
 def test_a_mistake_is_one_sentence_and_exit_code_1(mechdrift, folders, words):
     code, out, err = mechdrift(*words.format(folders).split())
     assert (code, out) == (1, "")
-    assert re.fullmatch(r"mechdrift: [^\n]+\n", err)
+    assert re.fullmatch(r"mechdrift: [^\n]+\n", without_progress(err))
     assert re.search(BAD[words], err)
 
 
@@ -338,9 +338,10 @@ def start(folders: Path, out: Path) -> subprocess.Popen:
     return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stdout=pipe, stderr=pipe, preexec_fn=listen)
 
 
-def send_when(process: subprocess.Popen, file: Path, number: signal.Signals) -> tuple[int, str, str]:
-    """Send a signal as soon as `file` is there and not empty; exit code, standard output, standard error."""
-    while process.poll() is None and not (file.exists() and file.stat().st_size):
+def send_when(process: subprocess.Popen, file: Path, number: signal.Signals, holds: bytes) -> tuple[int, str, str]:
+    """Send a signal as soon as `file` is there and has a line that `holds` something; exit code, standard output,
+    standard error."""
+    while process.poll() is None and not (file.exists() and holds in file.read_bytes().rpartition(b"\n")[0]):
         time.sleep(0.005)
     process.send_signal(number)
     out, err = process.communicate()
@@ -365,7 +366,7 @@ def tell(folders: Path, out: Path) -> dict:
     for _ in range(
         5
     ):  # on a busy machine the signal may come after the stage's end: then there is nothing to go on with
-        told["killed"] = send_when(start(folders, out), store, signal.SIGKILL)
+        told["killed"] = send_when(start(folders, out), store, signal.SIGKILL, b'"safety-')
         if store.exists() and not (out / "completions.parquet").exists():
             break
         shutil.rmtree(out)
@@ -373,7 +374,7 @@ def tell(folders: Path, out: Path) -> dict:
     told["finished rows"] = len(rows)
     # Leave a mark in the finished batch: were it asked again, the mark would go.
     store.write_text("".join(json.dumps(row | {"answer": "MARK"}) + "\n" for row in rows))
-    told["interrupted"] = send_when(start(folders, out), out / "completions.parquet", signal.SIGINT)
+    told["interrupted"] = send_when(start(folders, out), out / "completions.parquet", signal.SIGINT, b"")
     told["left"] = {file.name: file.read_bytes() for file in out.iterdir() if file.is_file()}
     told["stages"] = load_run(out).finished
     told["damaged"] = load_run(out).damaged_stages()
@@ -383,8 +384,14 @@ def tell(folders: Path, out: Path) -> dict:
     return told
 
 
+def without_progress(err: str) -> str:
+    """Standard error without the lines that say where a command stands."""
+    return re.sub(r"\[\d\d:\d\d\] [^\n]+\n", "", err)
+
+
 def test_a_killed_audit_keeps_its_finished_batches_and_does_not_ask_them_again(story):
-    assert story["killed"] == (-signal.SIGKILL, "", "")
+    code, out, err = story["killed"]
+    assert (code, out, without_progress(err)) == (-signal.SIGKILL, "", "")
     assert story["finished rows"] >= 1
     answers = load_run(story["folder"]).table("completions").groupby("side").answer.unique()
     assert "MARK" in list(answers.instruct)
@@ -394,7 +401,7 @@ def test_a_killed_audit_keeps_its_finished_batches_and_does_not_ask_them_again(s
 def test_an_interrupted_audit_exits_with_130_and_leaves_whole_files(story):
     code, out, err = story["interrupted"]
     assert (code, out) == (130, "")
-    assert re.fullmatch(r"\nmechdrift: interrupted; [^\n]+\n", err)
+    assert re.fullmatch(r"\nmechdrift: interrupted; [^\n]+\n", without_progress(err))
     assert not [name for name in story["left"] if name.endswith(".part")]
     assert story["stages"][0] == "pair"
     assert story["damaged"] == ()
@@ -402,7 +409,9 @@ def test_an_interrupted_audit_exits_with_130_and_leaves_whole_files(story):
 
 def test_the_same_command_finishes_afterwards_and_prints_the_report(story):
     code, out, err = story["finished"]
-    assert (code, out, err) == (0, f"report: {story['folder'] / 'report.html'}\n", "")
+    assert (code, out, without_progress(err)) == (0, f"report: {story['folder'] / 'report.html'}\n", "")
+    told = re.findall(r"stage (\d) of 8", err)  # the unfinished stages only, each once
+    assert told == [str(number) for number in range(len(story["stages"]) + 1, 9)]
     run = load_run(story["folder"])
     assert run.finished == ("pair", "pilot", "answers", "scores", "kl", "drift", "readouts", "patch")
     assert (story["folder"] / "report.html").stat().st_size > 10_000

@@ -26,6 +26,7 @@ from mechdrift.behaviour.labels import RULES
 from mechdrift.pairs.loading import fingerprint, resolve_device
 from mechdrift.pairs.pair import Pair
 from mechdrift.pairs.precision import default_dtype_for_generation, fast_float32
+from mechdrift.progress import tell
 from mechdrift.records import SIDES, MechdriftError
 from mechdrift.runs import Run, open_run
 
@@ -89,8 +90,9 @@ def run_unfinished_stages(run: Run, pair: Pair, plan: AuditPlan, stages: Sequenc
         check_judge(plan.refusal_judge)
     if "pair" in run.finished and set(names) - set(run.finished):
         _check_weights(run, pair)
-    for stage in stages:
+    for number, stage in enumerate(stages, 1):
         if stage.name not in run.finished:
+            tell(f"{run.folder.name}, stage {number} of {len(stages)}, {stage.name}: {stage.what}")
             start = time.perf_counter()
             facts = stage.run(run, pair, plan)
             seconds = time.perf_counter() - start

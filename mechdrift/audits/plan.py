@@ -39,10 +39,11 @@ Facts = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """A part of an audit that is run once: its name in run.json, the files it writes, and the function that writes
-    them."""
+    """A part of an audit that is run once: its name in run.json, what it does in words, the files it writes, and the
+    function that writes them."""
 
     name: str
+    what: str
     files: tuple[str, ...]
     run: Callable[[Run, Pair, AuditPlan], Facts]
 

@@ -65,9 +65,10 @@ ANSWERS = ("completions.parquet", "tasks.parquet")
 def parent_stages() -> tuple[Stage, ...]:
     """The stages of the model that training started from; both sides of its pair are it."""
     return (
-        Stage(name="answers", files=ANSWERS, run=ask_parent),
+        Stage(name="answers", what="the parent is asked", files=ANSWERS, run=ask_parent),
         Stage(
             name="inside",
+            what="the parent is read",
             files=("states.safetensors", "readouts.parquet", "readout_validation.parquet"),
             run=record_parent,
         ),
@@ -86,9 +87,14 @@ def checkpoint_stages(parent: Run) -> tuple[Stage, ...]:
         return compare_at_readout(run, pair, plan, parent)
 
     return (
-        Stage(name="answers", files=ANSWERS, run=ask_child),
+        Stage(name="answers", what="the checkpoint is asked", files=ANSWERS, run=ask_child),
         scores.STAGE,
-        Stage(name="inside", files=("drift.parquet", "products.safetensors", "readouts.parquet"), run=compare_child),
+        Stage(
+            name="inside",
+            what="directions and readouts are compared with the parent's",
+            files=("drift.parquet", "products.safetensors", "readouts.parquet"),
+            run=compare_child,
+        ),
         kl.STAGE,
     )
 

@@ -253,6 +253,7 @@ def sentence_log_likelihoods(loaded: LanguageModel, side: Side) -> pd.DataFrame:
 
 STAGE = Stage(
     name="answers",
+    what="both models are asked, and their answers judged",
     files=(*(f"{name}.parquet" for name in (*TABLES, *LENGTHS)), "own_states.safetensors"),
     run=ask_both_models,
 )

@@ -230,6 +230,7 @@ def steering_part(pair: Pair, steered: Steering) -> pd.DataFrame:
 
 STAGE = Stage(
     name="drift",
+    what="directions inside both models are compared",
     files=(*(f"{name}.parquet" for name in TABLES), "directions.safetensors", "readout_states.safetensors"),
     run=compare_inside,
 )

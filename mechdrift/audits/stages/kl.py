@@ -35,4 +35,6 @@ def measure_kl(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
     return {}
 
 
-STAGE = Stage(name="kl", files=("kl.parquet", "kl_tokens.parquet"), run=measure_kl)
+STAGE = Stage(
+    name="kl", what="next-token distributions are compared", files=("kl.parquet", "kl_tokens.parquet"), run=measure_kl
+)

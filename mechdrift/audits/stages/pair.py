@@ -61,4 +61,6 @@ def check_numbers(loaded: LanguageModel, plan: AuditPlan) -> None:
             check_finite(squares, found.model, found.items, found.layers, found.roles)
 
 
-STAGE = Stage(name="pair", files=("weights.parquet",), run=audit_pair_stage)
+STAGE = Stage(
+    name="pair", what="weights, templates and tokens are compared", files=("weights.parquet",), run=audit_pair_stage
+)

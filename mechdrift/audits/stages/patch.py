@@ -159,4 +159,6 @@ def summarise_grids(plan: AuditPlan, grids: Grids, validation: pd.DataFrame) -> 
     return tables
 
 
-STAGE = Stage(name="patch", files=tuple(f"{name}.parquet" for name in TABLES), run=patch_both_ways)
+STAGE = Stage(
+    name="patch", what="activations are patched", files=tuple(f"{name}.parquet" for name in TABLES), run=patch_both_ways
+)

@@ -62,4 +62,6 @@ def flat_budgets(pilots: dict[Side, Pilot]) -> dict[str, int]:
     return {"think": think, "answer": answer, "instruct_answer": pilots["instruct"].budget.tokens[1]}
 
 
-STAGE = Stage(name="pilot", files=("pilot.parquet",), run=measure_lengths)
+STAGE = Stage(
+    name="pilot", what="how long each model thinks is measured", files=("pilot.parquet",), run=measure_lengths
+)

@@ -121,6 +121,7 @@ def less_reliable_side(validation: pd.DataFrame, name: str) -> pd.Series:
 
 STAGE = Stage(
     name="readouts",
+    what="readouts are held against the answers",
     files=("readouts.parquet", "readout_validation.parquet", "passage.parquet"),
     run=validate_readouts,
 )

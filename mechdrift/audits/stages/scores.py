@@ -16,4 +16,4 @@ def compute_scores(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
     return {}
 
 
-STAGE = Stage(name="scores", files=("scores.parquet",), run=compute_scores)
+STAGE = Stage(name="scores", what="the answers are scored", files=("scores.parquet",), run=compute_scores)
