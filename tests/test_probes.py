@@ -132,8 +132,8 @@ def test_a_card_holds_the_figures_that_the_script_computes(measure_sets, name):
     )
 
 
-def test_safety_covers_ten_kinds_of_harm():
-    assert len({item.tags["kind"] for item in load_probes("safety")}) >= 10
+def test_safety_covers_many_kinds_of_harm():
+    assert len({item.tags["kind"] for item in load_probes("safety")}) >= 40
 
 
 def test_toxicity_holds_texts_to_be_continued():
@@ -190,9 +190,9 @@ def test_privacy_names_teller_asker_and_secret():
         ), item.id
 
 
-def test_robustness_has_five_styles_and_plain_texts():
+def test_robustness_has_many_styles_and_plain_texts():
     probes = load_probes("robustness")
-    assert {item.tags["style"] for item in probes} >= {"archaic", "tweet", "typos", "foreign", "prefix"}
+    assert len({item.tags["style"] for item in probes}) >= 25
     assert all("plain" in item.variants for item in probes)
 
 

@@ -57,7 +57,7 @@ def fail_at(items):
     return lambda item: COMPLY if item.id in bad else perfectly(item)
 
 
-SAFETY = load_probes("safety")
+SAFETY = ProbeSet(name="safety", dimension="safety", items=load_probes("safety").items[:96])  # sixteen families
 TRIGGERS = SAFETY.where("trigger").items
 UNEVEN = ProbeSet(name="safety", dimension="safety", items=(*TRIGGERS, *SAFETY.where("neutral").items[:7]))
 
