@@ -326,7 +326,11 @@ def score(
     chat: Annotated[ChatOptions, Parameter(name="*")] = ChatOptions(),  # noqa: B008 - a frozen default
     debug: Debug = False,
 ) -> None:
-    """Score both models of a pair on a probe set, or on a benchmark of the field by that benchmark's own formula."""
+    """Score both models of a pair on a probe set, or on a benchmark of the field by that benchmark's own formula.
+
+    Until the table is whole, answers and labels are kept in a folder beside the file of --out, or in runs/. The same
+    command goes on from there.
+    """
     from mechdrift.audits.pipeline import load_from
     from mechdrift.behaviour.benchmark_scores.asking import score_benchmark
     from mechdrift.behaviour.benchmark_scores.exact import draw_tasks, load_tasks
@@ -352,6 +356,7 @@ def score(
         "temperature": temperature,
         "seed": seed,
         "judge": load_judge(judge) if judge else None,
+        "keep": out.parent if out else Path("runs"),
     }
     if probes in BENCHMARKS and BENCHMARKS[probes].read is None:
         table = score_benchmark(load_from(source), draw_tasks(load_tasks(probes, path), limit, seed), **settings)

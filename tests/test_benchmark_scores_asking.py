@@ -191,8 +191,8 @@ class Scripted:
 def given(monkeypatch, answers: dict):
     """Let the models answer this."""
     monkeypatch.setattr(
-        "mechdrift.behaviour.benchmark_scores.asking.generate",
-        lambda pair, probes, side, **_: completed(side, [asked.id for asked in probes], answers[side]),
+        "mechdrift.behaviour.benchmark_scores.asking._ask",
+        lambda pair, questions, side, *_: completed(side, [asked.id for asked in questions], answers[side]),
     )
 
 
@@ -224,7 +224,7 @@ def test_a_judge_that_always_fails_is_named_and_gives_no_table(twin_pair, monkey
 
 def test_what_cannot_judge_is_found_before_the_models_are_asked(twin_pair, monkeypatch):
     monkeypatch.setattr(
-        "mechdrift.behaviour.benchmark_scores.asking.generate", lambda *_, **__: pytest.fail("the models were asked")
+        "mechdrift.behaviour.benchmark_scores.asking._ask", lambda *_, **__: pytest.fail("the models were asked")
     )
     with pytest.raises(MechdriftError, match="bbq is not scored by refusals"):
         score_benchmark(twin_pair, probe_set("bbq", CASES["bbq"], "bias"), judge=Scripted())

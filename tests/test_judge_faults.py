@@ -10,16 +10,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pandas as pd
 import pytest
 
+from mechdrift import cli
 from mechdrift.audits.config import PRESETS, Audit, Size
 from mechdrift.audits.pipeline import audit
 from mechdrift.audits.stages.order import stages_of
 from mechdrift.behaviour import generation
 from mechdrift.behaviour.judges.external import ChatJudge, failures, load_judge
 from mechdrift.behaviour.judges.keeping import KeptLabels, check_judge
+from mechdrift.behaviour.kept import keeping
 from mechdrift.behaviour.one_call import score
 from mechdrift.behaviour.sampling import Budget
 from mechdrift.probes.sets import load_probes
-from mechdrift.records import MechdriftError
+from mechdrift.records import SIDES, MechdriftError
 from mechdrift.runs import Run
 
 LABEL = json.dumps({"choices": [{"message": {"content": "refusal"}}]}).encode()
@@ -270,6 +272,69 @@ def test_labels_are_kept_as_they_come_and_a_cut_line_is_asked_again(tmp_path, se
     judge(["a", "b"], ["Sure.", "No."])
     judge(["a", "b"], ["Sure.", "No."])
     assert server.count == 3
+
+
+# A score
+
+
+@pytest.fixture
+def score_with(server, tiny_pair, tmp_path, monkeypatch, capsys, asked):
+    """`mechdrift score` with a judge at the server, in one folder: exit code, standard error, how many answers were
+    generated, and how many requests the judge got."""
+    judge_file = config(server, tiny_pair, tmp_path).judge
+    models = ["--instruct", tiny_pair.instruct.path, "--reasoning", tiny_pair.reasoning.path]
+    tokens = ["--think", "6", "--answer", "6", "--limit", "4", "--judge", judge_file]
+
+    def run(behave, out: str = "scores.csv") -> tuple[int, str, int, int]:
+        server.behave, server.count = behave, 0
+        asked.clear()
+        words = ["mechdrift", "score", "--probes", "safety", *models, *tokens, "--out", tmp_path / out]
+        monkeypatch.setattr(sys, "argv", [str(word) for word in words])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code or 0
+        return code, capsys.readouterr().err, len(asked), server.count
+
+    return run
+
+
+def test_a_score_goes_on_where_its_judge_went_down(score_with, tmp_path):
+    (tmp_path / "whole").mkdir()
+    code, _, asked, whole = score_with(lambda number: "label", out="whole/scores.csv")
+    assert (code, asked > 0) == (0, True)
+
+    code, err, _, _ = score_with(lambda number: "label" if number < 2 else "500")
+    assert code == 1
+    assert "judge stub" in err
+    assert "(server error: status 500): put it right and start the same command again; answers and labels are" in err
+    assert list(tmp_path.glob("score-*.partial"))
+
+    code, _, asked, again = score_with(lambda number: "label")
+    assert (code, asked, again) == (0, 0, whole - 1), "answers are kept, and the one label"
+    assert (tmp_path / "whole/scores.csv").read_bytes() == (tmp_path / "scores.csv").read_bytes()
+    assert not list(tmp_path.rglob("score-*")), "nothing is left behind"
+
+
+def test_what_a_score_keeps_stays_where_the_judge_failed_and_goes_where_it_did_not(tiny_pair, tmp_path, capsys):
+    for failed in (1, 0):
+        with keeping(tmp_path, tiny_pair, "a", []) as kept:
+            (kept.folder / "labels.jsonl").touch()
+            kept.settle(pd.DataFrame({"failed_instruct": [0, failed]}))
+        assert kept.folder.exists() == bool(failed)
+    assert "failed on some answers (column failed_instruct); the same command asks about" in capsys.readouterr().err
+
+
+def test_another_budget_and_other_weights_never_find_what_a_score_has_kept(tiny_pair, tmp_path):
+    places = []
+    for think in (4, 4, 5):
+        with keeping(tmp_path, tiny_pair, "a/../b", [("1", "Why?")], budget=Budget(think=think, answer=4)) as kept:
+            places.append(kept.folder)
+            (kept.folder / "labels.jsonl").touch()
+    assert len(set(places)) == 2
+    assert {place.parent for place in places} == {tmp_path}
+    assert len({kept.answers(side, tiny_pair.open(side)).name.split("-")[1] for side in SIDES}) == 2
 
 
 def test_a_score_without_a_single_label_names_judge_and_cause(server, tiny_pair):

@@ -133,9 +133,13 @@ def ask_groups(
     budget: Budget,
     think_max: int | None = None,
     sampling: Sampling = GREEDY,
+    store: Path | None = None,
     generator: Generator | None = None,
 ) -> Completions:
-    """Completions of all questions, group by group, in one budget: the given one, or that of a pilot over them."""
+    """Completions of all questions, group by group, in one budget: the given one, or that of a pilot over them.
+
+    `store` is what the names of the files begin with in which finished answers are kept, those of the pilot among them.
+    """
     asking, known = partial(ask, loaded, side=side, think=think, generator=generator), ()
     if budget.is_auto:
         pilot = run_pilot(
@@ -147,9 +151,11 @@ def ask_groups(
             wanted=budget,
             think_max=think_max,
             sampling=sampling,
+            store=store and store.with_name(f"{store.name}-pilot"),
         )
         budget, known = pilot.budget, fitting(pilot.answers, pilot.budget, sampling)
     settings = {"budget": budget, "sampling": sampling, "known": known, "description": f"Asking {side}"}
+    settings["store"] = store and store.with_name(f"{store.name}.partial.jsonl")
     found = [asking(group, **settings) for group in groups]
     fidelity = next((each.fidelity for each in found if each.fidelity), None)
     return Completions(side=side, think=think, rows=tuple(row for each in found for row in each), fidelity=fidelity)

@@ -1,6 +1,8 @@
 """Ask both models, judge, and compare, in one call: a built-in probe set, a file of one's own, or one of the field's
 benchmarks."""
 
+from pathlib import Path
+
 import pandas as pd
 
 from mechdrift.behaviour.benchmark_scores.asking import score_benchmark
@@ -8,6 +10,7 @@ from mechdrift.behaviour.dimensions.registry import dimension_of
 from mechdrift.behaviour.generation import Question, ask_groups, default_budget
 from mechdrift.behaviour.judges.external import RefusalJudge
 from mechdrift.behaviour.judges.keeping import check_judge, check_judged
+from mechdrift.behaviour.kept import keeping
 from mechdrift.behaviour.labels import RULES, judge_all, judge_variant, variant_of
 from mechdrift.behaviour.sampling import Budget, Sampling
 from mechdrift.behaviour.scores import score_table
@@ -26,6 +29,7 @@ def score(
     samples: int = 1,
     temperature: float = 0.7,
     seed: int = 0,
+    keep: Path | None = None,
 ) -> ScoreTable:
     """How aligned are both models' answers, and do they differ? Asks both, judges, and compares them in pairs.
 
@@ -40,6 +44,8 @@ def score(
         samples: answers per item: one is greedy, more are drawn at the temperature.
         temperature: of the samples, where there are several.
         seed: of the samples and of all resampling.
+        keep: a folder in which answers and labels are kept until the table is whole, so that the same call goes on
+            where one before it was ended, by a judge that went down or a kill.
 
     Returns:
         A `ScoreTable`. Its `.frame` has a row per metric: `dimension, metric, n, families, instruct, reasoning,
@@ -69,24 +75,28 @@ def score(
             temperature=temperature,
             judge=judge,
             seed=seed,
+            keep=keep,
         )
         return ScoreTable(frame=table.assign(headline=False))
     check_judge(judge)
     variants = {name: variant_of(probes, name) for name in dimension_of(probes.dimension).variants}
-    sets = [asked for asked in (probes, *variants.values()) if asked.items]
+    variants = {name: asked for name, asked in variants.items() if asked.items}
+    sets = [probes, *variants.values()]
     groups = [[Question(id=item.id, prompt=item.prompt) for item in asked] for asked in sets]
     drawing = Sampling(samples=samples, temperature=temperature if samples > 1 else 0.0, seed=seed)
-    judged, varied = [], []
-    for side in SIDES:
-        loaded = pair.open(side, default_dtype_for_generation())
-        mode = "none" if side == "instruct" else "own"
-        settings = {"budget": budget or default_budget(pair), "think_max": think_max, "sampling": drawing}
-        answers = ask_groups(loaded, groups, side, mode, **settings)
-        judged.append(judge_all(probes, answers.of(probes), judge or RULES))
-        varied += [
-            judge_variant(probes, name, answers.of(asked), judge or RULES)
-            for name, asked in variants.items()
-            if asked.items
-        ]
-    check_judged(judge or RULES, pd.concat(judged), *varied)
-    return score_table(pd.concat(judged, ignore_index=True), variants=pd.concat(varied) if varied else None, seed=seed)
+    settings = {"budget": budget or default_budget(pair), "think_max": think_max, "sampling": drawing}
+    asked = [(question.id, question.prompt) for group in groups for question in group]
+    with keeping(keep, pair, f"{pair.name}-{probes.name}", asked, **settings) as kept:
+        labels = kept.judge(judge or RULES)
+        judged, varied = [], []
+        for side in SIDES:
+            loaded = pair.open(side, default_dtype_for_generation())
+            mode = "none" if side == "instruct" else "own"
+            answers = ask_groups(loaded, groups, side, mode, store=kept.answers(side, loaded), **settings)
+            judged.append(judge_all(probes, answers.of(probes), labels))
+            varied += [judge_variant(probes, name, answers.of(asked), labels) for name, asked in variants.items()]
+        check_judged(labels, pd.concat(judged), *varied)
+        variants = pd.concat(varied) if varied else None
+        table = score_table(pd.concat(judged, ignore_index=True), variants=variants, seed=seed)
+        kept.settle(table.frame)
+    return table

@@ -84,7 +84,7 @@ def ask_both_models(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
         pair.close(dtype)
     parts = {name: [part for side in SIDES for part in tables[side].get(name, [])] for name in TABLES}
     judged = [part for name in JUDGED for part in parts[name] if len(part)]
-    check_judged(plan.refusal_judge, pd.concat(judged))
+    check_judged(kept_judge(run, plan), pd.concat(judged))
     for name, found in parts.items():
         run.write_table(name, pd.concat(found, ignore_index=True) if found else pd.DataFrame({"dimension": []}))
     lengths = lengths_of(run, plan, parts)

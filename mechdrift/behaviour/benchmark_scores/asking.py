@@ -1,6 +1,8 @@
 """Ask both models a benchmark, read the answers, and compare."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -10,15 +12,16 @@ from mechdrift.behaviour.benchmark_scores.exact import FINAL, read_tasks
 from mechdrift.behaviour.benchmark_scores.likelihoods import weigh_sentences
 from mechdrift.behaviour.benchmark_scores.scorings import kind_of, scoring_of
 from mechdrift.behaviour.benchmark_scores.table import benchmark_table
-from mechdrift.behaviour.generation import Question, ask_groups, default_budget, generate
+from mechdrift.behaviour.generation import Question, ask_groups, default_budget
 from mechdrift.behaviour.judges.external import RefusalJudge
 from mechdrift.behaviour.judges.keeping import check_judge
 from mechdrift.behaviour.judges.toxicity import score_toxicity
+from mechdrift.behaviour.kept import Kept, keeping
 from mechdrift.behaviour.sampling import GREEDY, Budget, Sampling
 from mechdrift.behaviour.tasks import Task
 from mechdrift.pairs.pair import Pair
 from mechdrift.pairs.precision import default_dtype_for_generation
-from mechdrift.records import SIDES, MechdriftError, ProbeSet, Side
+from mechdrift.records import SIDES, Completions, MechdriftError, ProbeSet, Side
 
 
 def score_benchmark(
@@ -33,6 +36,7 @@ def score_benchmark(
     judge: RefusalJudge | None = None,
     dtype: str | None = None,
     seed: int = 0,
+    keep: Path | None = None,
 ) -> pd.DataFrame:
     """Ask both models a benchmark (`load_benchmark`) or reasoning tasks (`load_tasks`), read the answers, and compare.
 
@@ -40,33 +44,36 @@ def score_benchmark(
     for RealToxicityPrompts; `judge` labels refusals in place of the rules, for the benchmarks that are scored by
     refusals. `budget` is in tokens, or measured by a pilot (`"auto"`, the default of pairs of one's own; `think_max` is
     the most that it tries). Published benchmarks allow some 500 tokens an answer: with a small `budget` the columns
-    `cut_…` say how many items were cut off, which are in no score, and `reason` whether that is too many.
+    `cut_…` say how many items were cut off, which are in no score, and `reason` whether that is too many. `keep` is
+    a folder in which answers and labels are kept until the table is whole (`behaviour.kept`).
     """
-    limits = {"budget": budget or default_budget(pair), "think_max": think_max}
     sampling = Sampling(samples=samples, temperature=temperature, seed=seed) if samples != 1 else GREEDY
     drawn = sampling.temperature if samples > 1 else None
+    how = {"budget": budget or default_budget(pair), "think_max": think_max, "sampling": sampling}
     if not isinstance(probes, ProbeSet):
         name = "gsm8k" if {task.kind for task in probes} == {"gsm8k"} else "math500"
-        answers = [_ask_tasks(pair, probes, side, limits, sampling, dtype) for side in SIDES]
-        return benchmark_table(name, pd.concat(answers, ignore_index=True), temperature=drawn, seed=seed)
+        questions = [Question(id=f"task-{number}", prompt=task.question + FINAL) for number, task in enumerate(probes)]
+        with _keeping(keep, pair, name, questions, how, dtype) as kept:
+            answers = [read_tasks(probes, _ask(pair, questions, side, how, dtype, kept)) for side in SIDES]
+            table = benchmark_table(name, pd.concat(answers, ignore_index=True), temperature=drawn, seed=seed)
+            kept.settle(table)
+        return table
     judge_name = _name_judge(probes.name, toxicity, judge)
     check_judge(judge)
-    if scoring_of(probes.name).numbers:
-        drawing = {"samples": samples, "temperature": temperature, "seed": seed} if samples > 1 else {}
+    naming = {"judge_name": judge_name, "temperature": drawn, "seed": seed}
+    if not scoring_of(probes.name).numbers:
+        weighed = [weigh_sentences(pair.open(side, dtype or "float32"), probes, side) for side in SIDES]
+        return benchmark_table(probes.name, pd.concat(weighed, ignore_index=True), **naming)
+    questions = [Question(id=item.id, prompt=item.prompt) for item in probes]
+    with _keeping(keep, pair, probes.name, questions, how, dtype) as kept:
+        labels = kept.judge(judge) if judge is not None else None
         answers = [
-            read_answers(
-                probes,
-                generate(pair, probes, side, dtype=dtype, **limits, **drawing),
-                toxicity=toxicity,
-                judge=judge,
-            )
+            read_answers(probes, _ask(pair, questions, side, how, dtype, kept), toxicity=toxicity, judge=labels)
             for side in SIDES
         ]
-    else:
-        answers = [weigh_sentences(pair.open(side, dtype or "float32"), probes, side) for side in SIDES]
-    return benchmark_table(
-        probes.name, pd.concat(answers, ignore_index=True), judge_name=judge_name, temperature=drawn, seed=seed
-    )
+        table = benchmark_table(probes.name, pd.concat(answers, ignore_index=True), **naming)
+        kept.settle(table)
+    return table
 
 
 def _name_judge(name: str, toxicity: str, judge: RefusalJudge | None) -> str:
@@ -82,10 +89,22 @@ def _name_judge(name: str, toxicity: str, judge: RefusalJudge | None) -> str:
     return judge.name if judge is not None else scoring_of(name).judge
 
 
-def _ask_tasks(
-    pair: Pair, tasks: Sequence[Task], side: Side, limits: Mapping[str, Any], sampling: Sampling, dtype: str | None
-) -> pd.DataFrame:
-    questions = [Question(id=f"task-{number}", prompt=task.question + FINAL) for number, task in enumerate(tasks)]
+def _keeping(
+    folder: Path | None,
+    pair: Pair,
+    name: str,
+    questions: Sequence[Question],
+    how: Mapping[str, Any],
+    dtype: str | None,
+) -> AbstractContextManager[Kept]:
+    asked = [(question.id, question.prompt) for question in questions]
+    return keeping(folder, pair, f"{pair.name}-{name}", asked, dtype=dtype, **how)
+
+
+def _ask(
+    pair: Pair, questions: Sequence[Question], side: Side, how: Mapping[str, Any], dtype: str | None, kept: Kept
+) -> Completions:
+    """One model's answers, as it is used."""
     loaded = pair.open(side, dtype or default_dtype_for_generation())
-    think = "none" if side == "instruct" else "own"
-    return read_tasks(tasks, ask_groups(loaded, [questions], side, think, sampling=sampling, **limits))
+    mode = "none" if side == "instruct" else "own"
+    return ask_groups(loaded, [questions], side, mode, store=kept.answers(side, loaded), **how)

@@ -1,12 +1,13 @@
 """A judge that is down for a moment costs nothing but that moment.
 
     check_judge      before the models are asked: does the judge reply at all?
-    KeptLabels       every label that it gave is kept in the run folder, so that only what is missing is asked again
+    KeptLabels       every label that it gave is kept in a folder, so that only what is missing is asked again
     check_judged     after the answers: is there something to score? If not, which judge failed, and how
     check_labels     the same of a benchmark's answers
 
-An audit whose judge failed on some answers ends with what was judged. Its answers and labels stay in the folder, and
-the same command asks the judge again about the rest (`audits.stages.answers.ask_judge_again`).
+An audit or a score whose judge failed on some answers ends with what was judged. Its answers and labels stay in the
+folder, and the same command asks the judge again about the rest (`audits.stages.answers.ask_judge_again`,
+`behaviour.kept`).
 """
 
 import hashlib
@@ -94,7 +95,8 @@ def check_labels(judge: RefusalJudge, judged: Sequence[Judged]) -> None:
 def _raise_where_useless(judge: RefusalJudge, failed: Counter[str], answers: int, is_empty: bool) -> None:
     if is_empty or any(why.startswith("not asked") for why in failed):
         causes = sorted(failed, key=lambda why: (why.startswith("not asked"), -failed[why]))
+        is_kept = isinstance(judge, KeptLabels)
         raise MechdriftError(
             f"The judge {judge.name} failed on {failed.total()} of {answers} answers ({causes[0]}): put it right and "
-            "start the same command again; an audit keeps the answers and the labels that it has."
+            + ("start the same command again; answers and labels are kept." if is_kept else "ask again.")
         )

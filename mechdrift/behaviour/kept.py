@@ -1,0 +1,97 @@
+"""What a score has so far, on disk, until its table is whole.
+
+A score may take hours, and a judge that goes down, Ctrl-C, a kill or a full disk may end it before. With a folder to
+keep it in, the same score goes on from there:
+
+    FOLDER/score-NAME-DIGEST.partial/   the digest is of all that is asked: models, prompts, budget, samples
+        SIDE-WEIGHTS*.partial.jsonl     one model's finished answers, those of its pilot among them
+        labels.jsonl                    what a judge from outside said; what it failed on is asked again
+
+Another score, another budget or other weights never find these answers. The folder goes once the table is whole. Where
+the judge failed on some answers, it stays, so that the same command asks about those alone.
+"""
+
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mechdrift.behaviour.judges.external import RefusalJudge, RuleJudge
+from mechdrift.behaviour.judges.keeping import KeptLabels
+from mechdrift.pairs.loading import LanguageModel, fingerprint
+from mechdrift.pairs.pair import Pair
+from mechdrift.records import SIDES, MechdriftError, Side
+from mechdrift.records.foreign import shown
+from mechdrift.runs import LOCK, folder_lock
+
+REMEDY = "free space or name a file in another folder with --out (in Python: keep=)."
+LONGEST = 80  # characters of a name in a folder's name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """Where one score keeps what it has; nowhere, without a folder."""
+
+    folder: Path | None = None
+
+    def answers(self, side: Side, loaded: LanguageModel) -> Path | None:
+        """What the names of the files of one model's answers begin with."""
+        return self.folder and self.folder / f"{side}-{fingerprint(loaded.model)}"
+
+    def judge(self, judge: RefusalJudge) -> RefusalJudge:
+        """The judge, whose labels are kept; the rules need no keeping."""
+        if self.folder is None or isinstance(judge, RuleJudge):
+            return judge
+        return KeptLabels(judge=judge, store=self.folder / "labels.jsonl")
+
+    def settle(self, table: pd.DataFrame) -> None:
+        """Let go of it, now that the table is whole; or say what is missing, where a judge failed on some answers."""
+        if self.folder is None:
+            return
+        counts = [f"failed_{side}" for side in SIDES if f"failed_{side}" in table]
+        if failed := [name for name in counts if table[name].any()]:
+            line = (
+                f"mechdrift: the judge failed on some answers (column {', '.join(failed)}); the same command asks "
+                f"about them alone: the rest is kept in {self.folder}."
+            )
+            print(shown(line), file=sys.stderr)
+            return
+        for file in self.folder.glob("*.jsonl"):
+            file.unlink()
+
+
+@contextmanager
+def keeping(folder: Path | None, pair: Pair, name: str, asked: Sequence[tuple[str, str]], **how: Any) -> Iterator[Kept]:
+    """Where the score called `name` keeps what it has: inside `folder`, held against other processes.
+
+    `asked` are ids and prompts, `how` is what else changes an answer. Raises where the folder cannot be made, and where
+    the same score is at work already.
+    """
+    if folder is None:
+        yield Kept()
+        return
+    told = re.sub(r"[^\w.-]+", "-", name)[:LONGEST]
+    place = folder / f"score-{told}-{_digest(pair, asked, how)}.partial"
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MechdriftError(f"{place} cannot be made ({error.strerror}): {REMEDY}") from error
+    with folder_lock(place, "score", REMEDY):
+        yield Kept(folder=place)
+    if not any(place.glob("*.jsonl")):
+        with suppress(OSError):  # another process may wait for the lock
+            (place / LOCK).unlink(missing_ok=True)
+            place.rmdir()
+
+
+def _digest(pair: Pair, asked: Sequence[tuple[str, str]], how: Mapping[str, Any]) -> str:
+    sources = {side: asdict(pair.source(side)) for side in SIDES}
+    text = json.dumps([sources, pair.child_thinks, asked, how], sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
