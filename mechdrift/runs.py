@@ -131,8 +131,13 @@ class Run:
         }
         manifest.update(facts)
         self.write_manifest(manifest)
-        for partial in () if keep else self.folder.glob(f"{stage}-*.partial.*"):
-            partial.unlink()
+        self.remove_partials(() if keep else (stage,))
+
+    def remove_partials(self, stages: Collection[str]) -> None:
+        """Remove what stages had kept of their unfinished work."""
+        for stage in stages:
+            for partial in self.folder.glob(f"{stage}-*.partial.*"):
+                partial.unlink()
 
     def forget(self, stages: Collection[str]) -> None:
         """Take stages off the list of finished ones, because they or what they read will be made again."""

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import subprocess
 import time
 
 import pytest
@@ -12,7 +13,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from mechdrift.errors import time_limit
-from mechdrift.pairs import guards, templates
+from mechdrift.pairs import foreign_tokenizers, guards, templates
 from mechdrift.pairs.loading import ModelSource, load_config, load_model, load_tokenizer
 from mechdrift.probes.benchmarks.rows import read_file
 from mechdrift.probes.sets import load_probes
@@ -91,7 +92,67 @@ def test_an_index_that_is_none_is_one_sentence(folder, text):
         load_model(source(folder))
 
 
+@pytest.fixture
+def hub_id(folder, tmp_path, monkeypatch) -> str:
+    """The model as a hub id, in a cache of its own and without a network."""
+    place = tmp_path / "hub" / "models--some--model"
+    for part in ("snapshots", "refs"):
+        (place / part).mkdir(parents=True)
+    folder.rename(place / "snapshots" / "0123")
+    (place / "refs" / "main").write_text("0123")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    return "some/model"
+
+
+def test_an_index_of_a_hub_id_names_files_beside_it_only(hub_id, tmp_path):
+    assert guards.published_file(hub_id, None, "config.json").is_file()
+    assert guards.published_file(hub_id, None, "model.safetensors.index.json") is None
+    (index,) = [file.with_name("model.safetensors.index.json") for file in tmp_path.rglob("model.safetensors")]
+    index.write_text(json.dumps({"weight_map": {"lm_head.weight": "../../secret.safetensors"}}))
+    with pytest.raises(MechdriftError, match="outside its folder"):
+        load_model(source(hub_id))
+
+
 # Programs that do not end
+
+
+@pytest.fixture
+def patterns(folder, tmp_path, monkeypatch):
+    """A tokenizer that holds a pattern, and a cache folder that knows no tokenizer yet."""
+    monkeypatch.setenv("MECHDRIFT_CACHE", str(tmp_path / "cache"))
+    foreign_tokenizers._check_once.cache_clear()
+    file = folder / "tokenizer.json"
+    whole = json.loads(file.read_text())
+    splits = [{"type": "Split", "pattern": {"Regex": "[a-z]+"}, "behavior": "Isolated", "invert": False}]
+    whole["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [*splits, whole["pre_tokenizer"]]}
+    file.write_text(json.dumps(whole))
+    return file
+
+
+def test_a_tokenizer_that_does_not_end_is_stopped_in_a_process_of_its_own(folder, patterns, tmp_path, monkeypatch):
+    sleeper = tmp_path / "sleeper.py"  # in place of a library that is kept busy
+    sleeper.write_text("import time; time.sleep(60)")
+    monkeypatch.setattr(foreign_tokenizers, "READER", sleeper)
+    monkeypatch.setattr(foreign_tokenizers, "SECONDS", 0.2)
+    with pytest.raises(MechdriftError, match=r"the tokenizer of model does not come to an end within 0\.2 seconds"):
+        load_tokenizer(source(folder))
+    sleeper.write_text("import os; os.abort()")
+    monkeypatch.setattr(foreign_tokenizers, "SECONDS", 60.0)
+    with pytest.raises(MechdriftError, match="the tokenizer of model ends the program that reads it"):
+        load_tokenizer(source(folder))
+
+
+def test_a_tokenizer_is_read_apart_once_and_only_if_it_holds_a_pattern(folder, patterns, tmp_path, monkeypatch):
+    started = []
+    run = subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda *args, **how: started.append(args) or run(*args, **how))
+    assert load_tokenizer(source(folder)).encode("ab1")
+    foreign_tokenizers._check_once.cache_clear()  # as in another process
+    load_tokenizer(source(folder))
+    load_tokenizer(source(save_model(tmp_path / "plain")))
+    assert len(started) == 1
+    assert run(started[0][0], capture_output=True).returncode == 0  # it was read, and did not merely fail
 
 
 ENDLESS = "{% for a in range(90000) %}{% for b in range(90000) %}{% endfor %}{% endfor %}"

@@ -259,6 +259,11 @@ def test_a_judge_that_goes_down_is_named_and_asked_again_for_what_is_missing(ser
     assert (before.failed.sum(), after.failed.sum()) == (1, 0)
     pd.testing.assert_frame_equal(after.drop(columns=CHANGED), before.drop(columns=CHANGED))
 
+    # As after a kill between the end of a stage and the removal of what it had kept.
+    (left := run.folder / "answers-instruct.partial.jsonl").touch()
+    audit(settings)
+    assert not left.exists()
+
 
 LATE = 12  # a request about the instruct model's answers to the probe set, which come second
 CHANGED = ["label", "aligned", "why", "says", "failed"]

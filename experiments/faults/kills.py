@@ -6,7 +6,7 @@ A process dies (SIGKILL) right before or right after a finished file gets its na
 next write, until one ends by itself (`tests/faults.py`). In the rows "at random moments" the process is killed from
 outside instead, wherever it happens to be. The result is compared with that of a process in peace: tables and tensors
 byte for byte, `run.json` but for its seconds, pages by being there and whole. Tiny models; some minutes of one core a
-round.
+round. Counts are added to those that the file holds, so that it can be done in parts; without it, they begin anew.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
@@ -40,6 +40,8 @@ from mechdrift.trajectories.stages import SIZES
 
 Work = Callable[[Path], object]
 TOKENS = Budget(think=3, answer=3)
+MOMENTS = ("before a write", "after a write", "at random moments")
+COLUMNS = ("work", "killed", "kills", "results that differ", "files left over")
 NO_GRIDS = ("patch", "patch_items", "placebos", "grafts", "drift", "cones", "dimensions", "selection", "steering")
 
 
@@ -95,41 +97,46 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--only", default="", help="the names of the works, with commas; default all")
+    parser.add_argument("--when", default=",".join(MOMENTS), help="the moments, with commas; default all")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("kills.csv"))
     args = parser.parse_args()
     torch.set_num_threads(1)
     sizes = {"pairs": 4, "tasks": 3, "kl": 2, "steered": 0, "budget": TOKENS}
     PRESETS["quick"] = Size(variants=2, patched=2, thinking=4, layer_step=3, **sizes)
     SIZES["quick"] = Size(variants=0, patched=0, thinking=0, **sizes)
-    rows = []
     with tempfile.TemporaryDirectory() as temporary:
         chosen = works(Path(temporary))
         for name in args.only.split(",") if args.only else chosen:
-            rows += rounds(name, chosen[name], Path(temporary) / name, args.rounds)
-            with args.out.open("w", newline="") as file:
-                writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(rows)
+            for when, counts in rounds(chosen[name], Path(temporary) / name, args.rounds, args.when.split(",")):
+                print(name, when, counts, flush=True)
+                add(args.out, name, when, counts)
 
 
-def rounds(name: str, work: Work, folder: Path, count: int) -> list[dict]:
-    """Rows of one work: kills, results that differ, and files left over, by when it was killed."""
+def rounds(work: Work, folder: Path, count: int, moments: list[str]) -> Iterator[tuple[str, tuple[int, int, int]]]:
+    """Of each round of one work: when it was killed, and kills, results that differ, and files left over."""
     start = time.monotonic()
     work(folder / "whole")
     seconds, expected, whole = time.monotonic() - start, contents(folder / "whole"), pages(folder / "whole")
-    found = {when: [0, 0, 0] for when in ("before a write", "after a write", "at random moments")}
     for number in range(count):
-        for when, row in found.items():
+        for when in moments:
             out = folder / f"{when} {number}"
             if when == "at random moments":
-                row[0] += kill_at_random(lambda out=out: work(out), seconds / 4, random.Random(number))
+                kills = kill_at_random(lambda out=out: work(out), seconds / 4, random.Random(number))
             else:
-                row[0] += len(kill_at_every_write(lambda out=out: work(out), before=when.startswith("before")))
-            row[1] += contents(out) != expected or pages(out) != whole
-            row[2] += len(list(out.rglob(".*.part")))
-            print(name, when, row, flush=True)
-    columns = ("kills", "results that differ", "files left over")
-    return [{"work": name, "killed": when} | dict(zip(columns, row, strict=True)) for when, row in found.items()]
+                kills = len(kill_at_every_write(lambda out=out: work(out), before=when.startswith("before")))
+            differs = contents(out) != expected or pages(out) != whole
+            yield when, (kills, int(differs), len(list(out.rglob(".*.part"))))
+
+
+def add(file: Path, work: str, when: str, counts: tuple[int, int, int]) -> None:
+    """Add the counts of one round to the table of all."""
+    rows = list(csv.reader(file.open(newline=""))) if file.exists() else [list(COLUMNS)]
+    row = next((row for row in rows if row[:2] == [work, when]), None)
+    if row is None:
+        rows.append(row := [work, when, "0", "0", "0"])
+    row[2:] = [str(int(old) + new) for old, new in zip(row[2:], counts, strict=True)]
+    with file.open("w", newline="") as stream:
+        csv.writer(stream, lineterminator="\n").writerows(rows)
 
 
 if __name__ == "__main__":

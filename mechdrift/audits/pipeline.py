@@ -88,6 +88,8 @@ def run_unfinished_stages(run: Run, pair: Pair, plan: AuditPlan, stages: Sequenc
             run.forget(names[names.index("answers") :])
     else:
         check_judge(plan.refusal_judge)
+    # A kill may have come between the end of a stage and the removal of what it had kept.
+    run.remove_partials(set(run.finished) - ({"answers"} if is_judging_unfinished(run.manifest) else set()))
     if "pair" in run.finished and set(names) - set(run.finished):
         _check_weights(run, pair)
     for number, stage in enumerate(stages, 1):

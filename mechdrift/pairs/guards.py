@@ -2,6 +2,7 @@
 
     check_form       it is a model, and no adapter, GGUF file or folder of checkpoints
     check_folder     files of settings have sane sizes, and an index of shards names files beside it
+    check_index      the same of one index, also of a hub id's
     check_config     numbers that a model can be built from; no program code that nobody allowed
     check_pickles    weights are safetensors, or pickled ones were allowed
     check_patterns   an adapter's patterns come to an end on the names of the model's modules
@@ -68,10 +69,28 @@ def check_folder(path: str) -> None:
         if file.stat().st_size > limit:
             raise MechdriftError(f"{file} is larger than {limit >> 20} MB: it is no file of settings.")
     for file in folder.glob("*.index.json"):
-        if outside := [name for name in _shards(file) if not _is_beside(name)]:
-            raise MechdriftError(
-                f"{file} names weights outside its folder ({outside[0]!r:.60}): a shard should lie beside its index."
-            )
+        check_index(file)
+
+
+def check_index(file: Path) -> None:
+    """Raise where an index of shards leads out of its folder, which may be that of a hub id in the cache."""
+    if outside := sorted(name for name in _shards(file) if not _is_beside(name)):
+        raise MechdriftError(
+            f"{file} names weights outside its folder ({outside[0]!r:.60}): a shard should lie beside its index."
+        )
+
+
+def published_file(path: str, revision: str | None, name: str) -> Path | None:
+    """A file of a model's folder, or of a hub id, fetched if need be; None where there is none, or it cannot be had."""
+    if os.path.isdir(path):
+        return Path(path) / name if _has(Path(path), name) else None
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return Path(hf_hub_download(path, name, revision=revision))
+    except (OSError, ValueError, HfHubHTTPError):  # what the model needs, and cannot be had, is named when it is loaded
+        return None
 
 
 def _shards(index: Path) -> set[Any]:

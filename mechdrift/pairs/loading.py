@@ -8,7 +8,6 @@ is cheap; `LanguageModel` is the loaded thing. Remote code never runs, and pickl
 import hashlib
 import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,11 +19,14 @@ from mechdrift.errors import reason, time_limit
 from mechdrift.pairs.adapters import has_tokenizer, merge_adapter
 from mechdrift.pairs.chat import AS_PUBLISHED, ChatSettings
 from mechdrift.pairs.conventions import read_convention
+from mechdrift.pairs.foreign_tokenizers import check_ends
 from mechdrift.pairs.guards import (
     CONFIG_SECONDS,
     check_config,
     check_folder,
+    check_index,
     check_pickles,
+    published_file,
     refusal_of_pickles,
 )
 from mechdrift.pairs.layout import Layout
@@ -97,8 +99,14 @@ def _tokenizer_as_saved(source: ModelSource) -> PreTrainedTokenizerBase:
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    tokenizer, file = _from_hub(AutoTokenizer, source), Path(source.path) / "tokenizer.json"
-    if not file.is_file() or not tokenizer.is_fast:
+    if os.path.isdir(source.path):
+        check_folder(source.path)
+    else:
+        load_config(source)  # an id that is none is named here
+    if (file := published_file(source.path, source.revision, "tokenizer.json")) is not None:
+        check_ends(source.name, file)
+    tokenizer = _from_hub(AutoTokenizer, source)
+    if file is None or not tokenizer.is_fast:
         return tokenizer
     saved = Tokenizer.from_file(str(file))
     if saved.encode(SPLIT, add_special_tokens=False).ids == tokenizer.encode(SPLIT, add_special_tokens=False):
@@ -240,6 +248,8 @@ def _check_vocabulary(source: ModelSource, model: PreTrainedModel, tokenizer: Pr
 
 def _load_weights(source: ModelSource, dtype: torch.dtype) -> PreTrainedModel:
     """The model with every weight from the files: transformers itself fills what they lack with random numbers."""
+    if (index := published_file(source.path, source.revision, "model.safetensors.index.json")) is not None:
+        check_index(index)
     placement = {"device_map": source.device_map} if source.device_map else {}
     if not source.trust_remote_code:
         placement |= {"use_safetensors": True}  # nothing pickled, also from the hub
