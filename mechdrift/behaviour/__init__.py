@@ -10,6 +10,7 @@ scores             the labels of both models, compared in pairs
 verdicts           which changes count as established
 benchmark_scores   scores by the formulas of the field's benchmarks
 one_call           `score`: ask, judge and compare in one call
+kept               what a score has so far, on disk, until its table is whole
 divergence         KL between the two models, token by token
 """
 

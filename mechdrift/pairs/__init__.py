@@ -7,6 +7,8 @@ catalogue    the embedded pairs by name
 comparable   whether two models can be compared layer by layer
 routes       the kinds of training, and their names
 loading      one model from the hub, a folder or an adapter
+guards       what a stranger's model folder may ask of the libraries that read it
+foreign_tokenizers  does a stranger's tokenizer come to an end?
 structure    its modules, found through TransformerLens' adapters and proved at load
 embedded     the base model of the embedded pairs, from the package index
 precision    number formats and fast float32 products

@@ -178,6 +178,8 @@ class ShelvedLayer(CacheLayerMixin):
     def get_max_length(self) -> int:
         return -1
 
+    get_max_cache_shape = get_max_length  # as transformers 5.9 calls it
+
     def reserve(self, capacity: int, rows: int, used: int, like: tuple[Tensor, Tensor] | None) -> None:
         """Make room for `rows` slots on a shelf, of which `used` are filled."""
         held = self.shelves.get(capacity)
