@@ -12,7 +12,6 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # torch's threads spin at every barrier; read when it is loaded
 
 import logging
-import math
 import signal
 import sys
 import threading
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from mechdrift.audits.config import Audit, Preset
+from mechdrift.behaviour.sampling import COLDEST, HOTTEST, Sampling, check_seed
 from mechdrift.errors import MESSAGE, OUT_OF_MEMORY, is_out_of_memory
 from mechdrift.pairs.chat import ChatOptions
 from mechdrift.records import DIMENSIONS, MechdriftError
@@ -343,8 +343,9 @@ def score(
     for name, value in (("--limit", limit), ("--samples", samples)):
         if value is not None and value < 1:
             raise MechdriftError(f"{name} should be 1 or more; it is {value}.")
-    if not 0 < temperature < math.inf:
-        raise MechdriftError(f"--temperature should be above 0; it is {temperature:g}.")
+    if not COLDEST <= temperature <= HOTTEST:
+        raise MechdriftError(f"--temperature should be above 0 ({COLDEST:g} to {HOTTEST:g}); it is {temperature:g}.")
+    Sampling(samples=samples, temperature=temperature if samples > 1 else 0.0, seed=seed)  # or raises, before all else
     if out:
         _check_can_write(out)
     limits = {"think": think, "answer": answer, "think_max": think_max}
@@ -460,6 +461,7 @@ def bench(
     from mechdrift.bench.machine import print_bench
     from mechdrift.planting.benchmark import print_planted
 
+    check_seed(seed)
     if planted:
         print_planted(model, cases, seed, out)
     elif grid:

@@ -32,7 +32,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from mechdrift.errors import MechdriftError
-from mechdrift.records.foreign import shown
+from mechdrift.records.foreign import DATA_LIMIT, check_ends_somewhere, read_whole, shown
 from mechdrift.tables.manifest import in_todays_words, manifest_fault
 from mechdrift.tables.registry import table_of
 
@@ -47,6 +47,7 @@ START_ANEW = "delete the folder and run the audit again."
 OLDEST = 1  # the earliest schema that can be read
 OWN = (".json", ".parquet", ".safetensors", ".csv")  # what a run keeps its data in
 PART = ".{}.{}.part"  # a file that is being written: its name, and the process; a kill can leave one behind
+MOST_CELLS = 1_000_000_000  # of a table; the largest audits have a few million
 LOCK = ".lock"
 PATIENCE = 1.0  # seconds to wait for the lock: a second start holds it only for the moment in which it finds that out
 NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)  # of file systems that know no locks, as some network ones
@@ -71,9 +72,13 @@ class Run:
         """A stored table, with today's columns; raises, naming the file, when it is missing, damaged or of another
         form than its schema says."""
         import pandas as pd
+        import pyarrow.parquet as pq
 
         file, schema = self._checked(f"{name}.parquet"), self.manifest["schema"]
         try:
+            shape = pq.read_metadata(file)
+            if shape.num_rows * shape.num_columns > MOST_CELLS:  # a column of one value takes no room in a file
+                raise MechdriftError(f"{file} unpacks to more than {MOST_CELLS:,} cells: it was changed; audit again.")
             table = pd.read_parquet(file)
         except (OSError, ValueError) as error:
             raise MechdriftError(f"{file} is damaged: delete it and run the audit again.") from error
@@ -284,7 +289,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """What `run.json` says; raises when there is none, when it is damaged, or of a schema that cannot be read."""
     file = folder / "run.json"
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
+        manifest = json.loads(read_whole(file, DATA_LIMIT).decode("utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MechdriftError(
             f"{folder} is not a run folder: it has no run.json; make one with 'mechdrift audit'."
@@ -396,6 +401,7 @@ def check_target(file: Path) -> Path:
 
 def sha256(file: Path) -> str:
     try:
+        check_ends_somewhere(file)
         with file.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:

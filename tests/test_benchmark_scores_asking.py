@@ -230,7 +230,7 @@ def test_what_cannot_judge_is_found_before_the_models_are_asked(twin_pair, monke
         score_benchmark(twin_pair, probe_set("bbq", CASES["bbq"], "bias"), judge=Scripted())
     with pytest.raises(MechdriftError, match="no toxicity scorer 'nose'"):
         score_benchmark(twin_pair, probe_set("rtp", CASES["rtp"], "toxicity"), toxicity="nose")
-    with pytest.raises(MechdriftError, match="1 or more samples"):
+    with pytest.raises(MechdriftError, match="Give 1 to 10,000 samples"):
         score_benchmark(twin_pair, probe_set("rtp", CASES["rtp"], "toxicity"), samples=0)
 
 

@@ -3,6 +3,7 @@
 import csv
 import random
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -382,3 +383,11 @@ def test_few_false_alarms_on_other_models_answers(model):
     with (XSTEST / f"xstest_v2_completions_{model}.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert np.mean([is_incoherent(row["completion"], row["prompt"]) for row in rows]) <= 0.01
+
+
+@pytest.mark.parametrize("mark", [".", "!?", "…", "a", "_", "\n", " "])
+def test_long_rows_of_one_mark_take_time_in_proportion(mark):
+    """Searches that begin anew at each place of a row took 37 seconds for 60,000 dots."""
+    start = time.process_time()
+    find_fault(mark * (60_000 // len(mark)), "How do I bake bread?")
+    assert time.process_time() - start < 8

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from mechdrift.errors import time_limit
 from mechdrift.pairs import foreign_tokenizers, guards, templates
+from mechdrift.pairs.adapters import load_adapter_config
 from mechdrift.pairs.loading import ModelSource, load_config, load_model, load_tokenizer
 from mechdrift.probes.benchmarks.rows import read_file
 from mechdrift.probes.sets import load_probes
@@ -112,6 +113,24 @@ def test_an_index_of_a_hub_id_names_files_beside_it_only(hub_id, tmp_path):
     index.write_text(json.dumps({"weight_map": {"lm_head.weight": "../../secret.safetensors"}}))
     with pytest.raises(MechdriftError, match="outside its folder"):
         load_model(source(hub_id))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no pipes with names")
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "extra"])
+def test_a_pipe_in_a_models_or_an_adapters_folder_is_refused(folder, tmp_path, name):
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    with pytest.raises(MechdriftError, match=f"{name} is no regular file"):
+        load_tokenizer(source(folder))
+    with pytest.raises(MechdriftError, match=f"{name} is no regular file"):
+        load_adapter_config(str(folder))
+
+
+@pytest.mark.parametrize("values", [{"r": 10**9}, {"r": 8, "rank_pattern": {"q_proj": 10**9}}, {"r": 1e300}])
+def test_an_adapter_with_a_rank_that_none_has_is_refused_before_matrices_are_made(tmp_path, values):
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"} | values))
+    with pytest.raises(MechdriftError, match=r"has a rank of 10+|has a rank of 1e\+300"):
+        load_adapter_config(str(tmp_path))
 
 
 # Programs that do not end

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import SafetensorError
 
+from mechdrift import runs
 from mechdrift.records import MechdriftError
 from mechdrift.runs import SCHEMA, Run, check_target, load_run, open_run
 from mechdrift.tables.registry import TABLES
@@ -272,6 +273,25 @@ def test_a_manifest_whose_facts_have_another_shape_is_damaged(run, facts):
     run.write_manifest(run.manifest | facts)
     with pytest.raises(MechdriftError, match=r"run.json is damaged: '.*; delete the folder"):
         load_run(run.folder)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no pipes with names")
+@pytest.mark.parametrize("name", ["run.json", "scores.parquet"])
+def test_a_pipe_in_a_run_folder_is_refused_and_nobody_waits_for_it(run, name):
+    (run.folder / name).unlink(missing_ok=True)
+    os.mkfifo(run.folder / name)
+    with pytest.raises(MechdriftError, match=f"{name} is no regular file"):
+        load_run(run.folder).table("scores")
+
+
+def test_a_table_that_unpacks_to_more_than_any_holds_is_refused_before_it_is_read(run, monkeypatch):
+    """A column of one value takes a few bytes, however many rows it has."""
+    monkeypatch.setattr(runs, "MOST_CELLS", 10_000)
+    run.write_table("kl", pd.DataFrame({"kl": np.zeros(10_000)}))
+    assert len(run.table("kl")) == 10_000
+    run.write_table("kl", pd.DataFrame({"kl": np.zeros(10_001)}))
+    with pytest.raises(MechdriftError, match=r"kl\.parquet unpacks to more than 10,000 cells"):
+        run.table("kl")
 
 
 def test_a_manifest_that_is_not_text_is_named(run):

@@ -1,14 +1,13 @@
 """What to audit and how thoroughly: one record that is the configuration, the command line, its help, and what a run
 stores."""
 
-import math
 from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from mechdrift.behaviour.sampling import Budget, Sampling
+from mechdrift.behaviour.sampling import COLDEST, HOTTEST, MOST_SAMPLES, Budget, Sampling, check_seed
 from mechdrift.errors import warn_renamed
 from mechdrift.pairs.chat import ChatOptions
 from mechdrift.pairs.pair_files import is_pair_file
@@ -131,14 +130,12 @@ class Audit:
                 "both models should be asked through one kind of engine, or its numerics are taken for drift: give "
                 "--instruct-engine and --reasoning-engine of the same kind."
             )
-        if self.seed < 0:
-            raise MechdriftError(f"seed should be 0 or more; it is {self.seed}.")
-        if self.samples < 1 or not 0 < self.temperature < math.inf:
+        check_seed(self.seed)
+        if not 1 <= self.samples <= MOST_SAMPLES or not COLDEST <= self.temperature <= HOTTEST:
             raise MechdriftError(
-                f"samples should be 1 or more and the temperature above 0; they are {self.samples} and "
-                f"{self.temperature:g}."
+                f"samples should be 1 or more (at most {MOST_SAMPLES:,}) and the temperature above 0 ({COLDEST:g} to "
+                f"{HOTTEST:g}); they are {self.samples:,} and {self.temperature:g}."
             )
-
         if self.think_max is not None and (self.think_max < 1 or self.budget.think != "auto"):
             raise MechdriftError(
                 "--think-max should be 1 or more, and goes with --think auto; it is "

@@ -1,9 +1,18 @@
 """How much a model may write, and how its answers are drawn: settings, which load nothing."""
 
-import math
 from dataclasses import dataclass
 
 from mechdrift.records import MechdriftError
+
+MOST_SAMPLES = 10_000
+COLDEST, HOTTEST = 0.001, 1000.0  # beyond, logits divided by the temperature are infinite or all alike in float32
+MOST_SEED = 2**63 - 1  # PyTorch's generators take no larger one
+
+
+def check_seed(seed: int) -> None:
+    """Raise for what no generator of random numbers takes, before anything is asked."""
+    if not 0 <= seed <= MOST_SEED:
+        raise MechdriftError(f"seed should be 0 or more, and below 2^63; it is {seed!s:.40}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,13 +55,16 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.samples < 1 or not 0 <= self.temperature < math.inf:
-            raise MechdriftError(
-                f"Give 1 or more samples and a temperature of 0 or more, not {self.samples} at {self.temperature:g}."
-            )
+        check_seed(self.seed)
         if self.samples > 1 and self.temperature == 0:
             raise MechdriftError(
                 f"{self.samples} samples at temperature 0 are all the same: give a temperature above 0, such as 0.7."
+            )
+        is_greedy = self.temperature == 0
+        if not 1 <= self.samples <= MOST_SAMPLES or not (is_greedy or COLDEST <= self.temperature <= HOTTEST):
+            raise MechdriftError(
+                f"Give 1 to {MOST_SAMPLES:,} samples, and a temperature of 0 or from {COLDEST:g} to {HOTTEST:g}, not "
+                f"{self.samples:,} at {self.temperature:g}."
             )
 
     def __str__(self) -> str:

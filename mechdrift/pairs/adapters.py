@@ -17,7 +17,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from mechdrift.errors import MechdriftError, reason
-from mechdrift.pairs.guards import check_patterns
+from mechdrift.pairs.guards import check_folder, check_patterns, check_ranks
 
 
 def adapter_file(folder: str | Path) -> Path:
@@ -39,6 +39,7 @@ def load_adapter_config(adapter: str) -> Any:
     """The `adapter_config.json` of a LoRA adapter; raises when there is none, and for one that learns a prompt."""
     from peft import PeftConfig
 
+    check_folder(adapter)
     try:
         config = PeftConfig.from_pretrained(adapter)
     except Exception as error:  # peft raises any kind for missing, damaged or unfitting files, here and below
@@ -48,6 +49,7 @@ def load_adapter_config(adapter: str) -> Any:
         raise MechdriftError(
             f"the adapter {adapter} learns a prompt ({kind}), which is no change of weights: give one of a LoRA kind."
         )
+    check_ranks(adapter, config)
     return config
 
 

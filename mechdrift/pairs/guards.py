@@ -1,10 +1,11 @@
 """What a stranger's model folder may ask of the libraries that read it, checked before they do.
 
     check_form       it is a model, and no adapter, GGUF file or folder of checkpoints
-    check_folder     files of settings have sane sizes, and an index of shards names files beside it
+    check_folder     no pipes or devices; files of settings have sane sizes, and indexes of shards names of files beside
     check_index      the same of one index, also of a hub id's
     check_config     numbers that a model can be built from; no program code that nobody allowed
     check_pickles    weights are safetensors, or pickled ones were allowed
+    check_ranks      an adapter's ranks are sane numbers
     check_patterns   an adapter's patterns come to an end on the names of the model's modules
 
 Pickled weights and program code are allowed by one option, `trust_remote_code` (`--trust-remote-code`): both are
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mechdrift.errors import MechdriftError, time_limit
+from mechdrift.records.foreign import check_ends_somewhere
 
 SETTINGS_MAY_HOLD = 64 << 20  # bytes of config.json and its like
 LARGE_MAY_HOLD = 512 << 20  # bytes of a tokenizer or an index, which grow with vocabulary and model
@@ -30,6 +32,7 @@ RANGES = {  # by what a name in config.json means; the largest that exists is fa
     re.compile(r"vocab_size"): (1, 100_000_000),
     re.compile(r"num_(local_|routed_)?experts|n_routed_experts"): (0, 100_000),
 }
+MOST_RANK = 65_536
 PATTERN_SECONDS, CONFIG_SECONDS = 20.0, 120.0
 ALLOW = "if you trust who made it, allow it with trust_remote_code=True (--trust-remote-code)"
 
@@ -64,6 +67,9 @@ def check_folder(path: str) -> None:
     folder = Path(path)
     if not os.path.isdir(path):
         return
+    for file in sorted(folder.iterdir()):
+        if file.exists():  # not a link to nothing
+            check_ends_somewhere(file)
     for file in sorted(folder.glob("*.json")) + sorted(folder.glob("*.jinja")):
         limit = LARGE_MAY_HOLD if LARGE.fullmatch(file.name) else SETTINGS_MAY_HOLD
         if file.stat().st_size > limit:
@@ -144,6 +150,15 @@ def refusal_of_pickles(name: str, seen: str) -> str:
     return (
         f"the weights of {name} are pickled ({seen}), which can hold programs: save them as safetensors; or, {ALLOW}."
     )
+
+
+def check_ranks(adapter: str, config: Any) -> None:
+    """Raise for ranks that no adapter has, before peft makes matrices of them."""
+    for rank in [getattr(config, "r", None), *(getattr(config, "rank_pattern", None) or {}).values()]:
+        if rank is not None and not (isinstance(rank, int) and 0 <= rank <= MOST_RANK):
+            raise MechdriftError(
+                f"the adapter {adapter} has a rank of {rank!s:.30}: a whole number up to {MOST_RANK:,} was expected."
+            )
 
 
 def check_patterns(adapter: str, config: Any, modules: Iterable[str]) -> None:

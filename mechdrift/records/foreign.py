@@ -43,12 +43,18 @@ def for_spreadsheets(table: "pd.DataFrame") -> "pd.DataFrame":
     return table.assign(**texts).rename(columns=harmless)
 
 
+def check_ends_somewhere(file: Path) -> None:
+    """Raise for a device or a pipe, whose end may never come. A folder is left to whoever opens it as a file; `OSError`
+    for what is not there."""
+    mode = os.stat(file).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise MechdriftError(f"{file} is no regular file: give one that was saved to disk.")
+
+
 def read_whole(file: Path, limit: int) -> bytes:
     """The bytes of `file`, unpacked where its name ends in .gz. Raises for a device or a pipe, whose end may never
     come, and for more than `limit` bytes; `OSError` as `read_bytes` does."""
-    status = os.stat(file)
-    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # a folder is an OSError of its own
-        raise MechdriftError(f"{file} is no regular file: give one that was saved to disk.")
+    check_ends_somewhere(file)
     is_packed = file.suffix == ".gz"
     with gzip.open(file) if is_packed else file.open("rb") as stream:
         data = stream.read(limit + 1)

@@ -112,7 +112,9 @@ FRAME_SHARE = 0.6
 FEW_WORDS_WINDOW, FEW_WORDS = 40, 11  # published answers use 13 different ones and more, most of them about 30
 STUTTER = re.compile(r"([^\W\d_]{1,20}?)\1{5,}")
 LONGEST_STUTTER = 30  # letters: "hahahahaha" and "Noooooo" are shorter
-SENTENCE_END = re.compile(r"[.!?。！？]+\s+|\n+")
+SENTENCE_END = re.compile(
+    r"(?<![.!?。！？])[.!?。！？]+\s+|\n+"
+)  # begun at the first mark, or a row of dots takes forever
 
 
 def is_loop(answer: str) -> bool:
@@ -269,7 +271,7 @@ def _script(word: str) -> str | None:
 
 def _is_noise(text: str) -> bool:
     """Whether many words have letters in an order, or symbols in places, that words do not have."""
-    text = re.sub(r"\S*(?:://|www\.|@\w|\\|_)\S*", "", text)  # addresses, commands, names in code
+    text = re.sub(r"(?<!\S)\S*?(?:://|www\.|@\w|\\|_)\S*", "", text)  # addresses, commands, names in code
     words = [word for word in ASCII_WORD.findall(text) if not word.isupper()]
     strange = {word for word in words if len(word) >= 3 and word.islower() and not is_known(word)}
     odd = len(ODD_INSIDE.findall(text))
