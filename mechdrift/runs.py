@@ -365,6 +365,7 @@ def folder_lock(folder: Path, who: str = "audit", remedy: str = REMEDY) -> Itera
     The lock is the operating system's, on the file `.lock`: it ends with the process, killed or not. The file stays,
     empty. On a file system without locks nothing is held.
     """
+    check_no_link_out(folder)
     lock = FileLock(folder / LOCK, timeout=PATIENCE)
     try:
         lock.acquire()
@@ -377,6 +378,14 @@ def folder_lock(folder: Path, who: str = "audit", remedy: str = REMEDY) -> Itera
         yield
     finally:
         lock.release()
+
+
+def check_no_link_out(folder: Path) -> None:
+    """Raise where what is written to in place is a link, which in a stranger's folder may lead to any file. All other
+    files are written anew and given their name, which replaces a link."""
+    for entry in (folder / LOCK, folder / "figures", *folder.glob("*.partial.*")):
+        if entry.is_symlink():
+            raise MechdriftError(f"{entry} is a link, through which other files would be changed: delete it.")
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -275,6 +275,17 @@ def test_a_manifest_whose_facts_have_another_shape_is_damaged(run, facts):
         load_run(run.folder)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="links need a right of their own")
+@pytest.mark.parametrize("name", [".lock", "figures", "answers-instruct.partial.jsonl"])
+def test_nothing_is_written_through_a_link_in_a_run_folder(run, tmp_path, name):
+    (mine := tmp_path / "mine").write_text("mine")
+    (run.folder / name).unlink(missing_ok=True)
+    (run.folder / name).symlink_to(mine)
+    with pytest.raises(MechdriftError, match=f"{name} is a link"), run.locked():
+        pytest.fail("the folder was entered")
+    assert mine.read_text() == "mine"
+
+
 @pytest.mark.skipif(os.name != "posix", reason="no pipes with names")
 @pytest.mark.parametrize("name", ["run.json", "scores.parquet"])
 def test_a_pipe_in_a_run_folder_is_refused_and_nobody_waits_for_it(run, name):
