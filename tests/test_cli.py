@@ -194,7 +194,7 @@ BAD = {
     "score --probes safety --seed -1": "seed should be 0 or more",
     "score --probes safety --samples 1000000000000": "Give 1 to 10,000 samples",
     "bench --planted --seed -1": "seed should be 0 or more",
-    "audit --seed 1000000000000000000000": "below 2^63",
+    "audit --seed 1000000000000000000000": "and below 2",
     "audit --samples 1000000000000": "at most 10,000",
     "audit --samples 2 --temperature nan": "temperature above 0",
     "score --probes safety --judge {0}/absent.toml": r"absent\.toml cannot be read",
