@@ -57,7 +57,7 @@ Debug = Annotated[bool, Parameter(name="--debug", help="Show the traceback of an
     mechdrift audit smollm2-sft --preset quick
     mechdrift audit --instruct models/parent --reasoning models/child
     mechdrift audit --instruct org/chat --adapter my-lora --dimensions bias
-    mechdrift audit pair.toml"""
+    mechdrift audit pair.toml --dry-run"""
 )
 def audit(
     pair: Annotated[str | None, Parameter(help="The same as --pair.")] = None,
@@ -65,13 +65,23 @@ def audit(
     *,
     config: Annotated[Audit, Parameter(name="*")] = Audit(),  # noqa: B008 - a frozen default
     control: Annotated[str | None, Parameter(show=False)] = None,  # the old name of --null-model
+    dry_run: Annotated[
+        bool, Parameter(negative="", help="Only say what would be asked, in how many tokens, and whether it fits.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Audit a pair: ask both models, compare their insides, patch, and write runs/PAIR/report.html."""
+    config = replace(config, control=control) if control else config
+    config = replace(config, pair=pair) if pair else config
+    if dry_run:
+        from mechdrift.audits.preview import preview
+
+        print(preview(config).text)
+        return
+
     from mechdrift.audits.pipeline import audit as run_audit
 
-    config = replace(config, control=control) if control else config
-    run = run_audit(replace(config, pair=pair) if pair else config)
+    run = run_audit(config)
     print(f"report: {run.folder / 'report.html'}")
 
 

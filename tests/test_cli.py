@@ -203,6 +203,13 @@ BAD = {
 }
 
 
+def test_a_dry_run_says_what_would_be_asked_and_writes_nothing(mechdrift, folders):
+    out = folders / "never"
+    code, said, err = mechdrift("audit", *PAIR.format(folders).split(), "--dry-run", "--out", str(out))
+    assert (code, err, out.exists()) == (0, "", False)
+    assert "asked of each model:" in said
+
+
 @pytest.mark.parametrize("words", BAD)
 def test_a_mistake_is_one_sentence_and_exit_code_1(mechdrift, folders, words):
     code, out, err = mechdrift(*words.format(folders).split())

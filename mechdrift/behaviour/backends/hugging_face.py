@@ -18,7 +18,6 @@ Where memory runs out all the same, the batch is halved, what was written stays,
 """
 
 import inspect
-import os
 import random
 import sys
 from collections import deque
@@ -26,6 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import psutil
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -289,12 +289,9 @@ def _shared(first: Sequence[int], second: Sequence[int]) -> int:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that are free on a device."""
+    """Bytes that may be used on a device; in main memory, what files in the cache give way for counts as free."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):  # not on this system
-        return 4 * 2**30
+    return psutil.virtual_memory().available
