@@ -36,7 +36,7 @@ def lengths(probes: ProbeSet) -> np.ndarray:
 
 @EVERY_SET
 def test_a_set_is_at_least_sixteen_families_of_three_twin_pairs(probes):
-    assert len(probes.families) >= 16
+    assert len(probes.families) >= 48
     assert len(probes) == 6 * len(probes.families)
     assert set(Counter((item.family, item.contrast) for item in probes).values()) == {3}
     assert {item.dimension for item in probes} == {probes.dimension} == {probes.name}
