@@ -1,11 +1,22 @@
-"""Prompts of different lengths as padded batches, on either side, with the positions that they would have alone."""
+"""The one loop of forward passes: prompts of different lengths, sorted, padded in batches, run, and put back in order.
 
-from collections.abc import Iterator, Sequence
+    out = torch.empty(len(rendered), width)
+    for each in forward_batches(loaded, rendered):
+        out[each.places] = what_is_kept_of(each.run())
+
+Prompts of similar length share a batch, so that little of it is padding. Padding never moves a prompt: it keeps the
+positions that it would have alone. `padded_batches` is the same loop over bare token ids, without a model.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
+
+from mechdrift.pairs.loading import LanguageModel
+from mechdrift.records import Rendered
 
 TOKENS_PER_BATCH = 2048
 
@@ -28,6 +39,93 @@ class Batch:
         return arguments
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardBatch:
+    """Some prompts of similar length, ready for one forward pass of a model. `places` says which of all prompts they
+    are: `out[each.places] = ...` puts results back in order."""
+
+    loaded: LanguageModel
+    places: list[int]
+    prompts: list[Rendered]
+    batch: Batch
+
+    @classmethod
+    def of(cls, loaded: LanguageModel, prompts: Sequence[Rendered]) -> "ForwardBatch":
+        """All of some prompts in one batch, in their order."""
+        batch = pad([prompt.ids for prompt in prompts], pad_id(loaded))
+        return cls(loaded=loaded, places=list(range(len(prompts))), prompts=list(prompts), batch=batch)
+
+    def run(self) -> Float[Tensor, "prompt pos d_model"]:
+        """What the unembedding reads at every position, of one pass under whatever hooks are set."""
+        return forward(self.loaded, self.batch)
+
+    def at_readout(self, hidden: Float[Tensor, "prompt pos d_model"]) -> Float[Tensor, "prompt d_model"]:
+        """The states at the prompts' readout positions, in float32 on the CPU."""
+        places = [
+            prompt.readout_position + offset for prompt, offset in zip(self.prompts, self.batch.offsets, strict=True)
+        ]
+        rows = torch.arange(len(places), device=hidden.device)
+        return hidden[rows, torch.tensor(places, device=hidden.device)].float().cpu()
+
+
+def forward_batches(
+    loaded: LanguageModel,
+    rendered: Sequence[Rendered],
+    *,
+    tokens: int = TOKENS_PER_BATCH,
+    prompts: int | None = None,
+    side: str = "right",
+    advance: Callable[[int], object] | None = None,
+) -> Iterator[ForwardBatch]:
+    """The prompts batch by batch, the shortest first, as `padded_batches` groups them. `advance` is told after each
+    batch how many prompts are done."""
+    for places, batch in padded_batches(
+        [prompt.ids for prompt in rendered],
+        pad_id(loaded),
+        tokens=tokens,
+        prompts=prompts,
+        side=side,
+    ):
+        yield ForwardBatch(loaded=loaded, places=places, prompts=[rendered[i] for i in places], batch=batch)
+        if advance is not None:
+            advance(len(places))
+
+
+def padded_batches(
+    sequences: Sequence[Sequence[int]],
+    pad_id: int,
+    *,
+    tokens: int = TOKENS_PER_BATCH,
+    prompts: int | None = None,
+    side: str = "right",
+) -> Iterator[tuple[list[int], Batch]]:
+    """Token ids sorted by length and padded: which sequences each batch holds, and the batch. It has at most `tokens`
+    padded tokens (or one sequence), or, where `prompts` is given, so many sequences."""
+    lengths = [len(ids) for ids in sequences]
+    for places in batches(lengths, tokens) if prompts is None else _by_count(lengths, prompts):
+        yield places, pad([sequences[i] for i in places], pad_id, side)
+
+
+def forward(loaded: LanguageModel, batch: Batch) -> Float[Tensor, "prompt pos d_model"]:
+    """One pass of the decoder without its head: what the unembedding reads at every position."""
+    arguments = batch.forward_arguments(input_device(loaded))
+    return loaded.model.base_model(**arguments, use_cache=False).last_hidden_state
+
+
+def pad_id(loaded: LanguageModel) -> int:
+    """What stands in the padding; the attention mask hides it."""
+    return loaded.tokenizer.pad_token_id or 0
+
+
+def input_device(loaded: LanguageModel) -> torch.device:
+    """Where token ids go: the device of the weights, or, where accelerate keeps those elsewhere, the one it brings them
+    to."""
+    if loaded.device.type != "meta":
+        return loaded.device
+    hook = getattr(loaded.model.get_input_embeddings(), "_hf_hook", None)
+    return torch.device(getattr(hook, "execution_device", None) or "cpu")
+
+
 def pad(sequences: Sequence[Sequence[int]], pad_id: int, side: str = "right") -> Batch:
     """Stack token ids of different lengths. Positions count real tokens only, so padding never moves them."""
     width = max(map(len, sequences))
@@ -43,10 +141,19 @@ def pad(sequences: Sequence[Sequence[int]], pad_id: int, side: str = "right") ->
 def batches(lengths: Sequence[int], tokens_per_batch: int = TOKENS_PER_BATCH) -> Iterator[list[int]]:
     """Indices grouped by similar length, each group at most `tokens_per_batch` padded tokens (or one prompt)."""
     group: list[int] = []
-    for index in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+    for index in _shortest_first(lengths):
         if group and lengths[index] * (len(group) + 1) > tokens_per_batch:
             yield group
             group = []
         group.append(index)
     if group:
         yield group
+
+
+def _by_count(lengths: Sequence[int], count: int) -> Iterator[list[int]]:
+    order = _shortest_first(lengths)
+    return (order[start : start + count] for start in range(0, len(order), count))
+
+
+def _shortest_first(lengths: Sequence[int]) -> list[int]:
+    return sorted(range(len(lengths)), key=lambda index: lengths[index])

@@ -24,8 +24,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mechdrift.activations.batching import batches, pad
-from mechdrift.activations.recording import at_readout
+from mechdrift.activations.batching import forward_batches
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.probes.rendering import Renderer
 from mechdrift.records import Completion, Completions, ProbeItem, ProbeSet, Rendered
@@ -143,14 +142,10 @@ def readout_logits(loaded: LanguageModel, rendered: Sequence[Rendered]) -> Float
 @torch.inference_mode()
 def readout_states(loaded: LanguageModel, rendered: Sequence[Rendered]) -> Float[Tensor, "prompt d_model"]:
     """What the unembedding reads at each prompt's readout position."""
-    order, states = [], []
-    for group in batches([len(prompt.ids) for prompt in rendered]):
-        prompts = [rendered[i] for i in group]
-        batch = pad([prompt.ids for prompt in prompts], loaded.tokenizer.pad_token_id or 0)
-        hidden = loaded.model.base_model(**batch.forward_arguments(loaded.device), use_cache=False).last_hidden_state
-        order += group
-        states.append(at_readout(hidden, prompts))
-    return torch.cat(states)[torch.tensor(order).argsort()]
+    states = torch.empty(len(rendered), loaded.structure.d_model)
+    for each in forward_batches(loaded, rendered):
+        states[each.places] = each.at_readout(each.run())
+    return states
 
 
 @torch.inference_mode()

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mechdrift.activations.batching import Batch, batches, pad
+from mechdrift.activations.batching import Batch, ForwardBatch, forward_batches
 from mechdrift.hooks import HookPoint, in_parts, record
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.structure import SITES
@@ -78,37 +78,29 @@ def record_sites(
         raise MechdriftError("there is nothing to record: give at least one prompt, site, layer and role.")
     points = {(site, layer): loaded.structure.hook_point(site, layer) for site in sites for layer in layers}
     kept: dict[str, Tensor] = {}
-    for group in batches([len(prompt.ids) for prompt in rendered]):
-        for name, values in _record_batch(loaded, [rendered[i] for i in group], points, columns, readout).items():
+    for each in forward_batches(loaded, rendered, advance=advance):
+        for name, values in _record_batch(each, points, columns, readout).items():
             if name not in kept:
                 kept[name] = torch.empty(len(rendered), *values.shape[1:])
-            kept[name][group] = values
-        advance(len(group))
+            kept[name][each.places] = values
     return kept
 
 
 def _record_batch(
-    loaded: LanguageModel,
-    prompts: Sequence[Rendered],
-    points: dict[tuple[str, int], HookPoint],
-    columns: Sequence[str],
-    readout: bool,
+    each: ForwardBatch, points: dict[tuple[str, int], HookPoint], columns: Sequence[str], readout: bool
 ) -> dict[str, Tensor]:
     """One batch's activations by site, and what is unembedded at the readout positions if it is wanted."""
-    batch = pad([prompt.ids for prompt in prompts], loaded.tokenizer.pad_token_id or 0)
-    means = Means.over([[role_span(prompt, column) for column in columns] for prompt in prompts], batch)
+    means = Means.over([[role_span(prompt, column) for column in columns] for prompt in each.prompts], each.batch)
     found: dict[str, Tensor] = {}
     with (
-        in_parts(position_wise(loaded, points), POSITIONS_AT_ONCE),
+        in_parts(position_wise(each.loaded, points), POSITIONS_AT_ONCE),
         record(points, keep=means.of) as seen,
         nullcontext() if readout else _stop_when_all(seen, points),
         suppress(_Done),
     ):
-        hidden = loaded.model.base_model(
-            **batch.forward_arguments(input_device(loaded)), use_cache=False
-        ).last_hidden_state
+        hidden = each.run()
         if readout:
-            found[READOUT] = at_readout(hidden, prompts)
+            found[READOUT] = each.at_readout(hidden)
     unseen = [place for place in points if place not in seen]
     if unseen:
         raise MechdriftError(
@@ -181,23 +173,6 @@ class Means:
                 torch.arange(len(tokens), device=rows.device), picked, starts, mode="mean"
             )
         return means.view(self.shape[0], -1, rows.shape[-1])
-
-
-def input_device(loaded: LanguageModel) -> torch.device:
-    """Where token ids go: the device of the weights, or, where accelerate keeps those elsewhere, the one it brings them
-    to."""
-    if loaded.device.type != "meta":
-        return loaded.device
-    hook = getattr(loaded.model.get_input_embeddings(), "_hf_hook", None)
-    return torch.device(getattr(hook, "execution_device", None) or "cpu")
-
-
-def at_readout(
-    hidden: Float[Tensor, "prompt pos d_model"], prompts: Sequence[Rendered]
-) -> Float[Tensor, "prompt d_model"]:
-    """The hidden states at the readout positions of right-padded prompts, on the CPU."""
-    last = torch.tensor([prompt.readout_position for prompt in prompts], device=hidden.device)
-    return hidden[torch.arange(len(prompts), device=hidden.device), last].float().cpu()
 
 
 def _stop_when_all(seen: Mapping[tuple[str, int], Tensor], points: Mapping[tuple[str, int], HookPoint]):

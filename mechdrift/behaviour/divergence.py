@@ -30,9 +30,8 @@ from jaxtyping import Float, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mechdrift.activations.batching import batches, pad
+from mechdrift.activations.batching import forward_batches
 from mechdrift.activations.capture import render_sides
-from mechdrift.activations.recording import input_device
 from mechdrift.pairs.comparable import shared_vocabulary
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair
@@ -228,16 +227,11 @@ def _answer_positions(
     """
     out: list[list[T]] = [[] for _ in rendered]
     with progress(description, len(rendered)) as advance:
-        for group in batches([len(prompt.ids) for prompt in rendered]):
-            batch = pad([rendered[i].ids for i in group], loaded.tokenizer.pad_token_id or 0)
-            hidden = loaded.model.base_model(
-                **batch.forward_arguments(input_device(loaded)), use_cache=False
-            ).last_hidden_state
-            for row, index in enumerate(group):
+        for each in forward_batches(loaded, rendered, advance=advance):
+            for index, own in zip(each.places, each.run(), strict=True):
                 start, stop = rendered[index].roles["answer"]
                 # The logits at a position predict the token after it.
-                for part, states in enumerate(hidden[row, start - 1 : stop - 1].split(POSITIONS_AT_ONCE)):
+                for part, states in enumerate(own[start - 1 : stop - 1].split(POSITIONS_AT_ONCE)):
                     logits = loaded.structure.unembed(states).float()[..., :vocabulary]
                     out[index].append(pick(logits.log_softmax(-1).cpu(), index, part))
-            advance(len(group))
     return out

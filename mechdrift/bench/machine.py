@@ -30,7 +30,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mechdrift.activations.batching import batches, pad
+from mechdrift.activations.batching import forward_batches
 from mechdrift.activations.capture import DEFAULT_ROLES
 from mechdrift.activations.readouts import make_readout
 from mechdrift.activations.recording import record_roles, standard_sites
@@ -107,9 +107,8 @@ def bench_capture(pair: Pair, probes: ProbeSet, rounds: int) -> list[Measurement
     columns, layers = role_columns(rendered, DEFAULT_ROLES), tuple(range(loaded.n_layers))
 
     def run(model: torch.nn.Module) -> None:
-        for group in batches([len(prompt.ids) for prompt in rendered]):
-            batch = pad([rendered[i].ids for i in group], loaded.tokenizer.pad_token_id or 0)
-            model(**batch.forward_arguments(loaded.device), use_cache=False)
+        for each in forward_batches(loaded, rendered):
+            model(**each.batch.forward_arguments(loaded.device), use_cache=False)
 
     sites = standard_sites(loaded)
     seconds = take_turns(

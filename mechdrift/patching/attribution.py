@@ -34,6 +34,7 @@ from einops import rearrange, reduce
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mechdrift.activations.batching import forward
 from mechdrift.activations.capture import Answers
 from mechdrift.activations.readouts import Readout
 from mechdrift.hooks import edit, record
@@ -258,8 +259,7 @@ def _along_the_path(
 
 def _read(loaded: LanguageModel, batch: PromptBatch, readout: Readout) -> Float[Tensor, " prompt"]:
     """The readouts as tensors through which gradients flow."""
-    hidden = loaded.model.base_model(**batch.batch.forward_arguments(loaded.device), use_cache=False).last_hidden_state
-    logits = loaded.structure.unembed(batch.last(hidden)).float()
+    logits = loaded.structure.unembed(batch.last(forward(loaded, batch.batch))).float()
     return torch.stack(
         [readout.log_odds(row, prompt.item_id) for row, prompt in zip(logits, batch.rendered, strict=True)]
     )

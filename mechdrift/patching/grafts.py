@@ -42,6 +42,7 @@ from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from mechdrift.activations.batching import forward
 from mechdrift.activations.capture import Answers
 from mechdrift.activations.readouts import Readout, readout_states
 from mechdrift.hooks import record
@@ -328,9 +329,7 @@ class _Grafts:
         return not all(torch.equal(own[key].cpu(), theirs.to(own[key].dtype).cpu()) for key, theirs in given.items())
 
     def _forward(self, batch: PromptBatch) -> Float[Tensor, "prompt pos d_model"]:
-        return self.loaded.model.base_model(
-            **batch.batch.forward_arguments(self.loaded.device), use_cache=False
-        ).last_hidden_state
+        return forward(self.loaded, batch.batch)
 
     def read(self, batch: PromptBatch, hidden: Float[Tensor, "prompt pos d_model"]) -> Float[np.ndarray, " prompt"]:
         return read_batch(self.loaded, self.readout, batch.rendered, batch.last(hidden))

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mechdrift.activations.batching import Batch
+from mechdrift.activations.batching import Batch, forward
 from mechdrift.hooks import edit
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.patching.cells import Cells, Donated, Group
@@ -22,7 +22,6 @@ def forward_layers(
     finals = torch.empty(
         len(groups), len(cells.layers), cells.heads_at_once, loaded.structure.d_model, device=loaded.device
     )
-    arguments = batch.forward_arguments(loaded.device)
     for round_ in _rounds(groups):
         rows, last = [groups[i].prompt for i in round_], [groups[i].end - 1 for i in round_]
         for index, layer in enumerate(cells.layers):
@@ -33,7 +32,7 @@ def forward_layers(
                         loaded.structure, at, partial(_put, at, [groups[i] for i in round_], cells, donated, head)
                     )
                 with edit(edits):
-                    final = loaded.model.base_model(**arguments, use_cache=False).last_hidden_state
+                    final = forward(loaded, batch)
                 finals[round_, index, head] = final[rows, last].to(finals)
     return finals
 

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mechdrift.activations.batching import Batch, pad
+from mechdrift.activations.batching import Batch, forward, pad, padded_batches
 from mechdrift.activations.readouts import Readout, read_states
 from mechdrift.activations.recording import not_finite
 from mechdrift.hooks import record
@@ -76,16 +76,10 @@ def prompt_batches(
 ) -> Iterator[PromptBatch]:
     """Batches of similar length, with the prompts of `source` in the same order; by default the prompts themselves."""
     given = list(rendered if source is None else source)
-    order = sorted(range(len(rendered)), key=lambda index: len(rendered[index].ids))
-    for start in range(0, len(order), per_batch):
-        own, theirs = (
-            _padded([prompts[i] for i in order[start : start + per_batch]], pad_id) for prompts in (rendered, given)
-        )
-        yield PromptBatch(rendered=own.rendered, batch=own.batch, source=theirs)
-
-
-def _padded(prompts: Sequence[Rendered], pad_id: int) -> PaddedPrompts:
-    return PaddedPrompts(rendered=tuple(prompts), batch=pad([prompt.ids for prompt in prompts], pad_id, side="left"))
+    for places, batch in padded_batches([prompt.ids for prompt in rendered], pad_id, prompts=per_batch, side="left"):
+        theirs = tuple(given[i] for i in places)
+        source = PaddedPrompts(rendered=theirs, batch=pad([prompt.ids for prompt in theirs], pad_id, side="left"))
+        yield PromptBatch(rendered=tuple(rendered[i] for i in places), batch=batch, source=source)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,9 +123,7 @@ def run_donor(
     first, source = min(group.start + group.shift for group in batch.groups(columns)), batch.source
     points = {layer: loaded.structure.hook_point(cells.site, layer) for layer in cells.patched_layers(loaded.n_layers)}
     with record(points) as seen, record({0: loaded.structure.hook_point("resid_post", loaded.n_layers - 1)}) as post:
-        hidden = loaded.model.base_model(
-            **source.batch.forward_arguments(loaded.device), use_cache=False
-        ).last_hidden_state
+        hidden = forward(loaded, source.batch)
     check_finite_batch({**seen, loaded.n_layers - 1: hidden}, side, source)
     return DonorPass(
         activations={layer: tensor[:, first:].cpu() for layer, tensor in seen.items()},
@@ -194,9 +186,7 @@ class Sweep:
             hidden, own, patched = run.hidden, run.recorded, partial(sweep_layers, run)
         else:
             with record(points) as own:
-                hidden = loaded.model.base_model(
-                    **batch.batch.forward_arguments(loaded.device), use_cache=False
-                ).last_hidden_state
+                hidden = forward(loaded, batch.batch)
             patched = partial(forward_layers, loaded, batch.batch)
         check_finite_batch({**own, loaded.n_layers - 1: hidden}, self.side, batch)
         return RecipientPass(batch=batch, final=batch.last(hidden), own=own, patched=patched)

@@ -27,7 +27,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mechdrift.activations.batching import Batch
+from mechdrift.activations.batching import Batch, forward
 from mechdrift.hooks import Attention, HookPoint, edit, record, record_calls, replace_attention
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.patching.cells import Cells, Donated, Group
@@ -89,7 +89,7 @@ def run_model(
 
     blocks = dict(enumerate(loaded.structure.blocks))
     with replace_attention(loaded.model, watch), record_calls(blocks) as calls, record(points) as recorded:
-        hidden = loaded.model.base_model(**batch.forward_arguments(loaded.device), use_cache=False).last_hidden_state
+        hidden = forward(loaded, batch)
     if len(attended) != loaded.n_layers:
         raise NotReplayable(f"{len(attended)} attentions were seen in {loaded.n_layers} blocks")
     return ForwardTrace(

@@ -8,8 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mechdrift.activations.batching import pad
-from mechdrift.activations.recording import at_readout
+from mechdrift.activations.batching import ForwardBatch
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.planting.parents import Parent
 from mechdrift.records import Rendered
@@ -50,9 +49,8 @@ def train_layers(
 
 def _surprise(parent: Parent, child: LanguageModel, prompts: Sequence[Rendered]) -> Float[Tensor, ""]:
     """-log of the probability of a plain opening, averaged over prompts."""
-    batch = pad([prompt.ids for prompt in prompts], child.tokenizer.pad_token_id or 0)
-    hidden = child.model.base_model(**batch.forward_arguments(child.device), use_cache=False).last_hidden_state
-    chances = child.structure.unembed(at_readout(hidden, prompts)).log_softmax(dim=-1)
+    each = ForwardBatch.of(child, prompts)
+    chances = child.structure.unembed(each.at_readout(each.run())).log_softmax(dim=-1)
     plain = [
         row[list(parent.readout.comply_ids[prompt.item_id])].logsumexp(0)
         for row, prompt in zip(chances, prompts, strict=True)

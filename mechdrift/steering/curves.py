@@ -35,7 +35,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mechdrift.activations.batching import Batch, batches, pad
+from mechdrift.activations.batching import ForwardBatch, forward_batches
 from mechdrift.activations.capture import Answers
 from mechdrift.activations.readouts import Readout, readout_states, unembed
 from mechdrift.behaviour.tasks import held_out
@@ -428,14 +428,10 @@ def solution_log_probability(
     """Mean log-probability per token of each prompt's thinking and answer, teacher-forced, with the setting's vector
     added."""
     values = np.empty(len(rendered))
-    for group in batches([len(prompt.ids) for prompt in rendered]) if rendered else ():
-        prompts = [rendered[i] for i in group]
-        batch = pad([prompt.ids for prompt in prompts], loaded.tokenizer.pad_token_id or 0)
-        with _added(loaded, prompts, batch, setting, roles):
-            hidden = loaded.model.base_model(
-                **batch.forward_arguments(loaded.device), use_cache=False
-            ).last_hidden_state
-        for row, (index, prompt) in enumerate(zip(group, prompts, strict=True)):
+    for each in forward_batches(loaded, rendered):
+        with _added(each, setting, roles):
+            hidden = each.run()
+        for row, (index, prompt) in enumerate(zip(each.places, each.prompts, strict=True)):
             written = [i for role in ("think", "answer") for i in range(*prompt.roles[role])]
             before = torch.tensor(written) - 1  # the logits at a position predict the token after it
             logits = loaded.structure.unembed(hidden[row, before]).float().log_softmax(-1).cpu()
@@ -445,14 +441,8 @@ def solution_log_probability(
     return values
 
 
-def _added(
-    loaded: LanguageModel,
-    prompts: Sequence[Rendered],
-    batch: Batch,
-    setting: Setting | None,
-    roles: Sequence[str] | None,
-):
+def _added(each: ForwardBatch, setting: Setting | None, roles: Sequence[str] | None):
     if setting is None:
         return nullcontext()
-    where = None if roles is None else role_mask(prompts, batch, roles)
-    return edit(steer(loaded, setting.tensor, setting.place, where=where))
+    where = None if roles is None else role_mask(each.prompts, each.batch, roles)
+    return edit(steer(each.loaded, setting.tensor, setting.place, where=where))

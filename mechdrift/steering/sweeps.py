@@ -33,7 +33,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import DynamicCache
 
-from mechdrift.activations.batching import batches, pad
+from mechdrift.activations.batching import Batch, ForwardBatch, forward_batches, input_device, pad_id, padded_batches
 from mechdrift.hooks import edit, record
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.patching.cells import Cells, Group
@@ -75,11 +75,10 @@ def ablated_states(
             part = directions[first : first + settings]
             cache = _run_start(loaded, prompts[0].ids[:shared], part)
             at_once = max(1, TOKENS_AT_ONCE // len(part))
-            for group in batches([len(prompt.ids) - shared for prompt in prompts], at_once):
-                out[first : first + len(part), group] = _continue_from(
-                    loaded, [prompts[i] for i in group], shared, cache, part
-                )
-                advance(len(part) * len(group))
+            rests = [prompt.ids[shared:] for prompt in prompts]
+            for places, batch in padded_batches(rests, pad_id(loaded), tokens=at_once):
+                out[first : first + len(part), places] = _continue_from(loaded, batch, shared, cache, part)
+                advance(len(part) * len(places))
     return out
 
 
@@ -100,7 +99,7 @@ def _run_start(loaded: LanguageModel, ids: Sequence[int], directions: Float[Tens
     """Keys and values of the shared tokens, one row per setting."""
     cache = DynamicCache()
     if ids:
-        rows = torch.tensor([ids] * len(directions), device=loaded.device)
+        rows = torch.tensor([ids] * len(directions), device=input_device(loaded))
         with edit(ablate(loaded, directions)):
             loaded.model.base_model(rows, past_key_values=cache, use_cache=True)
     return cache
@@ -108,23 +107,22 @@ def _run_start(loaded: LanguageModel, ids: Sequence[int], directions: Float[Tens
 
 def _continue_from(
     loaded: LanguageModel,
-    prompts: Sequence[Rendered],
+    batch: Batch,
     shared: int,
     cache: DynamicCache,
     directions: Float[Tensor, "setting d_model"],
 ) -> Float[Tensor, "setting prompt d_model"]:
     """The rest of some prompts under every setting, from the shared tokens' keys and values."""
-    batch = pad([prompt.ids[shared:] for prompt in prompts], loaded.tokenizer.pad_token_id or 0)
-    settings, count = len(directions), len(prompts)
+    settings, count = len(directions), len(batch.ids)
     own = deepcopy(cache)
     if shared:
         own.batch_repeat_interleave(count)  # rows are setting by setting
     mask = torch.cat([torch.ones(count, shared, dtype=batch.mask.dtype), batch.mask], dim=1)
     arguments = {"input_ids": batch.ids, "position_ids": batch.positions + shared, "attention_mask": mask}
-    arguments = {name: value.repeat(settings, 1).to(loaded.device) for name, value in arguments.items()}
+    arguments = {name: value.repeat(settings, 1).to(input_device(loaded)) for name, value in arguments.items()}
     with edit(ablate(loaded, directions.repeat_interleave(count, dim=0))):
         hidden = loaded.model.base_model(**arguments, past_key_values=own, use_cache=True).last_hidden_state
-    last = torch.tensor([len(prompt.ids) - shared - 1 for prompt in prompts] * settings, device=hidden.device)
+    last = (batch.mask.sum(dim=1) - 1).repeat(settings).to(hidden.device)
     states = hidden[torch.arange(len(hidden), device=hidden.device), last].float().cpu()
     return rearrange(states, "(setting prompt) d_model -> setting prompt d_model", setting=settings)
 
@@ -140,14 +138,11 @@ def steered_states(
     """What is unembedded at each prompt's readout position with each vector added, at all tokens or at those of some
     roles."""
     prompts = [_before_the_answer(prompt) for prompt in rendered]
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].ids))
     out = torch.empty(len(additions), len(prompts), loaded.structure.d_model)
     with progress(description, len(additions) * len(prompts)) as advance:
-        for first in range(0, len(order), PROMPTS_AT_ONCE):
-            group = order[first : first + PROMPTS_AT_ONCE]
-            batch = pad([prompts[i].ids for i in group], loaded.tokenizer.pad_token_id or 0, side="left")
-            tokens = batch.mask.bool() if roles is None else role_mask([prompts[i] for i in group], batch, roles)
-            run = run_model(loaded, batch)
+        for each in forward_batches(loaded, prompts, prompts=PROMPTS_AT_ONCE, side="left"):
+            tokens = each.batch.mask.bool() if roles is None else role_mask(each.prompts, each.batch, roles)
+            run = run_model(loaded, each.batch)
             groups = [
                 Group(prompt=row, start=int(chosen.nonzero()[0]), stop=int(chosen.nonzero()[-1]) + 1, end=run.width)
                 for row, chosen in enumerate(tokens)
@@ -165,8 +160,8 @@ def steered_states(
                     return (own.float() + here.to(own.device) * vectors[layer].to(own.device).float()).to(own.dtype)
 
                 states = sweep_layers(run, groups, Cells(site="resid_pre", layers=tuple(vectors)), steered)[:, :, 0]
-                out[torch.tensor(climb)[:, None], torch.tensor(group)] = states.transpose(0, 1).float().cpu()
-                advance(len(climb) * len(group))
+                out[torch.tensor(climb)[:, None], torch.tensor(each.places)] = states.transpose(0, 1).float().cpu()
+                advance(len(climb) * len(each.places))
     return out
 
 
@@ -203,22 +198,21 @@ def first_order(
     shape = len(prompts), *vectors.shape[:2]
     added, ablated = torch.zeros(shape), torch.zeros(shape)
     units = torch.nn.functional.normalize(vectors, dim=-1).flatten(0, 1)
-    for group in batches([len(prompt.ids) for prompt in prompts], TOKENS_WITH_GRADIENTS):
-        for (site, layer), (seen, gradient) in _gradients(loaded, [prompts[i] for i in group], value).items():
+    for each in forward_batches(loaded, prompts, tokens=TOKENS_WITH_GRADIENTS):
+        for (site, layer), (seen, gradient) in _gradients(each, value).items():
             if site == "resid_pre" and layer in layers:
                 index = list(layers).index(layer)
-                added[group, index] = gradient.sum(dim=1) @ vectors[index].T
+                added[each.places, index] = gradient.sum(dim=1) @ vectors[index].T
             if site != "resid_pre" or layer == 0:
-                ablated[group] -= ((seen @ units.T) * (gradient @ units.T)).sum(dim=1).view(len(group), *shape[1:])
+                change = ((seen @ units.T) * (gradient @ units.T)).sum(dim=1)
+                ablated[each.places] -= change.view(len(each.places), *shape[1:])
     return FirstOrder(added=added, ablated=ablated)
 
 
-def _gradients(
-    loaded: LanguageModel, prompts: Sequence[Rendered], value: Callable
-) -> dict[tuple[str, int], tuple[Tensor, Tensor]]:
+def _gradients(each: ForwardBatch, value: Callable) -> dict[tuple[str, int], tuple[Tensor, Tensor]]:
     """What stands at each write of the stream and the sum of values' gradient there, both float32 on the CPU, zero at
     padding."""
-    batch = pad([prompt.ids for prompt in prompts], loaded.tokenizer.pad_token_id or 0)
+    loaded = each.loaded
     points = {
         (site, layer): loaded.structure.hook_point(site, layer) for layer in range(loaded.n_layers) for site in WRITES
     }
@@ -227,12 +221,14 @@ def _gradients(
         record(points) as seen,
         torch.enable_grad(),
     ):
-        hidden = loaded.model.base_model(**batch.forward_arguments(loaded.device), use_cache=False).last_hidden_state
-        states = torch.stack([hidden[row, prompt.readout_position] for row, prompt in enumerate(prompts)])
+        hidden = each.run()
+        states = torch.stack([hidden[row, prompt.readout_position] for row, prompt in enumerate(each.prompts)])
         logits = loaded.structure.unembed(states).float()
-        total = torch.stack([value(row, prompt.item_id) for row, prompt in zip(logits, prompts, strict=True)]).sum()
+        total = torch.stack(
+            [value(row, prompt.item_id) for row, prompt in zip(logits, each.prompts, strict=True)]
+        ).sum()
         gradients = torch.autograd.grad(total, [seen[place] for place in points])
-    mask = batch.mask[..., None].float()
+    mask = each.batch.mask[..., None].float()
     return {
         place: (seen[place].detach().float().cpu() * mask, gradient.float().cpu() * mask)
         for place, gradient in zip(points, gradients, strict=True)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from mechdrift.activations.recording import input_device
+from mechdrift.activations.batching import input_device
 from mechdrift.behaviour.backends.protocol import Request, Written
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.records import Fidelity, MechdriftError

@@ -32,8 +32,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import Cache, __version__
 
-from mechdrift.activations.batching import pad
-from mechdrift.activations.recording import input_device
+from mechdrift.activations.batching import input_device, pad
 from mechdrift.behaviour.backends.kv_cache import CannotCut, ShelvedCache, Slot, capacity_for
 from mechdrift.behaviour.backends.protocol import Finish, Request, Written, finish_of
 from mechdrift.behaviour.backends.sampling import choose

@@ -14,8 +14,7 @@ import torch
 from einops import rearrange
 from transformers import DynamicCache
 
-from mechdrift.activations.batching import pad
-from mechdrift.activations.recording import input_device
+from mechdrift.activations.batching import input_device, pad
 from mechdrift.behaviour.backends.protocol import Request, Written, finish_of
 from mechdrift.behaviour.backends.sampling import choose
 from mechdrift.pairs.loading import LanguageModel

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 
-from mechdrift.activations.batching import pad
+from mechdrift.activations.batching import forward, padded_batches
 from mechdrift.behaviour.benchmark_scores.answers import identity
 from mechdrift.behaviour.benchmark_scores.formulas import compare_pair, compare_triple
 from mechdrift.pairs.loading import LanguageModel
@@ -51,26 +51,23 @@ def log_likelihoods(
     contexts: Sequence[str],
     *,
     per_token: bool = False,
-    batch: int = 16,
 ) -> Float[np.ndarray, " item"]:
     """ln p(sentence | context) as plain text, without chat template, in nats: the sum, or the mean over the sentence's
     tokens."""
-    tokenizer, values = loaded.tokenizer, []
+    tokenizer, values = loaded.tokenizer, np.empty(len(sentences))
     start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-    for first in range(0, len(sentences), batch):
-        heads = [[start, *_encode(loaded, context)] for context in contexts[first : first + batch]]
-        tails = [
-            _encode(loaded, f" {sentence}" if context else sentence)
-            for sentence, context in zip(sentences[first : first + batch], contexts[first : first + batch], strict=True)
-        ]
-        padded = pad([[*head, *tail] for head, tail in zip(heads, tails, strict=True)], 0)
-        ids = padded.ids.to(loaded.device)
-        logits = loaded.model(ids, attention_mask=padded.mask.to(loaded.device)).logits[:, :-1].float()
-        found = logits.log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
-        for row, head, tail in zip(found, heads, tails, strict=True):
-            own = row[len(head) - 1 : len(head) - 1 + len(tail)]
-            values.append(float(own.mean() if per_token else own.sum()))
-    return np.array(values)
+    heads = [[start, *_encode(loaded, context)] for context in contexts]
+    tails = [
+        _encode(loaded, f" {sentence}" if context else sentence)
+        for sentence, context in zip(sentences, contexts, strict=True)
+    ]
+    for places, batch in padded_batches([[*head, *tail] for head, tail in zip(heads, tails, strict=True)], 0):
+        for place, states in zip(places, forward(loaded, batch), strict=True):
+            first, tail = len(heads[place]) - 1, tails[place]  # the logits at a position predict the token after it
+            logits = loaded.structure.unembed(states[first : first + len(tail)]).float().log_softmax(-1).cpu()
+            found = logits[torch.arange(len(tail)), torch.tensor(tail)]
+            values[place] = found.mean() if per_token else found.sum()
+    return values
 
 
 def _encode(loaded: LanguageModel, text: str) -> list[int]:
