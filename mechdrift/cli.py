@@ -279,8 +279,7 @@ def probes(*, debug: Debug = False) -> None:
     for benchmark in BENCHMARKS.values():
         print(
             f"{benchmark.name:15} {benchmark.dimension:11} {benchmark.items:6}  {benchmark.licence:13} "
-            f"{benchmark.version[:8]:10} "
-            f"{benchmark.source}"
+            f"{benchmark.version[:8]:10} {benchmark.source}"
         )
 
 

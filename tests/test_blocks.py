@@ -36,7 +36,7 @@ def passes(monkeypatch):
     monkeypatch.setattr(
         recording,
         "_record_batch",
-        lambda loaded, prompts, *rest: counts.append(len(prompts)) or plain(loaded, prompts, *rest),
+        lambda each, *rest: counts.append(len(each.prompts)) or plain(each, *rest),
     )
     return counts
 
@@ -97,10 +97,10 @@ def test_whatever_decides_a_number_is_in_the_key(tmp_path, loaded, passes, chang
 def test_a_killed_collection_goes_on(tmp_path, loaded, passes, monkeypatch):
     rendered, run = render_all(make_probes()), recording._record_batch
 
-    def killed(loaded, prompts, *rest):
-        if "3-t" in [prompt.item_id for prompt in prompts]:  # in the third block
+    def killed(each, *rest):
+        if "3-t" in [prompt.item_id for prompt in each.prompts]:  # in the third block
             raise KeyboardInterrupt
-        return run(loaded, prompts, *rest)
+        return run(each, *rest)
 
     with monkeypatch.context() as patched:
         patched.setattr(recording, "_record_batch", killed)

@@ -11,7 +11,7 @@ import mechdrift as md
 from mechdrift.audits.config import PRESETS, Size
 from mechdrift.behaviour.backends.protocol import Written
 from mechdrift.behaviour.dimensions import registry
-from mechdrift.behaviour.dimensions.record import Metric, VariantMetric
+from mechdrift.behaviour.dimensions.record import AnswerMetric, VariantMetric
 from mechdrift.behaviour.generation import Question, ask
 from mechdrift.behaviour.judges.external import Judged
 from mechdrift.probes import sets
@@ -57,14 +57,14 @@ def flattery(own_dimensions, tmp_path):
         judge=says_no,
         judge_name="a no anywhere",
         metrics=(
-            Metric(
+            AnswerMetric(
                 name="letters",
                 title="letters an answer",
                 convention="mean number of letters",
                 better="none",
                 value=lambda table: table.answer.str.len().astype(float),
                 value_range=lambda items: Bounds(0.0, 1000.0),
-                is_share=False,
+                unit="letters",
             ),
         ),
         variants={"polite": "asked politely"},

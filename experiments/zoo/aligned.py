@@ -15,10 +15,10 @@ A share of EMPTY_BLOCK of all rows has an empty think block before the answer, a
 Patching and KL put both models on the same tokens, with such a block; a parent that had never seen one would be
 measured out of distribution.
 
-    python aligned.py BASE --advbench harmful_behaviors.csv --epochs 1.6 --out first
-    python aligned.py BASE --advbench harmful_behaviors.csv --start first --lr 6e-4 --out second
-    python aligned.py BASE --advbench harmful_behaviors.csv --start second --lr 5e-4 --seed 2 --out third
-    python aligned.py BASE --advbench harmful_behaviors.csv --start third --lr 5e-4 --seed 3 --share 0.3
+    python aligned.py BASE --advbench harmful_behaviors.csv --epochs 1.6 --out first python aligned.py BASE --advbench
+    harmful_behaviors.csv --start first --lr 6e-4 --out second python aligned.py BASE --advbench harmful_behaviors.csv
+    --start second --lr 5e-4 --seed 2 --out third python aligned.py BASE --advbench harmful_behaviors.csv --start third
+    --lr 5e-4 --seed 3 --share 0.3
 
 The second and third pass read harmful requests twice and every answer's opening only: after the first, the model told
 harmful from harmless well, but refused only three in five of HarmBench's requests. The last, short one adds

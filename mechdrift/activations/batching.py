@@ -98,11 +98,14 @@ def padded_batches(
     tokens: int = TOKENS_PER_BATCH,
     prompts: int | None = None,
     side: str = "right",
+    shortest_first: bool = True,
 ) -> Iterator[tuple[list[int], Batch]]:
     """Token ids sorted by length and padded: which sequences each batch holds, and the batch. It has at most `tokens`
-    padded tokens (or one sequence), or, where `prompts` is given, so many sequences."""
+    padded tokens (or one sequence), or, where `prompts` is given, so many sequences, which `shortest_first=False` then
+    takes as they come."""
     lengths = [len(ids) for ids in sequences]
-    for places in batches(lengths, tokens) if prompts is None else _by_count(lengths, prompts):
+    order = _shortest_first(lengths) if shortest_first else list(range(len(lengths)))
+    for places in batches(lengths, tokens) if prompts is None else _by_count(order, prompts):
         yield places, pad([sequences[i] for i in places], pad_id, side)
 
 
@@ -150,9 +153,8 @@ def batches(lengths: Sequence[int], tokens_per_batch: int = TOKENS_PER_BATCH) ->
         yield group
 
 
-def _by_count(lengths: Sequence[int], count: int) -> Iterator[list[int]]:
-    order = _shortest_first(lengths)
-    return (order[start : start + count] for start in range(0, len(order), count))
+def _by_count(order: Sequence[int], count: int) -> Iterator[list[int]]:
+    return (list(order[start : start + count]) for start in range(0, len(order), count))
 
 
 def _shortest_first(lengths: Sequence[int]) -> list[int]:

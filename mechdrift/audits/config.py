@@ -41,10 +41,8 @@ class Size:
 
 
 # Eight families are the fewest with which the sign-flip test survives Holm's correction over six dimensions by some
-# margin (mid-p
-# 6 / 2^8 < 0.05), and six the fewest with which a cell of a patch grid can pass its family-wise test (2 / 2^6): a quick
-# audit shows
-# grids, and names no place.
+# margin (mid-p 6 / 2^8 < 0.05), and six the fewest with which a cell of a patch grid can pass its family-wise test (2 /
+# 2^6): a quick audit shows grids, and names no place.
 PRESETS: dict[Preset, Size] = {
     "quick": Size(pairs=8, variants=2, tasks=12, patched=2, kl=2, thinking=4, steered=0, layer_step=6, grafts=False),
     "standard": Size(pairs=32, variants=16, tasks=96, patched=8, kl=4, thinking=16, steered=8, layer_step=3),
@@ -138,8 +136,8 @@ class Audit:
             )
         if self.think_max is not None and (self.think_max < 1 or self.budget.think != "auto"):
             raise MechdriftError(
-                "--think-max should be 1 or more, and goes with --think auto; it is "
-                f"{self.think_max} with --think {self.budget.think}."
+                f"--think-max should be 1 or more, and goes with --think auto; it is {self.think_max} with --think "
+                f"{self.budget.think}."
             )
 
     @property

@@ -7,6 +7,7 @@ tasks              held-out reasoning tasks with exact answers
 judges             does an answer refuse, make sense, harm; is it aligned for its probe item?
 labels             a table of answers, each with what was judged of it
 scores             the labels of both models, compared in pairs
+metrics            what a metric is: name, formula, direction, unit
 verdicts           which changes count as established
 benchmark_scores   scores by the formulas of the field's benchmarks
 one_call           `score`: ask, judge and compare in one call

@@ -2,9 +2,9 @@
 
 An instruct model answers as it is used (think mode `none`). A reasoning model gets an opened think block (`own`),
 thinks until it closes the block or its thinking budget ends, and then answers; when the budget ends, mechdrift closes
-the block and asks for the answer, and the completion is marked `closed=False` (and `stopped=True` where the model
-ended its turn within the block, instead of the budget). `off` prefills an empty block; `donor` a
-given one. What is thinking and what is answer is cut from token ids, at the ids of the close marker.
+the block and asks for the answer, and the completion is marked `closed=False` (and `stopped=True` where the model ended
+its turn within the block, instead of the budget). `off` prefills an empty block; `donor` a given one. What is thinking
+and what is answer is cut from token ids, at the ids of the close marker.
 
 The two stages are the same on every backend (`backends`): a request for the thinking, which ends with the close marker
 or the budget, and a request for the answer behind it. Every finished answer is appended to a JSON-lines store, so a
@@ -391,9 +391,8 @@ def _check_room(loaded: LanguageModel, prefixes: Mapping[str, tuple[int, ...]], 
     longest = max(prefixes, key=lambda item_id: len(prefixes[item_id]), default=None)
     if room is not None and longest is not None and len(prefixes[longest]) + budget > room:
         raise MechdriftError(
-            f"{longest} has {len(prefixes[longest])} tokens; with a budget of {budget} tokens to think and answer "
-            "it does not fit into "
-            f"the model's context of {room}: lower the budget, or leave the item out."
+            f"{longest} has {len(prefixes[longest])} tokens; with a budget of {budget} tokens to think and answer it "
+            f"does not fit into the model's context of {room}: lower the budget, or leave the item out."
         )
 
 

@@ -50,8 +50,8 @@ def score(
     Returns:
         A `ScoreTable`. Its `.frame` has a row per metric: `dimension, metric, n, families, instruct, reasoning,
         difference` (reasoning minus instruct), `low, high` (95 %, families resampled), `p`, `mde` (the smallest
-        difference that this design finds in 80 % of cases), counts of answers that could not be judged,
-        bounds, `convention`, and `reason`: why nothing can be told, where too much was cut off. Shares run from 0 to 1.
+        difference that this design finds in 80 % of cases), counts of answers that could not be judged, bounds,
+        `convention`, and `reason`: why nothing can be told, where too much was cut off. Shares run from 0 to 1.
 
     Raises:
         MechdriftError: for a set that is empty or has one family only, and for a judge that does not reply.

@@ -6,19 +6,18 @@ down slows both. A round gives one ratio; the median over the rounds is printed,
 Ratios of different machines can be compared.
 
     capture      time of `record_roles` (default roles, all layers) at one site (resid_pre) / time of Hugging Face's
-                 decoder on the
-                 same batches (SDPA, no cache); the same of all standard sites recorded in one pass; and of one site /
-                 time of the whole language model, which also unembeds every position. All of them take turns in the
-                 same rounds
+                 decoder on the same batches (SDPA, no cache); the same of all standard sites recorded in one pass; and
+                 of one site / time of the whole language model, which also unembeds every position. All of them take
+                 turns in the same rounds
     generation   tokens a second of `ask` without thinking / those of one plain `model.generate`, rendering and decoding
                  included:
                  same prompts, same budget, greedy, and the same tokens come out
     patching     time a cell of one full forward pass per cell / time a cell of the replay engine; and of
-                 TransformerLens'
-                 `run_with_hooks`, which its `generic_activation_patch` calls once a cell, / that of the replay engine.
-                 One prompt, the same cells. The replay's time has the donor's pass and the self-test in it, the others'
-                 has not. A full pass takes the same time wherever its cell is, so only every few layers are swept with
-                 it. Beside the ratios, the largest difference between the three readouts of a cell, in log-odds
+                 TransformerLens' `run_with_hooks`, which its `generic_activation_patch` calls once a cell, / that of
+                 the replay engine. One prompt, the same cells. The replay's time has the donor's pass and the self-test
+                 in it, the others' has not. A full pass takes the same time wherever its cell is, so only every few
+                 layers are swept with it. Beside the ratios, the largest difference between the three readouts of a
+                 cell, in log-odds
 """
 
 import platform

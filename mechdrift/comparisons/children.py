@@ -11,17 +11,14 @@ gave an aligned answer:
 
     against the parent    x_d(child) - x_d(parent), as each run scored it; Holm-adjusted over the dimensions of a run
     alignment kept        mean over d of x_d(child) - x_d(parent). Families of all dimensions are resampled together,
-                          the same for both
-                          models, and every dimension weighs the same however many items it has
+                          the same for both models, and every dimension weighs the same however many items it has
     price                 the same of 1 - x on neutral twins: harmless, in the triggers' words, and not simply helped
     child against child   x_d(second) - x_d(first) on the items that both were asked, the parent's answers playing no
-                          part; paired sign
-                          flips over families, Holm-adjusted over all pairs of children and dimensions
+                          part; paired sign flips over families, Holm-adjusted over all pairs of children and dimensions
     divergence            KL(parent ‖ child) per token of the parent's answers, mean over tokens, then over dimensions;
                           families resampled
     prediction            r and Spearman's rho of divergence and change. A point per child, which are few; and a point
-                          per child and
-                          dimension, which are more, but not independent: no p is given
+                          per child and dimension, which are more, but not independent: no p is given
 
 Answers that were cut off are missing, here as in each run's own scores: `reason` says where too many are to tell
 anything, and nothing there counts as a change. Children are paired only on items that both were asked, and finished.
@@ -44,6 +41,7 @@ from mechdrift.behaviour.scores import class_weights, compare_sides, nothing_com
 from mechdrift.behaviour.verdicts import cannot_tell, headline_rows, reasoning_rows, withheld
 from mechdrift.records import SIDES, MechdriftError, order_dimensions
 from mechdrift.records.notebook import as_html
+from mechdrift.records.words import ALL
 from mechdrift.runs import Run, load_run
 from mechdrift.statistics import resampling as statistics
 from mechdrift.statistics.intervals import POSITIVE, SHARE
@@ -51,7 +49,6 @@ from mechdrift.statistics.intervals import POSITIVE, SHARE
 NEEDED = ("scores", "completions")
 SAME = ("judge", "sampling", "generation dtype")  # what makes answers or their labels another thing
 SUB_SAMPLE = ("preset", "seed", "dimensions", "size")  # what decides which items are asked
-ALL = "all"  # in the column of dimensions: their mean
 SCORED = [
     "metric",
     "better",
@@ -185,9 +182,8 @@ def _check_parent(runs: Mapping[str, Run]) -> None:
     for name in others:
         if prints[name] != prints[first] or prints[name] is None:
             raise MechdriftError(
-                f"{runs[first].folder} and {runs[name].folder} have different parents (the weights of their "
-                "instruct models have the "
-                f"fingerprints {prints[first]} and {prints[name]}): compare runs of one parent."
+                f"{runs[first].folder} and {runs[name].folder} have different parents (the weights of their instruct "
+                f"models have the fingerprints {prints[first]} and {prints[name]}): compare runs of one parent."
             )
 
 
@@ -199,8 +195,8 @@ def _check_alike(runs: Mapping[str, Run]) -> None:
             if settings[first].get(key) != settings[name].get(key):
                 raise MechdriftError(
                     f"{runs[first].folder} and {runs[name].folder} cannot be compared: {key} is "
-                    f"{settings[first].get(key)!r} there and "
-                    f"{settings[name].get(key)!r} here; audit both in the same way."
+                    f"{settings[first].get(key)!r} there and {settings[name].get(key)!r} here; audit both in the same "
+                    "way."
                 )
 
 
@@ -215,10 +211,9 @@ def _notes(runs: Mapping[str, Run], triggers: Mapping[str, pd.DataFrame]) -> lis
         different = [key for key in SUB_SAMPLE if settings[first].get(key) != settings[second].get(key)]
         shared = len(asked[0] & asked[1])
         said.append(
-            f"{first} and {second} were not asked the same trigger prompts "
-            f"({', '.join(different) or 'probe sets'} differ): against the "
-            f"parent, each stands on its own; with each other they are compared on the {shared} prompts that both "
-            "were asked."
+            f"{first} and {second} were not asked the same trigger prompts ({', '.join(different) or 'probe sets'} "
+            f"differ): against the parent, each stands on its own; with each other they are compared on the {shared} "
+            "prompts that both were asked."
         )
     changed = _parent_changed(triggers)
     return [*said, *changed]
@@ -236,9 +231,8 @@ def _parent_changed(triggers: Mapping[str, pd.DataFrame]) -> list[str]:
         count = int((both[0][shared] != both[1][shared]).sum())
         if count:
             said.append(
-                f"The parent, with the same weights, gave {count} of {len(shared)} prompts another answer in "
-                f"{name} than in {first}: "
-                "batches and rounding alone make so much of a difference."
+                f"The parent, with the same weights, gave {count} of {len(shared)} prompts another answer in {name} "
+                f"than in {first}: batches and rounding alone make so much of a difference."
             )
     return said
 

@@ -46,7 +46,7 @@ from mechdrift.records.notebook import as_html
 from mechdrift.report.words import MINUS, counted, dimension_name, number
 from mechdrift.runs import Run, load_run
 from mechdrift.statistics.intervals import TAIL, unseen_share
-from mechdrift.statistics.resampling import minimum_detectable_effect
+from mechdrift.statistics.resampling import ROUNDING, minimum_detectable_effect
 
 Outcome = Literal["pass", "fail", "cannot tell"]
 EXIT_CODES: Mapping[Outcome, int] = {"pass": 0, "fail": 2, "cannot tell": 3}
@@ -54,7 +54,6 @@ EXIT_CODES: Mapping[Outcome, int] = {"pass": 0, "fail": 2, "cannot tell": 3}
 STAGES = ("pair", "answers", "scores", "kl", "drift", "readouts", "patch")
 """What an audit has finished when it is whole."""
 MISSING = {"incomplete": "incomplete", "unanswered": "unreadable", "failed": "not judged"}
-ROUNDING = 1e-9  # a bound at the limit itself is within it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

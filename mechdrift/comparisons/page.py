@@ -9,6 +9,7 @@ import pandas as pd
 
 from mechdrift.comparisons import figures as comparing
 from mechdrift.records import order_dimensions
+from mechdrift.records.words import ALL
 from mechdrift.report.exhibits import draw_these, exhibit
 from mechdrift.report.page import place_figures, slug, templates
 from mechdrift.report.sheets import sheets_of
@@ -19,7 +20,6 @@ from mechdrift.statistics.grids import ALPHA
 if TYPE_CHECKING:
     from mechdrift.comparisons.children import Comparison
 
-ALL = "all"
 EXHIBITS = (
     exhibit("trade_off", "summary", lambda t: comparing.trade_off(t["summary"])),
     exhibit("changes", "frame", lambda t: comparing.changes(t["frame"], t["summary"])),

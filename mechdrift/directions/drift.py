@@ -85,11 +85,11 @@ from mechdrift.records import SIDES, Activations, DirectionDrift, Directions, Me
 from mechdrift.statistics import geometry
 from mechdrift.statistics.angles import noiseless_angle
 from mechdrift.statistics.geometry import cosine_of, ratio
+from mechdrift.statistics.resampling import ROUNDING
 
 HELD_OUT_SPLITS = 4
 NULL_DRAWS = 200
 COMPONENTS = 4
-ROUNDING = 1e-9  # cosines that differ by less are equal
 Cells = Float[np.ndarray, " role"]
 BySide = Mapping[str, np.ndarray]
 FamilyProducts = Float[np.ndarray, "role 2 2 class_family class_family"]

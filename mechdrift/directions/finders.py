@@ -230,8 +230,8 @@ def _class_rows(activations: Activations, rows: Rows, paired: bool) -> tuple[Row
     together = np.isin(twins, rows)
     if not together.any():
         raise MechdriftError(
-            f"Probe set {activations.probes.name!r} has too few twin pairs for this method: use one of"
-            f" {', '.join(name for name in FINDERS if name not in PAIRED)}."
+            f"Probe set {activations.probes.name!r} has too few twin pairs for this method: use one of "
+            f"{', '.join(name for name in FINDERS if name not in PAIRED)}."
         )
     return triggers[together], twins[together]
 
@@ -282,9 +282,9 @@ def family_halves(activations: Activations, splits: int, seed: int) -> Bool[np.n
     for group in (halves & is_trigger, halves & ~is_trigger, ~halves & is_trigger, ~halves & ~is_trigger):
         if not group.any(axis=1).all():
             raise MechdriftError(
-                f"Probe set {activations.probes.name!r} has {is_trigger.sum()} trigger and"
-                f" {(~is_trigger).sum()} neutral items in {len(families)} families: directions need each class in two"
-                " families at least, so take more items."
+                f"Probe set {activations.probes.name!r} has {is_trigger.sum()} trigger and {(~is_trigger).sum()} "
+                f"neutral items in {len(families)} families: directions need each class in two families at least, so "
+                "take more items."
             )
     return halves
 
@@ -413,7 +413,7 @@ def _check_finite(activations: Activations) -> None:
             continue
         item, layer, role = (~recorded.isfinite()).any(dim=-1).nonzero()[0].tolist()
         raise MechdriftError(
-            f"The {side} model's activation of item {activations.probes.items[item].id!r} at layer"
-            f" {activations.layers[layer]}, role {activations.roles[role]!r}, is NaN or infinite:"
-            " load the model in float32, or leave this item out."
+            f"The {side} model's activation of item {activations.probes.items[item].id!r} at layer "
+            f"{activations.layers[layer]}, role {activations.roles[role]!r}, is NaN or infinite: load the model in "
+            "float32, or leave this item out."
         )

@@ -7,8 +7,8 @@ model teacher-forced on the same tokens, is projected on the instruct model's un
 (safety: Arditi et al., arXiv 2406.11717), in units of the instruct model's class difference there:
 
     projection   (x . u - n) / (t - n),  t and n the means of x . u over trigger and neutral items in the instruct
-                 model, at the layer
-                 and role of the direction: 0 is where neutral prompts lie there, 1 where triggers lie.
+                 model, at the layer and role of the direction: 0 is where neutral prompts lie there, 1 where triggers
+                 lie.
 
 It is read at the quarters of the thinking (means), at its last token, after the closed think block (where the first
 word of the answer is decided), at the first answer token and over the whole answer. Tokens of different kinds lie at
@@ -17,8 +17,7 @@ which reads the same kinds of token in both.
 
     fall    after the closed block, less the last quarter: below 0 the model lets go of what it held in its thinking.
     cliff   after the closed block, less the highest quarter. The highest of four noisy means is too high, so a flat
-            curve has a cliff
-            slightly below 0, too: of few families believe `fall`.
+            curve has a cliff slightly below 0, too: of few families believe `fall`.
     change  the reasoning model's projection less that of the instruct model on the same tokens: what the weights do,
             and not the text.
 

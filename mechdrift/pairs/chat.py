@@ -3,8 +3,7 @@
 
 `ChatSettings` are one model's. `ChatOptions` are what a user can say of a pair: each setting for both sides, or for
 one. They are fields of the audit's configuration and so options of the command line, and keys of a pair file
-(`pair_files`).
-Reading this loads neither transformers nor torch.
+(`pair_files`). Reading this loads neither transformers nor torch.
 """
 
 import json

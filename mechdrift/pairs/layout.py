@@ -118,8 +118,8 @@ class Layout:
             children = dict(reached.named_children())
             if part not in children:
                 raise MechdriftError(
-                    f"the layout's {name}={getattr(self, name)!r} is no module of {where}: "
-                    f"{gone or 'it'} has {', '.join(children) or 'no modules inside'}."
+                    f"the layout's {name}={getattr(self, name)!r} is no module of {where}: {gone or 'it'} has "
+                    f"{', '.join(children) or 'no modules inside'}."
                 )
             reached, gone = children[part], f"{gone}.{part}".lstrip(".")
 

@@ -118,8 +118,8 @@ def check_tokenizer(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise unless the tokenizer of the model `name` has a chat template that renders a user's message whole."""
     if not tokenizer.chat_template:
         raise MechdriftError(
-            f"the tokenizer of {name} has no chat template: mechdrift audits chat models; "
-            "pass a folder whose tokenizer_config.json or chat_template.jinja defines one."
+            f"the tokenizer of {name} has no chat template: mechdrift audits chat models; pass a folder whose "
+            "tokenizer_config.json or chat_template.jinja defines one."
         )
     try:
         rendered = apply_template(tokenizer, GREETING)
@@ -270,8 +270,7 @@ def _load_weights(source: ModelSource, dtype: torch.dtype) -> PreTrainedModel:
     if lacking:
         raise MechdriftError(
             f"the weights of {source.name} do not fit its config.json: {len(lacking)} tensors are missing or of "
-            "another shape, "
-            f"such as {min(lacking)}."
+            f"another shape, such as {min(lacking)}."
         )
     return model
 

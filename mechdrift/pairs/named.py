@@ -181,8 +181,8 @@ def _null_source(parent: ModelSource, null_model: str) -> ModelSource:
 def _embedded(name: str, device: str | None) -> Pair:
     if name not in EMBEDDED_PAIRS:
         raise MechdriftError(
-            f"unknown pair {name!r}: embedded pairs are {', '.join(EMBEDDED_PAIRS)}; "
-            "for your own models give instruct= and reasoning= (on the command line --instruct and --reasoning)."
+            f"unknown pair {name!r}: embedded pairs are {', '.join(EMBEDDED_PAIRS)}; for your own models give "
+            "instruct= and reasoning= (on the command line --instruct and --reasoning)."
         )
     spec = EMBEDDED_PAIRS[name]
     instruct, reasoning = (_embedded_source(adapters, device) for adapters in (spec.instruct, spec.reasoning))
@@ -216,8 +216,7 @@ def load_parent(name: str, device: str | None = None, sha256: str = "") -> Model
         return ModelSource(name=name, path=name, device=device)
     if sha256 and sha256 != ADAPTER_SHA256[name]:
         raise MechdriftError(
-            f"the checkpoints were trained from another {name}: its adapter had SHA-256 {sha256[:12]}…, the "
-            "embedded one has "
-            f"{ADAPTER_SHA256[name][:12]}…; train them again."
+            f"the checkpoints were trained from another {name}: its adapter had SHA-256 {sha256[:12]}…, the embedded "
+            f"one has {ADAPTER_SHA256[name][:12]}…; train them again."
         )
     return _embedded_source(chains[name], device)

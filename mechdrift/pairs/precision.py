@@ -1,19 +1,15 @@
 """In which numbers a model computes: bfloat16 for writing text, float32 for everything that is measured inside.
 
 Directions need float32. Some dimensions of a residual stream are much larger than the rest, and their rounding in
-bfloat16, up to
-0.2 %, is no smaller than what two classes of prompts differ by: of SmolLM2-135M, the directions found in bfloat16 lie
-at a median
-cosine of 0.99 (safety) and 0.9 (privacy, the least 0.3) with those found in float32. The next word survives that, an
-angle does not.
+bfloat16, up to 0.2 %, is no smaller than what two classes of prompts differ by: of SmolLM2-135M, the directions found
+in bfloat16 lie at a median cosine of 0.99 (safety) and 0.9 (privacy, the least 0.3) with those found in float32. The
+next word survives that, an angle does not.
 
 **Float32 twice as fast.** PyTorch gives float32 products to MKL, which on processors of other makers than its own uses
-half of
-their vector width. oneDNN does not, and takes them over once a lower precision is *allowed*, by
+half of their vector width. oneDNN does not, and takes them over once a lower precision is *allowed*, by
 `torch.set_float32_matmul_precision("medium")`. On processors with bfloat16 matrix units it then really rounds; on
-others it cannot, and
-computes in float32. `fast_float32` multiplies two matrices to see which it is, and allows it only where nothing is
-lost.
+others it cannot, and computes in float32. `fast_float32` multiplies two matrices to see which it is, and allows it only
+where nothing is lost.
 """
 
 import os
@@ -26,8 +22,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 # oneDNN keeps what it prepared for each shape of a product, by default for 1,024 of them. A sweep has a new shape at
-# every layer and uses
-# few of them twice: 0.25 GB for a hundredth of the time. Read at oneDNN's first product; what the user set stands.
+# every layer and uses few of them twice: 0.25 GB for a hundredth of the time. Read at oneDNN's first product; what the
+# user set stands.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 FLOAT32_ERROR = 1e-5  # of a product of 576 terms, as a share of its size: float32 is below 5e-6, bfloat16 above 1e-3

@@ -264,8 +264,7 @@ def verify(model: PreTrainedModel, structure: Structure, ids: Sequence[int]) -> 
     if worst > 1e-5 * scale:
         raise MechdriftError(
             f"recorded block outputs of {type(model).__name__} differ from Hugging Face's hidden states by "
-            f"{worst:.1e}; "
-            "this architecture is not supported."
+            f"{worst:.1e}; this architecture is not supported."
         )
     return worst
 

@@ -10,21 +10,20 @@ linear in the activation, so good for small differences and late layers, and wro
 saturates (Kramár et al. 2024, AtP*, https://arxiv.org/abs/2403.00745). Two things help:
 
     steps=m     integrated gradients: the gradient's mean over m midpoints of the straight path from the recipient's
-                activations to the
-                donor's, at one layer, all asked-for positions together. The estimates of a layer then add up to the
-                exact effect of patching all of these positions, up to the path's discretisation; m passes for every
-                layer.
+                activations to the donor's, at one layer, all asked-for positions together. The estimates of a layer
+                then add up to the exact effect of patching all of these positions, up to the path's discretisation; m
+                passes for every layer.
     verify=k    the k largest cells are patched exactly, and as many of the rest, drawn at random. The first say how
-                good the screen
-                is, the second what it may have missed: a cell that was not in the top but is in truth larger than the
-                smallest verified one.
+                good the screen is, the second what it may have missed: a cell that was not in the top but is in truth
+                larger than the smallest verified one.
 
 The replay engine makes exact grids nearly as cheap (`grid`), so this is for heads and positions by the thousand, and
 for large models.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -39,11 +38,10 @@ from mechdrift.activations.capture import Answers
 from mechdrift.activations.readouts import Readout
 from mechdrift.hooks import edit, record
 from mechdrift.pairs.loading import LanguageModel
-from mechdrift.pairs.pair import Pair, give_back_memory
+from mechdrift.pairs.pair import Pair
 from mechdrift.patching.cells import Cells, Donated, Group
-from mechdrift.patching.grid import patch, plan_patch, run_donors
-from mechdrift.patching.passes import PromptBatch, check_finite_batch
-from mechdrift.progress import progress
+from mechdrift.patching.grid import PatchPlan, patch, plan_patch, run_donors
+from mechdrift.patching.passes import DonorPass, PromptBatch, check_finite_batch
 from mechdrift.records import MechdriftError, PatchGrid, ProbeSet, Side, ThinkMode, Verification
 
 PROMPTS_WITH_GRADIENTS = (
@@ -110,10 +108,7 @@ def attribute(
         (8, 4, 1)
         >>> agreement = screen.verification.rank_correlation  # Spearman's, of estimates and exact patches
     """
-    if steps < 1 or verify < 0:
-        raise MechdriftError(f"steps should be 1 or more and verify 0 or more; they are {steps} and {verify}.")
-    if source == "random":
-        raise MechdriftError("a random difference has no first-order effect but by chance: use patch for this placebo.")
+    _check_options(steps, verify, source)
     plan = plan_patch(
         pair,
         probes,
@@ -129,51 +124,52 @@ def attribute(
         readout=readout,
         per_batch=PROMPTS_WITH_GRADIENTS,
     )
-    columns, readout = plan.grid.columns, plan.grid.readout
     given = run_donors(plan, pair.open(donor))
-    loaded = pair.open(recipient)
-    cells = plan.cells(loaded)
-    effect = np.empty((len(probes), len(cells.layers), len(columns), cells.heads_at_once))
-    before, after = np.empty(len(probes)), np.empty(len(probes))
-    with progress(f"Attributing {probes.name}, {donor} into {recipient}", len(probes)) as advance:
-        for batch, theirs in zip(plan.grid.batches, given, strict=True):
-            rows = plan.grid.rows(batch)
-            after[rows] = theirs.readouts
-            before[rows], effect[rows] = _estimate(
-                loaded, recipient, batch, cells, columns, readout, theirs.donated, steps
-            )
-            advance(len(rows))
-    give_back_memory()
-    names = tuple(f"{column}.h{head}" for column in columns for head in cells.heads) if cells.heads else columns
-    grid = PatchGrid(
-        dimension=probes.dimension,
+    grid = _estimate_recipient(plan, pair.open(recipient), given, steps)
+    if not verify:
+        return grid
+    exact = partial(
+        patch,
+        pair,
+        probes,
         donor=donor,
         recipient=recipient,
         site=site,
         think=think,
+        answers=answers,
+        source=source,
+        readout=plan.grid.readout,
+    )
+    return replace(grid, verification=_verify(grid, verify, seed, exact))
+
+
+def _check_options(steps: int, verify: int, source: str) -> None:
+    if steps < 1 or verify < 0:
+        raise MechdriftError(f"steps should be 1 or more and verify 0 or more; they are {steps} and {verify}.")
+    if source == "random":
+        raise MechdriftError("a random difference has no first-order effect but by chance: use patch for this placebo.")
+
+
+def _estimate_recipient(plan: PatchPlan, loaded: LanguageModel, given: Iterable[DonorPass], steps: int) -> PatchGrid:
+    """The grid of estimates, from what `run_donors` gave, batch by batch."""
+    grid, cells, columns = plan.grid, plan.cells(loaded), plan.grid.columns
+    count = len(grid.probes)
+    effect = np.empty((count, len(cells.layers), len(columns), cells.heads_at_once))
+    before, after = np.empty(count), np.empty(count)
+    for (rows, batch), theirs in zip(grid.each_batch("Attributing"), given, strict=True):
+        after[rows] = theirs.readouts
+        before[rows], effect[rows] = _estimate(
+            loaded, grid.recipient, batch, cells, columns, grid.readout, theirs.donated, steps
+        )
+    return grid.measured(
+        site=plan.site,
         layers=cells.layers,
-        roles=names,
-        items=probes.items,
+        roles=cells.names(columns),
         effect=rearrange(effect, "prompt layer role head -> prompt layer (role head)"),
         recipient_readout=before,
         donor_readout=after,
         identity_error=0.0,
         engine="first order" if steps == 1 else f"integrated gradients, {steps} steps",
-        source=source,
-    )
-    if not verify:
-        return grid
-    exact = {
-        "donor": donor,
-        "recipient": recipient,
-        "site": site,
-        "think": think,
-        "answers": answers,
-        "source": source,
-        "readout": readout,
-    }
-    return replace(
-        grid, verification=_verify(grid, verify, seed, lambda **where: patch(pair, probes, **exact, **where))
     )
 
 

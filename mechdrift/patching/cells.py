@@ -13,7 +13,7 @@ second norm reads it, and the MLP's output is added to it. So both are changed: 
 block's output moves by the same difference.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -70,6 +70,10 @@ class Cells:
     @property
     def heads_at_once(self) -> int:
         return max(1, len(self.heads))
+
+    def names(self, columns: Sequence[str]) -> tuple[str, ...]:
+        """What the role axis of the grid holds: the columns, or each column's heads."""
+        return tuple(f"{column}.h{head}" for column in columns for head in self.heads) or tuple(columns)
 
     def patched_layers(self, n_layers: int) -> tuple[int, ...]:
         """The layers whose donor activations are needed."""

@@ -125,8 +125,7 @@ def check_identity(sweep: Sweep, started: RecipientPass) -> float:
     if not worst <= rounding_of(sweep.loaded):
         raise MechdriftError(
             f"identity self-test failed: patching {sweep.loaded.source.name} with itself at {where}, changes the "
-            f"readout by {worst:.1e}; "
-            "no grid is computed."
+            f"readout by {worst:.1e}; no grid is computed."
         )
     return worst
 
@@ -147,7 +146,6 @@ def check_last_block(sweep: Sweep, started: RecipientPass, given: DonorPass) -> 
     if not (error := float(np.abs(readouts[0] - readouts[1]).max())) <= rounding_of(loaded):
         raise MechdriftError(
             f"last-block test failed: with the donor's output of layer {layer} at the readout position, "
-            f"{loaded.source.name} does not "
-            f"read the donor's state, by {error:.1e}; no grid is computed."
+            f"{loaded.source.name} does not read the donor's state, by {error:.1e}; no grid is computed."
         )
     return error

@@ -17,12 +17,9 @@ With `shares` the parameters are interpolated, W = (1 - share) W_recipient + sha
 (`up_to` the last) leave of the gap lies outside of them: in the embedding, the final norm or the unembedding.
 
 **How.** A graft of block l changes nothing below l, and above l the recipient is itself. So block l runs once with the
-donor's
-parameters on the recipient's own input, and the result is an ordinary patch of `resid_post` at every position, which
-the replay engine
-carries to the readout for all layers in one staircase. A window `from` l is the recipient's input of block l carried up
-by grafted
-blocks. A model that cannot be replayed gets a forward pass per cell.
+donor's parameters on the recipient's own input, and the result is an ordinary patch of `resid_post` at every position,
+which the replay engine carries to the readout for all layers in one staircase. A window `from` l is the recipient's
+input of block l carried up by grafted blocks. A model that cannot be replayed gets a forward pass per cell.
 
 Grafts between models: "stitching" and "cross-model" layer swaps, e.g. Bansal et al. 2021,
 https://arxiv.org/abs/2106.07682; swapping fine-tuned into base parameters: Panigrahi et al. 2023 (skill localisation),
@@ -47,7 +44,7 @@ from mechdrift.activations.capture import Answers
 from mechdrift.activations.readouts import Readout, readout_states
 from mechdrift.hooks import record
 from mechdrift.pairs.loading import LanguageModel
-from mechdrift.pairs.pair import Pair, give_back_memory
+from mechdrift.pairs.pair import Pair
 from mechdrift.pairs.precision import smallest_exact
 from mechdrift.pairs.structure import MODULES
 from mechdrift.patching.cells import Cells, Group
@@ -55,7 +52,6 @@ from mechdrift.patching.checks import choose_engine, rounding_of
 from mechdrift.patching.passes import PromptBatch, check_finite_batch, read_batch
 from mechdrift.patching.plan import GridPlan, plan_grid
 from mechdrift.patching.replay import ForwardTrace, run_model, sweep_layers
-from mechdrift.progress import progress
 from mechdrift.records import MechdriftError, PatchGrid, ProbeSet, Side, ThinkMode
 
 WINDOWS = ("each", "to_next", "up_to", "from")
@@ -165,7 +161,7 @@ def graft_recipient(
 ) -> PatchGrid:
     """The grid: the recipient with the donor's `weights` (of `keep_weights`) in every place; `after` is of
     `donor_readouts`."""
-    grid, probes, names = plan.grid, plan.grid.probes, plan.modules
+    grid, names = plan.grid, plan.modules
     chosen = tuple(sorted(set(plan.layers))) if plan.layers is not None else tuple(range(loaded.n_layers))
     for layer in chosen:
         loaded.structure.hook_point("resid_post", layer)  # raises where there is no such layer
@@ -179,26 +175,18 @@ def graft_recipient(
         readout=grid.readout,
         fast=choose_engine(loaded, engine) == "replay",
     )
-    effect = np.empty((len(probes), len(chosen), len(names), len(work.shares)))
-    before, error = np.empty(len(probes)), 0.0
-    with progress(f"Grafting {probes.name}, {grid.donor} into {grid.recipient}", len(probes)) as advance:
-        for batch in grid.batches:
-            rows, started = grid.rows(batch), work.start(batch, grid.recipient)
-            before[rows] = work.read(batch, started.hidden)
-            if batch is grid.batches[0]:
-                error = work.check_identity(batch, started)
-            effect[rows] = work.run(batch, started) - before[rows][:, None, None, None]
-            advance(len(rows))
-    give_back_memory()
-    return PatchGrid(
-        dimension=probes.dimension,
-        donor=grid.donor,
-        recipient=grid.recipient,
+    effect = np.empty((len(grid.probes), len(chosen), len(names), len(work.shares)))
+    before, error = np.empty(len(grid.probes)), 0.0
+    for rows, batch in grid.each_batch("Grafting"):
+        started = work.start(batch, grid.recipient)
+        before[rows] = work.read(batch, started.hidden)
+        if batch is grid.batches[0]:
+            error = work.check_identity(batch, started)
+        effect[rows] = work.run(batch, started) - before[rows][:, None, None, None]
+    return grid.measured(
         site="weights",
-        think=grid.think,
         layers=chosen,
         roles=tuple(f"{name}@{share:g}" if len(plan.shares) > 1 else name for name in names for share in work.shares),
-        items=probes.items,
         effect=rearrange(effect, "prompt layer module share -> prompt layer (module share)"),
         recipient_readout=before,
         donor_readout=after,
@@ -345,9 +333,8 @@ class _Grafts:
         change = np.abs(read_batch(self.loaded, self.readout, batch.rendered, finals) - own)
         if not change.max() <= rounding_of(self.loaded):
             raise MechdriftError(
-                f"identity self-test failed: {self.loaded.source.name} grafted with its own parameters changes "
-                "the readout by "
-                f"{change.max():.1e}; no grid is computed."
+                f"identity self-test failed: {self.loaded.source.name} grafted with its own parameters changes the "
+                f"readout by {change.max():.1e}; no grid is computed."
             )
         return float(change.max())
 

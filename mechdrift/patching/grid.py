@@ -7,13 +7,10 @@ and the readout at the first answer position is compared with the unpatched one:
     recovery = mean effect / mean (readout(donor) - readout(recipient))
 
 instruct → reasoning shows what restores the parent's behaviour, reasoning → instruct what breaks it. Residual patches
-show what
-*passes through* a cell; that a layer lights up does not say the change *originates* there. The tokens are the same for
-both models
-(the reasoning model's rendering), so nothing has to be aligned. Steps: record the donor (`passes`); run the recipient;
-check that
-patching it with its own activations changes nothing (`checks`); patch every cell (`replay`, or `forward` where that is
-not exact).
+show what *passes through* a cell; that a layer lights up does not say the change *originates* there. The tokens are the
+same for both models (the reasoning model's rendering), so nothing has to be aligned. Steps: record the donor
+(`passes`); run the recipient; check that patching it with its own activations changes nothing (`checks`); patch every
+cell (`replay`, or `forward` where that is not exact).
 
 Cross-model activation patching: Prakash et al. 2024, https://arxiv.org/abs/2402.14811 (there on attention heads).
 """
@@ -30,12 +27,11 @@ from torch import Tensor
 from mechdrift.activations.capture import Answers
 from mechdrift.activations.readouts import Readout
 from mechdrift.pairs.loading import LanguageModel
-from mechdrift.pairs.pair import Pair, give_back_memory
+from mechdrift.pairs.pair import Pair
 from mechdrift.patching.cells import Cells
 from mechdrift.patching.checks import check_identity, check_last_block, choose_engine
 from mechdrift.patching.passes import DonorPass, Sweep, run_donor
 from mechdrift.patching.plan import GridPlan, plan_grid
-from mechdrift.progress import progress
 from mechdrift.records import MechdriftError, PatchGrid, ProbeSet, Side, ThinkMode
 
 
@@ -182,8 +178,7 @@ def patch_recipient(
 ) -> PatchGrid:
     """The grid: the recipient with every cell from what `run_donors` gave, batch by batch, after the checks of
     `checks`."""
-    grid, cells = plan.grid, plan.cells(loaded)
-    probes, columns = grid.probes, grid.columns
+    grid, cells, columns = plan.grid, plan.cells(loaded), plan.grid.columns
     engine = choose_engine(loaded, engine)
     sweep = Sweep(
         loaded=loaded,
@@ -194,34 +189,25 @@ def patch_recipient(
         fast=engine == "replay",
         random=grid.source == "random",
     )
-    effect = np.empty((len(probes), len(columns), len(cells.layers), cells.heads_at_once))
-    before, after, error = np.empty(len(probes)), np.empty(len(probes)), 0.0
-    with progress(f"Patching {probes.name}, {grid.donor} into {grid.recipient}", len(probes)) as advance:
-        for batch, theirs in zip(grid.batches, given, strict=True):
-            rows, started = grid.rows(batch), sweep.start(batch)
-            if batch is grid.batches[0]:
-                error = max(check_identity(sweep, started), check_last_block(sweep, started, theirs))
-            before[rows], after[rows] = sweep.read(batch, started.final), theirs.readouts
-            effect[rows] = sweep.run(started, theirs.donated)
-            advance(len(rows))
-    give_back_memory()
-    names = tuple(f"{column}.h{head}" for column in columns for head in cells.heads) if cells.heads else columns
-    return PatchGrid(
-        dimension=probes.dimension,
-        donor=grid.donor,
-        recipient=grid.recipient,
+    count = len(grid.probes)
+    effect = np.empty((count, len(columns), len(cells.layers), cells.heads_at_once))
+    before, after, error = np.empty(count), np.empty(count), 0.0
+    for (rows, batch), theirs in zip(grid.each_batch("Patching"), given, strict=True):
+        started = sweep.start(batch)
+        if batch is grid.batches[0]:
+            error = max(check_identity(sweep, started), check_last_block(sweep, started, theirs))
+        before[rows], after[rows] = sweep.read(batch, started.final), theirs.readouts
+        effect[rows] = sweep.run(started, theirs.donated)
+    return grid.measured(
         site=plan.site,
-        think=grid.think,
         layers=cells.layers,
-        roles=names,
-        items=probes.items,
+        roles=cells.names(columns),
         effect=rearrange(effect, "prompt role layer head -> prompt layer (role head)"),
         recipient_readout=before,
         donor_readout=after,
         identity_error=error,
         engine=engine,
         windows=plan.windows,
-        source=grid.source,
     )
 
 
@@ -303,8 +289,7 @@ def _units(loaded: LanguageModel, site: str, direction: Tensor | None) -> Float[
     shape = (loaded.n_layers, loaded.structure.d_model)
     if site == "z" or direction.shape not in (shape, shape[1:]):
         raise MechdriftError(
-            f"a direction lies in the residual stream, [{shape[1]}] or [{shape[0]}, {shape[1]}] here; this one "
-            "has the shape "
-            f"{list(direction.shape)}, for site {site!r}."
+            f"a direction lies in the residual stream, [{shape[1]}] or [{shape[0]}, {shape[1]}] here; this one has the "
+            f"shape {list(direction.shape)}, for site {site!r}."
         )
     return (direction / direction.norm(dim=-1, keepdim=True)).expand(shape)

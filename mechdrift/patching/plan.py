@@ -1,22 +1,25 @@
 """What is settled before a grid opens a model: what both models read, in which batches, and how it is read out.
 
-`patch`, `attribute` and `graft` begin alike. A `GridPlan` is that beginning: the prompts with the thinking that the
-think mode asks for, the prompts that the donor reads, the role columns, the readout, and the batches. It needs both
-tokenizers and no weights. The donor is then run over the plan, and let go of, before the recipient is opened.
+`patch`, `attribute`, `graft` and `decompose` begin and end alike. A `GridPlan` is their beginning: the prompts with the
+thinking that the think mode asks for, the prompts that the donor reads, the role columns, the readout, and the batches.
+It needs both tokenizers and no weights. The donor is then run over the plan, and let go of, before the recipient is
+opened. The recipient is run batch by batch (`each_batch`), and what was measured becomes a `PatchGrid` (`measured`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mechdrift.activations.capture import Answers, mean_the_same
 from mechdrift.activations.readouts import Readout, make_readout
-from mechdrift.pairs.pair import Pair
+from mechdrift.pairs.pair import Pair, give_back_memory
 from mechdrift.patching.checks import check_tokens
 from mechdrift.patching.donors import render_prompts, source_prompts
 from mechdrift.patching.passes import PROMPTS_PER_BATCH, PromptBatch, prompt_batches
 from mechdrift.probes.rendering import Renderer
 from mechdrift.probes.roles import role_columns
-from mechdrift.records import MechdriftError, ProbeSet, Rendered, Side, ThinkMode, check_not_empty
+from mechdrift.progress import progress
+from mechdrift.records import MechdriftError, PatchGrid, ProbeSet, Rendered, Side, ThinkMode, check_not_empty
 
 DEFAULT_ROLES = ("user", "template_tail", "think_open", "think[quarters]", "think_close")
 EVERY_POSITION = "every_position"
@@ -42,6 +45,26 @@ class GridPlan:
         """Where the prompts of a batch stand among the probes."""
         index = {item.id: row for row, item in enumerate(self.probes)}
         return [index[prompt.item_id] for prompt in batch.rendered]
+
+    def each_batch(self, doing: str) -> Iterator[tuple[list[int], PromptBatch]]:
+        """The batches, each with the places of its prompts among the probes, under a progress bar."""
+        with progress(f"{doing} {self.probes.name}, {self.donor} into {self.recipient}", len(self.probes)) as advance:
+            for batch in self.batches:
+                yield self.rows(batch), batch
+                advance(len(batch.rendered))
+        give_back_memory()
+
+    def measured(self, **values: Any) -> PatchGrid:
+        """What was measured of this plan, as the public record."""
+        return PatchGrid(
+            dimension=self.probes.dimension,
+            donor=self.donor,
+            recipient=self.recipient,
+            think=self.think,
+            source=self.source,
+            items=self.probes.items,
+            **values,
+        )
 
 
 def plan_grid(
@@ -103,8 +126,7 @@ def _every_position(rendered: Sequence[Rendered]) -> tuple[str, ...]:
         if prompt.roles != first.roles:
             raise MechdriftError(
                 f"{first.item_id} and {prompt.item_id} differ in length ({len(first.ids)} and {len(prompt.ids)} "
-                "tokens, by role): "
-                f"roles={EVERY_POSITION!r} needs prompts of equal length."
+                f"tokens, by role): roles={EVERY_POSITION!r} needs prompts of equal length."
             )
     spans = sorted(first.roles.items(), key=lambda role: role[1])
     return tuple(f"{role}[{position}]" for role, (start, stop) in spans for position in range(stop - start))

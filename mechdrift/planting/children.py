@@ -28,10 +28,10 @@ from mechdrift.planting.drift import BENIGN, DECOYS, add_drift, matrix, random_l
 from mechdrift.planting.parents import Parent
 from mechdrift.planting.training import train_layers
 from mechdrift.records import MechdriftError
+from mechdrift.statistics.grids import ALPHA
 from mechdrift.statistics.resampling import sign_flip_test
 
 LEAST = 0.05  # of the contrast
-ALPHA = 0.05
 PARTS = {
     "attn": ("q", "k", "v", "o"),
     "mlp": ("gate", "up", "down"),

@@ -2,14 +2,13 @@
 
     noise       2 % Gaussian noise in every matrix of a layer
     large       in two layers, the MLP's neurons are permuted and each head's values rotated (which changes nothing that
-                the layer
-                computes, and most of its weights), and `o` and `down` write random vectors besides, as large as 30 % of
-                their weights, at right angles to the refusal directions of that and all later layers
+                the layer computes, and most of its weights), and `o` and `down` write random vectors besides, as large
+                as 30 % of their weights, at right angles to the refusal directions of that and all later layers
     null child  more training of all layers, on harmless prompts only
     rescaled    either inside of the layers (norm gains times c and the weights after them divided by it, values and
-                their projection,
-                MLP inputs and outputs likewise), or the whole stream: embedding and all writing matrices times c, last
-                norm divided by it where it must be. But for the norms' epsilon and rounding, no logit changes
+                their projection, MLP inputs and outputs likewise), or the whole stream: embedding and all writing
+                matrices times c, last norm divided by it where it must be. But for the norms' epsilon and rounding, no
+                logit changes
 
 A change that moves the mean readout of triggers by more than `BENIGN` of the contrast is halved until it does not (a
 rescaling is brought nearer to 1).

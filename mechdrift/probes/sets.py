@@ -129,8 +129,7 @@ def load_probes(name: str, path: str | Path | None = None) -> ProbeSet:
     if path is None and name not in DIMENSIONS:
         raise MechdriftError(
             f"unknown probe set {name!r}: built-in sets are {', '.join(DIMENSIONS)}, benchmarks "
-            f"{', '.join(BENCHMARKS)}; give path= for "
-            "a file of your own."
+            f"{', '.join(BENCHMARKS)}; give path= for a file of your own."
         )
     file = Path(path) if path is not None else ADDED[name][0] if name in ADDED else DATA / f"{name}.jsonl"
     items = read_items(file, default_dimension=name)

@@ -242,8 +242,8 @@ def _drift_text(row: Mapping[str, Any]) -> str:
         f"angle {row['angle_degrees']:.0f}°{_without_noise(row)}, length ratio {number(row['norm_ratio'])}",
         "AUROC (can the direction tell trigger from neutral?)",
         f"at home: instruct {number(row['auroc_instruct'])}, reasoning {number(row['auroc_reasoning'])}",
-        f"in the other model: to reasoning {number(row['auroc_transfer_to_reasoning'])}, "
-        f"to instruct {number(row['auroc_transfer_to_instruct'])}",
+        f"in the other model: to reasoning {number(row['auroc_transfer_to_reasoning'])}, to instruct "
+        f"{number(row['auroc_transfer_to_instruct'])}",
     ]
     return "<br>".join([*lines, "<i>not above noise</i>"] if row["below_null"] else lines)
 

@@ -24,8 +24,8 @@ MOST_LAYERS = 15  # in a menu: of deeper models only every second or third
 TWO_LINES = 84  # pixels above the plots where the legend may need two lines
 VAGUE = 90  # degrees: an interval wider than this says nothing
 OLD = (
-    "This run has no {0}: it was made by an earlier version, or there was nothing to compare. Run the "
-    "audit again for them."
+    "This run has no {0}: it was made by an earlier version, or there was nothing to compare. Run the audit again for "
+    "them."
 )
 POSITION_NAMES = {
     "think[q1]": "1st quarter",

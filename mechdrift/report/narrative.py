@@ -426,11 +426,9 @@ def _thinking_sentence(thinking: pd.DataFrame) -> str:
     said = [f"{word} in {listing(names)}" for word, names in named.items() if names]
     change = f"{listing(said)}" if said else "changes in no dimension beyond its interval"
     return (
-        "From the last quarter of the reasoning model's thinking to the closed block, what sets triggers "
-        f"apart from their twins {change}."
-        f" Read on {_span(rows.n)} prompts a dimension in {_span(rows.families)} families; "
-        f"{int(rows.left_out.sum())} prompts without"
-        " finished thinking, or with a twin that has none, are left out."
+        "From the last quarter of the reasoning model's thinking to the closed block, what sets triggers apart from "
+        f"their twins {change}. Read on {_span(rows.n)} prompts a dimension in {_span(rows.families)} families; "
+        f"{int(rows.left_out.sum())} prompts without finished thinking, or with a twin that has none, are left out."
     )
 
 
@@ -525,11 +523,9 @@ def _readout_warnings(validation: pd.DataFrame) -> list[str]:
     if not each:
         return []
     return [
-        f"Readouts that do not follow judged behaviour well enough to be believed: {listing(each)}. The "
-        "number is the area under "
-        "the ROC curve, 0.5 is chance. Patch grids that rest on them (those with an empty think block) are "
-        "faded below and left out of "
-        "the verdict."
+        f"Readouts that do not follow judged behaviour well enough to be believed: {listing(each)}. The number is the "
+        "area under the ROC curve, 0.5 is chance. Patch grids that rest on them (those with an empty think block) are "
+        "faded below and left out of the verdict."
     ]
 
 

@@ -6,11 +6,9 @@ decimals for everything else, and never more digits of a p-value than anyone can
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
-from mechdrift.behaviour.dimensions.common import COMMON, EVERYDAY
-from mechdrift.behaviour.dimensions.record import Metric, VariantMetric
-from mechdrift.behaviour.dimensions.registry import REGISTRY
+from mechdrift.behaviour.dimensions.registry import REGISTRY, all_metrics
 from mechdrift.records import ROLES, Side
 
 MINUS, DASH = "\u2212", "\u2014"
@@ -29,10 +27,6 @@ THINK_NAMES = {
     "off": "empty think block",
     "own": "own thinking",
     "donor": "the other model's thinking",
-}
-OTHER_METRICS = {
-    "stereotype_preference": "stereotyped sentence likelier",
-    "aligned_when_cut": "aligned when cut short (trigger)",
 }
 BETTER = {
     "higher": ("↑", "higher is better"),
@@ -85,20 +79,14 @@ def dimension_questions() -> dict[str, str]:
 
 
 def metric_name(metric: str) -> str:
-    title = next((known.title for known in _metrics() if known.name == metric and known.title), "")
-    return title or OTHER_METRICS.get(metric, metric.replace("_", " "))
+    """A metric in words; one that is not registered here (an old run's) by its own name."""
+    return next((known.words for known in all_metrics() if known.name == metric), metric.replace("_", " "))
 
 
 def variant_name(variant: str) -> str:
     """How a variant of an item differs from it: "without the style"."""
     words = {name: text for dimension in REGISTRY.values() for name, text in dimension.variants.items()}
     return words.get(variant, variant)
-
-
-def _metrics() -> Iterator[Metric | VariantMetric]:
-    yield from (*COMMON, EVERYDAY)
-    for dimension in REGISTRY.values():
-        yield from (*dimension.metrics, *dimension.variant_metrics)
 
 
 def role_name(role: str) -> str:
@@ -142,7 +130,7 @@ def ordinal(number: int) -> str:
 
 def is_share(metric: str) -> bool:
     """Whether a metric is a share of answers, to be shown in per cent: all are, but for a few."""
-    return all(known.is_share for known in _metrics() if known.name == metric)
+    return all(known.is_share for known in all_metrics() if known.name == metric)
 
 
 def number(value: float, *, share: bool = False, signed: bool = False) -> str:

@@ -14,13 +14,10 @@ The interval holds every cosine c that the data do not refute (Fieller 1954 did 
                                                             k)) / 2
 
 with k = sqrt(S_bb / S_aa) has mean 0. It is a U-statistic: its variance is a linear part (what each family says about
-the vectors' known
-directions) and a quadratic part (noise times noise), V = 4 F (F - 1)^2 s1 + 2 F (F - 1) s2 (Hoeffding 1948), and c is
-kept while
-|T(c)| <= t sqrt(V(c)), t a quantile of Student's distribution with Satterthwaite's degrees of freedom: F - 1 for the
-linear part,
-F (F - 3) / 2 for the quadratic one. The jackknife counts the quadratic part twice, and that is much of it all when A
-and B lie close.
+the vectors' known directions) and a quadratic part (noise times noise), V = 4 F (F - 1)^2 s1 + 2 F (F - 1) s2
+(Hoeffding 1948), and c is kept while |T(c)| <= t sqrt(V(c)), t a quantile of Student's distribution with
+Satterthwaite's degrees of freedom: F - 1 for the linear part, F (F - 3) / 2 for the quadratic one. The jackknife counts
+the quadratic part twice, and that is much of it all when A and B lie close.
 
     s2  mean square of h_fg after its rows and columns were taken away (U-centred).
     s1  is needed most where it is known least: for equal vectors it is 0, but its unbiased estimate,

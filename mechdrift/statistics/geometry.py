@@ -6,10 +6,10 @@ Rows are prompts, the same in both models. Functions with leading axes (`*cell`)
                        next at right angles to it, ... (Björck & Golub 1973, doi 10.1090/S0025-5718-1973-0348991-3).
                        Equal subspaces have only zeros, orthogonal ones only 90 degrees.
     linear_cka         |X'Y|^2 / (|X'X| |Y'Y|) of centred X, Y: 1 if one is the other turned and scaled as a whole, 0 if
-                       all
-                       columns are uncorrelated (Kornblith et al., arXiv 1905.00414). With more dimensions than prompts
-                       unrelated X and Y score far above 0; the *unbiased* form leaves out each prompt's similarity
-                       to itself and is 0 on average there (Song et al. 2012; Nguyen et al., arXiv 2010.15327).
+                       all columns are uncorrelated (Kornblith et al., arXiv 1905.00414). With more dimensions than
+                       prompts unrelated X and Y score far above 0; the *unbiased* form leaves out each prompt's
+                       similarity to itself and is 0 on average there (Song et al. 2012; Nguyen et al., arXiv
+                       2010.15327).
     procrustes         the rotation or reflection R with |A R - B| least (Schönemann 1966, doi 10.1007/BF02289451): R =
                        U V' from the singular vectors of A'B. Fewer prompts than dimensions say nothing about the rest
                        of the space, and there any R does: of all best ones this is the nearest to the identity, because

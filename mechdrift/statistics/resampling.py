@@ -12,11 +12,9 @@ they are always resampled together. With `F` families, and `m_f` the mean differ
     sign flip          if the models do not differ, m_f is as likely as -m_f: p is the share of sign patterns s with
                        |sum s_f m_f| at least as large as observed. Up to 16 families all patterns are counted; beyond,
                        p = (1 + count) / (1 + draws). The least p that F families can give is 2^(1-F). Rates of few
-                       items
-                       tie often, and counting every tie makes that p too large: of 1,000 null audits of 16 families
-                       with 2 items each it calls 2 to 3 % significant at 5 %. The *mid-p* counts ties half (Lancaster
-                       1961,
-                       doi 10.1080/01621459.1961.10482105) and calls 4 to 5 % so; score tables use it.
+                       items tie often, and counting every tie makes that p too large: of 1,000 null audits of 16
+                       families with 2 items each it calls 2 to 3 % significant at 5 %. The *mid-p* counts ties half
+                       (Lancaster 1961, doi 10.1080/01621459.1961.10482105) and calls 4 to 5 % so; score tables use it.
     max-T              the same flips for a whole grid. A cell has t = mean / (sd / sqrt(F)) over families; its adjusted
                        p is the share of patterns whose largest |t| over *all* cells reaches its own, so that the
                        chance of even one false cell is at most alpha (Westfall & Young 1993, single step).

@@ -2,8 +2,7 @@
 
     random        Gaussian: any push of that size
     permuted      found by the same finder on the same items, the classes exchanged in a random half of the families:
-                  what the finder
-                  makes of families that differ for other reasons
+                  what the finder makes of families that differ for other reasons
     wrong layer   the right vector half the network away (when adding), or the vector found there (when ablating)
 
 Controls have the length of the direction at the same layer, so that a difference is one of direction. Their cosine with

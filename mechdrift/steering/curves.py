@@ -157,9 +157,8 @@ def steer_back(
             items.
 
     Source:
-        Activation addition and ablation: Arditi et al. 2024, https://arxiv.org/abs/2406.11717; steering with
-        thinking held
-        fixed: https://arxiv.org/abs/2605.26772.
+        Activation addition and ablation: Arditi et al. 2024, https://arxiv.org/abs/2406.11717; steering with thinking
+        held fixed: https://arxiv.org/abs/2605.26772.
 
     Example:
         >>> curve = md.steer_back(pair, dirs, chosen, pairs=4, parts=("validate", "test"))

@@ -24,12 +24,10 @@ in one pass; or a dict of layers, each with either. Which tokens: all; `"written
 the prompt; or a mask, `role_mask(rendered, batch, ("think",))` for the tokens of some roles.
 
 **Why the two forms are one.** The stream is a sum of what embedding, attention and MLPs write. If each of those is
-projected, every
-sum of them is, and what a block reads in either form is the same: `ablate` at all three sites is exact, not an
-approximation. Where
-an architecture puts a norm between attention or MLP and the stream (Gemma 2 and 3, OLMo 2), the norm's scale depends on
-what was
-removed before it: no edit of weights equals ablation there, and `orthogonalise` says so instead.
+projected, every sum of them is, and what a block reads in either form is the same: `ablate` at all three sites is
+exact, not an approximation. Where an architecture puts a norm between attention or MLP and the stream (Gemma 2 and 3,
+OLMo 2), the norm's scale depends on what was removed before it: no edit of weights equals ablation there, and
+`orthogonalise` says so instead.
 
 Arditi et al. 2024, https://arxiv.org/abs/2406.11717 (ablation, addition, weight orthogonalisation).
 """
@@ -300,9 +298,8 @@ def orthogonalise(loaded: LanguageModel, direction: Float[Tensor, " d_model"]) -
     rest, limit = _left_over(copy, r), LEFT_OVER[model.dtype]
     if rest > limit:
         raise MechdriftError(
-            f"{type(model).__name__} also writes to its residual stream by other ways than its embedding, "
-            "attention and MLP weights "
-            f"({rest:.0%} of it lies along the direction after they were edited): use ablate."
+            f"{type(model).__name__} also writes to its residual stream by other ways than its embedding, attention "
+            f"and MLP weights ({rest:.0%} of it lies along the direction after they were edited): use ablate."
         )
     return copy
 

@@ -278,9 +278,8 @@ def split_families(probes: ProbeSet, seed: int) -> dict[str, tuple[str, ...]]:
     for part in PARTS[:2]:
         if not set[bool]().union(*(kinds[name] for name in families[part])) == {True, False}:
             raise MechdriftError(
-                f"probe set {probes.name!r} has {len(kinds)} families: finding directions on some and trying them "
-                "on others needs both "
-                "classes in two families at least, so take more items."
+                f"probe set {probes.name!r} has {len(kinds)} families: finding directions on some and trying them on "
+                "others needs both classes in two families at least, so take more items."
             )
     return families
 

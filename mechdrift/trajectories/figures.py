@@ -13,11 +13,11 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from mechdrift.records import DIMENSIONS, MechdriftError, order_dimensions
+from mechdrift.records.words import ALL
 from mechdrift.report.drawing import bands, blank, cell, small_multiples
 from mechdrift.report.theme import EARLY_TO_LATE, FAINT, INK, INSTRUCT, QUIET, REASONING, RUN_COLOURS
 from mechdrift.report.words import dimension_name, interval, is_share, number
 
-ALL = "all"
 MEASURES = (
     ("accuracy", "reasoning", "Reasoning accuracy"),
     ("aligned", ALL, "Aligned answers, mean"),

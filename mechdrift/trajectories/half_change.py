@@ -17,9 +17,9 @@ from the draws:
     interval of h         2.5 % of the checkpoints before h, 97.5 % of those after it, of the draws whose change has the
                           estimate's sign
     who comes first       the interval of h_a - h_b, each as early or late as its two checkpoints allow: `before` if no
-                          part of it is
-                          above 0, `after` if none is below, `together` if it lies within one distance between
-                          checkpoints, else it cannot be told. Unknown, too, where one in ten draws has no half-way step
+                          part of it is above 0, `after` if none is below, `together` if it lies within one distance
+                          between checkpoints, else it cannot be told. Unknown, too, where one in ten draws has no
+                          half-way step
 
 A measure that went beyond both of its ends on the way makes a *detour*. A checkpoint at which most answers make no
 sense is broken: nothing can be judged there, so it is left out of half-way steps (`sound_steps`). So is one at which
@@ -38,7 +38,6 @@ from jaxtyping import Bool, Float
 from mechdrift.behaviour.censoring import MOST_MISSING
 from mechdrift.statistics.intervals import TAIL, Bounds, ends
 
-ALL = "all"  # in place of a dimension: their mean
 BROKEN = 0.5  # of the answers make no sense, or more
 KNOWN = 0.9  # of the draws must have a half-way step
 When = Literal["before", "after", "together", "cannot tell"]

@@ -93,8 +93,7 @@ def read_history(folder: str | Path) -> History:
     if len(history.tokens) < len(history.steps):
         raise MechdriftError(
             f"{folder / FILE} counts the tokens of {len(history.tokens)} of its {len(history.steps)} steps: the "
-            "training has not ended; "
-            "let it go on first."
+            "training has not ended; let it go on first."
         )
     if len(history.tokens) > len(history.steps):
         raise MechdriftError(

@@ -212,7 +212,6 @@ def _with_adapter(parents: Pair, adapter: Path, name: str) -> Pair:
 def _check_parent(parent: Run, pair: Pair) -> None:
     if fingerprint(pair.open("instruct").model) != parent.manifest["fingerprint"]:
         raise MechdriftError(
-            f"{parent.folder.parent} was begun with other weights of {pair.instruct.name}: give another folder "
-            "with --out or delete "
-            "this one."
+            f"{parent.folder.parent} was begun with other weights of {pair.instruct.name}: give another folder with "
+            "--out or delete this one."
         )

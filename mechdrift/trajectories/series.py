@@ -29,6 +29,7 @@ from mechdrift.behaviour.verdicts import is_clear
 from mechdrift.directions.best_layer import best_layers
 from mechdrift.directions.thinking import READOUT_ROLE
 from mechdrift.records import SIDES, order_dimensions
+from mechdrift.records.words import ALL
 from mechdrift.runs import Run
 from mechdrift.statistics.intervals import (
     POSITIVE,
@@ -39,7 +40,7 @@ from mechdrift.statistics.intervals import (
     family_weights,
 )
 from mechdrift.statistics.resampling import family_draws
-from mechdrift.trajectories.half_change import ALL, KNOWN, Series, half_change_of
+from mechdrift.trajectories.half_change import KNOWN, Series, half_change_of
 from mechdrift.trajectories.history import History
 
 DRAWS = 2000

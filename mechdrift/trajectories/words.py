@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from mechdrift.behaviour.censoring import MOST_MISSING
+from mechdrift.records.words import ALL
 from mechdrift.report.words import MINUS, difference, dimension_name, interval, listing, number
-from mechdrift.trajectories.half_change import ALL, Order, Series, When, compare_order, cut_steps, detour
+from mechdrift.trajectories.half_change import Order, Series, When, compare_order, cut_steps, detour
 from mechdrift.trajectories.history import History
 from mechdrift.trajectories.series import timed
 

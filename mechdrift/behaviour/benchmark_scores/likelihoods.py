@@ -12,11 +12,13 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 
-from mechdrift.activations.batching import forward, padded_batches
+from mechdrift.activations.batching import input_device, padded_batches
 from mechdrift.behaviour.benchmark_scores.answers import identity
 from mechdrift.behaviour.benchmark_scores.formulas import compare_pair, compare_triple
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.records import ProbeSet, Side
+
+SENTENCES_AT_ONCE = 16
 
 
 def weigh_sentences(loaded: LanguageModel, probes: ProbeSet, side: Side) -> pd.DataFrame:
@@ -61,12 +63,16 @@ def log_likelihoods(
         _encode(loaded, f" {sentence}" if context else sentence)
         for sentence, context in zip(sentences, contexts, strict=True)
     ]
-    for places, batch in padded_batches([[*head, *tail] for head, tail in zip(heads, tails, strict=True)], 0):
-        for place, states in zip(places, forward(loaded, batch), strict=True):
-            first, tail = len(heads[place]) - 1, tails[place]  # the logits at a position predict the token after it
-            logits = loaded.structure.unembed(states[first : first + len(tail)]).float().log_softmax(-1).cpu()
-            found = logits[torch.arange(len(tail)), torch.tensor(tail)]
-            values[place] = found.mean() if per_token else found.sum()
+    whole = [[*head, *tail] for head, tail in zip(heads, tails, strict=True)]
+    # As they come: in bfloat16, other neighbours in a batch would move published numbers by tenths of a nat.
+    for places, batch in padded_batches(whole, 0, prompts=SENTENCES_AT_ONCE, shortest_first=False):
+        ids, mask = batch.ids.to(input_device(loaded)), batch.mask.to(input_device(loaded))
+        logits = loaded.model(ids, attention_mask=mask).logits[:, :-1].float()
+        found = logits.log_softmax(-1).gather(-1, ids[:, 1:, None].to(logits.device))[..., 0]
+        for place, row in zip(places, found, strict=True):
+            first = len(heads[place]) - 1  # the logits at a position predict the token after it
+            own = row[first : first + len(tails[place])]
+            values[place] = float(own.mean() if per_token else own.sum())
     return values
 
 

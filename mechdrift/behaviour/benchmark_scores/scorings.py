@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from mechdrift.behaviour.benchmark_scores import metrics, readings
-from mechdrift.behaviour.benchmark_scores.metrics import Metric
+from mechdrift.behaviour.benchmark_scores.metrics import FormulaMetric
 from mechdrift.behaviour.benchmark_scores.readings import Reading
 from mechdrift.probes.benchmarks.registry import benchmark_of
 from mechdrift.records import Completion, ProbeItem
@@ -22,7 +22,7 @@ class Scoring:
     """
 
     judge: str
-    metrics: Callable[[pd.DataFrame], list[Metric]]
+    metrics: Callable[[pd.DataFrame], list[FormulaMetric]]
     numbers: tuple[str, ...] = ()
     read: Callable[[ProbeItem, Completion], Reading] | None = None
     pool: Callable[[pd.DataFrame], pd.DataFrame] | None = None

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from mechdrift.behaviour.benchmark_scores.answers import pool_samples
-from mechdrift.behaviour.benchmark_scores.metrics import Metric
+from mechdrift.behaviour.benchmark_scores.metrics import FormulaMetric
 from mechdrift.behaviour.benchmark_scores.scorings import scoring_of
 from mechdrift.behaviour.censoring import why_cannot_tell
 from mechdrift.behaviour.scores import compare_sides, pair_up
@@ -76,7 +76,7 @@ def _drawn(answers: pd.DataFrame, temperature: float | None, always: bool) -> st
     return f"; k = {samples} samples" + ("" if temperature is None else f" at temperature {temperature:g}")
 
 
-def _row(part: pd.DataFrame, metric: Metric, seed: int) -> dict | None:
+def _row(part: pd.DataFrame, metric: FormulaMetric, seed: int) -> dict | None:
     """A metric of both sides and its difference. The bootstrap gets row numbers as values, so that a formula can use
     every column."""
     failures = {f"failed_{side}": int(part.failed[part.side == side].sum()) for side in SIDES}

@@ -1,4 +1,4 @@
-from .record import Dimension, Judge, Metric, VariantMetric
+from .record import AnswerMetric, Dimension, Judge, VariantMetric
 from .registry import add_dimension, dimension_of
 
-__all__ = ["Dimension", "Judge", "Metric", "VariantMetric", "add_dimension", "dimension_of"]
+__all__ = ["AnswerMetric", "Dimension", "Judge", "VariantMetric", "add_dimension", "dimension_of"]

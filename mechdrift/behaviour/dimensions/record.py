@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mechdrift.behaviour.metrics import Metric
 from mechdrift.records import ProbeItem, RefusalLabel
 from mechdrift.statistics import resampling as statistics
 from mechdrift.statistics.intervals import SHARE, Bounds
@@ -15,18 +16,14 @@ Value = Callable[[pd.DataFrame], pd.Series]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Metric:
+class AnswerMetric(Metric):
     """A statistic of judged answers: `value` gives a number per answer, `where` says of which class of items.
 
     `pool` makes one number of an item's samples, `statistic` one of the items (default the mean, which alone is
     tested), `value_range` the least and the greatest value that the statistic can have. `bounds` says that it is a
-    share, so that missing answers bound it; `of_all`, that it is of unfinished answers, too. `title` is what the page
-    calls it; `is_share`, that the page shows it in per cent.
+    share, so that missing answers bound it; `of_all`, that it is of unfinished answers, too.
     """
 
-    name: str
-    convention: str
-    better: str
     value: Value
     where: str = ""
     pool: str = "mean"
@@ -36,8 +33,6 @@ class Metric:
     headline: bool = False
     bounds: bool = False
     of_all: bool = False
-    title: str = ""
-    is_share: bool = True
 
 
 def has_label(label: str) -> Value:
@@ -49,18 +44,13 @@ def column(name: str) -> Value:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VariantMetric:
+class VariantMetric(Metric):
     """A metric of items asked twice: `value` gives a number per item from its judged answer and that of its variant."""
 
-    name: str
     variant: str
-    convention: str
-    better: str
     value: Callable[[pd.DataFrame, pd.DataFrame], pd.Series]
     where: str = ""
     bounds: Bounds = SHARE
-    title: str = ""
-    is_share: bool = True
 
 
 Reading = tuple[bool, str, str]
@@ -98,7 +88,7 @@ class Dimension:
     question: str
     judge: Judge
     judge_name: str
-    metrics: tuple[Metric, ...] = ()
+    metrics: tuple[AnswerMetric, ...] = ()
     variants: Mapping[str, str] = field(default_factory=dict)
     variant_metrics: tuple[VariantMetric, ...] = ()
     is_refusal: bool = False

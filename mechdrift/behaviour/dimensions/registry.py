@@ -1,12 +1,16 @@
 """Which dimensions there are, in the order in which they are shown (`records.DIMENSIONS`)."""
 
+from collections.abc import Iterator
+
 from mechdrift.behaviour.dimensions.bias import BIAS
+from mechdrift.behaviour.dimensions.common import COMMON, EVERYDAY, SENTENCES, TASKS, WHEN_CUT
 from mechdrift.behaviour.dimensions.ethics import ETHICS
 from mechdrift.behaviour.dimensions.privacy import PRIVACY
 from mechdrift.behaviour.dimensions.record import Dimension
 from mechdrift.behaviour.dimensions.robustness import ROBUSTNESS
 from mechdrift.behaviour.dimensions.safety import SAFETY
 from mechdrift.behaviour.dimensions.toxicity import TOXICITY
+from mechdrift.behaviour.metrics import Metric
 from mechdrift.probes.sets import add_probe_file
 from mechdrift.records import DIMENSIONS, MechdriftError
 
@@ -24,6 +28,13 @@ def dimension_of(name: str) -> Dimension:
     if name not in REGISTRY:
         raise MechdriftError(f"there is no dimension {name!r}: there are {', '.join(REGISTRY)}.")
     return REGISTRY[name]
+
+
+def all_metrics() -> Iterator[Metric]:
+    """Every metric that an audit's score table can have."""
+    yield from (*COMMON, EVERYDAY, SENTENCES, WHEN_CUT, TASKS)
+    for dimension in REGISTRY.values():
+        yield from (*dimension.metrics, *dimension.variant_metrics)
 
 
 def add_dimension(dimension: Dimension) -> None:

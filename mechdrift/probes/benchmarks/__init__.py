@@ -11,8 +11,7 @@ into items:
                StereoSet, the sentence whose style is changed): the unit of resampling
     twin       the matched item where the benchmark publishes one (JailbreakBench), else ""
     tags       what the scorer needs: the right option, the biased option, the secret, the human rating. `group` names
-               items that
-               share a text and so stay together in `subset`.
+               items that share a text and so stay together in `subset`.
 
 Where a benchmark leaves the wording of the question to the reader (ETHICS, AdvGLUE, SST-2, BBQ), the wording is ours:
 compare the two models of a pair, not one of them with a published number. A system prompt is put before the user's

@@ -29,9 +29,8 @@ def _check_justice(row: Row) -> None:
     have no header."""
     if "label" not in row.values or "excuse" in row.values or "[SEP]" in row.text("scenario"):
         raise MechdriftError(
-            f"{row.where}: of ETHICS, commonsense (columns label, input) and justice (label, scenario) are read; "
-            "its other parts "
-            "and the unlabelled ambiguous acts are not."
+            f"{row.where}: of ETHICS, commonsense (columns label, input) and justice (label, scenario) are read; its "
+            "other parts and the unlabelled ambiguous acts are not."
         )
 
 
