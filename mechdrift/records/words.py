@@ -7,6 +7,8 @@ from mechdrift.errors import MechdriftError as MechdriftError
 
 DIMENSIONS = ["safety", "toxicity", "bias", "ethics", "privacy", "robustness"]
 """Their names, in the order in which they are shown. `behaviour.dimensions` has the records."""
+ALL = "all"
+"""Stands in place of a dimension where a number is the mean over dimensions."""
 
 
 def order_dimensions(dimensions: Iterable[str]) -> list[str]:
