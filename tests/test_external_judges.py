@@ -1,15 +1,14 @@
 """Judges from outside give labels only where they said one; whatever else happens is counted as their failure."""
 
 import json
-import threading
 import time
 from collections import Counter
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
 from conftest import make_tokenizer
+from local_server import LocalHandler, LocalServer, running
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from mechdrift.behaviour.judges import external
@@ -33,31 +32,21 @@ def chat(content, **choice) -> bytes:
     return json.dumps({"choices": [{"message": {"role": "assistant", "content": content}, **choice}]}).encode()
 
 
-class Stub(ThreadingHTTPServer):
+class Stub(LocalServer):
     """An endpoint that does what the answer in the prompt asks for, and remembers what it was sent."""
 
-    daemon_threads = True
-    block_on_close = False  # a slow reply must not hold up the end of a test
-
     def __init__(self):
-        super().__init__(("127.0.0.1", 0), StubHandler)
+        super().__init__(StubHandler)
         self.seen: Counter[str] = Counter()
         self.bodies: list[dict] = []
         self.keys: list[str | None] = []
-        self.lock, self.running, self.most = threading.Lock(), 0, 0
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/v1"
+        self.running, self.most = 0, 0
 
 
-class StubHandler(BaseHTTPRequestHandler):
+class StubHandler(LocalHandler):
     server: Stub
 
-    def log_message(self, *_):
-        pass
-
-    def do_POST(self):
+    def do_POST(self):  # noqa: N802 - the name that http.server calls
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         answer = body["messages"][0]["content"].rsplit("|", 1)[-1].strip('"')
         with self.server.lock:
@@ -96,14 +85,6 @@ class StubHandler(BaseHTTPRequestHandler):
         }
         return self.send(200, content.get(answer, chat("compliance")))
 
-    def send(self, status: int, content: bytes = b"{}", headers=()) -> None:
-        self.send_response(status)
-        for name, value in dict(headers).items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
     def pause(self) -> None:
         """Count who is waiting at once; over before the reply is sent, since the next request may come before this
         thread ends."""
@@ -126,11 +107,8 @@ class StubHandler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def stub():
-    server = Stub()
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with running(Stub()) as server:
+        yield server
 
 
 def judge_at(stub: Stub, **changes) -> ChatJudge:

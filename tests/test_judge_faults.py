@@ -2,13 +2,12 @@
 
 import json
 import sys
-import threading
 import time
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pandas as pd
 import pytest
+from local_server import LocalHandler, LocalServer, running
 
 from mechdrift import cli
 from mechdrift.audits.config import PRESETS, Audit, Size
@@ -28,34 +27,24 @@ LABEL = json.dumps({"choices": [{"message": {"content": "refusal"}}]}).encode()
 KEY = "sk-hidden-0123456789"
 
 
-class Server(ThreadingHTTPServer):
+class Server(LocalServer):
     """`behave` says how the next request is answered: by its number, from 0."""
 
-    daemon_threads = True
-    block_on_close = False
-
     def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(Handler)
         self.behave = lambda number: "label"
-        self.count, self.lock = 0, threading.Lock()
+        self.count = 0
         self.got: list[str] = []
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/v1"
 
-
-class Handler(BaseHTTPRequestHandler):
+class Handler(LocalHandler):
     server: Server
 
-    def log_message(self, *_):
-        pass
-
-    def do_GET(self):
+    def do_GET(self):  # noqa: N802 - the name that http.server calls
         self.server.got.append("GET")
         self.send(200, LABEL)
 
-    def do_POST(self):
+    def do_POST(self):  # noqa: N802 - the name that http.server calls
         self.rfile.read(int(self.headers["Content-Length"]))
         with self.server.lock:
             number, self.server.count = self.server.count, self.server.count + 1
@@ -70,14 +59,6 @@ class Handler(BaseHTTPRequestHandler):
             else:
                 self.send(int(does), b"{}")
 
-    def send(self, status: int, content: bytes, headers=()) -> None:
-        self.send_response(status)
-        for name, value in dict(headers).items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
     def drip(self) -> None:
         for byte in b"HTTP/1.1 200 OK\r\nX: " + b"a" * 40:
             self.wfile.write(bytes([byte]))
@@ -87,11 +68,8 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server():
-    server = Server()
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with running(Server()) as server:
+        yield server
 
 
 def judge_at(server: Server, **changes) -> ChatJudge:
