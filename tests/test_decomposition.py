@@ -33,7 +33,7 @@ def test_increments_of_single_roles_end_below_the_last_layer():
     added = profile.increments()
     assert added.layers == (0, 1, 2)
     np.testing.assert_allclose(added.effect, np.diff(profile.effect, axis=1))
-    with pytest.raises(MechdriftError, match="increments are of a profile"):
+    with pytest.raises(MechdriftError, match="increments are of a profile over layers"):
         patch(pair, probes, roles=("user",), site="mlp_out").increments()
 
 

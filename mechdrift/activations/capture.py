@@ -479,14 +479,14 @@ def render_sides(pair: Pair, probes: ProbeSet, think: ThinkMode, answers: Answer
 
 
 def check_rows(pair: Pair, sides: Mapping[Side, Sequence[Rendered]]) -> None:
-    """Raise where a prompt holds a token that its model has no embedding for, as thinking of a child may that was given
-    more tokens than its parent."""
+    """Raise where a prompt holds a token that its model has no embedding for. The thinking of a child may hold one that
+    its parent's vocabulary lacks."""
     for side, prompts in sides.items():
         rows, largest = vocabulary_of(pair, side), max((max(prompt.ids) for prompt in prompts), default=0)
         if largest >= rows:
             raise MechdriftError(
-                f"token {largest} of the prompts is none of {pair.source(side).name}'s {rows}: leave out the items "
-                "whose thinking or answer holds it."
+                f"token {largest} of the prompts is beyond the {rows} rows of {pair.source(side).name}'s vocabulary: "
+                "leave out the items whose thinking or answer holds it."
             )
 
 

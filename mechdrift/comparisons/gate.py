@@ -269,7 +269,7 @@ def parse_limits(words: Sequence[str]) -> dict[str, float]:
         except ValueError:
             value = math.nan
         if not equals or math.isnan(value):
-            raise MechdriftError(f"--max-drop takes a dimension and a share, such as safety=0.05; {word!r} is none.")
+            raise MechdriftError(f"--max-drop takes a dimension and a share, such as safety=0.05, and not {word!r}.")
         if name in limits:
             raise MechdriftError(f"--max-drop names {name} twice: give one limit per dimension.")
         limits[name] = value

@@ -124,8 +124,8 @@ def check_identity(sweep: Sweep, started: RecipientPass) -> float:
             worst, where = float(change.max()), f"layer {layer}, role {columns[int(change.argmax())]}"
     if not worst <= rounding_of(sweep.loaded):
         raise MechdriftError(
-            f"identity self-test failed: patching {sweep.loaded.source.name} with itself at {where}, changes the "
-            f"readout by {worst:.1e}; no grid is computed."
+            f"identity self-test failed: patching {sweep.loaded.source.name} with itself at {where} changes the "
+            f"readout by {worst:.1e} log-odds; no grid is computed."
         )
     return worst
 
@@ -145,7 +145,7 @@ def check_last_block(sweep: Sweep, started: RecipientPass, given: DonorPass) -> 
     ]
     if not (error := float(np.abs(readouts[0] - readouts[1]).max())) <= rounding_of(loaded):
         raise MechdriftError(
-            f"last-block test failed: with the donor's output of layer {layer} at the readout position, "
-            f"{loaded.source.name} does not read the donor's state, by {error:.1e}; no grid is computed."
+            f"last-block test failed: with the donor's output of layer {layer} at the readout position, the readout of "
+            f"{loaded.source.name} is {error:.1e} log-odds away from that of the donor's state; no grid is computed."
         )
     return error

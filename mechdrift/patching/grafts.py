@@ -334,7 +334,7 @@ class _Grafts:
         if not change.max() <= rounding_of(self.loaded):
             raise MechdriftError(
                 f"identity self-test failed: {self.loaded.source.name} grafted with its own parameters changes the "
-                f"readout by {change.max():.1e}; no grid is computed."
+                f"readout by {change.max():.1e} log-odds; no grid is computed."
             )
         return float(change.max())
 

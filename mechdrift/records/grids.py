@@ -106,7 +106,7 @@ class PatchGrid(Record):
         """
         if self.site != "resid_pre" or self.windows != "each" or len(self.layers) < 2:
             raise MechdriftError(
-                "increments are of a profile: patch site='resid_pre', windows='each', at two or more layers."
+                "increments are of a profile over layers: use site='resid_pre', windows='each', two or more layers."
             )
         profile = self.effect
         if self.roles == ("all",):
