@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from fit_coherence import WORDS, Breaker, is_held_out, read_rows, word_breakers
-from validate import row
+from table_rows import row
 
 from mechdrift.behaviour.judges.coherence import FEWEST_ANSWER_WORDS, find_fault, is_clearly_off_topic
 from mechdrift.statistics.intervals import SHARE

@@ -13,15 +13,17 @@ import gzip
 import json
 from pathlib import Path
 
+import coherence
 import fit_refusals
 import numpy as np
 import pandas as pd
 from fit_toxicity import half_of, read_rtp
 from scipy.stats import rankdata
+from table_rows import row
 
 from mechdrift.behaviour.judges.refusals import judge_refusals
 from mechdrift.behaviour.judges.toxicity import score_toxicity
-from mechdrift.statistics.intervals import SHARE, SIGNED_SHARE, Interval
+from mechdrift.statistics.intervals import SHARE, SIGNED_SHARE
 from mechdrift.statistics.resampling import Statistic, auroc, cluster_bootstrap, mean, paired_bootstrap
 
 JBB_JUDGES = ("harmbench_cf", "gpt4_cf", "llamaguard2_cf", "llama3_cf")
@@ -47,12 +49,6 @@ UNREAD = {
     "hard": "hard, never fitted",
 }
 INNOCENT = Path(__file__).with_name("innocent.txt")
-
-
-def row(of: str, measure: str, n: int, found: Interval, unit: str) -> dict:
-    signed = "+.3f" if "difference" in measure else ".3f"
-    value, low, high = (format(x, signed) for x in (found.estimate, found.low, found.high))
-    return {"of": of, "measure": measure, "value": value, "95 % interval": f"{low} to {high}", "n": n, "unit": unit}
 
 
 def xstest(folder: Path) -> list[dict]:
@@ -274,8 +270,6 @@ def main() -> None:
             innocent.__doc__,
         ),
     }
-    import coherence  # imports `row` from here
-
     sections |= coherence.sections(args.data)
     parts = [f"## {title}\n\n{note}\n\n{markdown(rows)}\n" for title, (rows, note) in sections.items()]
     page = (
