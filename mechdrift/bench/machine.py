@@ -10,9 +10,8 @@ Ratios of different machines can be compared.
                  of one site / time of the whole language model, which also unembeds every position. All of them take
                  turns in the same rounds
     generation   tokens a second of `ask` without thinking / those of one plain `model.generate`, rendering and decoding
-                 included:
-                 same prompts, same budget, greedy, and the same tokens come out
-    patching     time a cell of one full forward pass per cell / time a cell of the replay engine; and of
+                 included: same prompts, same budget, greedy, and the same tokens come out
+    patching     seconds a cell of one full forward pass per cell / those of the replay engine; and those of
                  TransformerLens' `run_with_hooks`, which its `generic_activation_patch` calls once a cell, / that of
                  the replay engine. One prompt, the same cells. The replay's time has the donor's pass and the self-test
                  in it, the others' has not. A full pass takes the same time wherever its cell is, so only every few

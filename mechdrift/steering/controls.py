@@ -5,9 +5,9 @@
                   what the finder makes of families that differ for other reasons
     wrong layer   the right vector half the network away (when adding), or the vector found there (when ablating)
 
-Controls have the length of the direction at the same layer, so that a difference is one of direction. Their cosine with
-it is told: where families differ mostly in how much of the direction they hold, the permuted vector lies along it, and
-is a weak control.
+Controls have the length of the direction at the same layer, so that a difference is one of direction. The table gives
+their cosine with it. Where families differ mostly in how much of the direction they hold, the permuted vector lies
+along it and is a weak control.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
