@@ -69,7 +69,7 @@ CAPTIONS = {
         title="Cosine between the two models' directions, by layer",
         see=(
             "In each model, a direction is the difference between its mean activations on trigger and on neutral "
-            "prompts. Shown is the cosine between the two models' directions: 1 is the same direction, 0 is "
+            "prompts. The height is the cosine between the two models' directions: 1 is the same direction, 0 is "
             "unrelated. The dashed line is the noise ceiling: the cosine that one and the same direction reaches "
             "when it is found twice, on independent prompts. Below that line there is drift. The list above the "
             "figure chooses the token at which the models are read."
@@ -329,7 +329,7 @@ CAPTIONS = {
         title="Cosine between each checkpoint's direction and the parent's, by layer",
         see=(
             "The cosine between each checkpoint's direction and the parent's, at the last token of the closed, "
-            "empty think block. A line of each step: pale early in training, strong late."
+            "empty think block. There is one line per step, pale early in training and strong late."
         ),
         fooled="The scale does not begin at 0, so small changes look large.",
     ),
