@@ -178,6 +178,9 @@ def test_folders_and_files_that_cannot_be_used_are_named(tmp_path, loaded):
     (tmp_path / "collection-0.json").write_text('{"schema": 1, "blocks": 3}')
     with pytest.raises(MechdriftError, match="no collection of blocks"):
         load_blocks(tmp_path)
+    (tmp_path / "collection-0.json").write_text('{"schema": 1, "recipe": {}, "blocks": [["../secret.safetensors", 1]]}')
+    with pytest.raises(MechdriftError, match="no collection of blocks"):
+        load_blocks(tmp_path)
 
 
 def test_equal_weights_have_equal_digests_wherever_they_were_loaded_from():

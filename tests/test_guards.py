@@ -177,6 +177,12 @@ def test_a_tokenizer_is_read_apart_once_and_only_if_it_holds_a_pattern(folder, p
 ENDLESS = "{% for a in range(90000) %}{% for b in range(90000) %}{% endfor %}{% endfor %}"
 
 
+def test_half_of_a_character_in_a_message_is_one_sentence():
+    for words in ({"content": "Why\udcff?"}, {"content": "Why?", "system": "Be\ud800"}):
+        with pytest.raises(MechdriftError, match="a message to the model holds half of a character"):
+            templates.apply_template(make_tokenizer(), **words)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="no alarm")
 def test_a_template_that_does_not_end_is_stopped(folder, monkeypatch):
     monkeypatch.setattr(templates, "SECONDS", 0.3)

@@ -262,6 +262,7 @@ DAMAGE = {
     "broken JSON": (lambda row: b'{"id": "b", "prompt": ', "JSON"),
     "not an object": (lambda row: ["b"], "list"),
     "not UTF-8": (lambda row: b'{"id": "\xff\xfe"}', "UTF-8"),
+    "half of a character": (lambda row: json.dumps(row | {"prompt": "Why\ud800?"}).encode(), "half of a character"),
     "endless nesting": (lambda row: b"[" * 100_000, "JSON"),
     "endless number": (lambda row: b'{"id": ' + b"9" * 5000 + b"}", "JSON"),
     "unknown field": (lambda row: row | {"colour": "red"}, "colour"),

@@ -37,6 +37,7 @@ from torch import Tensor
 
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.records import MechdriftError, Rendered
+from mechdrift.records.foreign import DATA_LIMIT, is_one_name, read_whole
 from mechdrift.runs import folder_lock, move_into_place, part_of, placed, remove_leftovers, sha256
 
 SCHEMA = 1
@@ -176,7 +177,7 @@ def load_blocks(path: str | Path) -> Blocks:
     if len(found) != 1:
         raise MechdriftError(f"{path} holds {len(found)} finished collections: give the collection-….json of one.")
     try:
-        manifest = json.loads(found[0].read_text(encoding="utf-8"))
+        manifest = json.loads(read_whole(found[0], DATA_LIMIT).decode("utf-8"))
         recipe = {
             name: tuple(value) if isinstance(value, list) else value for name, value in manifest["recipe"].items()
         }
@@ -185,8 +186,10 @@ def load_blocks(path: str | Path) -> Blocks:
             raise MechdriftError(
                 f"{found[0]} has schema {manifest['schema']}, this version reads schema {SCHEMA}: record it again."
             )
+        if not all(is_one_name(file) and isinstance(count, int) for file, count in manifest["blocks"]):
+            raise ValueError("blocks should be names of files beside this one, with their numbers of prompts")
         return Blocks(folder=found[0].parent, name=found[0].name, files=files, counts=counts, recipe=Recipe(**recipe))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise MechdriftError(f"{found[0]} is no collection of blocks, or a damaged one: record it again.") from error
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mechdrift.errors import MechdriftError, time_limit
-from mechdrift.records.foreign import check_ends_somewhere
+from mechdrift.records.foreign import check_ends_somewhere, is_one_name
 
 SETTINGS_MAY_HOLD = 64 << 20  # bytes of config.json and its like
 LARGE_MAY_HOLD = 512 << 20  # bytes of a tokenizer or an index, which grow with vocabulary and model
@@ -80,7 +80,7 @@ def check_folder(path: str) -> None:
 
 def check_index(file: Path) -> None:
     """Raise where an index of shards leads out of its folder, which may be that of a hub id in the cache."""
-    if outside := sorted(name for name in _shards(file) if not _is_beside(name)):
+    if outside := sorted(name for name in _shards(file) if not is_one_name(name)):
         raise MechdriftError(
             f"{file} names weights outside its folder ({outside[0]!r:.60}): a shard should lie beside its index."
         )
@@ -108,10 +108,6 @@ def _shards(index: Path) -> set[Any]:
     if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
         raise MechdriftError(f"{index} is damaged: its weight_map should give a file name for each tensor.")
     return set(shards.values())
-
-
-def _is_beside(name: str) -> bool:
-    return name not in ("", ".", "..") and not re.search(r"[/\\:\0]", name)
 
 
 def check_config(name: str, config: Mapping[str, Any], trusted: bool) -> None:

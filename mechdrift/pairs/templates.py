@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from mechdrift.errors import MechdriftError, time_limit
 from mechdrift.pairs.chat import AS_PUBLISHED, ChatSettings
+from mechdrift.records.foreign import check_characters
 
 # Variables that transformers fills in itself, or that say nothing about thinking.
 OTHER_VARIABLES = {"messages", "tools", "documents", "add_generation_prompt", "continue_final_message"} | {
@@ -60,6 +61,7 @@ def apply_template(
     raises."""
     system = options.pop("system", settings.system)
     messages = [] if system is None else [{"role": "system", "content": system}]
+    check_characters(f"{system or ''}{content}", "a message to the model")
     with template_limit(tokenizer):
         return tokenizer.apply_chat_template(
             [*messages, {"role": "user", "content": content}],

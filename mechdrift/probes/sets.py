@@ -15,7 +15,7 @@ from typing_extensions import TypedDict  # pydantic needs this one below Python 
 from mechdrift.probes.benchmarks.loading import load_benchmark
 from mechdrift.probes.benchmarks.registry import BENCHMARKS
 from mechdrift.records import DIMENSIONS, MechdriftError, ProbeItem, ProbeSet
-from mechdrift.records.foreign import DATA_LIMIT, check_length, read_whole
+from mechdrift.records.foreign import DATA_LIMIT, check_characters, check_length, read_whole
 from mechdrift.tables.fields import CLOSED, fault_of
 
 DATA = Path(__file__).parent / "data"
@@ -217,6 +217,7 @@ def _read_row(line: bytes, where: str, shape: type) -> dict[str, Any]:
         raise MechdriftError(f"{where}: a JSON object was expected, not a {type(row).__name__}.")
     if fault := fault_of(shape, row):
         raise MechdriftError(f"{where}: the field {fault}.")
+    check_characters(json.dumps(row, ensure_ascii=False), where)
     return row
 
 

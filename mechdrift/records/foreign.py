@@ -2,6 +2,8 @@
 
 shown             a text without what a terminal or a page obeys instead of showing
 for_spreadsheets  a table whose cells no spreadsheet takes for formulas
+check_characters  a text of whole characters, which can be encoded
+is_one_name       the name of a file beside another, not a path
 read_whole        a file's bytes, if it is a file and no larger than anyone needs; unpacked, if it is compressed
 """
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 OBEYED = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
+HALF = re.compile(r"[\ud800-\udfff]")
 INSTEAD = "\ufffd"
 SETTINGS_LIMIT = 16 << 20  # bytes of a file that a person writes: judges, pairs, layouts, histories
 DATA_LIMIT = 512 << 20  # bytes of a file of prompts, unpacked
@@ -41,6 +44,18 @@ def for_spreadsheets(table: "pd.DataFrame") -> "pd.DataFrame":
 
     texts = {name: table[name].map(harmless) for name in table.columns if table[name].dtype.kind not in "biuf"}
     return table.assign(**texts).rename(columns=harmless)
+
+
+def check_characters(text: str, where: str) -> None:
+    """Raise for halves of characters (surrogates), which JSON and the command line let through and no tokenizer
+    takes."""
+    if HALF.search(text):
+        raise MechdriftError(f"{where} holds half of a character (a surrogate): write the text anew as UTF-8.")
+
+
+def is_one_name(name: str) -> bool:
+    """Whether a name is one path component, and so names a file beside the one that it was read from."""
+    return name not in ("", ".", "..") and not re.search(r"[/\\:\0]", name)
 
 
 def check_ends_somewhere(file: Path) -> None:
