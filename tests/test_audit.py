@@ -60,24 +60,24 @@ STAGES = {
 }
 # Safety has no variants, one dimension has nothing to be compared with, and random models do not think to an end.
 NOTHING_HERE = ("variants", "sentences", "passage", "thinking", "dimensions")
+SMALL = Size(
+    pairs=4,
+    variants=2,
+    tasks=3,
+    patched=2,
+    kl=2,
+    thinking=4,
+    steered=2,
+    layer_step=3,
+    budget=Budget(think=6, answer=6),
+)
 audit_module = sys.modules["mechdrift.audits.pipeline"]  # the package's attribute of this name is the function
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """A preset that takes a second, and few prompts in a batch, so that there are several."""
-    size = Size(
-        pairs=4,
-        variants=2,
-        tasks=3,
-        patched=2,
-        kl=2,
-        thinking=4,
-        steered=2,
-        layer_step=3,
-        budget=Budget(think=6, answer=6),
-    )
-    monkeypatch.setitem(PRESETS, "quick", size)
+    monkeypatch.setitem(PRESETS, "quick", SMALL)
 
 
 def config(pair: Pair, out: Path, **changes) -> Audit:
@@ -91,21 +91,7 @@ def config(pair: Pair, out: Path, **changes) -> Audit:
 def finished(tiny_pair, tmp_path_factory) -> Run:
     """A finished audit; tests that change it copy it first."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setitem(
-            PRESETS,
-            "quick",
-            Size(
-                pairs=4,
-                variants=2,
-                tasks=3,
-                patched=2,
-                kl=2,
-                thinking=4,
-                steered=2,
-                layer_step=3,
-                budget=Budget(think=6, answer=6),
-            ),
-        )
+        patched.setitem(PRESETS, "quick", SMALL)
         return audit(config(tiny_pair, tmp_path_factory.mktemp("runs") / "tiny"))
 
 
