@@ -51,12 +51,12 @@ class ForwardBatch:
 
     @classmethod
     def of(cls, loaded: LanguageModel, prompts: Sequence[Rendered]) -> "ForwardBatch":
-        """All of some prompts in one batch, in their order."""
+        """Puts some prompts into one batch, in their order."""
         batch = pad([prompt.ids for prompt in prompts], pad_id(loaded))
         return cls(loaded=loaded, places=list(range(len(prompts))), prompts=list(prompts), batch=batch)
 
     def run(self) -> Float[Tensor, "prompt pos d_model"]:
-        """What the unembedding reads at every position, of one pass under whatever hooks are set."""
+        """One forward pass, under whatever hooks are set; gives what the unembedding reads at every position."""
         return forward(self.loaded, self.batch)
 
     def at_readout(self, hidden: Float[Tensor, "prompt pos d_model"]) -> Float[Tensor, "prompt d_model"]:
@@ -77,8 +77,8 @@ def forward_batches(
     side: str = "right",
     advance: Callable[[int], object] | None = None,
 ) -> Iterator[ForwardBatch]:
-    """The prompts batch by batch, the shortest first, as `padded_batches` groups them. `advance` is told after each
-    batch how many prompts are done."""
+    """Yields the prompts batch by batch, the shortest first, grouped as `padded_batches` says. After each batch,
+    `advance` is told how many prompts it held."""
     for places, batch in padded_batches(
         [prompt.ids for prompt in rendered],
         pad_id(loaded),
@@ -100,9 +100,9 @@ def padded_batches(
     side: str = "right",
     shortest_first: bool = True,
 ) -> Iterator[tuple[list[int], Batch]]:
-    """Token ids sorted by length and padded: which sequences each batch holds, and the batch. It has at most `tokens`
-    padded tokens (or one sequence), or, where `prompts` is given, so many sequences, which `shortest_first=False` then
-    takes as they come."""
+    """Yields token ids sorted by length and padded: which sequences a batch holds, and the batch. A batch has at most
+    `tokens` padded tokens (or one sequence). Where `prompts` is given, it has so many sequences instead, which
+    `shortest_first=False` takes in the order given."""
     lengths = [len(ids) for ids in sequences]
     order = _shortest_first(lengths) if shortest_first else list(range(len(lengths)))
     for places in batches(lengths, tokens) if prompts is None else _by_count(order, prompts):
@@ -116,12 +116,12 @@ def forward(loaded: LanguageModel, batch: Batch) -> Float[Tensor, "prompt pos d_
 
 
 def pad_id(loaded: LanguageModel) -> int:
-    """What stands in the padding; the attention mask hides it."""
+    """The token id that fills the padding; the attention mask hides it."""
     return loaded.tokenizer.pad_token_id or 0
 
 
 def input_device(loaded: LanguageModel) -> torch.device:
-    """Where token ids go: the device of the weights, or, where accelerate keeps those elsewhere, the one it brings them
+    """The device for token ids: that of the weights, or, where accelerate keeps those elsewhere, the one it brings them
     to."""
     if loaded.device.type != "meta":
         return loaded.device

@@ -75,7 +75,7 @@ class SideActivations:
         return self.sites[site]
 
     def heads(self, site: str = "z") -> Float[Tensor, "prompt layer role head d_head"]:
-        """A site whose vectors are the heads' side by side, such as `z`, by head."""
+        """Takes apart a site whose vectors hold the heads side by side, such as `z`."""
         return split_heads(self.sites[site], self.n_heads)
 
     @property
@@ -491,8 +491,8 @@ def check_rows(pair: Pair, sides: Mapping[Side, Sequence[Rendered]]) -> None:
 
 
 def mean_the_same(pair: Pair, rendered: Sequence[Rendered]) -> bool:
-    """Whether every id of the prompts is the same token to both tokenizers. A child that reuses a special token of its
-    parent under another name, as the R1 distillations of Qwen do, has ids for which that is not so."""
+    """Whether every id of the prompts is the same token to both tokenizers. It is not where a child reuses a special
+    token of its parent under another name, as the R1 distillations of Qwen do."""
     ids = sorted({token for prompt in rendered for token in prompt.ids})
     ours, theirs = (pair.tokenizer(side).convert_ids_to_tokens(ids) for side in SIDES)
     return ours == theirs

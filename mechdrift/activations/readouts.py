@@ -89,8 +89,8 @@ def make_readout(renderer: Renderer, probes: ProbeSet, observed: Sequence[Observ
 
 
 def _openings(renderer: Renderer, item: ProbeItem, twin: ProbeItem | None) -> tuple[set[int], set[int]]:
-    """First tokens of the trigger's behaviour and of plain answering, as the trigger item has them; a neutral one alone
-    says both."""
+    """First tokens of the trigger's behaviour and of plain answering, as the trigger item names them. A neutral item
+    without a twin names both itself."""
     own = first_tokens(renderer, item.aligned), first_tokens(renderer, item.misaligned)
     if twin is None:
         return own if item.is_trigger else own[::-1]
@@ -158,7 +158,8 @@ def unembed(loaded: LanguageModel, states: Float[Tensor, "prompt d_model"]) -> F
 def read_states(
     loaded: LanguageModel, readout: Readout, states: Float[Tensor, "*cell d_model"], item_id: str
 ) -> Float[np.ndarray, "*cell"]:
-    """One prompt's log-odds at many states; only the rows of its own tokens are unembedded, the normaliser cancels."""
+    """One prompt's log-odds at many states. Only the rows of its own tokens are unembedded, because the normaliser
+    cancels."""
     trigger, plain = readout.trigger_ids[item_id], readout.comply_ids[item_id]
     unembedding, ids = loaded.structure.unembed, list(trigger + plain)
     if type(unembedding) is torch.nn.Linear:
@@ -203,8 +204,8 @@ def validate(
     observed: Sequence[Observed],
     seed: int = 0,
 ) -> Validation:
-    """AUROC of the readout against judged behaviour, cross-fitted: each half of the families is read with sets
-    calibrated on the other."""
+    """AUROC of the readout against judged behaviour. It is cross-fitted: each half of the families is read with sets
+    that were calibrated on the other half."""
     families = np.random.default_rng(seed).permutation(sorted({row.family for row in observed}))
     half = set(families[: len(families) // 2])
     values, behaves, groups = [], [], []

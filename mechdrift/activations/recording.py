@@ -40,7 +40,7 @@ class Recorded:
 
     @property
     def roles(self) -> Float[Tensor, "prompt layer role _"]:
-        """Where one site was recorded: its activations."""
+        """The activations, where only one site was recorded."""
         (values,) = self.sites.values()
         return values
 
@@ -113,8 +113,8 @@ def _record_batch(
 
 
 def position_wise(loaded: LanguageModel, points: Mapping[tuple[str, int], HookPoint]) -> list[nn.Module]:
-    """The MLPs, which may read a long prompt in parts; but for those inside which something is recorded or chosen by
-    looking at other tokens (mixtures of experts)."""
+    """The MLPs that may read a long prompt in parts. Left out are those inside which something is recorded, and
+    mixtures of experts, which look at other tokens."""
     component = loaded.structure.components["blocks"].submodules.get("mlp")
     if component is None or getattr(loaded.model.config.get_text_config(), "num_experts_per_tok", None):
         return []

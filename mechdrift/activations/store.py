@@ -86,8 +86,8 @@ class Block:
             return tensors.get_tensor(site)
 
     def numpy(self, site: str) -> np.ndarray:
-        """The same as an array: mapped where it was stored in float32; numpy has no bfloat16, so that is widened to
-        float32."""
+        """The same as an array: mapped where it was stored in float32, else widened to float32, because numpy has no
+        bfloat16."""
         return self.of(site).float().numpy()
 
 
@@ -229,8 +229,8 @@ def _make(folder: Path) -> None:
 
 
 def _whole(folder: Path, key: str) -> Path | None:
-    """The block's file, if it is there and its bytes are what its name says; a damaged one is removed, and said to
-    be."""
+    """The block's file, if it is there and its bytes are what its name says. A damaged file is removed, with a
+    warning."""
     for file in folder.glob(f"{key}-*.safetensors"):
         if sha256(file)[:DIGITS] == file.stem.partition("-")[2]:
             return file

@@ -62,8 +62,8 @@ class RunAnswers:
         return Completions(side=side, think=rows.think.iloc[0], rows=found)
 
     def observed(self, dimension: str, side: Side) -> list[Observed]:
-        """What one model did, to calibrate and validate a readout on. Answers that make no sense or were not judged
-        say nothing."""
+        """What one model did, to calibrate and validate a readout on. Answers that make no sense or were not judged are
+        left out."""
         rows = self.rows(dimension, side)
         told = [row for row in self.completions(dimension, side) if rows.label[row.item_id] not in SAY_NOTHING]
         return observe(self.sets[dimension], told, [bool(rows.aligned[row.item_id]) for row in told])

@@ -142,7 +142,8 @@ class Audit:
 
     @property
     def budget(self) -> Budget:
-        """What is to be set: --think and --answer, else auto for a pair of one's own, else the preset's."""
+        """The budget: --think and --answer where they are given, else auto for a pair of one's own and the preset's for
+        an embedded pair."""
         preset, own = PRESETS[self.preset].budget, self.instruct is not None or is_pair_file(self.pair)
         return Budget(
             think=self.think if self.think is not None else "auto" if own else preset.think,

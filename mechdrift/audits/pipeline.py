@@ -113,8 +113,8 @@ def _check_weights(run: Run, pair: Pair) -> None:
 
 
 def _open(config: Audit, pair: Pair, refusal_judge: RefusalJudge) -> Run:
-    """The run folder of this configuration. What changes a number is its identity; where it is stored and runs is
-    not."""
+    """The run folder of this configuration. Its identity holds whatever changes a number, but not where the run is
+    stored or computed."""
     settings = {field.name: getattr(config, field.name) for field in fields(config)}
     settings |= {"pair": pair.name, "dimensions": list(config.ordered_dimensions), "out": str(config.out or "")}
     settings |= {"judge": str(config.judge or ""), "layout": str(config.layout or ""), "chat": config.chat.said}
@@ -149,7 +149,8 @@ def asked_as(pair: Pair) -> dict[str, dict[str, Any]] | None:
 
 
 def dtypes_of(config: Audit, pair: Pair) -> dict[str, str]:
-    """In which numbers a pair is asked and read inside, and where: as it was given where it is a caller's own."""
+    """The number formats in which a pair is asked and read inside, and the devices. A caller's own models keep the
+    formats they were given in."""
     if pair.number_formats:
         given = " and ".join(dict.fromkeys(pair.number_formats.values()))
         devices = dict.fromkeys(str(pair.open(side).device) for side in SIDES)

@@ -66,8 +66,8 @@ def sample_sets(config: Audit, size: Size) -> dict[str, ProbeSet]:
 
 
 def think_modes(child_thinks: bool) -> dict[Side, ThinkMode]:
-    """How each model of a pair is asked: the instruct model without thinking, and so is a child that was trained
-    without it (a null model); every other child with its own thinking."""
+    """How each model of a pair is asked: the instruct model without thinking, a null model likewise, every other child
+    with its own thinking."""
     return {"instruct": "none", "reasoning": "own" if child_thinks else "none"}
 
 

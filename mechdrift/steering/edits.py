@@ -203,7 +203,7 @@ def _by_layer(loaded: LanguageModel, vectors: Vectors, layers: Sequence[int] | N
 
 
 def unit(vector: Vector) -> Vector:
-    """Divided by its length, in float64; raises where there is no direction."""
+    """The vector divided by its length, in float64; raises where there is no direction."""
     length = _finite(vector).double().norm(dim=-1, keepdim=True)
     if not length.all():
         raise MechdriftError(
@@ -219,7 +219,8 @@ def _finite(vector: Vector) -> Vector:
 
 
 def _project(direction: Vector, where: Where, x: Tensor) -> Tensor:
-    """Without its part along the direction; `x` is `[row pos d_model]`, which the mask may contradict (`_chosen`)."""
+    """`x` without its part along the direction. `x` is `[row pos d_model]`, which the mask may contradict
+    (`_chosen`)."""
     exact = _exact(x)
     along = _over(direction, exact)
     share = torch.matmul(exact, along.mT) * _chosen(where, x)
@@ -232,7 +233,7 @@ def _add(vector: Vector, where: Where, x: Tensor) -> Tensor:
 
 
 def _exact(x: Tensor) -> Tensor:
-    """In float32 at least: in bfloat16 a rest of r would stay."""
+    """The tensor in float32 at least: in bfloat16 a rest of r would stay."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 

@@ -129,7 +129,7 @@ class Selection(Record):
 
     @property
     def runners_up(self) -> pd.DataFrame:
-        """The next best of the eligible."""
+        """The next best eligible candidates."""
         return self.frame[self.frame["rank"].between(2, 1 + RUNNERS_UP)].sort_values("rank")
 
     @property
@@ -452,7 +452,7 @@ def _try(
 
 
 def _judge(frame: pd.DataFrame, induce_at_least: float, kl_at_most: float) -> pd.DataFrame:
-    """Who is eligible, in which order, and why the others are not."""
+    """Which candidates are eligible, in which order, and why the others are not."""
     run = frame.why == ""
     finite = np.isfinite(frame[["bypass", "induce", "kl"]]).all(axis=1)
     frame = frame.assign(

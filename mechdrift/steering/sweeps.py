@@ -51,7 +51,7 @@ TOKENS_WITH_GRADIENTS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addition:
-    """A vector to add to the input of a layer, its strength already in it."""
+    """A vector to add to the input of a layer. It already has its strength."""
 
     layer: int
     vector: Float[Tensor, " d_model"]
@@ -83,13 +83,13 @@ def ablated_states(
 
 
 def _before_the_answer(prompt: Rendered) -> Rendered:
-    """What follows the readout position changes nothing there."""
+    """The prompt up to its readout position. What follows changes nothing there."""
     roles = {role: span for role, span in prompt.roles.items() if role != "answer"}
     return Rendered(item_id=prompt.item_id, ids=prompt.ids[: prompt.readout_position + 1], roles=roles)
 
 
 def _shared_start(prompts: Sequence[Rendered]) -> int:
-    """How many tokens all prompts begin with; each keeps one of its own at least, to be run."""
+    """How many tokens all prompts begin with. Each prompt keeps at least one token of its own, to be run."""
     longest = min(len(prompt.ids) for prompt in prompts) - 1
     columns = zip(*(prompt.ids[:longest] for prompt in prompts), strict=True)
     return next((i for i, column in enumerate(columns) if len(set(column)) > 1), longest)

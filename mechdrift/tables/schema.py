@@ -93,7 +93,7 @@ class Table:
         return tuple(column.name for column in self.columns)
 
     def complete(self, table: "pd.DataFrame") -> "pd.DataFrame":
-        """A table without rows gets all of its columns, each of its kind; any other stays as it is."""
+        """A table without rows gets all of its columns, each of its kind. Any other table stays as it is."""
         import pandas as pd
 
         if len(table):

@@ -141,7 +141,7 @@ class HalfChangeSteps:
 
     @property
     def known(self) -> float:
-        """The share of draws that have one."""
+        """The share of draws that have a half-way step."""
         return float(np.mean(~np.isnan(self.at)))
 
 

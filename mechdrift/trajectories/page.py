@@ -84,8 +84,8 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _number(row: dict[str, Any], name: str, *, signed: bool = False) -> str:
-    """Shares in per cent, log-odds with two decimals; cosines and divergences, of which those would leave nothing, with
-    four."""
+    """A number in words: shares in per cent, log-odds with two decimals, cosines and divergences with four, because two
+    would leave nothing of them."""
     if row["quantity"] not in ("cosine", "kl"):
         return number(row[name], share=row["quantity"] in ("accuracy", "aligned"), signed=signed)
     text = f"{abs(row[name]):.4f}"

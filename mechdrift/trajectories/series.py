@@ -285,7 +285,7 @@ def _layer_rows(drift: pd.DataFrame, step: int) -> list[dict]:
 
 
 def timed(series: Sequence[Series]) -> list[Series]:
-    """The measures that have a half-way step: all but how many answers failed."""
+    """The measures that have a half-way step: all but the shares of answers that failed."""
     return [each for each in series if each.quantity not in FAILURES]
 
 
@@ -326,8 +326,8 @@ def half_change_table(history: History, series: Sequence[Series], scores: pd.Dat
 
 
 def is_established(series: Series, scores: pd.DataFrame) -> bool:
-    """Whether the change at the last checkpoint is: for a dimension's score by the score table, which adjusts for their
-    number. None is where too many answers are missing at either end."""
+    """Whether the change at the last checkpoint is established. For a dimension's score the score table says so, which
+    adjusts for the number of dimensions. None where too many answers are missing at either end."""
     if series.is_cut[[0, -1]].any():
         return False
     row = scores[scores.headline.astype(bool) & (scores.dimension == series.dimension)].to_dict("records")

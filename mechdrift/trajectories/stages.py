@@ -63,7 +63,7 @@ ANSWERS = ("completions.parquet", "tasks.parquet")
 
 
 def parent_stages() -> tuple[Stage, ...]:
-    """The stages of the model that training started from; both sides of its pair are it."""
+    """The stages of the model that training started from. It is both sides of its pair."""
     return (
         Stage(name="answers", what="the parent is asked", files=ANSWERS, run=ask_parent),
         Stage(

@@ -111,7 +111,7 @@ def _shown(key: tuple[str, str]) -> str:
 
 
 def _course(key: tuple[str, str], halves: pd.DataFrame, history: History) -> str:
-    """From where to where a share went, and when half of the way was behind it."""
+    """From where to where a share went, and when it had come half of the way."""
     row = halves.loc[key]
     name = _shown(key)
     text = (
@@ -131,7 +131,7 @@ def _course(key: tuple[str, str], halves: pd.DataFrame, history: History) -> str
 
 
 def _detours(key: tuple[str, str], series: Series, history: History) -> list[str]:
-    """What went further on the way than it ended."""
+    """Which measures went further on the way than where they ended."""
     place = detour(series)
     if place is None:
         return []
@@ -171,7 +171,7 @@ def _inner_first(
     steps: Sequence[int],
     unit: str,
 ) -> list[str]:
-    """Direction and readout against the score of one dimension."""
+    """Whether direction and readout moved before the score of one dimension."""
     said = []
     for quantity in ("cosine", "readout"):
         key = (quantity, name)

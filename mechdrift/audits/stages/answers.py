@@ -134,7 +134,8 @@ def ask_everything(run: Run, plan: AuditPlan, loaded: LanguageModel, side: Side)
 
 
 def kept_judge(run: Run, plan: AuditPlan) -> RefusalJudge:
-    """The judge of refusals, whose labels the run keeps until none is missing; the rules need no keeping."""
+    """The judge of refusals. The run keeps the labels of an outside judge until none is missing; the rules need no
+    keeping."""
     judge = plan.refusal_judge
     return judge if isinstance(judge, RuleJudge) else KeptLabels(judge=judge, store=run.folder / LABELS)
 
