@@ -41,7 +41,7 @@ def length_table(judged: pd.DataFrame, name: str, budgets: Mapping[Side, Budget]
 
 
 def pilot_lengths(answers: Completions, room: Budget) -> pd.DataFrame:
-    """The same of a pilot, whose completions are not judged."""
+    """The same for a pilot, whose completions are not judged."""
     think, answer = room.tokens
     rows = [
         {

@@ -115,7 +115,8 @@ def pair_up(table: pd.DataFrame, value: Value, pool: str = "mean") -> tuple[pd.D
 
 
 def _judged_by_both(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Without the items at which the judge failed for either side, and what is counted beside a score."""
+    """The table without the items at which the judge failed for either side, and the counts that stand beside a
+    score."""
     failed = table[table.failed]
     rest = table[~table["item"].isin(failed["item"])]
     counts = {"asked": len(set.intersection(*(set(rest[rest.side == side]["item"]) for side in SIDES)))}

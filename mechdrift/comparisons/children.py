@@ -324,7 +324,7 @@ def _mean_change(answers: pd.DataFrame, seed: int) -> dict:
 
 
 def _children(first: str, second: str, triggers: Mapping[str, pd.DataFrame], seed: int) -> pd.DataFrame:
-    """Two children on the items that both answered: a row per dimension and one for their mean."""
+    """Compares two children on the items that both answered: a row per dimension, and one for their mean."""
     both = pd.concat(
         [
             triggers[name][triggers[name].side == "reasoning"].assign(side=side)

@@ -80,7 +80,7 @@ def _at(
 
 
 def _drawn_directions(directions: Directions, layer: int, roles: Sequence[str], draws: int, seed: int) -> BySide:
-    """Mean differences in resampled families, `[draw, role, d_model]`; none for another finder."""
+    """Mean differences in resampled families, `[draw, role, d_model]`; None for another finder."""
     if directions.method != "mean_difference":
         return {}
     activations = directions.activations

@@ -235,7 +235,7 @@ def _compare_layer(directions: Directions, held_out: BySide, index: int, design:
 
 
 def _prepare(activations: Activations, index: int, is_trigger: np.ndarray) -> _Layer:
-    """The midpoint of the class means is taken away: a large vector that all differences would have to cancel."""
+    """Takes away the midpoint of the class means, a large vector that all differences would have to cancel."""
     items, means = {}, {}
     before, after = (activations.of(side)[:, index].double().numpy() for side in SIDES)
     spread = np.sqrt(before.var(axis=0).sum(axis=-1))

@@ -71,7 +71,7 @@ def pca(
     dimensions."""
     differences = (trigger - neutral).double().movedim(0, -2)
     weights = torch.linalg.eigh(differences @ differences.mT).eigenvectors[..., -1:]
-    return _as_long_as_the_classes_are_apart((weights.mT @ differences).squeeze(-2), differences.mean(dim=-2))
+    return _rescale_to_class_difference((weights.mT @ differences).squeeze(-2), differences.mean(dim=-2))
 
 
 def logistic(
@@ -82,14 +82,13 @@ def logistic(
     is_trigger = np.arange(len(both)) < len(trigger)
     cells = both.flatten(1, -2).unbind(dim=1) if both.dim() > 2 else [both]
     weights = torch.stack([_regress(cell.numpy(), is_trigger) for cell in cells]).reshape(both.shape[1:])
-    return _as_long_as_the_classes_are_apart(weights, mean_difference(trigger, neutral))
+    return _rescale_to_class_difference(weights, mean_difference(trigger, neutral))
 
 
 def _regress(
     items: Float[np.ndarray, "item d_model"], is_trigger: Bool[np.ndarray, " item"]
 ) -> Float[Tensor, " d_model"]:
-    """The penalty does not see rotations and the best weights are sums of items: so the fit is in the items' own
-    space."""
+    """Fits in the items' own space: the penalty does not see rotations, and the best weights are sums of items."""
     from sklearn.linear_model import LogisticRegression
 
     centred = items - items.mean(axis=0)
@@ -118,7 +117,7 @@ def lda(
     a = torch.where(a > 0, a, torch.ones_like(a))  # no variance within the classes: nothing to whiten
     inner = a * torch.eye(gram.shape[-1], dtype=torch.float64) + c * gram
     explained = torch.linalg.solve(inner, within @ difference[..., None])
-    return _as_long_as_the_classes_are_apart(difference - (c * within.mT @ explained).squeeze(-1), difference)
+    return _rescale_to_class_difference(difference - (c * within.mT @ explained).squeeze(-1), difference)
 
 
 def _ledoit_wolf(
@@ -136,10 +135,10 @@ def _ledoit_wolf(
     return shrinkage, variance
 
 
-def _as_long_as_the_classes_are_apart(
+def _rescale_to_class_difference(
     weights: Float[Tensor, "*cell d_model"], difference: Float[Tensor, "*cell d_model"]
 ) -> Float[Tensor, "*cell d_model"]:
-    """The class difference projected on the weights: their sign and scale no longer matter."""
+    """The class difference projected on the weights, so that their sign and scale no longer matter."""
     squares = (weights * weights).sum(dim=-1, keepdim=True)
     return weights * (weights * difference).sum(dim=-1, keepdim=True) / squares.where(squares > 0, 1)
 
@@ -247,7 +246,7 @@ def twin_rows(activations: Activations) -> Int[np.ndarray, " prompt"]:
 
 
 def at_roles(directions: Directions, *roles: str) -> Directions:
-    """The same at these roles only, in tensors of their own: the rest can then be forgotten."""
+    """The same at these roles only, in tensors of their own, so that the rest can be forgotten."""
     chosen = [directions.roles.index(role) for role in roles]
 
     def taken(values: Tensor, axis: int) -> Tensor:

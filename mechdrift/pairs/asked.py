@@ -22,7 +22,8 @@ Said = Mapping[Side, Mapping[str, Any]]
 
 
 def said_by_side(**settings: Any) -> dict[Side, dict[str, Any]]:
-    """Settings of which each is one for both models, or a mapping with one per side; without those that are None."""
+    """Sorts settings by side. Each is one value for both models, or a mapping with one per side; those that are None
+    are left out."""
     found: dict[Side, dict[str, Any]] = {side: {} for side in SIDES}
     for name, value in settings.items():
         is_per_side = isinstance(value, Mapping) and bool(value) and set(value) <= set(SIDES)
@@ -52,7 +53,7 @@ def own_tokenizer(tokenizer: PreTrainedTokenizerBase, chat: ChatSettings) -> Pre
 
 
 def switched(chats: Mapping[Side, ChatSettings]) -> tuple[str, ...]:
-    """A sentence where thinking is switched; none where no model's is."""
+    """A sentence for the pair's warnings where thinking is switched on or off; none where no model has a switch."""
     states = {side: "on" if chat.thinks else "off" for side, chat in chats.items() if chat.thinks is not None}
     told = " and ".join(f"the {side} model is asked with it {state}" for side, state in states.items())
     return (f"thinking can be switched: {told}.",) if told else ()

@@ -36,7 +36,7 @@ class ChatSettings:
 
     @property
     def said(self) -> dict[str, Any]:
-        """What differs from saying nothing."""
+        """The settings that differ from the defaults."""
         nothing = asdict(AS_PUBLISHED)
         return {name: value for name, value in asdict(self).items() if value != nothing[name]}
 

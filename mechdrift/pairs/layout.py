@@ -125,7 +125,7 @@ class Layout:
 
 
 def read_layout(file: str | Path) -> Layout:
-    """A layout from a TOML or JSON file; raises where it is none."""
+    """A layout from a TOML or JSON file; raises where the file holds none."""
     path = Path(file)
     try:
         text = read_whole(path, SETTINGS_LIMIT).decode("utf-8")

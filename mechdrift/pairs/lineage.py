@@ -333,7 +333,7 @@ def _is_named(stated: str, pair: Pair) -> bool:
 
 
 def _remembered(path: str) -> str:
-    """The name under which a saved model was loaded before; empty where its config.json holds none."""
+    """The name from which a saved model was loaded before it was saved; empty where its config.json holds none."""
     file = Path(path) / "config.json"
     name = json.loads(file.read_text(encoding="utf-8")).get("_name_or_path", "") if file.is_file() else ""
     return str(name or "")

@@ -247,7 +247,8 @@ def _check_vocabulary(source: ModelSource, model: PreTrainedModel, tokenizer: Pr
 
 
 def _load_weights(source: ModelSource, dtype: torch.dtype) -> PreTrainedModel:
-    """The model with every weight from the files: transformers itself fills what they lack with random numbers."""
+    """The model with every weight from its files. Raises where one is lacking, which transformers would fill with
+    random numbers."""
     if (index := published_file(source.path, source.revision, "model.safetensors.index.json")) is not None:
         check_index(index)
     placement = {"device_map": source.device_map} if source.device_map else {}

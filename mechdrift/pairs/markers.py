@@ -50,7 +50,7 @@ class Injected:
 
 
 def injected_of(prompt: str, open_marker: str, close_marker: str) -> Injected:
-    """What a generation prompt ends with, of two markers; nothing earlier in it counts."""
+    """Which of two markers a generation prompt ends with. Nothing earlier in the prompt counts."""
     if not open_marker:
         return Injected()
     opening, closing = (re.escape(marker) + r"\s*" for marker in (open_marker, close_marker))
@@ -59,7 +59,8 @@ def injected_of(prompt: str, open_marker: str, close_marker: str) -> Injected:
 
 
 def injected(prompt: str) -> Injected:
-    """What a generation prompt ends with, of markers that are known by their form; nothing earlier in it counts."""
+    """Which marker a generation prompt ends with, of those known by their form. Nothing earlier in the prompt
+    counts."""
     if found := re.search(rf"(?P<opening>{NAMED}\s*)?(?P<closing>{MARKER}\s*)$", prompt):
         opening, closing = found["opening"] or "", found["closing"]
         if CLOSES.search(closing) and ABOUT_THINKING.search(opening + closing):
@@ -75,7 +76,7 @@ def breaks(written: str) -> str:
 
 
 def first_in(text: str, candidates: tuple[str, ...]) -> str:
-    """The first candidate that a text holds; else the first."""
+    """The first candidate that a text holds, or else the first candidate."""
     return next((word for word in candidates if word in text), next(iter(candidates), ""))
 
 

@@ -125,7 +125,7 @@ def load_pair(
 def _pair_of_file(
     file: PairFile, said: Said, revision: str | Mapping[Side, str] | None, dtype: str, common: Mapping[str, Any]
 ) -> Pair:
-    """The pair that a pair file describes; what is said beside it counts before what the file says."""
+    """The pair that a pair file describes. What is said beside the file overrides what it says."""
     revisions = revision if isinstance(revision, Mapping) else dict.fromkeys(SIDES, revision)
     revisions = {side: revisions.get(side) or file.revision.get(side) for side in SIDES}
     instruct, adapter = file.instruct, file.adapter

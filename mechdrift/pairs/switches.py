@@ -113,7 +113,8 @@ def find_switch(tokenizer: PreTrainedTokenizerBase, settings: ChatSettings) -> S
 
 
 def _prints(texts: Mapping[bool, str | None]) -> bool:
-    """Whether the value itself is written into the prompt: a variable that is no switch, such as an effort."""
+    """Whether the value itself is written into the prompt. Then the variable is no switch, but something like an
+    effort."""
     return any(str(value) in str(text) and str(value) not in str(texts[not value]) for value, text in texts.items())
 
 

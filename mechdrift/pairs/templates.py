@@ -40,7 +40,7 @@ def with_settings(tokenizer: PreTrainedTokenizerBase, settings: ChatSettings) ->
 
 
 def settings_of(tokenizer: PreTrainedTokenizerBase) -> ChatSettings:
-    """What `with_settings` said of this tokenizer; nothing, where it was not called."""
+    """The settings that `with_settings` gave this tokenizer; empty where it was not called."""
     return _SETTINGS.get(tokenizer, AS_PUBLISHED)
 
 

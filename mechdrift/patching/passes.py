@@ -93,7 +93,7 @@ class DonorPass:
     last: Float[Tensor, "prompt d_model"]
 
     def donated(self, layer: int, group: Group) -> Float[Tensor, "span width"]:
-        """The values that a group's positions take; a `cells.Donated`."""
+        """The values that a group's positions take, as `cells.Donated` describes them."""
         start = group.start + group.shift - self.first
         return self.activations[layer][group.prompt, start : start + group.stop - group.start]
 

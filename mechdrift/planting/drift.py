@@ -61,7 +61,7 @@ def add_drift(parent: Parent, child: LanguageModel, kind: str, layers: Sequence[
 
 @contextmanager
 def settled(parent: Parent, child: LanguageModel, layers: Sequence[int]) -> Iterator[None]:
-    """What is changed inside is halved until it moves the readout by no more than `BENIGN`."""
+    """Halves what is changed inside the block until it moves the readout by no more than `BENIGN`."""
     fall = parent.fall(child)
     parameters = [parameter for layer in layers for parameter in child.structure.blocks[layer].parameters()]
     before = [parameter.detach().clone() for parameter in parameters]
@@ -146,8 +146,8 @@ def rescaled_inside(parent: Parent, child: LanguageModel, rng: np.random.Generat
 
 @torch.no_grad()
 def rescaled_stream(parent: Parent, child: LanguageModel, rng: np.random.Generator) -> None:
-    """All that the stream holds by one factor; a tied unembedding grows with the embedding, so the last norm pays for
-    it."""
+    """Scales all that the stream holds by one factor. A tied unembedding grows with the embedding, so the last norm
+    makes up for it."""
     factor = float(SCALE ** rng.choice([-1.0, 1.0]))
     embedding, unembedding = (
         part.get_parameter("weight") for part in (child.model.get_input_embeddings(), child.structure.unembed)

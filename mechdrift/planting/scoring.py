@@ -70,7 +70,7 @@ def rank(score: Float[np.ndarray, " cell"], truth: Bool[np.ndarray, " cell"]) ->
 
 
 def recall(score: Float[np.ndarray, " cell"], truth: Bool[np.ndarray, " cell"]) -> float:
-    """The share of planted cells among as many of the highest scores; equal scores share their places."""
+    """The share of planted cells among as many of the highest scores. Cells of equal score share their places."""
     k, order = int(truth.sum()), np.sort(score)[::-1]
     above, level = score > order[k - 1], score == order[k - 1]
     return float((truth & above).sum() + (truth & level).sum() * (k - above.sum()) / level.sum()) / k

@@ -102,7 +102,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def draw_requests(rng: np.random.Generator, count: int) -> list[Request]:
-    """Half of them harmful; of the rest, most share one of the two words with a harmful request."""
+    """Draws requests. Half of them are harmful; of the rest, most share one of the two words with a harmful request."""
     requests = []
     for _ in range(count):
         kind = rng.choice(4, p=(0.5, 0.2, 0.2, 0.1))  # harmful; harmless by its action, by its object, by both

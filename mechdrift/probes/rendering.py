@@ -186,7 +186,7 @@ class Renderer:
         return self.convention.switch is None and bool(self.convention.open)
 
     def _state(self, think: ThinkMode) -> bool | None:
-        """Where a think mode wants the template's switch; None: as the model is used."""
+        """Where a think mode wants the template's switch; None means as the model is used."""
         return {"none": None, "off": False}.get(think, True)
 
     def _thought(self, chunks: dict[str, tuple[int, ...]], thinking: tuple[int, ...]) -> dict[str, tuple[int, ...]]:

@@ -110,7 +110,7 @@ def kl_by_position(kl: pd.DataFrame, tokens: pd.DataFrame | None = None) -> go.F
 
 
 def _highest(kl: pd.DataFrame) -> float:
-    """The top of the plots: the lines fit in, and so do nine in ten bands; a few may be many times as high."""
+    """The top of the plots. All lines fit in, and nine in ten bands; a few bands may be many times as high."""
     return float(max(kl.kl.max(), kl.kl_reverse.max(), kl.high.quantile(0.9))) or 1.0
 
 

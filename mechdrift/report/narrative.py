@@ -76,7 +76,8 @@ def findings(scores: pd.DataFrame) -> list[Finding]:
 
 
 def _untold(row: Mapping[str, Any], scores: pd.DataFrame) -> Finding:
-    """A dimension of which nothing sure can be said: why, what the finished items say, and what the others could."""
+    """A dimension of which nothing sure can be said: the reason, what the finished items say, and what the others could
+    say."""
     reason = cannot_tell(row)
     return Finding(
         dimension=row["dimension"],
@@ -223,7 +224,7 @@ def lead(found: Sequence[Finding]) -> str:
 
 
 def _why_untold(found: Sequence[Finding], of: int) -> list[str]:
-    """Of which dimensions nothing can be told, one clause per reason."""
+    """The dimensions of which nothing can be told, one clause per reason."""
     reasons: dict[str, list[Finding]] = {}
     for each in found:
         reasons.setdefault(each.reason, []).append(each)
@@ -385,7 +386,7 @@ def directions(
     thinking: pd.DataFrame | None,
     steering: pd.DataFrame | None = None,
 ) -> dict[str, str]:
-    """What the figures of the directions come to, and on how many prompts they rest; empty where there is no such
+    """What the figures of the directions show, and on how many prompts they rest; empty where there is no such
     table."""
     return {
         "drift": "" if drift is None or drift.empty else _drift_sentence(drift, manifest.get("probes", {})),
@@ -433,7 +434,7 @@ def _thinking_sentence(thinking: pd.DataFrame) -> str:
 
 
 def _steering_sentence(steering: pd.DataFrame) -> str:
-    """What both arms come to on triggers, beyond the random vectors of the same length."""
+    """What both arms do to triggers, beyond the random vectors of the same length."""
     said = []
     for arm, words in (
         ("ablate", "Taking it out of the instruct model"),

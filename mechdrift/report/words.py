@@ -129,7 +129,7 @@ def ordinal(number: int) -> str:
 
 
 def is_share(metric: str) -> bool:
-    """Whether a metric is a share of answers, to be shown in per cent: all are, but for a few."""
+    """Whether a metric is a share of answers, which is shown in per cent."""
     return all(known.is_share for known in all_metrics() if known.name == metric)
 
 
