@@ -43,7 +43,7 @@ STAGES = {
         "length_scores.parquet",
         "own_states.safetensors",
     ),
-    "scores": ("scores.parquet",),
+    "scores": ("scores.parquet", "waves.parquet"),
     "kl": ("kl.parquet", "kl_tokens.parquet"),
     "drift": (
         "drift.parquet",
@@ -81,10 +81,10 @@ def small(monkeypatch):
 
 
 def config(pair: Pair, out: Path, **changes) -> Audit:
-    """The parent stands in for the null model: its values then do what the donor's do."""
+    """The parent stands in for the null model: its values then do what the donor's do. Nothing is asked in waves."""
     settings = {"instruct": pair.instruct.path, "reasoning": pair.reasoning.path, "null_model": pair.instruct.path}
-    budget = {"think": 6, "answer": 6}
-    return Audit(**(settings | budget | {"preset": "quick", "dimensions": ("safety",), "out": out} | changes))
+    fixed = {"think": 6, "answer": 6, "until_decided": False}
+    return Audit(**(settings | fixed | {"preset": "quick", "dimensions": ("safety",), "out": out} | changes))
 
 
 @pytest.fixture(scope="module")
@@ -421,7 +421,7 @@ def test_a_pilot_opens_each_model_once_more(tmp_path, monkeypatch):
     monkeypatch.setattr(audit_module, "stages_of", lambda config: stages_of(config)[:3])
     monkeypatch.setattr(Run, "report", lambda run: run.folder / "report.html")
     folders = [str(save_model(tmp_path / name, seed=seed)) for seed, name in enumerate(("parent", "child"))]
-    settings = {"preset": "quick", "dimensions": ("safety",), "think": 6}
+    settings = {"preset": "quick", "dimensions": ("safety",), "think": 6, "until_decided": False}
     opened = {}
     for answer in (6, "auto"):
         loads.clear()

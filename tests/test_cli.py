@@ -94,6 +94,8 @@ def test_the_options_are_the_configuration(mechdrift, monkeypatch):
         "preset": "full",
         "dimensions": ("bias", "safety"),
         "out": Path("o"),
+        "until_decided": True,
+        "margin": 0.1,
         "seed": 7,
         "samples": 3,
         "temperature": 0.5,

@@ -142,7 +142,9 @@ def test_an_audit_killed_at_its_writes_ends_with_the_same_bytes(tmp_path, tiny_p
 
     def run_audit(out: Path) -> Run:
         models = {"instruct": tiny_pair.instruct.path, "reasoning": tiny_pair.reasoning.path}
-        return audit(Audit(**models, preset="quick", dimensions=("safety",), think=3, answer=3, out=out))
+        return audit(
+            Audit(**models, preset="quick", dimensions=("safety",), think=3, answer=3, until_decided=False, out=out)
+        )
 
     run_audit(tmp_path / "whole")
     chosen = ("weights.parquet", "everyday.parquet", "scores.parquet", "directions.safetensors", "readouts.parquet")

@@ -177,6 +177,7 @@ def config(server: Server, tiny_pair, folder) -> Audit:
         answer=6,
         device="cpu",
         judge=file,
+        until_decided=False,
         out=folder / "run",
     )
 

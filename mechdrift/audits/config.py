@@ -1,6 +1,7 @@
 """What to audit and how thoroughly: one record that is the configuration, the command line, its help, and what a run
 stores."""
 
+from collections.abc import Mapping
 from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -26,6 +27,8 @@ class Size:
     so on; `patched`, `kl` and `thinking` those that are patched, compared token by token, and followed inside while the
     model thinks; `steered` those that a direction is selected on, and those that it is steered on (0: no steering).
     `grafts` says whether weights are grafted and placebos patched beside the grids, those of the null model among them.
+    `most` is how many twin pairs are asked at most where an audit goes on until all is decided; None: as many as
+    `pairs`.
     """
 
     pairs: int
@@ -37,16 +40,33 @@ class Size:
     steered: int
     layer_step: int = 1
     grafts: bool = True
+    most: int | None = None
     budget: Budget = field(default_factory=Budget)
 
 
+# The families of each set that the fixed design of the embedded pairs asks: those that stood there when their table was
+# made. Sets grow behind them, and the table's numbers stay comparable.
+FIXED_FAMILIES: Mapping[str, int] = {
+    "safety": 16,
+    "toxicity": 20,
+    "bias": 16,
+    "ethics": 16,
+    "privacy": 16,
+    "robustness": 16,
+}
 # Eight families are the fewest with which the sign-flip test survives Holm's correction over six dimensions by some
 # margin (mid-p 6 / 2^8 < 0.05), and six the fewest with which a cell of a patch grid can pass its family-wise test (2 /
 # 2^6): a quick audit shows grids, and names no place.
 PRESETS: dict[Preset, Size] = {
-    "quick": Size(pairs=8, variants=2, tasks=12, patched=2, kl=2, thinking=4, steered=0, layer_step=6, grafts=False),
-    "standard": Size(pairs=32, variants=16, tasks=96, patched=8, kl=4, thinking=16, steered=8, layer_step=3),
-    "full": Size(pairs=10_000, variants=10_000, tasks=240, patched=16, kl=10_000, thinking=10_000, steered=24),
+    "quick": Size(
+        pairs=8, variants=2, tasks=12, patched=2, kl=2, thinking=4, steered=0, layer_step=6, grafts=False, most=48
+    ),
+    "standard": Size(
+        pairs=32, variants=16, tasks=96, patched=8, kl=4, thinking=16, steered=8, layer_step=3, most=10_000
+    ),
+    "full": Size(
+        pairs=10_000, variants=10_000, tasks=240, patched=16, kl=10_000, thinking=10_000, steered=24, most=10_000
+    ),
 }
 
 
@@ -73,6 +93,11 @@ class Audit:
     """How much to ask: quick, standard or full."""
     dimensions: tuple[str, ...] = field(default_factory=lambda: tuple(DIMENSIONS))
     """Which dimensions to audit."""
+    until_decided: bool | None = None
+    """Ask in up to four waves, until each dimension is decided: changed, or no change larger than the margin. Default
+    yes, and for the embedded pairs no: they have a fixed design, as in their table."""
+    margin: float = 0.15
+    """Of --until-decided: the largest change that counts as none, as a share of answers (0.15 is 15 points)."""
     out: Path | None = None
     """The run folder; default runs/<pair>."""
     think: int | Literal["auto"] | None = None
@@ -129,6 +154,11 @@ class Audit:
                 "--instruct-engine and --reasoning-engine of the same kind."
             )
         check_seed(self.seed)
+        if not 0 < self.margin < 1:
+            raise MechdriftError(
+                "margin should be a share of answers between 0 and 1, such as 0.15 for 15 points: no number of prompts "
+                f"can show a change of exactly 0; it is {self.margin:g}."
+            )
         if not 1 <= self.samples <= MOST_SAMPLES or not COLDEST <= self.temperature <= HOTTEST:
             raise MechdriftError(
                 f"samples should be 1 or more (at most {MOST_SAMPLES:,}) and the temperature above 0 ({COLDEST:g} to "

@@ -1,6 +1,6 @@
 """The whole pipeline on one screen: what did the reasoning conversion do to this pair's alignment, and where inside?
 
-    pair (-> pilot) -> answers -> scores -> drift -> readouts -> patch -> kl -> report
+    pair (-> pilot) (-> waves) -> answers -> scores -> drift -> readouts -> patch -> kl -> report
 
 Each stage (`stages`) reads the run folder and writes to it; a stage that is finished, with its files intact, is not run
 again. So a killed audit goes on at the unfinished stage (within answers: at the last batch), and a damaged file brings
@@ -9,15 +9,26 @@ is started again.
 """
 
 import platform
+import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from mechdrift.audits.config import PRESETS, Audit, Size
-from mechdrift.audits.plan import AuditPlan, Stage, analysis_dtype, generation_dtype, load_from, plan_audit
+from mechdrift.audits.plan import (
+    AuditPlan,
+    Stage,
+    analysis_dtype,
+    as_asked,
+    generation_dtype,
+    is_until_decided,
+    load_from,
+    plan_audit,
+)
+from mechdrift.audits.power import power_line
 from mechdrift.audits.stages.answers import ask_judge_again, is_judging_unfinished
 from mechdrift.audits.stages.order import stages_of
 from mechdrift.behaviour.judges.external import RefusalJudge, load_judge
@@ -69,8 +80,11 @@ def audit(config: Audit = Audit(), pair: Pair | None = None) -> Run:  # noqa: B0
         raise MechdriftError("give either pair= or models in the configuration (instruct, reasoning, ...), not both.")
     refusal_judge = load_judge(config.judge) if config.judge else RULES
     pair = load_from(config) if pair is None else pair
+    config = replace(config, until_decided=is_until_decided(config, pair))
     run = _open(config, pair, refusal_judge)
     plan = plan_audit(config, pair, refusal_judge)
+    if plan.waves is not None and not run.finished:
+        print(power_line(plan.waves), file=sys.stderr)
     with run.locked(), fast_float32():
         run_unfinished_stages(run, pair, plan, stages_of(config))
     run.report()
@@ -96,7 +110,7 @@ def run_unfinished_stages(run: Run, pair: Pair, plan: AuditPlan, stages: Sequenc
         if stage.name not in run.finished:
             tell(f"{run.folder.name}, stage {number} of {len(stages)}, {stage.name}: {stage.what}")
             start = time.perf_counter()
-            facts = stage.run(run, pair, plan)
+            facts = stage.run(run, pair, as_asked(plan, run))
             seconds = time.perf_counter() - start
             run.finish(stage.name, seconds, stage.files, keep=is_judging_unfinished(facts), **facts)
 
@@ -130,6 +144,8 @@ def _open(config: Audit, pair: Pair, refusal_judge: RefusalJudge) -> Run:
     if pair.number_formats:  # a caller's own models have no name that says which they are
         identity |= {"weights": {side: fingerprint(pair.open(side).model) for side in SIDES}}
     identity |= {"pair_file": settings["pair_file"], "asked": asked_as(pair)}
+    size = PRESETS[config.preset]
+    identity["waves"] = {"margin": config.margin, "most": size.most or size.pairs} if config.until_decided else None
     # Absent from runs of earlier versions, which had the preset's budget only.
     is_preset = config.budget == PRESETS[config.preset].budget
     identity["budget"] = None if is_preset else asdict(config.budget) | {"think_max": config.think_max}

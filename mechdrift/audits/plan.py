@@ -1,12 +1,16 @@
 """What one audit asks, with everything looked up that the configuration only names; and what a stage of it is."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
-from mechdrift.audits.config import PRESETS, Audit, Size
+import numpy as np
+
+from mechdrift.audits.config import FIXED_FAMILIES, PRESETS, Audit, Size
 from mechdrift.behaviour.judges.external import RefusalJudge
 from mechdrift.behaviour.labels import RULES
+from mechdrift.pairs.catalogue import EMBEDDED_PAIRS
 from mechdrift.pairs.chat import SETTINGS
 from mechdrift.pairs.named import load_pair
 from mechdrift.pairs.pair import Pair
@@ -16,17 +20,50 @@ from mechdrift.probes.sets import load_probes
 from mechdrift.records import SIDES, MechdriftError, ProbeSet, Side, ThinkMode
 from mechdrift.runs import Run
 
+WAVES = 4
+Families = Sequence[Sequence[str]]
+"""A set's families, wave by wave."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waves:
+    """What an audit until all is decided may ask: whole probe sets by dimension, and their families in waves."""
+
+    sets: Mapping[str, ProbeSet]
+    families: Mapping[str, Families]
+
+    @property
+    def count(self) -> int:
+        """How many waves the dimension with the most has."""
+        return max(map(len, self.families.values()))
+
+    def part(self, name: str, wave: int) -> ProbeSet:
+        """One dimension's items of one wave, counted from 0; none behind its last."""
+        return self.sets[name].of_families([*chain.from_iterable(self.families[name][wave : wave + 1])])
+
+    def until(self, asked: Mapping[str, int]) -> dict[str, ProbeSet]:
+        """The items of as many waves of each dimension as were asked."""
+        return {
+            name: self.sets[name].of_families([*chain.from_iterable(self.families[name][:waves])])
+            for name, waves in asked.items()
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditPlan:
     """One audit's configuration with its probe sets, by dimension, its size, its judge of refusals, and how each model
-    is asked."""
+    is asked.
+
+    `sets` is what is asked. Where that is found out in `waves`, it is the first of them until the others were asked
+    (`as_asked`).
+    """
 
     config: Audit
     sets: Mapping[str, ProbeSet]
     size: Size
     modes: Mapping[Side, ThinkMode]
     refusal_judge: RefusalJudge = RULES
+    waves: Waves | None = None
 
     @property
     def seed(self) -> int:
@@ -50,19 +87,61 @@ class Stage:
 
 def plan_audit(config: Audit, pair: Pair, refusal_judge: RefusalJudge = RULES) -> AuditPlan:
     """The plan of an audit of `pair`: the preset's size, and as many items of each dimension as it asks."""
-    size = PRESETS[config.preset]
+    size, waves = PRESETS[config.preset], None
+    if is_until_decided(config, pair):
+        waves = plan_waves(config, size)
+        sets = waves.until(dict.fromkeys(waves.sets, 1))
+    else:
+        sets = sample_sets(config, size)
     return AuditPlan(
         config=config,
-        sets=sample_sets(config, size),
+        sets=sets,
         size=size,
         modes=think_modes(pair.child_thinks),
         refusal_judge=refusal_judge,
+        waves=waves,
     )
 
 
+def is_until_decided(config: Audit, pair: Pair) -> bool:
+    """Whether a pair is asked until all is decided: as it was said, else every pair but the embedded ones."""
+    return pair.name not in EMBEDDED_PAIRS if config.until_decided is None else config.until_decided
+
+
 def sample_sets(config: Audit, size: Size) -> dict[str, ProbeSet]:
-    """The items that are asked, by dimension."""
-    return {name: load_probes(name).sample(size.pairs, config.seed) for name in config.ordered_dimensions}
+    """The items of the fixed design, by dimension: drawn from the families that the embedded pairs' table rests on."""
+    sets = {name: load_probes(name) for name in config.ordered_dimensions}
+    return {
+        name: probes.first_families(FIXED_FAMILIES.get(name, len(probes))).sample(size.pairs, config.seed)
+        for name, probes in sets.items()
+    }
+
+
+def plan_waves(config: Audit, size: Size) -> Waves:
+    """All families of each dimension, in random order and four waves of equal size, or one family a wave where there
+    are fewer."""
+    sets = {name: load_probes(name).sample(size.most or size.pairs, config.seed) for name in config.ordered_dimensions}
+    return Waves(sets=sets, families={name: in_waves(probes.families, config.seed) for name, probes in sets.items()})
+
+
+def in_waves(families: Sequence[str], seed: int) -> Families:
+    """Families in waves; the same for the same families and seed."""
+    order = np.random.default_rng(seed).permutation(list(families))
+    return [wave.tolist() for wave in np.array_split(order, min(WAVES, len(order)))]
+
+
+def as_asked(plan: AuditPlan, run: Run) -> AuditPlan:
+    """The plan with the items that a run asked, once its waves have ended."""
+    asked = run.manifest.get("waves", {}).get("asked")
+    return plan if plan.waves is None or asked is None else replace(plan, sets=plan.waves.until(asked))
+
+
+def counts_of(sets: Mapping[str, ProbeSet]) -> dict[str, dict[str, int]]:
+    """How large the sets are, for the manifest."""
+    return {
+        name: {"n": len(probes), "families": len(probes.families), "sampled_from": len(load_probes(name))}
+        for name, probes in sets.items()
+    }
 
 
 def think_modes(child_thinks: bool) -> dict[Side, ThinkMode]:

@@ -20,6 +20,9 @@ missing (`behaviour.censoring`): all scores are of the `n` items that both model
 many are missing, `reason` says why nothing can be told. `unanswered` ones (finished, but nothing can be read) are not
 aligned. Where an outside judge failed (`failed`), the item is left out for both. Answers that were forced behind a cut
 thought have a row of their own, `aligned_when_cut`.
+
+Where an audit asks in waves until all is decided, the headlines' p, intervals and decisions are those of the last look
+(`behaviour.looks`).
 """
 
 import numpy as np
@@ -60,6 +63,9 @@ COLUMNS = [
     "mde",
     *(f"{value}_{end}" for value in (*SIDES, "difference") for end in ("least", "most")),
     "reason",
+    "decision",
+    "wave",
+    "margin",
 ]
 
 
@@ -96,7 +102,7 @@ def score_table(
     if tasks is not None and len(tasks):
         rows.append(_task_row(tasks, seed))
     table = pd.DataFrame(rows, columns=COLUMNS)
-    table["reason"] = table.reason.fillna("")
+    table = table.assign(reason=table.reason.fillna(""), decision="", wave=0, margin=np.nan)
     headlines = table.headline & (table.dimension != "reasoning") & table.p.notna()
     table.loc[headlines, "p_holm"] = statistics.holm(table.loc[headlines, "p"].to_numpy())
     return ScoreTable(frame=table)
@@ -114,7 +120,7 @@ def pair_up(table: pd.DataFrame, value: Value, pool: str = "mean") -> tuple[pd.D
     return sides["instruct"].loc[items], *(values[side].loc[items].to_numpy(dtype=float) for side in SIDES)
 
 
-def _judged_by_both(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
+def judged_by_both(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
     """The table without the items at which the judge failed for either side, and the counts that stand beside a
     score."""
     failed = table[table.failed]
@@ -132,7 +138,7 @@ def _judged_by_both(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
 
 
 def _row(table: pd.DataFrame, metric: AnswerMetric, seed: int) -> dict:
-    asked, counts = _judged_by_both(table[table.contrast == metric.where] if metric.where else table)
+    asked, counts = judged_by_both(table[table.contrast == metric.where] if metric.where else table)
     part = asked if metric.of_all else finished_only(asked)
     samples = int(asked["sample"].max()) + 1 if len(asked) else 1
     items, before, after = pair_up(part, metric.value, metric.pool)
@@ -198,8 +204,8 @@ def _compared(table: pd.DataFrame, variants: pd.DataFrame, comparison: VariantMe
         return []
     keys = ["side", "item", "sample"]
     both = table.merge(others[keys], on=keys)
-    others, _ = _judged_by_both(others.merge(both[keys], on=keys))
-    both, counts = _judged_by_both(both[both["item"].isin(others["item"])])
+    others, _ = judged_by_both(others.merge(both[keys], on=keys))
+    both, counts = judged_by_both(both[both["item"].isin(others["item"])])
     aligned = both[keys].merge(others, on=keys)  # the variants in the order of the items
     either = np.where(missing_of(both) != "", missing_of(both), missing_of(aligned))
     done = either == ""

@@ -1,8 +1,9 @@
 """What a score table establishes: which rows are headlines, and when a change counts as established.
 
 A change is established when its p value, Holm-adjusted over the dimensions where it was, is below `ALPHA` and its 95 %
-interval leaves zero out; never where too many answers are missing to tell (`cannot_tell`). Reports, cards, comparisons
-and gates all ask here, so that no two of them can disagree.
+interval leaves zero out; never where too many answers are missing to tell (`cannot_tell`). Where an audit asks in waves
+until all is decided, its decision is the verdict (`behaviour.looks`). Reports, cards, comparisons and gates all ask
+here, so that no two of them can disagree.
 """
 
 import math
@@ -14,6 +15,8 @@ import pandas as pd
 from mechdrift.behaviour.censoring import MOST_MISSING
 from mechdrift.records import SIDES
 from mechdrift.statistics.grids import ALPHA
+from mechdrift.statistics.intervals import TAIL
+from mechdrift.statistics.resampling import ROUNDING, minimum_detectable_effect
 
 SAME_WEIGHTS = "both sides are the same weights, so no training is compared, only how the model is asked"
 
@@ -66,8 +69,27 @@ def is_clear(row: Mapping[str, Any]) -> bool:
     """Whether a difference is established: p (Holm-adjusted if it was) below 0.05 and zero outside the interval."""
     if cannot_tell(row):
         return False
+    if decision := decision_of(row):
+        return decision == "changed"
     p = row["p"] if math.isnan(row["p_holm"]) else row["p_holm"]
     return bool(p < ALPHA and excludes_zero(row))
+
+
+def decision_of(row: Mapping[str, Any]) -> str:
+    """What an audit in waves decided: "changed", "no change", "undecided" or "go on"; "" where all was asked at once,
+    and where nothing can be told."""
+    return "" if cannot_tell(row) else str(row.get("decision") or "")
+
+
+def families_needed(distance: float, mde: float, families: int) -> float:
+    """About how many families would tell a change from a value that lies `distance` away, if estimate and spread
+    stayed: F = -ln(0.025) / h + (1.96 s / h)^2. NaN with one family, inf where the distance is none."""
+    if families < 2:
+        return math.nan
+    if distance <= ROUNDING:
+        return math.inf
+    spread = 0.0 if math.isnan(mde) else mde / float(minimum_detectable_effect(1.0, families))
+    return float(math.ceil(-math.log(TAIL) / distance + (1.96 * spread / distance) ** 2))
 
 
 def excludes_zero(row: Mapping[str, Any]) -> bool:

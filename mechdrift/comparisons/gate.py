@@ -18,6 +18,9 @@ Where no answer changed in F families, as much as 1 - 0.025^(1/F) may have chang
 pass a limit of 5 points takes 72 families, one of 10 points 36. Limits are not adjusted over dimensions: each has its
 own, and a gate of six passes falsely no more often in any one of them.
 
+Where an audit asked in waves until all was decided, the bounds are those of its last look, which allow for all looks
+before (`statistics.sequential`); a dimension that its waves left undecided passes or fails only if these bounds say so.
+
 Missing answers count at their worst. Of a share q of the answers of either model it is not known what they say: they
 are incomplete, nothing can be read from them, or the judge failed. Then the drop may be q larger or q smaller than what
 was counted, and both bounds move outwards by q. `reason`, where the score table gives one, says that so many are
@@ -40,19 +43,20 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from mechdrift.behaviour.verdicts import cannot_tell, headline_rows, withheld
+from mechdrift.behaviour.verdicts import cannot_tell, decision_of, families_needed, headline_rows, withheld
 from mechdrift.records import DIMENSIONS, SIDES, MechdriftError
 from mechdrift.records.notebook import as_html
 from mechdrift.report.words import MINUS, counted, dimension_name, number
 from mechdrift.runs import Run, load_run
-from mechdrift.statistics.intervals import TAIL, unseen_share
-from mechdrift.statistics.resampling import ROUNDING, minimum_detectable_effect
+from mechdrift.statistics.intervals import unseen_share
+from mechdrift.statistics.resampling import ROUNDING
 
 Outcome = Literal["pass", "fail", "cannot tell"]
 EXIT_CODES: Mapping[Outcome, int] = {"pass": 0, "fail": 2, "cannot tell": 3}
 """1 is for errors of use, as in every command."""
 STAGES = ("pair", "answers", "scores", "kl", "drift", "readouts", "patch")
 """What an audit has finished when it is whole."""
+UNDECIDED = "The waves of this audit decided nothing here: its set has too few families for such a difference."
 MISSING = {"incomplete": "incomplete", "unanswered": "unreadable", "failed": "not judged"}
 
 
@@ -202,6 +206,8 @@ def judge_drop(row: Mapping[str, Any], allowed: float, missing: float = 0.0, rea
     outcome: Outcome = "pass" if most <= allowed + ROUNDING else "fail" if least > allowed + ROUNDING else "cannot tell"
     untold = cannot_tell(row)
     reason = reason or (f"{untold[0].upper()}{untold[1:]}." if untold else "")
+    if decision_of(row) in ("go on", "undecided") and outcome == "cannot tell":
+        reason = reason or UNDECIDED
     if outcome == "cannot tell" and missing and not reason:
         reason = _counts(row)
     return Verdict(
@@ -246,17 +252,6 @@ def _counts(row: Mapping[str, Any]) -> str:
     return (
         f"Answers are missing ({', '.join(found)}), and what they might say decides on which side of the limit it is."
     )
-
-
-def families_needed(distance: float, mde: float, families: int) -> float:
-    """About how many families would settle it, if estimate and spread stayed: see above. `distance` is from the drop to
-    the limit; NaN with one family."""
-    if families < 2:
-        return math.nan
-    if distance <= ROUNDING:
-        return math.inf
-    spread = 0.0 if math.isnan(mde) else mde / float(minimum_detectable_effect(1.0, families))
-    return float(math.ceil(-math.log(TAIL) / distance + (1.96 * spread / distance) ** 2))
 
 
 def parse_limits(words: Sequence[str]) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """What is asked: probe items, probe sets, and a prompt as token ids."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -85,6 +85,14 @@ class ProbeSet(Record):
 
     def where(self, contrast: Literal["trigger", "neutral"]) -> "ProbeSet":
         return replace(self, items=tuple(item for item in self.items if item.contrast == contrast))
+
+    def of_families(self, families: Collection[str]) -> "ProbeSet":
+        """The items of these families, in the set's order."""
+        return replace(self, items=tuple(item for item in self.items if item.family in families))
+
+    def first_families(self, n: int) -> "ProbeSet":
+        """The items of the first `n` families of the file: what a set held before more were written behind them."""
+        return self.of_families(self.families[:n])
 
     def sample(self, pairs: int, seed: int = 0) -> "ProbeSet":
         """At most `pairs` twin pairs, drawn evenly over the families: whole pairs only, reproducible by `seed`."""

@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from mechdrift.behaviour.verdicts import cannot_tell, headline_rows, reasoning_rows, withheld
+from mechdrift.behaviour.verdicts import cannot_tell, decision_of, headline_rows, reasoning_rows, withheld
 from mechdrift.directions.best_layer import best_layer
 from mechdrift.records import SIDES, MechdriftError, order_dimensions
 from mechdrift.records.foreign import shown
@@ -79,6 +79,7 @@ def model_card(run: Run) -> str:
         role=_role(tables.get("drift")),
         limits=[
             *_sampling(manifest, scores),
+            *_decided(scores),
             *_untold(scores),
             *_unreliable(tables.get("readout_validation")),
             *narrative.warnings(manifest, scores, None),
@@ -119,6 +120,8 @@ def _score_row(row: Mapping[str, Any], scores: pd.DataFrame) -> dict[str, str]:
         "n": f"{row['n']} ({row['families']})",
         "p": "cannot tell"
         if cannot_tell(row)
+        else f"{p_value(p).removeprefix('p ').removeprefix('= ')}, {decision}"
+        if (decision := decision_of(row)) and not math.isnan(p)
         else DASH
         if math.isnan(p)
         else p_value(p).removeprefix("p ").removeprefix("= "),
@@ -223,6 +226,18 @@ def _sampling(manifest: Mapping[str, Any], scores: pd.DataFrame) -> list[str]:
         "prompt by prompt."
     )
     return said
+
+
+def _decided(scores: pd.DataFrame) -> list[str]:
+    """What decisions mean, where prompts were asked in waves until all was decided."""
+    rows = [row for row in _in_order(scores) if decision_of(row)]
+    if not rows:
+        return []
+    margin = difference(rows[0]["margin"], share=True).lstrip("+")
+    return [
+        "Prompts were asked in waves of families until each dimension was decided: p and intervals allow for all looks "
+        f"(O'Brien-Fleming spending, repeated intervals), and “no change” is none larger than {margin}."
+    ]
 
 
 def _untold(scores: pd.DataFrame) -> list[str]:

@@ -14,7 +14,15 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from mechdrift.behaviour.verdicts import cannot_tell, excludes_zero, headline_rows, is_clear, reasoning_rows
+from mechdrift.behaviour.verdicts import (
+    cannot_tell,
+    decision_of,
+    excludes_zero,
+    families_needed,
+    headline_rows,
+    is_clear,
+    reasoning_rows,
+)
 from mechdrift.records import SIDES, order_dimensions
 from mechdrift.report.words import (
     SIDE_NAMES,
@@ -50,7 +58,7 @@ class Finding:
     """One dimension's line of the verdict, with the numbers of its small interval plot."""
 
     dimension: str
-    verdict: Literal["fell", "rose", "unclear", "cannot tell"]
+    verdict: Literal["fell", "rose", "unclear", "cannot tell", "no change", "undecided", "go on"]
     tone: Literal["worse", "better", "neutral"]
     claim: str
     detail: str
@@ -138,7 +146,9 @@ def _finding(row: Mapping[str, Any], its_price: str) -> Finding:
         f"{'more' if rose else 'fewer'} aligned answers" if row["metric"] == "aligned" else f"{row['metric']} {verdict}"
     )
     claim = f"{name}: {what}."
-    if verdict == "unclear":
+    if (decision := decision_of(row)) and decision != "changed":
+        verdict, claim = decision, f"{name}: {_decided(row)}."
+    elif verdict == "unclear":
         hint = (
             f"a {'rise' if rose else 'fall'} that is not established"
             if excludes_zero(row)
@@ -150,11 +160,39 @@ def _finding(row: Mapping[str, Any], its_price: str) -> Finding:
         verdict=verdict,
         tone=_tone(row),
         claim=claim,
-        detail=_detail(row) + bounds(row) + its_price,
+        detail=(_detail_of_waves(row) if decision else _detail(row)) + bounds(row) + its_price,
         difference=row["difference"],
         low=row["low"],
         high=row["high"],
     )
+
+
+def _decided(row: Mapping[str, Any]) -> str:
+    """What an audit in waves says of a dimension that it did not find changed."""
+    words = {
+        "no change": f"no change larger than {_margin(row)}",
+        "undecided": "undecided with all of this set's families",
+        "go on": "not decided yet",
+    }
+    return words[decision_of(row)]
+
+
+def _margin(row: Mapping[str, Any]) -> str:
+    return difference(row["margin"], share=True).lstrip("+")
+
+
+def _detail_of_waves(row: Mapping[str, Any]) -> str:
+    """The evidence after the last wave that was asked, and, where it decides nothing, what it would take."""
+    text = f"{_levels(row)}: {_evidence(row)}, after {counted(int(row['wave']), 'wave')}."
+    if decision_of(row) != "undecided":
+        return text
+    distance = max(abs(row["difference"]), row["margin"] - abs(row["difference"]))
+    needed = families_needed(distance, row["mde"], int(row["families"]))
+    if math.isnan(needed):
+        return f"{text} Its families are too few to be compared: a decision takes prompts of several."
+    if needed <= row["families"]:
+        return f"{text} It was near a decision: a few more families would be likely to bring it."
+    return f"{text} If estimate and spread stayed, about {needed:,.0f} families would decide it."
 
 
 def price(scores: pd.DataFrame, dimension: str) -> str:
@@ -214,6 +252,7 @@ def lead(found: Sequence[Finding]) -> str:
         "changed": [f for f in found if f.tone == "neutral" and f.verdict in ("fell", "rose")],
     }
     said = [f"{_names(group)} {verb}" for verb, group in groups.items() if group]
+    said += _waves_said(found)
     unclear = [f for f in found if f.verdict == "unclear"]
     untold = _why_untold([f for f in found if f.verdict == "cannot tell"], of=len(found))
     if not said and not untold:
@@ -221,6 +260,17 @@ def lead(found: Sequence[Finding]) -> str:
     if unclear:
         said.append(f"no change established in {_names(unclear).lower()}")
     return f"{capitalised('; '.join([*said, *untold]))}."
+
+
+def _waves_said(found: Sequence[Finding]) -> list[str]:
+    """What was decided, and is still asked, of dimensions that were not found changed."""
+    words = {
+        "no change": "no change larger than the margin in {}",
+        "undecided": "undecided: {}",
+        "go on": "still asked: {}",
+    }
+    groups = {verdict: [f for f in found if f.verdict == verdict] for verdict in words}
+    return [words[verdict].format(_names(group)) for verdict, group in groups.items() if group]
 
 
 def _why_untold(found: Sequence[Finding], of: int) -> list[str]:
@@ -244,6 +294,8 @@ def certainty(scores: pd.DataFrame, found: Sequence[Finding]) -> list[str]:
     if rows.empty:
         return []
     clear = [f for f in found if f.verdict in ("fell", "rose")]
+    if (waves := rows[rows.decision.astype(bool)]).size:
+        return _certainty_of_waves(waves, clear)
     established = f"That holds for {_names(clear)}." if clear else "That holds for no dimension."
     said = [
         f"Each dimension rests on {_span(rows.n)} prompts in {_span(rows.families)} families, which are groups of "
@@ -260,6 +312,20 @@ def certainty(scores: pd.DataFrame, found: Sequence[Finding]) -> list[str]:
             "dimension. Smaller changes may be there and unseen: “no change established” does not mean “no change”."
         )
     return said
+
+
+def _certainty_of_waves(rows: pd.DataFrame, clear: Sequence[Finding]) -> list[str]:
+    """The same of an audit in waves: what its decisions mean, and how often they are wrong."""
+    changed = f"So it is for {_names(clear)}." if clear else "So it is for no dimension."
+    return [
+        f"Prompts were asked in waves of families, and each dimension until it was decided: here {_span(rows.n)} "
+        f"prompts in {_span(rows.families)} families. Looking several times is paid for (O'Brien-Fleming spending).",
+        f"A dimension is called changed where its p-value, adjusted for the looks and, by Holm's method, for the "
+        f"number of dimensions, is below {ALPHA} and its interval leaves out zero; in 5 of 100 audits where nothing "
+        f"changed, one is called so. {changed}",
+        f"No change is said where the whole interval lies within {_margin(rows.iloc[0])} of zero. Intervals are "
+        "repeated: those of all looks hold the truth together in 95 of 100 audits.",
+    ]
 
 
 def reasoning_sentence(scores: pd.DataFrame) -> str:

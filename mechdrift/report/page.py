@@ -28,6 +28,7 @@ from mechdrift.report.figures_lengths import length_rows
 from mechdrift.report.rows import browser_rows, conventions, judges, reliability_note, score_rows, task_examples
 from mechdrift.report.sheets import sheets_of
 from mechdrift.report.theme import CONFIG, DARK, POLICY, POLICY_BESIDE
+from mechdrift.report.waves import power_said, waves_shown
 from mechdrift.report.words import (
     PAGE_WORDS,
     ROUTE_NAMES,
@@ -64,6 +65,7 @@ _SECTIONS: dict[str, Any] = {
 ESCAPED = re.compile(r"\\\\|\\u([0-9a-f]{4})", re.IGNORECASE)  # two backslashes are one backslash, and no beginning
 TABLES = (
     "scores",
+    "waves",
     "lengths",
     "length_scores",
     "completions",
@@ -142,6 +144,7 @@ def render(manifest: dict[str, Any], tables: Tables, drawn: dict[str, Drawn]) ->
     return template.render(
         run=_SECTIONS | manifest,
         verdict=_verdict(manifest, tables),
+        waves=waves_shown(manifest, tables.get("waves")),
         figures=drawn,
         patches=[d for d in drawn.values() if d.exhibit.table == "patch"],
         scores=score_rows(tables["scores"]) if "scores" in tables else [],
@@ -241,7 +244,7 @@ def _verdict(manifest: dict[str, Any], tables: Tables) -> dict[str, Any]:
         "scale": max(bounds, default=1.0) or 1.0,
         "questions": dimension_questions(),
         "reasoning": missing_sentence("scores") if scores is None else narrative.reasoning_sentence(scores),
-        "certainty": [] if scores is None else narrative.certainty(scores, found),
+        "certainty": [] if scores is None else [*narrative.certainty(scores, found), *power_said(manifest)],
         "inside": narrative.inside(tables.get("patch"), tables.get("grafts"), established),
         "warnings": narrative.warnings(manifest, scores, tables.get("readout_validation")),
     }

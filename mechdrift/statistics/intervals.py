@@ -93,11 +93,16 @@ def effective_families(families: Shaped[np.ndarray, " item"]) -> float:
 
 
 def interval_of(
-    estimate: float, drawn: Float[np.ndarray, " draw"], families: float, bounds: Bounds, seed: int = 0
+    estimate: float,
+    drawn: Float[np.ndarray, " draw"],
+    families: float,
+    bounds: Bounds,
+    seed: int = 0,
+    tail: float = TAIL,
 ) -> Interval:
-    """The estimate with both kinds of ends."""
+    """The estimate with both kinds of ends; `tail` is the probability that is left out on either side."""
     (low, high), (safe_low, safe_high) = (
-        ends(estimate, drawn, families, bounds, unseen=unseen, seed=seed) for unseen in (None, SAFE_UNSEEN)
+        ends(estimate, drawn, families, bounds, unseen=unseen, tail=tail, seed=seed) for unseen in (None, SAFE_UNSEEN)
     )
     return Interval(
         estimate=estimate, low=float(low), high=float(high), safe_low=float(safe_low), safe_high=float(safe_high)

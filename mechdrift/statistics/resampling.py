@@ -38,7 +38,7 @@ import scipy
 from jaxtyping import Bool, Float, Shaped
 
 from mechdrift.errors import MechdriftError
-from mechdrift.statistics.intervals import Bounds, Interval, effective_families, family_weights, interval_of
+from mechdrift.statistics.intervals import TAIL, Bounds, Interval, effective_families, family_weights, interval_of
 
 Statistic = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """`(values [item], weights [draw, item]) -> [draw]`."""
@@ -169,8 +169,10 @@ def paired_bootstrap(
     bounds: Bounds,
     draws: int = DRAWS,
     seed: int = 0,
+    tail: float = TAIL,
 ) -> Interval:
-    """Reasoning minus instruct, both models on the same draws; `bounds` are those of the statistic of one model."""
+    """Reasoning minus instruct, both models on the same draws; `bounds` are those of the statistic of one model. `tail`
+    is what the interval leaves out on either side."""
     before, after = _numbers(instruct), _numbers(reasoning)
     return _bootstrap(
         lambda weights: statistic(after, weights) - statistic(before, weights),
@@ -178,18 +180,24 @@ def paired_bootstrap(
         bounds.of_difference,
         draws,
         seed,
+        tail,
     )
 
 
 def _bootstrap(
-    statistic: Callable[[np.ndarray], np.ndarray], families: np.ndarray, bounds: Bounds, draws: int, seed: int
+    statistic: Callable[[np.ndarray], np.ndarray],
+    families: np.ndarray,
+    bounds: Bounds,
+    draws: int,
+    seed: int,
+    tail: float = TAIL,
 ) -> Interval:
     names, family = np.unique(families, return_inverse=True)
     blocks = np.array_split(family_weights(len(names), draws, seed), -(-draws * len(family) // CHUNK))
     with np.errstate(invalid="ignore", divide="ignore"):  # a statistic can be unknown, as of one class only
         estimate = float(statistic(np.ones((1, len(family))))[0])
         drawn = np.concatenate([statistic(block[:, family]) for block in blocks])
-    return interval_of(estimate, drawn[~np.isnan(drawn)], effective_families(family), bounds, seed)
+    return interval_of(estimate, drawn[~np.isnan(drawn)], effective_families(family), bounds, seed, tail)
 
 
 def extremes(statistic: Statistic, worst: Shaped[np.ndarray, " item"], best: Shaped[np.ndarray, " item"]) -> Bounds:

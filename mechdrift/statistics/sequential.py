@@ -50,7 +50,7 @@ UNITS = 2520  # divisible by 1 to 10: means of up to ten yes-or-no items are who
 COARSE = 252  # units of all other means
 EXACT = 1e-6  # of a unit: what is nearer to a whole number is that number
 GRID = 1001  # points of the numerical integration, odd for Simpson's rule
-DRAWS = 20_000  # of repeated intervals, whose tails are narrow at early looks
+DRAWS = 10_000  # of repeated intervals, whose tails are narrow at early looks
 PRECISION = 1e-3  # of a sequential p, relative
 LEAST = 2.0**-60  # a smaller sequential p is not told apart from this one
 
@@ -140,6 +140,13 @@ def sequential_p(waves: Sequence[Shaped[np.ndarray, " _"]], fractions: Sequence[
         middle = float(np.sqrt(low * high))
         low, high = (low, middle) if reaches(middle) else (middle, high)
     return high
+
+
+def is_found(waves: Sequence[Shaped[np.ndarray, " _"]], fractions: Sequence[float], level: float) -> bool:
+    """Whether `sequential_p` is at most `level`."""
+    steps = _in_units(waves)
+    sums, totals = [_all_sums(wave) for wave in steps], np.cumsum([wave.sum() for wave in steps])
+    return any(wave.any() for wave in steps) and _reaches(sums, totals, spending(fractions), level)
 
 
 def _in_units(waves: Sequence[np.ndarray]) -> list[Int[np.ndarray, " _"]]:

@@ -164,6 +164,13 @@ BOUNDS = tuple(
 METRIC = Column(name="metric", kind="text", meaning="name of the metric")
 CONVENTION = Column(name="convention", kind="text", meaning="what the metric counts, in which unit")
 JUDGE = Column(name="judge", kind="text", meaning="who or what read the answers")
+MARGIN = Column(
+    name="margin",
+    kind="number",
+    unit="share",
+    meaning="the largest change that counts as none; missing where all was asked at once",
+    since=3,
+)
 BETTER = Column(name="better", kind="text", meaning="which way is good: higher, lower or none")
 
 COMPLETIONS = Table(
@@ -293,6 +300,58 @@ SCORES = Table(
             since=2,
             required=False,
         ),
+        Column(
+            name="decision",
+            kind="text",
+            meaning="of headlines of audits until all is decided: changed, no change (larger than the margin), "
+            "undecided, or go on (not decided yet); p and interval are then those of the last look. Empty elsewhere",
+            since=3,
+            earlier="",
+        ),
+        Column(
+            name="wave",
+            kind="integer",
+            unit="waves",
+            meaning="after how many waves of families that was said; 0 where all were asked at once",
+            since=3,
+            earlier=0,
+        ),
+        MARGIN,
+    ),
+)
+WAVES = Table(
+    name="waves",
+    row="dimension and wave that was asked",
+    meaning="What was known of each headline after each wave, and what was decided. Empty where all was asked at once.",
+    columns=(
+        DIMENSION,
+        Column(name="wave", kind="integer", unit="waves", meaning="waves asked by then"),
+        Column(name="waves", kind="integer", unit="waves", meaning="waves that the dimension's families make"),
+        Column(name="families", kind="integer", unit="families", meaning="families asked by then"),
+        Column(name="of", kind="integer", unit="families", meaning="families that can be asked"),
+        Column(name="prompts", kind="integer", unit="prompts", meaning="prompts asked by then, twins among them"),
+        N,
+        Column(
+            name="boundary",
+            kind="number",
+            unit="standard errors",
+            meaning="what |z| has to reach at this look at 5 % (Lan-DeMets, O'Brien-Fleming type)",
+        ),
+        Column(name="instruct", kind="number", unit="share", meaning="aligned answers of the instruct model"),
+        Column(name="reasoning", kind="number", unit="share", meaning="aligned answers of the reasoning model"),
+        Column(name="difference", kind="number", unit="share", meaning="reasoning less instruct, item by item"),
+        *interval("the difference", "share", kind_of="repeated 95 % interval, all looks' together,"),
+        *interval("the difference", "share", prefix="safe_", kind_of="repeated interval of gates"),
+        Column(
+            name="p",
+            kind="number",
+            unit="probability",
+            meaning="sequential p: the smallest level at which a boundary was reached by now; sign flips over families",
+        ),
+        Column(name="p_holm", kind="number", unit="probability", meaning="p adjusted over the headlines (Holm)"),
+        MARGIN,
+        Column(name="decision", kind="text", meaning="changed, no change, go on, or, behind the last wave, undecided"),
+        Column(name="reason", kind="text", meaning="why nothing could be decided, whatever the answers; else empty"),
     ),
 )
 PILOT = Table(
@@ -399,6 +458,7 @@ BEHAVIOUR = (
     SENTENCES,
     TASKS,
     SCORES,
+    WAVES,
     PILOT,
     LENGTHS,
     LENGTH_SCORES,

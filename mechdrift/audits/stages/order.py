@@ -7,17 +7,19 @@ not stay resident is loaded eleven times in all, and a null model once:
     answers     reasoning, instruct         readouts    reasoning (still open), instruct
     kl          instruct, reasoning         patch       instruct (still open), null model, reasoning, instruct
 
-A pilot, where there is one, loads both once more.
+A pilot, where there is one, loads both once more, and waves both for each of them.
 """
 
 from mechdrift.audits.config import Audit
 from mechdrift.audits.plan import Stage
-from mechdrift.audits.stages import answers, drift, kl, pair, patch, pilot, readouts, scores
+from mechdrift.audits.stages import answers, drift, kl, pair, patch, pilot, readouts, scores, waves
 
 STAGES = tuple(stage.STAGE for stage in (pair, answers, scores, kl, drift, readouts, patch))
 
 
 def stages_of(config: Audit) -> tuple[Stage, ...]:
-    """The stages of one audit: a pilot comes before the answers where budgets are to be measured."""
+    """The stages of one audit: a pilot comes before the answers where budgets are to be measured, and waves where all
+    is asked until it is decided."""
     first, *rest = STAGES
-    return (first, pilot.STAGE, *rest) if config.budget.is_auto else STAGES
+    before = ((pilot.STAGE, config.budget.is_auto), (waves.STAGE, bool(config.until_decided)))
+    return (first, *(stage for stage, is_there in before if is_there), *rest)

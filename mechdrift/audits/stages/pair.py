@@ -10,11 +10,10 @@ import torch
 
 from mechdrift.activations.capture import collect
 from mechdrift.activations.recording import check_finite
-from mechdrift.audits.plan import AuditPlan, Facts, Stage
+from mechdrift.audits.plan import AuditPlan, Facts, Stage, counts_of
 from mechdrift.pairs.lineage import audit_pair
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair
-from mechdrift.probes.sets import load_probes
 from mechdrift.runs import Run
 
 CHECKED, LAST_ROLE = 4, "template_tail[-1]"  # prompts of each dimension that are read for their numbers, and where
@@ -40,11 +39,7 @@ def audit_pair_stage(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
         "same_weights": bool((found.frame.change == 0).all()),
         "null_model": pair.null_model.name if pair.null_model else "",
     }
-    counts = {
-        name: {"n": len(probes), "families": len(probes.families), "sampled_from": len(load_probes(name))}
-        for name, probes in plan.sets.items()
-    }
-    return {"pair": described, "probes": counts, "self_tests": {"surface_error": found.surface_error}}
+    return {"pair": described, "probes": counts_of(plan.sets), "self_tests": {"surface_error": found.surface_error}}
 
 
 def check_numbers(loaded: LanguageModel, plan: AuditPlan) -> None:

@@ -1,0 +1,74 @@
+"""Waves on the page: what was known after each, and, while an audit runs, what is decided and what is still asked."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mechdrift.report.words import DASH, counted, difference, dimension_name, interval, listing, number, p_value
+
+REFRESH = 15  # seconds until an unfinished page loads itself anew
+LAST_STAGE = "patch"
+NONE_FOUND = "none that was tried"
+WORDS = {"go on": "goes on", "no change": "no change", "changed": "changed", "undecided": "undecided"}
+
+
+def waves_shown(manifest: Mapping[str, Any], waves: pd.DataFrame | None) -> dict[str, Any]:
+    """Rows of the table of waves, the margin, and, until all stages have ended, what is running."""
+    if waves is None or not len(waves):
+        return {"rows": [], "running": "", "seconds": REFRESH, "margin": ""}
+    is_done = LAST_STAGE in manifest["stages"]
+    return {
+        "rows": [_row(row) for row in waves.to_dict("records")],
+        "running": "" if is_done else _running(waves),
+        "seconds": REFRESH,
+        "margin": difference(waves.margin.iloc[0], share=True).lstrip("+"),
+    }
+
+
+def power_said(manifest: Mapping[str, Any]) -> list[str]:
+    """The falls that the design finds, in a sentence; none where that was not simulated."""
+    power: Mapping[str, float | None] = manifest.get("power", {})
+    names: dict[float, list[str]] = {}
+    for name, fall in power.items():
+        names.setdefault(np.inf if fall is None else fall, []).append(dimension_name(name).lower())
+    said = [
+        f"{NONE_FOUND if np.isinf(fall) else difference(fall, share=True).lstrip('+')} in {listing(group)}"
+        for fall, group in sorted(names.items())
+    ]
+    if not said:
+        return []
+    return [
+        "How large a fall would be found in four of five audits, after adjusting for the number of dimensions, was "
+        f"simulated from these answers, item by item, with all families that may be asked: {'; '.join(said)}."
+    ]
+
+
+def _row(row: Mapping[str, Any]) -> dict[str, str]:
+    ends = interval(row["low"], row["high"], share=True, signed=True)
+    return {
+        "dimension": dimension_name(row["dimension"]),
+        "wave": f"{row['wave']} of {row['waves']}",
+        "families": f"{row['families']} of {row['of']}",
+        "prompts": f"{row['prompts']:,}",
+        "change": difference(row["difference"], share=True) + (f" ({ends})" if ends else ""),
+        "boundary": number(row["boundary"]),
+        "p": _p(row["p"]),
+        "p_holm": _p(row["p_holm"]),
+        "decision": WORDS[row["decision"]] + (f": {row['reason']}" if row["reason"] else ""),
+    }
+
+
+def _p(value: float) -> str:
+    return DASH if pd.isna(value) else p_value(value).removeprefix("p ").removeprefix("= ")
+
+
+def _running(waves: pd.DataFrame) -> str:
+    """What an unfinished audit has decided, and what it does next."""
+    last = waves.drop_duplicates("dimension", keep="last")
+    left = [dimension_name(name).lower() for name in last.dimension[last.decision == "go on"]]
+    said = f"This audit is not finished: {counted(int(waves.wave.max()), 'wave')} asked, "
+    said += f"{len(last) - len(left)} of {counted(len(last), 'dimension')} decided. "
+    next_step = f"Next it asks {listing(left)}." if left else "Next it looks inside the models."
+    return f"{said}{next_step} The page loads itself anew every {REFRESH} seconds until all is done."
