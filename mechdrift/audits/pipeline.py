@@ -9,7 +9,6 @@ is started again.
 """
 
 import platform
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
@@ -84,7 +83,7 @@ def audit(config: Audit = Audit(), pair: Pair | None = None) -> Run:  # noqa: B0
     run = _open(config, pair, refusal_judge)
     plan = plan_audit(config, pair, refusal_judge)
     if plan.waves is not None and not run.finished:
-        print(power_line(plan.waves), file=sys.stderr)
+        tell(power_line(plan.waves))
     with run.locked(), fast_float32():
         run_unfinished_stages(run, pair, plan, stages_of(config))
     run.report()

@@ -317,14 +317,15 @@ def certainty(scores: pd.DataFrame, found: Sequence[Finding]) -> list[str]:
 def _certainty_of_waves(rows: pd.DataFrame, clear: Sequence[Finding]) -> list[str]:
     """The same of an audit in waves: what its decisions mean, and how often they are wrong."""
     changed = f"So it is for {_names(clear)}." if clear else "So it is for no dimension."
+    margin = _margin(rows.to_dict("records")[0])
     return [
         f"Prompts were asked in waves of families, and each dimension until it was decided: here {_span(rows.n)} "
         f"prompts in {_span(rows.families)} families. Looking several times is paid for (O'Brien-Fleming spending).",
         f"A dimension is called changed where its p-value, adjusted for the looks and, by Holm's method, for the "
         f"number of dimensions, is below {ALPHA} and its interval leaves out zero; in 5 of 100 audits where nothing "
         f"changed, one is called so. {changed}",
-        f"No change is said where the whole interval lies within {_margin(rows.iloc[0])} of zero. Intervals are "
-        "repeated: those of all looks hold the truth together in 95 of 100 audits.",
+        f"No change is said where the whole interval lies within {margin} of zero. Intervals are repeated: those of all "
+        "looks hold the truth together in 95 of 100 audits.",
     ]
 
 

@@ -23,6 +23,7 @@ from mechdrift.behaviour.labels import judge_all
 from mechdrift.behaviour.looks import take_looks, with_looks
 from mechdrift.behaviour.scores import score_table
 from mechdrift.pairs.pair import Pair
+from mechdrift.progress import tell
 from mechdrift.records import SIDES, Side
 from mechdrift.report.page import write_report
 from mechdrift.runs import Run
@@ -91,6 +92,8 @@ def show(run: Run, plan: AuditPlan, judged: pd.DataFrame, asked: Mapping[str, in
         run.write_table(name, table)
     run.write_manifest(run.manifest | {"probes": counts_of(waves_of(plan).until(asked))})
     write_report(run)
+    said = looks.drop_duplicates("dimension", keep="last").set_index("dimension").decision.to_dict()
+    tell(f"after {int(looks.wave.max())} of {waves_of(plan).count} waves: " + ", ".join(map(": ".join, said.items())))
 
 
 STAGE = Stage(
