@@ -324,8 +324,8 @@ def _certainty_of_waves(rows: pd.DataFrame, clear: Sequence[Finding]) -> list[st
         f"A dimension is called changed where its p-value, adjusted for the looks and, by Holm's method, for the "
         f"number of dimensions, is below {ALPHA} and its interval leaves out zero; in 5 of 100 audits where nothing "
         f"changed, one is called so. {changed}",
-        f"No change is said where the whole interval lies within {margin} of zero. Intervals are repeated: those of all "
-        "looks hold the truth together in 95 of 100 audits.",
+        f"No change is said where the whole interval lies within {margin} of zero. Intervals are repeated: those of "
+        "all looks hold the truth together in 95 of 100 audits.",
     ]
 
 
