@@ -227,7 +227,7 @@ def run_cli(*arguments: str) -> subprocess.CompletedProcess:
 def test_audit_gate_and_card_say_the_same(parrots, tmp_path):
     """Cut at 64 of 151 tokens: exit code 3. Then with a pilot, which finds the length: pass."""
     pair = ["--instruct", str(parrots["parent"]), "--reasoning", str(parrots["long"])]
-    small = ["--preset", "quick", "--dimensions", "safety"]
+    small = ["--preset", "quick", "--dimensions", "safety", "--no-until-decided"]
     cut, whole = str(tmp_path / "cut"), str(tmp_path / "whole")
     ran = run_cli("audit", *pair, *small, "--out", cut, "--think", "64", "--answer", "32")
     assert ran.returncode == 0, ran.stderr

@@ -341,7 +341,8 @@ def test_an_interrupt_during_the_imports_is_one_sentence_for_the_command_only(na
 
 
 def start(folders: Path, out: Path) -> subprocess.Popen:
-    words = [*PAIR.format(folders).split(), "--preset", "standard", "--dimensions", "safety", "--out", str(out)]
+    fixed = ["--preset", "standard", "--dimensions", "safety", "--no-until-decided"]
+    words = [*PAIR.format(folders).split(), *fixed, "--out", str(out)]
     environment = os.environ | {
         "MECHDRIFT_CACHE": str(out.parent / "cache"),
         "HF_HUB_OFFLINE": "1",

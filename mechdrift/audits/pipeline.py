@@ -70,7 +70,8 @@ def audit(config: Audit = Audit(), pair: Pair | None = None) -> Run:  # noqa: B0
         The stages, in order: `mechdrift.audits.stages`; each method has a page in the documentation.
 
     Example:
-        >>> config = md.Audit(instruct=parent, reasoning=child, preset="quick", dimensions=("safety",), think=32)
+        >>> asked = {"preset": "quick", "dimensions": ("safety",), "think": 32, "until_decided": False}
+        >>> config = md.Audit(instruct=parent, reasoning=child, **asked)
         >>> run = md.audit(config)
         >>> (run.folder / "report.html").exists()
         True
