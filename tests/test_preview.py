@@ -9,7 +9,7 @@ from conftest import save_model
 from transformers import AutoModelForCausalLM
 
 from mechdrift.audits import preview as module
-from mechdrift.audits.config import PRESETS, Audit
+from mechdrift.audits.config import FIXED_FAMILIES, PRESETS, Audit
 from mechdrift.audits.preview import preview
 from mechdrift.pairs.loading import ModelSource, load_tokenizer
 from mechdrift.probes.rendering import Renderer
@@ -26,6 +26,7 @@ def folders(tmp_path_factory) -> Path:
 
 def config(folders: Path, **changes) -> Audit:
     settings = {"preset": "quick", "dimensions": ("ethics",), "think": 40, "answer": 20, "generation_dtype": "bfloat16"}
+    settings |= {"until_decided": False}
     own = {"instruct": str(folders / "parent"), "reasoning": str(folders / "child")}
     return Audit(**own, device="cpu", **settings | changes)
 
@@ -37,8 +38,9 @@ def test_counts_are_those_of_the_questions(folders, monkeypatch):
     assert seen.dimensions == {"ethics": (size.pairs, size.pairs)}  # a family each
     assert seen.beside["tasks"] == size.tasks
     assert side.questions == 2 * size.pairs + sum(seen.beside.values())
+    fixed = load_probes("ethics").first_families(FIXED_FAMILIES["ethics"])
     renderer = Renderer(load_tokenizer(ModelSource(name="parent", path=str(folders / "parent"))))
-    asked = [renderer.render("", item.prompt, "none").ids for item in load_probes("ethics").sample(size.pairs)]
+    asked = [renderer.render("", item.prompt, "none").ids for item in fixed.sample(size.pairs)]
     assert max(map(len, asked)) <= side.longest
     assert sum(map(len, asked)) < side.prompt_tokens
     assert (side.think, side.answer, side.written) == (0, 20, side.questions * 20)
@@ -72,3 +74,10 @@ def test_a_pilot_bounds_nothing(folders):
     assert "pilot" in seen.stages
     assert seen.sides["reasoning"].written is None
     assert "thinking auto, answer auto; writes as much as a pilot measures" in seen.text
+
+
+def test_of_an_audit_in_waves_all_that_it_may_ask_and_its_power_are_told(folders):
+    seen = preview(config(folders, until_decided=True))
+    assert seen.dimensions == {"ethics": (48, 48)}  # one pair a family
+    assert "waves" in seen.stages
+    assert re.search(r"found in 80% of audits are falls of \d\d points in ethics \(48 families of 1\)", seen.text)

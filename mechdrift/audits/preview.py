@@ -1,7 +1,8 @@
 """What an audit would do, before it does it: `mechdrift audit … --dry-run`. Loads tokenizers and configurations, and no
 weights.
 
-    asked     questions, the tokens of their prompts, and the most tokens that may be written
+    asked     questions, the tokens of their prompts, and the most tokens that may be written; where an audit asks in
+              waves, that is the most it may come to, and its power is told
     room      the longest prompt and its budget against each model's context
     memory    each model's weights in both number formats, and the keys and values of 1,000 tokens, against what is free
 
@@ -15,12 +16,20 @@ Times are not told: they follow from the machine, and from how long a model real
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from mechdrift.audits.config import Audit
-from mechdrift.audits.plan import AuditPlan, analysis_dtype, generation_dtype, load_from, plan_audit
+from mechdrift.audits.plan import (
+    AuditPlan,
+    analysis_dtype,
+    generation_dtype,
+    is_until_decided,
+    load_from,
+    plan_audit,
+)
+from mechdrift.audits.power import power_line
 from mechdrift.audits.stages.order import stages_of
 from mechdrift.audits.stages.questions import asked_of, task_questions
 from mechdrift.behaviour.backends.hugging_face import free_memory
@@ -62,6 +71,7 @@ class Preview:
 
     pair: str
     stages: tuple[str, ...]
+    waves: str  # what an audit in waves is expected to find; empty where all is asked at once
     dimensions: dict[str, tuple[int, int]]  # twin pairs and families
     beside: dict[str, int]  # items asked in other words, everyday requests, tasks
     formats: dict[str, str]
@@ -101,6 +111,11 @@ class Preview:
                 f"stages       {', '.join(self.stages)}",
                 f"formats      {formats}, on {self.device}",
             ],
+            *(
+                [[f"asked in waves until all is decided, so what follows is the most. {self.waves}"]]
+                if self.waves
+                else []
+            ),
             ["asked of each model:", *(f"  {line}" for line in (*asked, *beside))],
             *(_describe(side) for side in self.sides.values()),
             [
@@ -143,7 +158,10 @@ def preview(config: Audit) -> Preview:
         pair ...
     """
     pair = load_from(config)
+    config = replace(config, until_decided=is_until_decided(config, pair))
     plan = plan_audit(config, pair)
+    if plan.waves is not None:  # the most that can be asked: every wave
+        plan = replace(plan, sets=plan.waves.sets)
     sets, others = asked_of(plan)
     formats = {"reading": analysis_dtype(config), "writing": generation_dtype(config)}
     device = resolve_device(config.device)
@@ -151,6 +169,7 @@ def preview(config: Audit) -> Preview:
     return Preview(
         pair=pair.name,
         stages=tuple(stage.name for stage in stages_of(config)),
+        waves="" if plan.waves is None else power_line(plan.waves),
         dimensions={probes.dimension: (len(probes.where("trigger")), len(probes.families)) for probes in sets},
         beside={
             "other words": sum(map(len, variants)),
