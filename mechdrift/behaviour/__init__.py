@@ -8,6 +8,7 @@ judges             does an answer refuse, make sense, harm; is it aligned for it
 labels             a table of answers, each with what was judged of it
 scores             the labels of both models, compared in pairs
 metrics            what a metric is: name, formula, direction, unit
+looks              what is decided of each headline after every wave of families
 verdicts           which changes count as established
 benchmark_scores   scores by the formulas of the field's benchmarks
 one_call           `score`: ask, judge and compare in one call

@@ -2,6 +2,8 @@
 
 intervals    intervals over families that stay honest near 0 and 100 %, and the share that may be unseen
 resampling   paired tests, bootstrap over families, max-T, Holm, signal detection
+sequential   tests and intervals that may be looked at after every wave of families
+power        how large a fall a design finds, by simulation
 grids        which cells of a patch grid to believe: family-wise p values and a simultaneous band
 angles       the angle between two directions that are known with noise, with its interval
 geometry     means, ranks and projections of activations

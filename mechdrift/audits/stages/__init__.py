@@ -2,6 +2,7 @@
 returns facts for the manifest.
 
 pair        are the two models parent and child?
+waves       both models asked wave by wave, until each dimension is decided
 answers     what both models answer, judged
 scores      what the answers say
 drift       directions inside, and how far they turned
