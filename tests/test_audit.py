@@ -59,7 +59,7 @@ STAGES = {
     "patch": ("patch.parquet", "patch_items.parquet", "placebos.parquet", "grafts.parquet"),
 }
 # Safety has no variants, one dimension has nothing to be compared with, and random models do not think to an end.
-NOTHING_HERE = ("variants", "sentences", "passage", "thinking", "dimensions")
+NOTHING_HERE = ("variants", "sentences", "passage", "thinking", "dimensions", "waves")
 SMALL = Size(
     pairs=4,
     variants=2,
