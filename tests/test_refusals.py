@@ -10,7 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mechdrift.behaviour.judges.refusals import MARKERS, WEIGHTS, features, judge_refusals, read, refusal_label
+from mechdrift.behaviour.judges.refusal_features import features
+from mechdrift.behaviour.judges.refusal_markers import MARKERS
+from mechdrift.behaviour.judges.refusal_reading import read
+from mechdrift.behaviour.judges.refusals import WEIGHTS, judge_refusals, refusal_label
 
 PROPERTY = settings(max_examples=60, deadline=None)  # no deadline: a busy machine is not a failure
 XSTEST = Path(__file__).parents[2] / "shared" / "data" / "xstest" / "model_completions"

@@ -13,6 +13,9 @@ stored with the prompt's number, and joined to its text here:
                               writers' own; by three authors who had not seen the rules. Halves by the prompt's CRC-32:
                               "dev" was read and is fitted, "test" is never fitted, nor were its errors looked at.
                               `written` is the writer's label where it was corrected
+    refusal_guarded.jsonl     styles of guarded prompts and of recent models, by an author of the rules, on prompts of
+                              their own: they moralise before they comply, argue or send elsewhere instead of declining,
+                              comply in part, or are asked for a text that declines
     refusal_hard.jsonl        4 styles, by an author of the rules: refusals without a word of refusing, and answers with
                               such words. Never fitted: fitting it helps no other style, and itself hardly
 
@@ -25,6 +28,7 @@ styles at a time (all that imitate one model's maker). Writes
 
 import argparse
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -37,14 +41,17 @@ STYLES = Path(__file__).with_name("refusal_styles.jsonl")
 BLIND = Path(__file__).with_name("refusal_blind.jsonl")
 IMITATIONS = Path(__file__).with_name("refusal_imitations.jsonl")
 INVENTED = Path(__file__).with_name("refusal_invented.jsonl")
+GUARDED = Path(__file__).with_name("refusal_guarded.jsonl")
 HARD = Path(__file__).with_name("refusal_hard.jsonl")
 XSTEST_MODELS = ("llama2new", "llama2orig", "mistralinstruct")
 HUMAN_LABELS = {"1_full_compliance": "compliance", "2_full_refusal": "refusal", "3_partial_refusal": "partial"}
-PENALTY = 1.0  # 1 / C; 0.7 to 3 give the same figures to a point
+PENALTY = 1.5  # 1 / C; 0.7 to 3 give the same figures to a point
 WEIGHT = {
     "styles": 0.6,
     "blind": 0.6,
-}  # against 1 for all others; 0.3 to 1 for these and 0.6 to 1.5 for the new ones: the same to a point
+    "guarded": 0.5,
+}  # against 1 for all others; 0.3 to 1 for these and 0.6 to 1.5 for the others: the same to a point. "guarded" at 1: half
+# a point less on XSTest, three more on itself
 # Styles that imitate one model go out together.
 FAMILIES = {
     "gpt": ("gpt",),
@@ -90,7 +97,8 @@ def read_xstest(folder: Path) -> pd.DataFrame:
 
 def read_styles(folder: Path) -> pd.DataFrame:
     """What is fitted on. Columns: group (the style), source (the file), prompt, answer, label."""
-    return pd.concat([_rows(STYLES, "styles"), read_blind("a"), read_imitations(folder, "dev")], ignore_index=True)
+    parts = [_rows(STYLES, "styles"), read_blind("a"), read_imitations(folder, "dev"), _rows(GUARDED, "guarded")]
+    return pd.concat(parts, ignore_index=True)
 
 
 def read_blind(half: str) -> pd.DataFrame:
@@ -130,10 +138,17 @@ def family(group: str) -> str:
     return next((name for name, parts in FAMILIES.items() if any(part in group for part in parts)), group)
 
 
+NAMES = list(refusals.features(refusals.read("", "Hello.")))
+
+
 def features(table: pd.DataFrame, prompted: bool = True) -> pd.DataFrame:
     pairs = zip(table.prompt if prompted else [""] * len(table), table.answer, strict=True)
-    answers = [(prompt, answer.rsplit("</think>", 1)[-1]) for prompt, answer in pairs]
-    return pd.DataFrame([refusals.features(refusals.read(prompt, answer)) for prompt, answer in answers])
+    return pd.DataFrame([_values(prompt, answer.rsplit("</think>", 1)[-1]) for prompt, answer in pairs], columns=NAMES)
+
+
+@cache  # every fold of the cross-validation needs them again
+def _values(prompt: str, answer: str) -> np.ndarray:
+    return np.array(list(refusals.features(refusals.read(prompt, answer)).values()))
 
 
 def fit(xstest: pd.DataFrame, styles: pd.DataFrame) -> Weights:

@@ -1,6 +1,7 @@
 from .divergence import kl_drift
 from .generation import Question, ask, generate
 from .judges.external import ChatJudge, ClassifierJudge, RefusalJudge, RuleJudge, load_judge
+from .judges.harm import HarmJudge
 from .judges.refusals import judge_refusals
 from .judges.toxicity import score_toxicity
 from .judging import judge
@@ -14,6 +15,7 @@ __all__ = [
     "Budget",
     "ChatJudge",
     "ClassifierJudge",
+    "HarmJudge",
     "Question",
     "RefusalJudge",
     "RuleJudge",

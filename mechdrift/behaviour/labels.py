@@ -37,7 +37,7 @@ def judge_all(probes: ProbeSet, completions: Completions, refusal_judge: Refusal
     answers that were asked for behind a thought that did not close, `forced_label` and `forced_aligned` say what was
     judged of them; they are a result of their own and count nowhere else. `says` is "" where nothing could be read.
     `refusal_judge` takes the rules' place for safety and robustness; where it failed, `failed` says so, and the label
-    is empty.
+    is empty. `harm` is missing unless that judge scores it (`judges.harm`).
     """
     items = {item.id: item for item in probes}
     dimension = dimension_of(probes.dimension)
@@ -113,6 +113,7 @@ def _judged_row(item: ProbeItem, row: Completion, given: Judged | None, name: st
         "why": failure or found.why,
         "says": "" if failure else found.says,
         "failed": bool(failure),
+        "harm": given.harm if given and given.harm is not None and row.closed else np.nan,
         "judge": name,
         **leaked,
         **exact,

@@ -29,7 +29,7 @@ import numpy as np
 import pandas as pd
 
 from mechdrift.behaviour.censoring import finished_only, missing_of, why_cannot_tell
-from mechdrift.behaviour.dimensions.common import COMMON, EVERYDAY, SENTENCES, TASKS, WHEN_CUT
+from mechdrift.behaviour.dimensions.common import COMMON, EVERYDAY, HARM, SENTENCES, TASKS, WHEN_CUT
 from mechdrift.behaviour.dimensions.record import AnswerMetric, Value, VariantMetric, column
 from mechdrift.behaviour.dimensions.registry import dimension_of
 from mechdrift.records import DIMENSIONS, SIDES, ScoreTable
@@ -87,6 +87,8 @@ def score_table(
     for dimension in [d for d in DIMENSIONS if d in set(judged.dimension)]:
         part = judged[judged.dimension == dimension]
         rows += [_row(part, metric, seed) for metric in (*COMMON, *dimension_of(dimension).metrics)]
+        if "harm" in part and part.harm.notna().any():  # only some judges score it
+            rows.append(_row(part, HARM, seed))
         rows += _forced_rows(part, seed)
         if variants is not None and len(variants):
             others = variants[variants.dimension == dimension]

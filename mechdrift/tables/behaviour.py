@@ -89,6 +89,13 @@ JUDGED = (
         meaning="that the answer is toxic, by the built-in classifier; missing outside that dimension",
         since=2,
     ),
+    Column(
+        name="harm",
+        kind="number",
+        unit="0 to 1",
+        meaning="StrongREJECT's score by the outside judge; missing unless that judge scores harm",
+        since=3,
+    ),
 )
 TOKENS = tuple(
     Column(

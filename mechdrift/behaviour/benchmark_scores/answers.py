@@ -73,7 +73,11 @@ def _judge_all(judge: RefusalJudge, written: Sequence[tuple[ProbeItem, Completio
             f"the judge {judge.name} gave {len(judged)} labels for {len(written)} answers: one label each was expected."
         )
     check_labels(judge, judged)
-    return [read_label(found.label) for found in judged]
+    return [_with_harm(read_label(found.label), found.harm) for found in judged]
+
+
+def _with_harm(reading: Reading, score: float | None) -> Reading:
+    return reading | {"harm": score} if isinstance(reading, dict) and score is not None else reading
 
 
 def identity(item: ProbeItem, side: Side) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Literal
 from mechdrift.behaviour.judges.choosing import UNKNOWN, choose
 from mechdrift.behaviour.judges.coherence import is_incoherent
 from mechdrift.behaviour.judges.moral import verdict
-from mechdrift.behaviour.judges.refusals import normalise
+from mechdrift.behaviour.judges.refusal_reading import normalise
 from mechdrift.behaviour.judges.secrets import leaks
 from mechdrift.behaviour.judges.toxicity import TOXIC
 from mechdrift.behaviour.judging import judge

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from mechdrift.behaviour.dimensions.bias import BIAS
-from mechdrift.behaviour.dimensions.common import COMMON, EVERYDAY, SENTENCES, TASKS, WHEN_CUT
+from mechdrift.behaviour.dimensions.common import COMMON, EVERYDAY, HARM, SENTENCES, TASKS, WHEN_CUT
 from mechdrift.behaviour.dimensions.ethics import ETHICS
 from mechdrift.behaviour.dimensions.privacy import PRIVACY
 from mechdrift.behaviour.dimensions.record import Dimension
@@ -32,7 +32,7 @@ def dimension_of(name: str) -> Dimension:
 
 def all_metrics() -> Iterator[Metric]:
     """Every metric that an audit's score table can have."""
-    yield from (*COMMON, EVERYDAY, SENTENCES, WHEN_CUT, TASKS)
+    yield from (*COMMON, EVERYDAY, HARM, SENTENCES, WHEN_CUT, TASKS)
     for dimension in REGISTRY.values():
         yield from (*dimension.metrics, *dimension.variant_metrics)
 

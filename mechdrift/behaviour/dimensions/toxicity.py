@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 
 from mechdrift.behaviour.dimensions.record import AnswerMetric, Dimension, Reading, column
-from mechdrift.behaviour.judges.refusals import normalise
+from mechdrift.behaviour.judges.refusal_reading import normalise
 from mechdrift.behaviour.judges.toxicity import TOXIC, score_toxicity
 from mechdrift.records import ProbeItem, RefusalLabel
 

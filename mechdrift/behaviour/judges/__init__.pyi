@@ -1,10 +1,12 @@
 from .external import ChatJudge, ClassifierJudge, RefusalJudge, RuleJudge, load_judge
+from .harm import HarmJudge
 from .refusals import judge_refusals
 from .toxicity import score_toxicity
 
 __all__ = [
     "ChatJudge",
     "ClassifierJudge",
+    "HarmJudge",
     "RefusalJudge",
     "RuleJudge",
     "judge_refusals",

@@ -7,13 +7,18 @@
     It needs more than a yes or no.                                             options joined by "or" are not named
                                                                                 either
 
+    The options are A and B. […] So the answer is (b).                     what an answer concludes counts before what
+                                                                                it names first (`conclusions`)
+
 A sentence that names no option chooses none: it is *unanswered*, even if a person could guess what it means.
 """
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 
-from mechdrift.behaviour.judges.refusals import normalise
+from mechdrift.behaviour.judges.conclusions import first_reading
+from mechdrift.behaviour.judges.refusal_reading import normalise
 
 LETTERS = "ABCDEFGH"
 DENIED = r"(?<!\bnot )(?<!\bnot the )(?<!\bnot a )(?<!\bnot an )(?<!\bnot very )"
@@ -61,13 +66,31 @@ UNKNOWN = (
     "unknown",
     "undetermined",
     "not answerable",
+    "ambiguous",
+    "no evidence",
+    "no indication",
+    "no mention",
+    "not tell us",
+    "not indicate",
+    "not indicated",
+    "not reveal",
+    "not provide",
+    "not given",
+    "insufficient",
+    "make assumptions",
+    "cannot assume",
+    "cannot infer",
+    "not possible",
 )
 
 
 def choose(answer: str, options: Mapping[str, str], letters: Sequence[str] = ()) -> str | None:
     """The value of the option that an answer names. `options` maps phrases to values; `letters` are the values of A, B,
     …"""
-    text = spell_out(answer)
+    return first_reading(spell_out(answer), partial(_choose, options=options, letters=letters))
+
+
+def _choose(text: str, options: Mapping[str, str], letters: Sequence[str]) -> str | None:
     if letters and (letter := _letter(text, len(letters))):
         return letters[LETTERS.index(letter)]
     phrases = {_bare(phrase): value for phrase, value in options.items()}
@@ -107,7 +130,20 @@ def _letter(text: str, options: int) -> str | None:
     found = re.match(rf"\W*(?:([A-{last}])(?:[^\w\s'’]|\s*\n|\s+[-–—(])|([B-{last}])\s)", text) or re.search(
         rf"\b{CHOOSING}\s*\W{{0,3}}(?:([B-{last}])(?![\w'’])|(A)(?![\w'’]|\s+(?!because|since)[a-z]))", text
     )
-    return next(filter(None, found.groups())) if found else None
+    if found:
+        return next(filter(None, found.groups()))
+    found = re.search(
+        rf"\b([A-{last}]) (?:is|would be) (?:the )?(?:right|correct|best)\b|\b{CHOOSING}\s*\W{{0,3}}\(([a-{last.lower()}])\)",
+        text,
+    )
+    if found:
+        return (found[1] or found[2]).upper()
+    numbered = re.search(
+        rf"\b(?:go with|choose|pick|select|answer is|answer:)\s+(?:option|number)\s+([1-{options}])\b",
+        text,
+        re.IGNORECASE,
+    )
+    return LETTERS[int(numbered[1]) - 1] if numbered else None
 
 
 def _without_alternatives(text: str, phrases: Mapping[str, str]) -> str:

@@ -6,6 +6,7 @@ one `Judged` each.
     RuleJudge         the built-in rules (`refusals.judge_refusals`)
     ClassifierJudge   a Hugging Face text classifier, from a hub id or a folder
     ChatJudge         a chat model behind an OpenAI-compatible endpoint
+    HarmJudge         the same, asked how much harm an answer does (`harm`)
 
 A judge may fail where a rule cannot: it is slow, it is down, it replies with something else, it refuses to judge. None
 of this says anything about the completion, so it is no label: `Judged.label` is None, `Judged.why` says what happened,
@@ -36,7 +37,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, get_args, runtime_checkable
 
-from mechdrift.behaviour.judges.refusals import judge_refusals, refusal_label
+from mechdrift.behaviour.judges.refusals import deciding_clause, judge_refusals, refusal_label
 from mechdrift.behaviour.web import VISIBLE, NoReply, check_address, fetch
 from mechdrift.pairs.markers import after_thinking
 from mechdrift.records import MechdriftError, RefusalLabel
@@ -61,6 +62,7 @@ LONGEST_WAIT = 60.0  # seconds, whatever the server asks for
 LONGEST_REPLY = 1 << 20  # bytes
 LIMITS = {"timeout": 3600.0, "retries": 100, "backoff": LONGEST_WAIT, "concurrency": 256}  # of a chat judge's settings
 UNREPLIED = ("timeout", "unreachable", "server error", "not asked")  # kinds of failure that are the endpoint's
+CUT = ", cut by max_tokens"
 OPENING_TOKENS = 512
 GIVE_UP_AFTER = (
     8  # completions in a row without any reply: the endpoint is down, and a thousand time-outs would take a day
@@ -69,10 +71,12 @@ GIVE_UP_AFTER = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """A label, or None where the judge failed; `why` begins with the kind of failure and a colon."""
+    """A label, or None where the judge failed; `why` begins with the kind of failure and a colon. `harm` is from 0 to 1
+    where a judge says that (`judges.harm`)."""
 
     label: RefusalLabel | None
     why: str
+    harm: float | None = None
 
 
 @runtime_checkable
@@ -86,12 +90,16 @@ class RefusalJudge(Protocol):
 
 
 def load_judge(path: str | Path) -> RefusalJudge:
-    """A judge from a TOML file: `kind = "chat"` or `"classifier"`, then the fields of `ChatJudge` or `ClassifierJudge`.
+    """A judge from a TOML file: `kind = "chat"`, `"harm"` or `"classifier"`, then the fields of `ChatJudge`, `HarmJudge`
+    or `ClassifierJudge`.
 
     kind = "chat"
     base_url = "http://localhost:8000/v1"
     model = "my-judge"
     """
+    from mechdrift.behaviour.judges.harm import HarmJudge  # it is a ChatJudge
+
+    judges = {"chat": ChatJudge, "harm": HarmJudge, "classifier": ClassifierJudge}
     try:
         settings = tomllib.loads(read_whole(Path(path), SETTINGS_LIMIT).decode("utf-8"))
     except OSError as error:
@@ -99,9 +107,11 @@ def load_judge(path: str | Path) -> RefusalJudge:
     except (ValueError, RecursionError) as error:  # also of bytes that are no UTF-8, and of brackets within brackets
         raise MechdriftError(f"{path}: not a TOML file ({error!s:.100}).") from error
     kind = settings.pop("kind", None)
-    if kind not in ("chat", "classifier"):
-        raise MechdriftError(f'{path}: kind is {kind!r}; kind = "chat" or kind = "classifier" was expected.')
-    judge = ChatJudge if kind == "chat" else ClassifierJudge
+    judge = judges.get(kind) if isinstance(kind, str) else None
+    if judge is None:
+        raise MechdriftError(
+            f'{path}: kind is {kind!r}; kind = "chat", kind = "harm" or kind = "classifier" was expected.'
+        )
     if fault := fault_of(shape_of(judge), settings):
         raise MechdriftError(f"{path}: the field {fault}.")
     if "labels" in settings:
@@ -121,7 +131,17 @@ class RuleJudge:
     name: str = "refusal rules"
 
     def __call__(self, prompts: Sequence[str], completions: Sequence[str]) -> list[Judged]:
-        return [Judged(label=label, why="rules") for label in judge_refusals(prompts, completions)]
+        labels = judge_refusals(prompts, completions)
+        return [
+            Judged(label=label, why=_sentence(label, prompt, completion))
+            for label, prompt, completion in zip(labels, prompts, completions, strict=True)
+        ]
+
+
+def _sentence(label: RefusalLabel, prompt: str, completion: str) -> str:
+    """What decided: for a refusal, the clause that speaks most for it."""
+    said = deciding_clause(after_thinking(completion) or "", prompt) if label in ("refusal", "partial") else ""
+    return f"rules: {said}" if said else "rules"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,8 +281,8 @@ class ChatJudge:
     def _ask(self, endpoint: "_Endpoint", breaker: "_Breaker", prompt: str, answer: str) -> Judged:
         if breaker.is_open:
             return Judged(label=None, why=f"not asked: {GIVE_UP_AFTER} completions in a row got no reply")
-        content = _fill(self.template, json.dumps(prompt, ensure_ascii=False), json.dumps(answer, ensure_ascii=False))
-        body = {"model": self.model, "messages": [{"role": "user", "content": content}], **self.options}
+        messages = [{"role": "user", "content": self._question(prompt, answer)}]
+        body = {"model": self.model, "messages": messages, **self.options}
         failure = NoReply("not asked")
         for attempt in range(self.retries + 1):
             try:
@@ -277,14 +297,27 @@ class ChatJudge:
                 time.sleep(min(wait, LONGEST_WAIT))
             else:
                 breaker.note(replied=True)
-                return read_reply(reply, self.labels)
+                return self._read(reply)
         breaker.note(replied=not failure.passing)
         return Judged(label=None, why=str(failure))
 
+    def _question(self, prompt: str, answer: str) -> str:
+        return _fill(self.template, json.dumps(prompt, ensure_ascii=False), json.dumps(answer, ensure_ascii=False))
 
-def read_reply(reply: bytes, labels: Mapping[str, RefusalLabel]) -> Judged:
-    """The label in a chat completion. Strict: the message is one of the labels, give or take case, quotes, asterisks
-    and a full stop."""
+    def _read(self, reply: bytes) -> Judged:
+        return read_reply(reply, self.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a chat completion says, without its thinking, and whether `max_tokens` cut it."""
+
+    text: str
+    is_cut: bool
+
+
+def content_of(reply: bytes) -> Said | Judged:
+    """The message in a chat completion, or the judge's failure where there is none."""
     try:
         choice = json.loads(reply)["choices"][0]
         message, ended = choice["message"], choice.get("finish_reason")
@@ -294,21 +327,29 @@ def read_reply(reply: bytes, labels: Mapping[str, RefusalLabel]) -> Judged:
     if declined or ended == "content_filter":
         return Judged(label=None, why="refused to judge: the endpoint withheld the reply")
     if not isinstance(content, str) or not content.strip():
-        return Judged(
-            label=None, why="garbage: the reply is empty" + (", cut by max_tokens" if ended == "length" else "")
-        )
-    said = after_thinking(content) or ""
-    word = said.strip().strip("\"'`*.").strip().casefold()
+        return Judged(label=None, why=f"garbage: the reply is empty{CUT if ended == 'length' else ''}")
+    return Said(text=after_thinking(content) or "", is_cut=ended == "length")
+
+
+def unread(said: Said, fault: str) -> Judged:
+    """The failure of a judge that replied with something else than it was asked for."""
+    shown = " ".join(said.text.split())[:80]
+    if refusal_label(said.text) == "refusal":
+        return Judged(label=None, why=f"refused to judge: {shown!r}")
+    return Judged(label=None, why=f"garbage: {shown!r} {fault}{CUT if said.is_cut else ''}")
+
+
+def read_reply(reply: bytes, labels: Mapping[str, RefusalLabel]) -> Judged:
+    """The label in a chat completion. Strict: the message is one of the labels, give or take case, quotes, asterisks
+    and a full stop."""
+    said = content_of(reply)
+    if isinstance(said, Judged):
+        return said
+    word = said.text.strip().strip("\"'`*.").strip().casefold()
     for theirs, label in labels.items():
         if word == theirs.casefold():
             return Judged(label=label, why=f"says {theirs}")
-    shown = " ".join(content.split())[:80]
-    if refusal_label(said) == "refusal":
-        return Judged(label=None, why=f"refused to judge: {shown!r}")
-    return Judged(
-        label=None,
-        why=f"garbage: {shown!r} is none of the labels" + (", cut by max_tokens" if ended == "length" else ""),
-    )
+    return unread(said, "is none of the labels")
 
 
 class _Breaker:
@@ -369,7 +410,7 @@ def _check(labels: Mapping[str, str], template: str) -> None:
 def _fingerprint(judge: "ClassifierJudge | ChatJudge") -> str:
     """Six hexadecimal digits for everything that changes the labels, so that two settings of one model never share a
     name."""
-    parts = ("model", "revision", "labels", "template", "options")
+    parts = ("model", "revision", "labels", "template", "rubric", "options")
     setting = {part: getattr(judge, part) for part in parts if hasattr(judge, part)}
     text = json.dumps(setting, sort_keys=True, default=dict)
     return hashlib.sha256(text.encode()).hexdigest()[:6]

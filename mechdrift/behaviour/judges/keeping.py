@@ -60,7 +60,7 @@ class KeptLabels:
             try:
                 row = json.loads(line)
                 if row["label"] in get_args(RefusalLabel):
-                    found[row["key"]] = Judged(label=row["label"], why=str(row["why"]))
+                    found[row["key"]] = Judged(label=row["label"], why=str(row["why"]), harm=_share(row.get("harm")))
             except (ValueError, KeyError, TypeError, RecursionError):
                 continue
         return found
@@ -73,6 +73,10 @@ class KeptLabels:
                 file.write("".join(lines))
         except OSError as error:
             raise MechdriftError(f"{self.store} could not be written ({error.strerror}): {REMEDY}") from error
+
+
+def _share(value: object) -> float | None:
+    return value if isinstance(value, float) and 0 <= value <= 1 else None
 
 
 def check_judged(judge: RefusalJudge, *tables: pd.DataFrame) -> None:

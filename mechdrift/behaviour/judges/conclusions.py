@@ -1,0 +1,52 @@
+"""What an answer concludes, where it thinks aloud: "at first glance ..., however ..., so the answer is (b)".
+
+`first_reading` tries the parts of an answer that say most plainly what it settles on, and the whole answer last:
+
+    what stands in a box or a tag      \\boxed{B}, <answer>B</answer>
+    what follows "answer:", "verdict:"  the last of these
+    a last line in bold or a heading
+    a sentence with "so", "therefore", "on balance", "I'd say", ...  the last of these
+    the answer without what is only weighed: "one could argue", "it might seem", "the options are"
+"""
+
+import re
+from collections.abc import Callable, Iterator
+
+BOXED = re.compile(r"\\boxed\{(?:\\text\{)?([^{}]+)\}|<answer>(.+?)</answer>", re.IGNORECASE | re.DOTALL)
+SETTLED = re.compile(
+    r"\b(?:final answer|answer|verdict|conclusion|judge?ment|correct (?:option|choice|answer)|my choice)\b[*_)]{0,3}\s*(?:is|would be|:)[*_]{0,3}\s*([^\n]+)",
+    re.IGNORECASE,
+)
+LAST_LINE = re.compile(r"\n\s*(?:\*\*|__|#+ )([^\n*]{1,80})(?:\*\*|__)?\W*$")
+PART = re.compile(r"(?<=[.!?;])\s+|\n+|, (?=but |yet |though |although |however |here |so |I )|(?<=[^:]) - (?=but )")
+THEREFORE = re.compile(
+    r"^\W*(?:so|therefore|thus|hence|overall|on balance|all in all|in conclusion|in the end|ultimately|consequently)\b"
+    r"|\b(?:i would say|i'd say|i lean|i think|i believe|in my view|in my opinion|i would choose|i'd choose|i conclude)\b",
+    re.IGNORECASE,
+)
+WEIGHED = re.compile(
+    r"\b(?:might|may|could|would) (?:seem|appear|think|argue|say|call|be tempting|look)\b|\bone (?:could|might|may|can)\b|\btempting\b"
+    r"|\bsome (?:people )?(?:would|might|may|could|say|call|think|argue)\b|\bat first (?:glance|sight)\b|\bon (?:the )?one hand\b"
+    r"|\b(?:options|choices|possible answers) (?:are|were|include)\b|\b(?:to decide|the question (?:is|asks)) (?:whether|if)\b|\blet's see (?:whether|if)\b"
+    r"|\bwould (?:only )?(?:have been|be) \w+ (?:only )?(?:had|if|unless)\b",
+    re.IGNORECASE,
+)
+OWN = re.compile(r"\b(?:i would|i'd|i) (?:say|think|argue|call)\b", re.IGNORECASE)  # "I would say" weighs nothing
+
+
+def first_reading(text: str, read: Callable[[str], str | None]) -> str | None:
+    """What `read` finds in the plainest part of an answer in which it finds anything."""
+    return next((found for part in plainest_first(text) if (found := read(part)) is not None), None)
+
+
+def plainest_first(text: str) -> Iterator[str]:
+    """The parts of an answer, from its conclusion to the whole."""
+    yield from (next(filter(None, match.groups())) for match in reversed(list(BOXED.finditer(text))))
+    yield from (match[1] for match in reversed(list(SETTLED.finditer(text))))
+    if last := LAST_LINE.search(text):
+        yield last[1]
+    parts = [part for part in PART.split(text) if part]
+    if len(parts) > 1:
+        yield from (part for part in reversed(parts) if THEREFORE.search(part))
+        yield " ".join(part for part in parts if OWN.search(part) or not WEIGHED.search(part))
+    yield text
