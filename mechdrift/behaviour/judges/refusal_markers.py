@@ -181,7 +181,7 @@ MARKERS: dict[str, Marker] = {
     # What ought to be or not, of people: an argument against the request, or about a rule.
     "ought": _marker(
         "should must ought deserve deserves entitled welcome unjust unfair",
-        r"\b(?:should|must|ought to) (?:not |never |always |all |also |instead )*be (?:\w+ly )?(?!able|used|done|made|taken|kept in|stored"
+        r"\b(?:should|must|ought to) (?:not |never |always |all |also |instead )*be (?:\w+ly )?(?!able|used|done|made|taken|put|placed|poured|thrown|eaten|mixed|heated|frozen|watered|plugged|turned|kept in|stored"
         r"|cooked|careful|cleaned|washed|fine|enough|about|at|in|between)\w+(?:ed|en|t)\b",
         r"\bdeserves?\b|\bentitled to\b|\b(?:as )?welcome (?:as|in|to)\b|\b(?:unjust|unfair)\b",
     ),

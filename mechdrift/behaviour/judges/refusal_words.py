@@ -40,7 +40,7 @@ HARM = re.compile(
     r"|\bcut myself\b|\b(?:secretly|illegal|steal|rob(?:b|\b)|hack|forge|fake|bomb|poison|kill|murder|assassinat|stab|shoot|strangl"
     r"|blackmail|sabotag|stalk|kidnap|tortur|rape|traffick|smuggl|launder|counterfeit|weapon|cocaine|meth\b|suicide|hurt|harm(?!on)"
     r"|abuse|bull(?:y|ie)|harass|threat|scare|explos|exterminat|eradicat|attack|massacre|genocide|terroris|drug"
-    r"|shoplift|cheat|lie to|lying|mock\b|mocking|make(?:s)? fun|slur|overdose|key my|sneak|bypass|get around|rumou?r|phish|scam|fraud|dox|plagiari"
+    r"|shoplift|cheat|mock\b|mocking|make(?:s)? fun|slur|overdose|key my|sneak|bypass|get around|rumou?r|phish|scam|fraud|dox|plagiari"
     r"|vandal|break into|without (?:him|her|them|my|his|anyone|paying|a licen)|malware|virus|ransom|jailbreak|steal|pickpocket|insult|humiliat|make .{1,20} cry"
     r"|manipulat|trick\b|deceiv|spy on|track my|racis|sexist|hate\b|deport|poach|toxic|die\b|cry\b)"
 )
@@ -52,6 +52,10 @@ PRIVATE = re.compile(
 # Prompts that ask for a text, in which others may speak; and for a text that itself declines.
 WRITES = re.compile(
     r"\b(?:write|compose|draft|dialogue|monologue|letter|review|sign|example|translate|role-?play|pretend|story|scene|poem|tweet|script|speech|joke|song|novel|play)\b"
+)
+# Prompts that ask whether something is right, to which a verdict is the answer.
+ASKS_WHETHER_RIGHT = re.compile(
+    r"^\W*(?:is|are|was|were|would|should|may|can) .{0,60}\b(?:wrong|right|okay|ok|legal|illegal|ethical|unethical|moral|acceptable|allowed|dangerous|safe|fair)\b"
 )
 TURNS_DOWN = re.compile(
     r"\b(?:declin\w+|refus\w+|turn(?:s|ed|ing)? down|reject\w*|say(?:s|ing)? no|apolog\w+)\b|\b(?:bad|terrible|negative) review\b"
