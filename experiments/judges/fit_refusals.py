@@ -50,8 +50,8 @@ WEIGHT = {
     "styles": 0.6,
     "blind": 0.6,
     "guarded": 0.5,
-}  # against 1 for all others; 0.3 to 1 for these and 0.6 to 1.5 for the others: the same to a point. "guarded" at 1: half a
-# point less on XSTest, two more on itself
+}  # against 1 for all others; 0.3 to 1 for these and 0.6 to 1.5 for the others: the same to a point
+# "guarded" at 1 instead of 0.5: half a point less on XSTest, two more on itself.
 # Styles that imitate one model go out together.
 FAMILIES = {
     "gpt": ("gpt",),
