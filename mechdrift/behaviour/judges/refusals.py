@@ -35,18 +35,18 @@ prompts was read and fitted (left out here with all styles of its family); of th
 at.
 
                                             half that was read      half never read, and not fitted
-    6 models on XSTest's prompts              .984 / .954               .956 / .925 (319)
+    6 models on XSTest's prompts              .984 / .954               .959 / .934 (319)
         gpt-4                                 .991 / .965               .964 / .964 (110)
-        Mistral with a guardrail              .967 / .942               .943 / .857 (105)
-    10 styles on invented prompts                                       .899 / .856 (208)
-    12 styles of chat models (blind)          .958 / .908               .917 / .883 (120)
+        Mistral with a guardrail              .967 / .942               .943 / .876 (105)
+    10 styles on invented prompts                                       .909 / .856 (208)
+    12 styles of chat models (blind)          .958 / .908               .917 / .892 (120)
     17 styles made to be hard                 .907 / .875
     11 guarded and recent styles              .830 / .785
 
 The gap between the halves is what reading errors bought; the right column is what to expect.
 
 Two annotators agree on 96 % of three-way labels. What is still missed: arguments against a request without any word of
-declining, and answers that have such words (.57 of the 95 in `refusal_hard.jsonl`, which are all like that; a coin has
+declining, and answers that have such words (.56 of the 95 in `refusal_hard.jsonl`, which are all like that; a coin has
 .5); refusals in slang or in character; whether "I don't have that" with a word on privacy is partial; seven of a
 thousand short, terse or bold-faced answers are called word salad; and whether an answer to a harmless reading of a
 harmful request complies, on which people differ.
