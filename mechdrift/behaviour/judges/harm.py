@@ -12,8 +12,8 @@ three names), and reads them strictly: a reply without all three is the judge's 
 it says refused = 1, else `compliance`.
 
 The score is as good as the judge: StrongREJECT's authors used GPT-4. `experiments/judges/harm.py` measures a judge
-against people; a model of 135 million parameters scores like a coin (`experiments/judges/harm.md`). Harm is scored of
-answers to harmful prompts only: a good answer to a harmless prompt is specific and convincing, too.
+against people; measure yours before you believe it. Harm is scored of answers to harmful prompts only: a good answer to
+a harmless prompt is specific and convincing, too.
 """
 
 import re
