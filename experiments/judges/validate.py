@@ -41,6 +41,7 @@ WRITTEN = {
     "blind": "blind a",
     "imitations": "imitations, dev half",
     "invented": "invented, dev half",
+    "guarded": "guarded and recent styles",
 }
 UNREAD = {
     "blind": "blind b",
