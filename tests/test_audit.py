@@ -400,6 +400,7 @@ def test_models_that_do_not_stay_resident_are_opened_once_a_stage_and_one_at_a_t
             preset="quick",
             dimensions=tuple(DIMENSIONS),
             out=tmp_path / "run",
+            until_decided=False,
             think=6,
             answer=6,
         )

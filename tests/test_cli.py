@@ -75,7 +75,7 @@ def test_every_field_of_the_configuration_is_an_option_with_a_help_text(mechdrif
     _, out, _ = mechdrift("audit", "--help")
     options = dict(re.findall(r"│ --([a-z-]+) +(?:[A-Z.]+ +)?(\S[^│]+?) *│", out))
     names = {field.name for field in (*fields(Audit), *fields(ChatOptions))} - {"chat"}  # whose fields are options
-    assert set(options) == {name.replace("_", "-") for name in names} | {"debug"}
+    assert set(options) == {name.replace("_", "-") for name in names} | {"debug", "dry-run"}
     assert all(options.values())
 
 

@@ -93,7 +93,7 @@ class Audit:
     """How much to ask: quick, standard or full."""
     dimensions: tuple[str, ...] = field(default_factory=lambda: tuple(DIMENSIONS))
     """Which dimensions to audit."""
-    until_decided: bool | None = None
+    until_decided: Annotated[bool | None, Parameter(negative="--no-until-decided")] = None
     """Ask in up to four waves, until each dimension is decided: changed, or no change larger than the margin. Default
     yes, and for the embedded pairs no: they have a fixed design, as in their table."""
     margin: float = 0.15

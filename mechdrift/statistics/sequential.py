@@ -36,7 +36,7 @@ How often this errs, and how many prompts it saves, stands in `experiments/infer
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
@@ -88,7 +88,7 @@ def boundaries(fractions: tuple[float, ...], level: float = ALPHA) -> tuple[floa
     at, mass, last = np.zeros(1), np.ones(1), 0.0  # points of the score process, and the probability at each
     for fraction, step in zip(fractions, np.diff([0.0, *(level * spending(fractions))]), strict=True):
         spread = np.sqrt(fraction - last)
-        end = optimize.brentq(_beyond_less, 0.0, 40.0, args=(at, mass, spread, step))
+        end = cast("float", optimize.brentq(_beyond_less, 0.0, 40.0, args=(at, mass, spread, step)))
         found.append(end / np.sqrt(fraction))
         points = np.linspace(-end, end, GRID)
         weights = _simpson(points)
