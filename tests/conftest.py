@@ -44,7 +44,10 @@ FAMILIES = {
 }
 
 
-LONG = ("planting", "trajectory", "audit", "report", "cli", "comparison", "censoring", "docstrings", "faults", "scores")
+LONG = (
+    *("planting", "trajectory", "audit", "report", "cli", "comparison"),
+    *("censoring", "docstrings", "faults", "scores", "old_runs", "waves"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
