@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import save_model
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, MambaConfig
 
 from mechdrift.audits import preview as module
 from mechdrift.audits.config import FIXED_FAMILIES, PRESETS, Audit
@@ -81,3 +81,7 @@ def test_of_an_audit_in_waves_all_that_it_may_ask_and_its_power_are_told(folders
     assert seen.dimensions == {"ethics": (48, 48)}  # one pair a family
     assert "waves" in seen.stages
     assert re.search(r"found in 80% of audits are falls of \d\d points in ethics \(48 families of 1\)", seen.text)
+
+
+def test_a_model_without_attention_heads_has_no_keys_and_values():
+    assert module._cache_of(MambaConfig(), 2) is None

@@ -6,8 +6,8 @@ weights.
     room      the longest prompt and its budget against each model's context
     memory    each model's weights in both number formats, and the keys and values of 1,000 tokens, against what is free
 
-Numbers of tokens are exact for prompts, which are rendered here as they will be, and upper bounds for what is written:
-budgets that a pilot is to measure are bounded by what it may try. Memory is arithmetic on the configuration:
+Numbers of tokens are exact for prompts, which are rendered here as they will be, and upper bounds for what is written;
+where a pilot is to measure the budgets, there is no bound. Memory is arithmetic on the configuration:
 
     weights           parameters x bytes of the format
     keys and values   2 x layers x key-value heads x head width x bytes, a token
@@ -17,6 +17,7 @@ Times are not told: they follow from the machine, and from how long a model real
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -46,8 +47,8 @@ GIGABYTE = 1e9
 class SidePreview:
     """One model: its name, what it is asked, and what it takes. Lengths in tokens, memory in bytes.
 
-    `written` is the most that it may write in all; None where a pilot measures it and the context has no end.
-    `context` is None where the configuration states none.
+    `written` is the most that it may write in all; None where a pilot measures it. `context` and `cache` are None where
+    the configuration states none, or no attention heads.
     """
 
     side: Side
@@ -62,7 +63,7 @@ class SidePreview:
     parameters: int
     analysis: int
     generation: int
-    cache: int  # of 1,000 tokens, in the format of generation
+    cache: int | None  # of 1,000 tokens, in the format of generation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +130,11 @@ class Preview:
 def _describe(side: SidePreview) -> list[str]:
     """One model's block."""
     context = f", of a context of {side.context:,}" if side.context else ""
+    memory = (
+        "not told by its configuration"
+        if side.cache is None
+        else f"{side.cache / 1e6:,.0f} MB for 1,000 tokens of one row"
+    )
     written = "as much as a pilot measures" if side.written is None else f"at most {side.written:,} tokens"
     return [
         f"{side.side} model  {side.name}",
@@ -136,7 +142,7 @@ def _describe(side: SidePreview) -> list[str]:
         f"  budget     thinking {side.think}, answer {side.answer}; writes {written}",
         f"  weights    {side.parameters / 1e6:,.0f} million; {side.analysis / GIGABYTE:.2f} GB where it is read, "
         f"{side.generation / GIGABYTE:.2f} GB where it writes",
-        f"  memory     {side.cache / 1e6:,.0f} MB of keys and values for 1,000 tokens of one row",
+        f"  memory     keys and values: {memory}",
     ]
 
 
@@ -192,8 +198,6 @@ def _preview_side(pair: Pair, plan: AuditPlan, side: Side, formats: dict[str, st
     text = config.get_text_config(decoder=True)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     size = {what: getattr(torch, name).itemsize for what, name in formats.items()}
-    head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     think, answer = _budget_of(budget, plan, side)
     written = None if budget.is_auto else len(lengths) * sum(p for p in (think, answer) if isinstance(p, int))
     return SidePreview(
@@ -209,8 +213,17 @@ def _preview_side(pair: Pair, plan: AuditPlan, side: Side, formats: dict[str, st
         parameters=parameters,
         analysis=parameters * size["reading"],
         generation=parameters * size["writing"],
-        cache=1000 * 2 * text.num_hidden_layers * heads * head * size["writing"],
+        cache=_cache_of(text, size["writing"]),
     )
+
+
+def _cache_of(text: Any, size: int) -> int | None:
+    """Bytes of 1,000 tokens' keys and values; None for a configuration without attention heads."""
+    if not getattr(text, "num_attention_heads", None):
+        return None
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    return 1000 * 2 * text.num_hidden_layers * heads * width * size
 
 
 def _prompt_lengths(plan: AuditPlan, renderer: Renderer, side: Side) -> Sequence[int]:

@@ -117,7 +117,7 @@ class _Batch:
                 raise
             self._halve(error)
         except CannotCut:
-            queue.extendleft(row.request for row in reversed(self.running))
+            queue.extendleft(row.request for row in reversed([*self.running, *self.aside]))
             raise
 
     def _settle(self, queue: deque[Request]) -> Iterator[tuple[Request, Written]]:
