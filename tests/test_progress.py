@@ -6,7 +6,7 @@ import time
 import pytest
 
 from mechdrift import progress as shown
-from mechdrift.progress import progress, tell
+from mechdrift.records.progress import progress, tell
 
 
 @pytest.fixture

@@ -36,7 +36,6 @@ from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair
 from mechdrift.probes.rendering import Renderer, render_items
 from mechdrift.probes.roles import role_columns, role_span
-from mechdrift.progress import progress
 from mechdrift.records import (
     SIDES,
     Activations,
@@ -48,6 +47,7 @@ from mechdrift.records import (
     ThinkMode,
     check_not_empty,
 )
+from mechdrift.records.progress import progress
 
 DEFAULT_ROLES = ("template_tail", "think_close[-1]")
 PROMPTS_PER_BLOCK = 512

@@ -19,8 +19,8 @@ from mechdrift.hooks import HookPoint, in_parts, record
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.structure import SITES
 from mechdrift.probes.roles import role_span
-from mechdrift.progress import progress
 from mechdrift.records import MechdriftError, Rendered
+from mechdrift.records.progress import progress
 
 READOUT = "readout"
 POSITIONS_AT_ONCE = 1024  # of a long prompt, in what looks at each position alone

@@ -36,8 +36,8 @@ from mechdrift.behaviour.labels import RULES
 from mechdrift.pairs.loading import fingerprint, resolve_device
 from mechdrift.pairs.pair import Pair
 from mechdrift.pairs.precision import default_dtype_for_generation, fast_float32
-from mechdrift.progress import tell
 from mechdrift.records import SIDES, MechdriftError
+from mechdrift.records.progress import tell
 from mechdrift.runs import Run, open_run
 
 __all__ = ["PRESETS", "Audit", "Size", "audit", "load_from"]

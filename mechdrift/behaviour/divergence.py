@@ -35,8 +35,8 @@ from mechdrift.activations.capture import render_sides
 from mechdrift.pairs.comparable import shared_vocabulary
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair
-from mechdrift.progress import progress
 from mechdrift.records import Completions, ProbeSet, Rendered, Side
+from mechdrift.records.progress import progress
 
 TOP = 512
 POSITIONS_AT_ONCE = 1024  # positions whose distributions over the whole vocabulary are held together

@@ -33,9 +33,9 @@ from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair
 from mechdrift.pairs.precision import default_dtype_for_generation
 from mechdrift.probes.rendering import Renderer
-from mechdrift.progress import progress
 from mechdrift.records import Completion, Completions, MechdriftError, ProbeSet, Side, ThinkMode
 from mechdrift.records.foreign import shown
+from mechdrift.records.progress import progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

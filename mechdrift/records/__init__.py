@@ -9,6 +9,7 @@ to go on in pandas. Axis names in shapes are `prompt pos layer role head d_model
     activations   Activations [prompt, layer, role, d_model]; Directions [layer, role, d_model]; DirectionDrift
     grids         PatchGrid [prompt, layer, role]; Verification
     answers       Completion, Completions: what was answered; ScoreTable: how it was scored
+    progress      where a long command stands
 
 This door is the one that the package's own code imports through: each name loads only its own file, so that a command
 which needs words and probes never waits for torch (`activations`) or pandas.

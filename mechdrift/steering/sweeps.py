@@ -38,8 +38,8 @@ from mechdrift.hooks import edit, record
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.patching.cells import Cells, Group
 from mechdrift.patching.replay import run_model, sweep_layers
-from mechdrift.progress import progress
 from mechdrift.records import Rendered
+from mechdrift.records.progress import progress
 from mechdrift.steering.edits import WRITES, ablate, role_mask
 
 TOKENS_AT_ONCE = 1024  # rows times tokens of one pass

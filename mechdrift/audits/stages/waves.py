@@ -23,8 +23,8 @@ from mechdrift.behaviour.labels import judge_all
 from mechdrift.behaviour.looks import take_looks, with_looks
 from mechdrift.behaviour.scores import score_table
 from mechdrift.pairs.pair import Pair
-from mechdrift.progress import tell
 from mechdrift.records import SIDES, Side
+from mechdrift.records.progress import tell
 from mechdrift.report.page import write_report
 from mechdrift.runs import Run
 
