@@ -11,7 +11,6 @@ import torch
 from synthetic_run import EVIL, build_run
 
 import mechdrift as md
-from mechdrift import progress
 from mechdrift.records import (
     DIMENSIONS,
     Activations,
@@ -20,6 +19,7 @@ from mechdrift.records import (
     MechdriftError,
     PatchGrid,
     ScoreTable,
+    progress,
 )
 from mechdrift.runs import Run
 

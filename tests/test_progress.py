@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from mechdrift import progress as shown
+from mechdrift.records import progress as shown
 from mechdrift.records.progress import progress, tell
 
 
