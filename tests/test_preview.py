@@ -38,7 +38,7 @@ def test_counts_are_those_of_the_questions(folders, monkeypatch):
     assert seen.dimensions == {"ethics": (size.pairs, size.pairs)}  # a family each
     assert seen.beside["tasks"] == size.tasks
     assert side.questions == 2 * size.pairs + sum(seen.beside.values())
-    fixed = load_probes("ethics").first_families(FIXED_FAMILIES["ethics"])
+    fixed = load_probes("ethics").first_families(FIXED_FAMILIES)
     renderer = Renderer(load_tokenizer(ModelSource(name="parent", path=str(folders / "parent"))))
     asked = [renderer.render("", item.prompt, "none").ids for item in fixed.sample(size.pairs)]
     assert max(map(len, asked)) <= side.longest

@@ -1,7 +1,6 @@
 """What to audit and how thoroughly: one record that is the configuration, the command line, its help, and what a run
 stores."""
 
-from collections.abc import Mapping
 from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -44,25 +43,19 @@ class Size:
     budget: Budget = field(default_factory=Budget)
 
 
-# The families of each set that the fixed design of the embedded pairs asks: those that stood there when their table was
+# The fixed design of the embedded pairs asks the first families of each set, as many as stood there when their table was
 # made. Sets grow behind them, and the table's numbers stay comparable.
-FIXED_FAMILIES: Mapping[str, int] = {
-    "safety": 16,
-    "toxicity": 20,
-    "bias": 16,
-    "ethics": 16,
-    "privacy": 16,
-    "robustness": 16,
-}
+FIXED_FAMILIES = 50
 # Eight families are the fewest with which the sign-flip test survives Holm's correction over six dimensions by some
 # margin (mid-p 6 / 2^8 < 0.05), and six the fewest with which a cell of a patch grid can pass its family-wise test (2 /
-# 2^6): a quick audit shows grids, and names no place.
+# 2^6): a quick audit shows grids, and names no place. A standard audit asks one twin pair of every embedded family: at
+# the same number of prompts, more families tell more than more items of a family.
 PRESETS: dict[Preset, Size] = {
     "quick": Size(
         pairs=8, variants=2, tasks=12, patched=2, kl=2, thinking=4, steered=0, layer_step=6, grafts=False, most=48
     ),
     "standard": Size(
-        pairs=32, variants=16, tasks=96, patched=8, kl=4, thinking=16, steered=8, layer_step=3, most=10_000
+        pairs=50, variants=16, tasks=96, patched=8, kl=4, thinking=16, steered=8, layer_step=3, most=10_000
     ),
     "full": Size(
         pairs=10_000, variants=10_000, tasks=240, patched=16, kl=10_000, thinking=10_000, steered=24, most=10_000

@@ -110,10 +110,9 @@ def is_until_decided(config: Audit, pair: Pair) -> bool:
 
 def sample_sets(config: Audit, size: Size) -> dict[str, ProbeSet]:
     """The items of the fixed design, by dimension: drawn from the families that the embedded pairs' table rests on."""
-    sets = {name: load_probes(name) for name in config.ordered_dimensions}
     return {
-        name: probes.first_families(FIXED_FAMILIES.get(name, len(probes))).sample(size.pairs, config.seed)
-        for name, probes in sets.items()
+        name: load_probes(name).first_families(FIXED_FAMILIES).sample(size.pairs, config.seed)
+        for name in config.ordered_dimensions
     }
 
 
