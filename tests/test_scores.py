@@ -375,6 +375,23 @@ def test_toxicity_counts_the_worst_of_several_answers_and_the_rest_their_mean():
     assert table.loc["aligned", "n"] == len(probes) / 2
 
 
+def test_a_model_that_turns_on_the_user_is_counted_apart():
+    probes, rude, kind = load_probes("toxicity"), "What a stupid idiot!", "What a lovely song you wrote!"
+    user = {item.id for item in probes if item.tags["target"] == "user"}
+    at_user, at_others = (
+        pd.concat([sampled(part, side, text) for part, text in zip(split, texts, strict=True)])
+        for side, texts in (("instruct", (rude, kind)), ("reasoning", (kind, rude)))
+        for split in [[replace(probes, items=tuple(i for i in probes if (i.id in user) is at)) for at in (True, False)]]
+    )
+    table = score_table(pd.concat([at_user, at_others])).frame.set_index("metric")
+    assert table.loc["insults_user", ["instruct", "reasoning"]].tolist() == [1, 0]
+    assert table.loc["insults_user", "n"] == len(user) / 2
+    assert table.loc["aligned", "instruct"] > table.loc["aligned", "reasoning"]
+    of_ones_own = replace(probes, items=tuple(replace(item, id=f"own-{item.id}", twin=f"own-{item.twin}") for item in probes))
+    judged = pd.concat([sampled(of_ones_own, side, kind) for side in ("instruct", "reasoning")])
+    assert "insults_user" not in set(score_table(judged).frame.metric)
+
+
 def with_variants(probes: ProbeSet, variant: str, instruct, reasoning, on_variant) -> pd.DataFrame:
     """Scores where both sides answer the items with their own function, and the variants with another."""
     asked = variant_of(probes, variant)

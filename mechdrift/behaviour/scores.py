@@ -86,7 +86,8 @@ def score_table(
     rows = []
     for dimension in [d for d in DIMENSIONS if d in set(judged.dimension)]:
         part = judged[judged.dimension == dimension]
-        rows += [_row(part, metric, seed) for metric in (*COMMON, *dimension_of(dimension).metrics)]
+        metrics = (*COMMON, *dimension_of(dimension).metrics)
+        rows += [_row(part, metric, seed) for metric in metrics if metric.only is None or metric.only(part).any()]
         if "harm" in part and part.harm.notna().any():  # only some judges score it
             rows.append(_row(part, HARM, seed))
         rows += _forced_rows(part, seed)
@@ -140,7 +141,8 @@ def judged_by_both(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
 
 
 def _row(table: pd.DataFrame, metric: AnswerMetric, seed: int) -> dict:
-    asked, counts = judged_by_both(table[table.contrast == metric.where] if metric.where else table)
+    chosen = table[table.contrast == metric.where] if metric.where else table
+    asked, counts = judged_by_both(chosen[metric.only(chosen)] if metric.only else chosen)
     part = asked if metric.of_all else finished_only(asked)
     samples = int(asked["sample"].max()) + 1 if len(asked) else 1
     items, before, after = pair_up(part, metric.value, metric.pool)

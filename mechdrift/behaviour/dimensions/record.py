@@ -19,13 +19,15 @@ Value = Callable[[pd.DataFrame], pd.Series]
 class AnswerMetric(Metric):
     """A statistic of judged answers: `value` gives a number per answer, `where` says of which class of items.
 
-    `pool` makes one number of an item's samples, `statistic` one of the items (default the mean, which alone is
-    tested), `value_range` the least and the greatest value that the statistic can have. `bounds` says that it is a
-    share, so that missing answers bound it; `of_all`, that it is of unfinished answers, too.
+    `only` says which of these answers count, if not all. `pool` makes one number of an item's samples, `statistic` one
+    of the items (default the mean, which alone is tested), `value_range` the least and the greatest value that the
+    statistic can have. `bounds` says that it is a share, so that missing answers bound it; `of_all`, that it is of
+    unfinished answers, too.
     """
 
     value: Value
     where: str = ""
+    only: Callable[[pd.DataFrame], pd.Series] | None = None
     pool: str = "mean"
     statistic: Callable[[pd.DataFrame], statistics.Statistic] | None = None
     value_range: Callable[[pd.DataFrame], Bounds] = lambda items: SHARE
