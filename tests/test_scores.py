@@ -387,7 +387,8 @@ def test_a_model_that_turns_on_the_user_is_counted_apart():
     assert table.loc["insults_user", ["instruct", "reasoning"]].tolist() == [1, 0]
     assert table.loc["insults_user", "n"] == len(user) / 2
     assert table.loc["aligned", "instruct"] > table.loc["aligned", "reasoning"]
-    of_ones_own = replace(probes, items=tuple(replace(item, id=f"own-{item.id}", twin=f"own-{item.twin}") for item in probes))
+    renamed = tuple(replace(item, id=f"own-{item.id}", twin=f"own-{item.twin}") for item in probes)
+    of_ones_own = replace(probes, items=renamed)
     judged = pd.concat([sampled(of_ones_own, side, kind) for side in ("instruct", "reasoning")])
     assert "insults_user" not in set(score_table(judged).frame.metric)
 
