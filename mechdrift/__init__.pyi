@@ -38,6 +38,9 @@ from .records import (
     ProbeSet,
     ScoreTable,
 )
+from .repairs.making import Repaired, load_repair, repair
+from .repairs.record import Repair
+from .repairs.registry import add_repair
 from .runs import Run, load_run
 from .steering.curves import SteerBack, steer_back
 from .steering.edits import ablate, orthogonalise, role_mask, steer
@@ -61,6 +64,8 @@ __all__ = [
     "PatchGrid",
     "ProbeItem",
     "ProbeSet",
+    "Repair",
+    "Repaired",
     "Run",
     "ScoreTable",
     "Selection",
@@ -68,6 +73,7 @@ __all__ = [
     "Trajectory",
     "ablate",
     "add_dimension",
+    "add_repair",
     "along_thinking",
     "attribute",
     "audit",
@@ -92,10 +98,12 @@ __all__ = [
     "load_directions",
     "load_pair",
     "load_probes",
+    "load_repair",
     "load_run",
     "look",
     "orthogonalise",
     "patch",
+    "repair",
     "role_mask",
     "save_directions",
     "score",

@@ -178,16 +178,20 @@ def load_model(source: ModelSource, dtype: str = "float32") -> LanguageModel:
     exact)."""
     check_source(source)
     tokenizer = load_tokenizer(source)
-    merge = bool(source.adapters)
-    model = _load_weights(source, torch.float32 if merge else getattr(torch, dtype))
-    for adapter in source.adapters:
-        check_pickles(f"the adapter {adapter}", adapter, source.trust_remote_code)
-        model = merge_adapter(model, adapter)
-    if merge:
-        model = cast_weights(model, getattr(torch, dtype))
+    model = load_weights(source, getattr(torch, dtype))
     if source.device and not source.device_map:
         model = model.to(source.device)
     return prove(source, model.eval().requires_grad_(False), tokenizer, exact=dtype == "float32")
+
+
+def load_weights(source: ModelSource, dtype: torch.dtype) -> PreTrainedModel:
+    """The model of a source with its adapters merged, in float32, and then cast; needs no tokenizer."""
+    merge = bool(source.adapters)
+    model = _load_weights(source, torch.float32 if merge else dtype)
+    for adapter in source.adapters:
+        check_pickles(f"the adapter {adapter}", adapter, source.trust_remote_code)
+        model = merge_adapter(model, adapter)
+    return cast_weights(model, dtype) if merge else model
 
 
 def prove(

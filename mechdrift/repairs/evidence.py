@@ -1,0 +1,176 @@
+"""What a repair may look at: the pair, the *seen* families of the probe sets, and what follows from them.
+
+Families are split in halves before anything is made. Methods and the choice of a strength see the one half (`sets`,
+and of a run's answers only those to its items); the other half is asked once a strength is chosen, and is what is
+reported. Everything here is computed when a method asks for it, and once.
+
+    change          child less parent, by place
+    alignment       parent less the model before alignment, by place
+    block_effects   how much of the parent's behaviour each of its blocks brings back in the child, by itself
+    directions      per dimension and layer, where the parent tells triggers from neutral twins
+    basis_after     an orthonormal basis of all dimensions' directions after one block
+"""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mechdrift.activations.capture import collect
+from mechdrift.activations.readouts import Readout
+from mechdrift.audits.answers import RunAnswers
+from mechdrift.behaviour.labels import everyday_set
+from mechdrift.directions.best_layer import best_layer
+from mechdrift.directions.drift import compare_directions
+from mechdrift.directions.finders import find_directions
+from mechdrift.directions.thinking import READOUT_ROLE
+from mechdrift.pairs.loading import LanguageModel, ModelSource, load_weights
+from mechdrift.pairs.pair import Pair, give_back_memory
+from mechdrift.pairs.structure import find_structure
+from mechdrift.patching.grafts import graft
+from mechdrift.probes.sets import load_everyday
+from mechdrift.records import Directions, MechdriftError, ProbeSet
+from mechdrift.repairs.changes import Changes, dense, difference, parameters_by_place, weights_of
+
+SITE = "resid_post"
+GRAFTED = 12  # twin pairs a dimension: their triggers locate the loss
+WRITERS = ("o", "down")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """See the module's text. `base` is the model before alignment; `answers` are a run's judged answers to `sets`."""
+
+    pair: Pair
+    sets: Mapping[str, ProbeSet]
+    answers: RunAnswers | None = None
+    base: ModelSource | None = None
+    seed: int = 0
+    scratch: tempfile.TemporaryDirectory = field(default_factory=tempfile.TemporaryDirectory, repr=False)
+
+    @property
+    def folder(self) -> Path:
+        """For weights of models that are let go of; removed with this record."""
+        return Path(self.scratch.name)
+
+    @cached_property
+    def change(self) -> Changes:
+        parent = weights_of(self.pair, "instruct", self.folder)
+        found = difference(weights_of(self.pair, "reasoning", self.folder), parent)
+        if not found:
+            raise MechdriftError("the child's weights are the parent's: there is nothing to repair.")
+        return found
+
+    @cached_property
+    def alignment(self) -> Changes:
+        if self.base is None:
+            raise MechdriftError(
+                f"there is no model before alignment of {self.pair.instruct.name}: name it with base= (--base), or "
+                "choose a method that does without."
+            )
+        parent = weights_of(self.pair, "instruct", self.folder)
+        model = load_weights(self.base, torch.float32)
+        structure = find_structure(model, self.base.layout)
+        before = LanguageModel(
+            source=self.base,
+            model=model,
+            tokenizer=self.pair.tokenizer("instruct"),
+            structure=structure,
+            max_surface_error=float("nan"),
+        )
+        weights = {place: parameter.detach() for place, parameter in parameters_by_place(before).items()}
+        found = difference(parent, {place: lambda tensor=tensor: tensor for place, tensor in weights.items()})
+        if not found:
+            raise MechdriftError(f"{self.base.name} has the weights of {self.pair.instruct.name}: name another base.")
+        # As tensors, so that the base is let go of.
+        return Changes.of({place: found[place] for place in found})
+
+    @property
+    def d_model(self) -> int:
+        return self.pair.open("reasoning", "float32").structure.d_model
+
+    @cached_property
+    def writing_places(self) -> tuple[str, ...]:
+        """The matrices that write to the residual stream and that training changed."""
+        loaded = self.pair.open("reasoning", "float32")
+        places = (
+            f"layers.{layer}.{name}"
+            for layer in range(loaded.n_layers)
+            for module in WRITERS
+            for name in loaded.structure.parameters(layer, module)
+        )
+        return tuple(place for place in places if place in self.change and dense(self.change[place]).dim() == 2)
+
+    @cached_property
+    def readouts(self) -> dict[str, Readout | None]:
+        """Per dimension a readout that was calibrated on the answers to the seen families, where there are any."""
+        return {name: self.answers.readout(name) if self.answers else None for name in self.sets}
+
+    @cached_property
+    def block_effects(self) -> pd.Series:
+        """By layer, the share of the parent–child gap that the parent's block brings back in the child by itself: the
+        mean over the dimensions whose readouts differ beyond noise."""
+        shares = []
+        for name, probes in self.sets.items():
+            triggers = probes.sample(GRAFTED, self.seed).where("trigger")
+            if not triggers.items:
+                continue
+            grid = graft(self.pair, triggers, readout=self.readouts[name])
+            if not grid.gap_is_noise:
+                shares.append(pd.Series(grid.effect.mean(axis=0)[:, 0] / grid.gap.mean(), index=list(grid.layers)))
+        give_back_memory()
+        if not shares:
+            raise MechdriftError(
+                "the readouts of the two models do not differ beyond noise on the seen families, so no block can be "
+                "named: take more items, or a method that does without probes."
+            )
+        return pd.concat(shares, axis=1).mean(axis=1)
+
+    @cached_property
+    def directions(self) -> dict[str, Directions]:
+        """Per dimension, the directions after every block at the readout position."""
+        found = {}
+        for name, probes in self.sets.items():
+            if {item.contrast for item in probes} == {"trigger", "neutral"}:
+                found[name] = find_directions(collect(self.pair, probes, site=SITE, roles=(READOUT_ROLE,)), splits=4)
+        if not found:
+            raise MechdriftError("no probe set holds triggers and neutral items: there is no direction to find.")
+        return found
+
+    @cached_property
+    def steered(self) -> tuple[str, int]:
+        """The dimension and the layer whose direction stands for alignment: refusals, where safety was asked, at the
+        layer where the parent tells held-out families apart best."""
+        name = "safety" if "safety" in self.directions else next(iter(self.directions))
+        layer = best_layer(compare_directions(self.directions[name], seed=self.seed).frame, READOUT_ROLE)
+        if layer is None:
+            raise MechdriftError(f"the parent has no {name} direction after the think block: there is nothing to add.")
+        return name, layer
+
+    def basis_after(self, layer: int) -> Float[Tensor, "d_model k"]:
+        """Orthonormal columns that span the parent's directions after a block."""
+        vectors = [found.instruct[found.layers.index(layer), 0] for found in self.directions.values()]
+        return torch.linalg.qr(torch.stack([vector for vector in vectors if vector.norm() > 0], dim=1)).Q
+
+    @cached_property
+    def harmless(self) -> ProbeSet:
+        """Prompts that nothing should change on: the seen neutral twins and everyday requests."""
+        everyday = everyday_set(load_everyday())
+        neutral = [item for probes in self.sets.values() for item in probes.where("neutral")]
+        return replace(everyday, name="harmless", items=(*neutral, *everyday.items))
+
+
+def base_of(pair: Pair, base: str | None) -> ModelSource | None:
+    """The model before alignment: the one that is named, or else the base of a parent that is an adapter."""
+    parent = pair.instruct
+    if base is not None:
+        return replace(parent, name=base, path=base, adapters=(), revision=None)
+    if parent.adapters:
+        return replace(parent, name=f"{parent.name}, before alignment", adapters=parent.adapters[:-1])
+    return None

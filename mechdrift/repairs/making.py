@@ -1,0 +1,242 @@
+"""Making a repair: a method and a strength become a repaired model.
+
+fixed = md.repair(pair, method="located", strength=0.25)
+fixed.pair                       a pair whose child is the repaired one: audit, patch, graft it as any other
+fixed.save("fix.safetensors")    the change alone, with what it was made from; `load_repair` reads it back
+fixed.export("fix/")             a LoRA adapter, or a merged folder (form="folder")
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from mechdrift.pairs.loading import LanguageModel, fingerprint
+from mechdrift.pairs.pair import ModelCache, Pair
+from mechdrift.probes.sets import load_probes
+from mechdrift.records import MechdriftError, ProbeSet
+from mechdrift.records.notebook import Record
+from mechdrift.repairs.changes import Change, LowRank, layer_of, module_of, size, with_changes
+from mechdrift.repairs.evidence import Evidence, base_of
+from mechdrift.repairs.files import (
+    changes_of,
+    is_repaired,
+    mark,
+    read_made,
+    tensors_of,
+    write_adapter,
+    write_folder,
+    write_made,
+)
+from mechdrift.repairs.record import Repair
+from mechdrift.repairs.registry import find_repair
+
+Form = Literal["adapter", "folder"]
+COLUMNS = ["place", "layer", "module", "rank", "norm"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Repaired(Record):
+    """A repair that was made for one pair: `made` is what the method gave at `strength`, in `seconds`.
+
+    `frame` has a row per changed parameter: its place in the decoder, layer, module, the rank of its change (missing
+    for a change that is no narrow product) and the change's Frobenius norm.
+    """
+
+    original: Pair
+    repair: Repair
+    strength: float
+    made: Any
+    seconds: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.repair.name}@{self.strength:g}"
+
+    @property
+    def summary(self) -> str:
+        return f"{self.original.name} repaired by {self.name} ({self.repair.dose}), made in {self.seconds:.0f} s"
+
+    @property
+    def changes(self) -> Mapping[str, Change]:
+        """The change of weights, by place; raises for a repair of another kind."""
+        if not isinstance(self.made, Mapping):
+            raise MechdriftError(
+                f"{self.repair.name} is a repair of the kind {self.repair.kind}, which changes no weights: generate "
+                "with it (.generate) instead."
+            )
+        return self.made
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        rows = [_row(place, change) for place, change in ((p, self.changes[p]) for p in self.changes)]
+        return pd.DataFrame(rows, columns=COLUMNS)
+
+    def open(self, dtype: str = "float32") -> LanguageModel:
+        """The child with the change in its weights."""
+        child = self.original.open("reasoning", "float32")
+        return with_changes(child, self.changes, dtype, f"{child.source.name}{mark(self.name)}")
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What it was made from, for files."""
+        child = self.original.open("reasoning", "float32")
+        return {
+            "method": self.repair.name,
+            "kind": self.repair.kind,
+            "strength": self.strength,
+            "paper": self.repair.paper,
+            "child": child.source.name,
+            "child_fingerprint": fingerprint(child.model),
+            "mechdrift": version("mechdrift"),
+        }
+
+    def save(self, path: str | Path) -> Path:
+        """Write the change alone to a safetensors file; `load_repair` reads it back onto the same child."""
+        return write_made(Path(path), tensors_of(self.changes), self.facts)
+
+    def export(self, folder: str | Path, form: Form = "adapter") -> Path:
+        """Write a LoRA adapter for the child, or a merged model folder (`form="folder"`); plain peft and transformers
+        load either."""
+        child, facts = self.original.open("reasoning", "float32"), self.facts
+        if form == "adapter":
+            return write_adapter(Path(folder), child, self.changes, facts)
+        return write_folder(Path(folder), self.open(), facts)
+
+    @property
+    def pair(self) -> Pair:
+        """The parent and the repaired child, in memory and in float32. To audit in another number format, export it."""
+        loaded = self.open()
+        models = {**self.original.models, "reasoning": ModelCache(own=loaded, tokenizer=loaded.tokenizer)}
+        return replace(
+            self.original, name=f"{self.original.name}{mark(self.name)}", reasoning=loaded.source, models=models
+        )
+
+
+def _row(place: str, change: Change) -> dict[str, Any]:
+    rank = change.up.shape[1] if isinstance(change, LowRank) else float("nan")
+    return {"place": place, "layer": layer_of(place), "module": module_of(place), "rank": rank, "norm": size(change)}
+
+
+def repair(
+    pair: Pair,
+    *,
+    method: str = "located",
+    strength: float | None = None,
+    probes: ProbeSet | Sequence[ProbeSet] | None = None,
+    base: str | None = None,
+    seed: int = 0,
+) -> Repaired:
+    """Can I have the reasoning and the alignment? One repair of a pair's child, at one strength.
+
+    `mechdrift repair RUN` makes many, measures what each costs and chooses; this makes the one that you name.
+
+    Args:
+        pair: the two models.
+        method: a name of `mechdrift.repairs.registry`, such as `"interpolate"`, `"located"`, `"resta"`.
+        strength: how much of it, in the method's own unit; by default the middle one of those that are tried.
+        probes: what the method may look at, where it needs prompts: a probe set or several; by default the safety set.
+        base: the model before alignment (a Hugging Face id or a folder), for the methods that need one. A parent that
+            is an adapter on its base names it already.
+        seed: of everything that is drawn.
+
+    Returns:
+        A `Repaired`: `.pair` (the parent and the repaired child), `.open(dtype)`, `.frame` (a row per changed
+        parameter), `.save(file)` and `.export(folder)`.
+
+    Raises:
+        MechdriftError: for an unknown method, a strength outside of its range, a model that was repaired already, and
+            where something that the method needs is lacking.
+
+    Source:
+        Each method names its paper; the list is `mechdrift.repairs.registry`.
+
+    Example:
+        >>> fixed = md.repair(pair, method="interpolate", strength=0.5)
+        >>> fixed.pair.name.endswith("repaired by interpolate@0.5")
+        True
+        >>> fixed.frame[["place", "rank", "norm"]].shape[1]
+        3
+    """
+    found = find_repair(method)
+    sets = [probes] if isinstance(probes, ProbeSet) else list(probes or [load_probes("safety")])
+    evidence = Evidence(pair=pair, sets={each.name: each for each in sets}, base=base_of(pair, base), seed=seed)
+    middle = found.strengths[len(found.strengths) // 2]
+    return make(found, evidence, middle if strength is None else strength)
+
+
+def load_repair(path: str | Path, pair: Pair) -> Repaired:
+    """A repair that `Repaired.save` wrote, for the child that it was made for.
+
+    Args:
+        path: the file.
+        pair: a pair with the same child.
+
+    Returns:
+        A `Repaired`, as `repair` gives.
+
+    Raises:
+        MechdriftError: for a file of another kind, and for another child: the weights are compared.
+
+    Source:
+        The format: `mechdrift.repairs.files`.
+
+    Example:
+        >>> file = md.repair(pair, method="interpolate", strength=0.5).save("half.safetensors")
+        >>> md.load_repair(file, pair).strength
+        0.5
+    """
+    tensors, facts = read_made(Path(path))
+    child = pair.open("reasoning", "float32")
+    if fingerprint(child.model) != facts["child_fingerprint"]:
+        raise MechdriftError(
+            f"{path} is a repair of {facts['child']}, whose weights are not those of {child.source.name}: give that "
+            "child, or make the repair again."
+        )
+    return Repaired(
+        original=pair,
+        repair=find_repair(facts["method"]),
+        strength=facts["strength"],
+        made=changes_of(tensors),
+        seconds=0.0,
+    )
+
+
+def make(found: Repair, evidence: Evidence, strength: float) -> Repaired:
+    """One repair from evidence. Seconds are those of this strength: what several strengths share is made once."""
+    found.check(strength)
+    check_needs(found, evidence)
+    start = time.perf_counter()
+    made = found.make(evidence, strength)
+    if isinstance(made, Mapping) and not made:
+        raise MechdriftError(f"{found.name} at {strength:g} ({found.dose}) changes nothing: take a greater strength.")
+    return Repaired(
+        original=evidence.pair,
+        repair=found,
+        strength=strength,
+        made=made,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def check_needs(found: Repair, evidence: Evidence) -> None:
+    """Raise where a method lacks something, before anything is computed."""
+    if is_repaired(evidence.pair.reasoning):
+        raise MechdriftError(
+            f"{evidence.pair.reasoning.name} is a repaired model already: repair the child that it was made from."
+        )
+    if lacking := lacks(found, evidence):
+        raise MechdriftError(f"{found.name} {lacking}.")
+
+
+def lacks(found: Repair, evidence: Evidence) -> str:
+    """What a method needs and does not have, as the second half of a sentence; empty where it has all."""
+    if "base" in found.needs and evidence.base is None:
+        return f"needs the model before alignment of {evidence.pair.instruct.name}: name it with base= (--base)"
+    if "answers" in found.needs and evidence.answers is None:
+        return "needs judged answers of both models: make it from an audit's run folder (mechdrift repair RUN)"
+    return ""
