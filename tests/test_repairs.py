@@ -204,9 +204,7 @@ def test_a_saved_repair_is_read_back_onto_its_child_only(pair, evidence, tmp_pat
     for place in fixed.changes:
         assert torch.equal(dense(again.changes[place]), dense(fixed.changes[place]))
     with pytest.raises(MechdriftError, match=r"is a repair of child, whose weights are not those of parent"):
-        md.load_repair(
-            tmp_path / "fix.safetensors", Pair(name="same", instruct=pair.instruct, reasoning=pair.instruct)
-        )
+        md.load_repair(tmp_path / "fix.safetensors", Pair(name="same", instruct=pair.instruct, reasoning=pair.instruct))
     (tmp_path / "other.safetensors").write_bytes(b"nothing")
     with pytest.raises(MechdriftError, match=r"holds no repair: give a file"):
         md.load_repair(tmp_path / "other.safetensors", pair)
