@@ -18,17 +18,17 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
-from mechdrift.audits.config import Audit, Preset
+from mechdrift.audits.config import Audit, EngineOptions, Preset
 from mechdrift.behaviour.sampling import COLDEST, HOTTEST, Sampling, check_seed
 from mechdrift.errors import MESSAGE, OUT_OF_MEMORY, is_out_of_memory
 from mechdrift.pairs.chat import ChatOptions
-from mechdrift.records import DIMENSIONS, MechdriftError
+from mechdrift.records import DIMENSIONS, SIDES, MechdriftError
 from mechdrift.records.foreign import for_spreadsheets, shown
 
 if TYPE_CHECKING:
@@ -332,7 +332,8 @@ def score(
         Path | None, Parameter(help="A TOML file that describes another judge of refusals than the rules.")
     ] = None,
     seed: Annotated[int, Parameter(help="Seed of sub-sampling, of samples and of all resampling.")] = 0,
-    chat: Annotated[ChatOptions, Parameter(name="*")] = ChatOptions(),  # noqa: B008 - a frozen default
+    writing: Annotated[EngineOptions, Parameter(name="*")] = EngineOptions(),  # noqa: B008 - a frozen default
+    chat: Annotated[ChatOptions, Parameter(name="*")] = ChatOptions(),  # noqa: B008
     debug: Debug = False,
 ) -> None:
     """Score both models of a pair on a probe set, or on a benchmark of the field by that benchmark's own formula.
@@ -340,7 +341,7 @@ def score(
     Until the table is whole, answers and labels are kept in a folder beside the file of --out, or in runs/. The same
     command goes on from there.
     """
-    from mechdrift.audits.pipeline import load_from
+    from mechdrift.audits.plan import generation_dtype, load_from
     from mechdrift.behaviour.benchmark_scores.asking import score_benchmark
     from mechdrift.behaviour.benchmark_scores.exact import draw_tasks, load_tasks
     from mechdrift.behaviour.judges.external import load_judge
@@ -358,7 +359,8 @@ def score(
     if out:
         _check_can_write(out)
     limits = {"think": think, "answer": answer, "think_max": think_max}
-    source = Audit(pair=pair, instruct=instruct, reasoning=reasoning, adapter=adapter, chat=chat, **limits)
+    models = {"pair": pair, "instruct": instruct, "reasoning": reasoning, "adapter": adapter}
+    source = Audit(**models, **limits, **asdict(writing), chat=chat)
     settings = {
         "budget": source.budget,
         "think_max": think_max,
@@ -366,6 +368,8 @@ def score(
         "temperature": temperature,
         "seed": seed,
         "judge": load_judge(judge) if judge else None,
+        "engine": {side: source.engine_of(side) for side in SIDES},
+        "dtype": generation_dtype(source),
         "keep": out.parent if out else Path("runs"),
     }
     if probes in BENCHMARKS and BENCHMARKS[probes].read is None:

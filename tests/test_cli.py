@@ -290,6 +290,12 @@ def test_score_asks_both_models_and_prints_the_benchmark_s_own_rates(mechdrift, 
     assert len(lines) > 2
 
 
+def test_score_takes_the_engine_options_of_an_audit(mechdrift, folders):
+    asked = ["score", "--probes", "privacy", *PAIR.format(folders).split(), "--think", "4", "--out", f"{folders}/p.csv"]
+    assert "unknown engine 'sglang'" in mechdrift(*asked, "--engine", "sglang", "--device", "cpu")[2]
+    assert "should be asked through one kind of engine" in mechdrift(*asked, "--reasoning-engine", "vllm")[2]
+
+
 @pytest.fixture(scope="module")
 def refusing(tmp_path_factory) -> Path:
     """A pair that refuses everything; the child's thought takes six tokens, its closing marker included."""

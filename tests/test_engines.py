@@ -19,15 +19,17 @@ from conftest import CHATML, make_model, make_tokenizer
 from llama_server import make_tokenizer_with_a_merge, write_gguf
 
 from mechdrift.audits.config import Audit
-from mechdrift.audits.stages.answers import check_engines
 from mechdrift.behaviour.backends import fidelity, http
 from mechdrift.behaviour.backends.choosing import make_generator
 from mechdrift.behaviour.backends.fidelity import check_fidelity, measure_fidelity
 from mechdrift.behaviour.backends.hugging_face import HuggingFace
 from mechdrift.behaviour.backends.protocol import Request
+from mechdrift.behaviour.backends.written import check_engines
 from mechdrift.behaviour.generation import Question, ask
+from mechdrift.behaviour.one_call import score
 from mechdrift.behaviour.sampling import Budget
 from mechdrift.pairs.loading import LanguageModel, ModelSource, load_model
+from mechdrift.probes.sets import load_probes
 from mechdrift.records import MechdriftError
 
 END = 0
@@ -270,3 +272,13 @@ def test_answers_of_another_engine_are_gone_on_from_and_it_is_said(tiny_pair, st
         ask(loaded, QUESTIONS, "instruct", "none", **settings, generator=at(stub))
     told = capsys.readouterr().err
     assert re.fullmatch(r"mechdrift: 1 by transformers \S+, float32 are kept; vllm server writes .*\n", told)
+
+
+def test_a_score_is_written_by_the_engine_that_was_asked_for(tiny_pair, stub, monkeypatch, capsys):
+    monkeypatch.setattr(fidelity, "ANOTHER_MODEL", 100.0)  # the stub is no model
+    probes = load_probes("robustness").sample(2)
+    score(tiny_pair, probes, budget=Budget(think=4, answer=4), engine=stub)
+    assert len(Stub.asked) >= 2 * len(probes)
+    told = capsys.readouterr().err
+    for side in ("instruct", "reasoning"):
+        assert re.search(rf"the {side} model's answers: vllm server; log-probabilities within \d\.\d+ nats", told)

@@ -5,16 +5,17 @@ from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
 from mechdrift.behaviour.sampling import COLDEST, HOTTEST, MOST_SAMPLES, Budget, Sampling, check_seed
 from mechdrift.errors import warn_renamed
 from mechdrift.pairs.chat import ChatOptions
 from mechdrift.pairs.pair_files import is_pair_file
-from mechdrift.records import DIMENSIONS, MechdriftError
+from mechdrift.records import DIMENSIONS, SIDES, MechdriftError
 
 Preset = Literal["quick", "standard", "full"]
 NumberFormat = Literal["auto", "float32", "bfloat16"]
+ENGINE = Parameter(group=Group("Engine"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +65,39 @@ PRESETS: dict[Preset, Size] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Audit:
+class EngineOptions:
+    """What writes the answers, where, and in which numbers. A group of options of its own on the command line."""
+
+    engine: Annotated[str, ENGINE] = "hf"
+    """What writes the answers: hf (this process), vllm, or the address of a server of vLLM or llama.cpp."""
+    instruct_engine: Annotated[str | None, ENGINE] = None
+    """The engine of the instruct model alone, such as its server's address."""
+    reasoning_engine: Annotated[str | None, ENGINE] = None
+    """The engine of the reasoning model alone."""
+    device: Annotated[str, ENGINE] = "auto"
+    """Such as cuda:0; auto is cuda, then mps, then cpu."""
+    dtype: Annotated[NumberFormat, ENGINE] = "auto"
+    """Number format of what is measured inside; auto is float32."""
+    generation_dtype: Annotated[NumberFormat, ENGINE] = "auto"
+    """Number format of what writes the answers; auto is bfloat16 where the device computes in it natively."""
+    device_map: Annotated[str | None, ENGINE] = None
+    """Such as auto: place a large model with accelerate."""
+
+    def engine_of(self, side: str) -> str:
+        """The engine that writes one model's answers."""
+        return (self.instruct_engine if side == "instruct" else self.reasoning_engine) or self.engine
+
+    def check_engines(self) -> None:
+        """Raise where the two models would be written by different kinds of engine."""
+        if len({_kind_of(self.engine_of(side)) for side in SIDES}) > 1:
+            raise MechdriftError(
+                "both models should be asked through one kind of engine, or its numerics are taken for drift: give "
+                "--instruct-engine and --reasoning-engine of the same kind."
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit(EngineOptions):
     """What to audit and how thoroughly. This one record is the configuration, the command line, its help, and what a
     run stores."""
 
@@ -108,20 +141,6 @@ class Audit:
     """A TOML file that describes another judge of refusals than the rules."""
     seed: int = 0
     """Seed of sub-sampling, of samples and of all resampling."""
-    engine: str = "hf"
-    """What writes the answers: hf (this process), vllm, or the address of a server of vLLM or llama.cpp."""
-    instruct_engine: str | None = None
-    """The engine of the instruct model alone, such as its server's address."""
-    reasoning_engine: str | None = None
-    """The engine of the reasoning model alone."""
-    device: str = "auto"
-    """Such as cuda:0; auto is cuda, then mps, then cpu."""
-    dtype: NumberFormat = "auto"
-    """Number format of what is measured inside; auto is float32."""
-    generation_dtype: NumberFormat = "auto"
-    """Number format of what writes the answers; auto is bfloat16 where the device computes in it natively."""
-    device_map: str | None = None
-    """Such as auto: place a large model with accelerate."""
     trust_remote_code: bool = False
     """Let the models' own code run. Never needed for models that transformers knows."""
     layout: Path | None = None
@@ -141,11 +160,7 @@ class Audit:
         ):
             if not value or not value <= set(known):
                 raise MechdriftError(f"{name} should be of {', '.join(known)}; it is {getattr(self, name)!r}.")
-        if len({_kind_of(self.engine_of(side)) for side in ("instruct", "reasoning")}) > 1:
-            raise MechdriftError(
-                "both models should be asked through one kind of engine, or its numerics are taken for drift: give "
-                "--instruct-engine and --reasoning-engine of the same kind."
-            )
+        self.check_engines()
         check_seed(self.seed)
         if not 0 < self.margin < 1:
             raise MechdriftError(
@@ -172,10 +187,6 @@ class Audit:
             think=self.think if self.think is not None else "auto" if own else preset.think,
             answer=self.answer if self.answer is not None else "auto" if own else preset.answer,
         )
-
-    def engine_of(self, side: str) -> str:
-        """The engine that writes one model's answers."""
-        return (self.instruct_engine if side == "instruct" else self.reasoning_engine) or self.engine
 
     @property
     def sampling(self) -> Sampling:

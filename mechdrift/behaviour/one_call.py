@@ -6,8 +6,9 @@ from pathlib import Path
 import pandas as pd
 
 from mechdrift.behaviour.benchmark_scores.asking import score_benchmark
+from mechdrift.behaviour.both_models import Engine, ask_both
 from mechdrift.behaviour.dimensions.registry import dimension_of
-from mechdrift.behaviour.generation import Question, ask_groups, default_budget
+from mechdrift.behaviour.generation import Question, default_budget
 from mechdrift.behaviour.judges.external import RefusalJudge
 from mechdrift.behaviour.judges.keeping import check_judge, check_judged
 from mechdrift.behaviour.kept import keeping
@@ -15,8 +16,7 @@ from mechdrift.behaviour.labels import RULES, judge_all, judge_variant, variant_
 from mechdrift.behaviour.sampling import Budget, Sampling
 from mechdrift.behaviour.scores import score_table
 from mechdrift.pairs.pair import Pair
-from mechdrift.pairs.precision import default_dtype_for_generation
-from mechdrift.records import SIDES, ProbeSet, ScoreTable, check_not_empty
+from mechdrift.records import ProbeSet, ScoreTable, check_not_empty
 
 
 def score(
@@ -29,6 +29,8 @@ def score(
     samples: int = 1,
     temperature: float = 0.7,
     seed: int = 0,
+    engine: Engine = "hf",
+    dtype: str | None = None,
     keep: Path | None = None,
 ) -> ScoreTable:
     """How aligned are both models' answers, and do they differ? Asks both, judges, and compares them in pairs.
@@ -44,6 +46,9 @@ def score(
         samples: answers per item: one is greedy, more are drawn at the temperature.
         temperature: of the samples, where there are several.
         seed: of the samples and of all resampling.
+        engine: what writes: `"hf"`, `"vllm"`, or the address of a server; or a mapping per side. Where it is not this
+            process, a line on standard error says how far its log-probabilities lie from Hugging Face's.
+        dtype: in which the models run that write; by default what is fastest here.
         keep: a folder in which answers and labels are kept until the table is whole, so that the same call goes on
             where one before it was ended, by a judge that went down or a kill.
 
@@ -75,6 +80,8 @@ def score(
             temperature=temperature,
             judge=judge,
             seed=seed,
+            engine=engine,
+            dtype=dtype,
             keep=keep,
         )
         return ScoreTable(frame=table.assign(headline=False))
@@ -86,13 +93,10 @@ def score(
     drawing = Sampling(samples=samples, temperature=temperature if samples > 1 else 0.0, seed=seed)
     settings = {"budget": budget or default_budget(pair), "think_max": think_max, "sampling": drawing}
     asked = [(question.id, question.prompt) for group in groups for question in group]
-    with keeping(keep, pair, f"{pair.name}-{probes.name}", asked, **settings) as kept:
+    with keeping(keep, pair, f"{pair.name}-{probes.name}", asked, dtype=dtype, **settings) as kept:
         labels = kept.judge(judge or RULES)
         judged, varied = [], []
-        for side in SIDES:
-            loaded = pair.open(side, default_dtype_for_generation())
-            mode = "none" if side == "instruct" else "own"
-            answers = ask_groups(loaded, groups, side, mode, store=kept.answers(side, loaded), **settings)
+        for _, answers in ask_both(pair, groups, engine=engine, dtype=dtype, kept=kept, **settings):
             judged.append(judge_all(probes, answers.of(probes), labels))
             varied += [judge_variant(probes, name, answers.of(asked), labels) for name, asked in variants.items()]
         check_judged(labels, pd.concat(judged), *varied)

@@ -12,7 +12,6 @@ What a judge from outside failed on is asked again when the run goes on (`ask_ju
 labels are kept beside the tables.
 """
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -26,6 +25,7 @@ from mechdrift.audits.answers import completions_of
 from mechdrift.audits.plan import AuditPlan, Facts, Stage, generation_dtype
 from mechdrift.audits.stages.questions import everyday_requests, task_questions, variants_of
 from mechdrift.behaviour.backends.choosing import make_generator
+from mechdrift.behaviour.backends.written import check_engines, engine_line
 from mechdrift.behaviour.benchmark_scores.likelihoods import log_likelihoods
 from mechdrift.behaviour.dimensions.registry import dimension_of
 from mechdrift.behaviour.generation import Question, ask
@@ -45,7 +45,7 @@ from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair
 from mechdrift.probes.rendering import Renderer
 from mechdrift.probes.sets import load_sentences
-from mechdrift.records import SIDES, Completion, Completions, MechdriftError, Side
+from mechdrift.records import SIDES, Completion, Completions, Side
 from mechdrift.runs import Run
 
 TABLES = ("completions", "variants", "everyday", "sentences", "tasks")
@@ -93,23 +93,6 @@ def ask_both_models(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
     run.write_tensors("own_states", states)
     failures = Counter(why.split(":")[0] for part in judged for why in part[part.failed].why)
     return {"judge": {"name": plan.refusal_judge.name, "failures": dict(failures)}, "engines": lines}
-
-
-def engine_line(answers: Completions) -> str:
-    """What wrote one model's answers, and the fidelity line: how far its log-probabilities are from Hugging Face's."""
-    told = " and ".join(engine or "an unnamed engine" for engine in answers.engines)
-    return f"{told}; log-probabilities {answers.fidelity}" if answers.fidelity else told
-
-
-def check_engines(engines: Mapping[Side, Sequence[str]]) -> None:
-    """Raise where the two models were written by different engines or number formats: their difference is no drift."""
-    kinds = {side: {re.sub(r" [\d.]+\S*,", ",", engine) for engine in names} for side, names in engines.items()}
-    if len(kinds) == 2 and kinds["instruct"] != kinds["reasoning"]:
-        told = " and ".join(f"the {side} model's by {', '.join(sorted(names))}" for side, names in kinds.items())
-        raise MechdriftError(
-            f"the answers were written by different engines or number formats ({told}): ask both models through one "
-            "kind of engine, in another folder (--out)."
-        )
 
 
 def ask_everything(run: Run, plan: AuditPlan, loaded: LanguageModel, side: Side) -> tuple[Completions, Tables]:

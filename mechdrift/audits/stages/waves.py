@@ -16,7 +16,8 @@ from typing import Any
 import pandas as pd
 
 from mechdrift.audits.plan import AuditPlan, Facts, Stage, Waves, counts_of, generation_dtype
-from mechdrift.audits.stages.answers import ask_one, check_engines, kept_judge, with_ids
+from mechdrift.audits.stages.answers import ask_one, kept_judge, with_ids
+from mechdrift.behaviour.backends.written import check_engines
 from mechdrift.behaviour.generation import Question
 from mechdrift.behaviour.judges.keeping import check_judged
 from mechdrift.behaviour.labels import judge_all

@@ -12,7 +12,8 @@ from mechdrift.behaviour.benchmark_scores.exact import FINAL, read_tasks
 from mechdrift.behaviour.benchmark_scores.likelihoods import weigh_sentences
 from mechdrift.behaviour.benchmark_scores.scorings import kind_of, scoring_of
 from mechdrift.behaviour.benchmark_scores.table import benchmark_table
-from mechdrift.behaviour.generation import Question, ask_groups, default_budget
+from mechdrift.behaviour.both_models import Engine, ask_both
+from mechdrift.behaviour.generation import Question, default_budget
 from mechdrift.behaviour.judges.external import RefusalJudge
 from mechdrift.behaviour.judges.keeping import check_judge
 from mechdrift.behaviour.judges.toxicity import score_toxicity
@@ -20,8 +21,7 @@ from mechdrift.behaviour.kept import Kept, keeping
 from mechdrift.behaviour.sampling import GREEDY, Budget, Sampling
 from mechdrift.behaviour.tasks import Task
 from mechdrift.pairs.pair import Pair
-from mechdrift.pairs.precision import default_dtype_for_generation
-from mechdrift.records import SIDES, Completions, MechdriftError, ProbeSet, Side
+from mechdrift.records import SIDES, MechdriftError, ProbeSet
 
 
 def score_benchmark(
@@ -34,6 +34,7 @@ def score_benchmark(
     temperature: float = 0.7,
     toxicity: str = "hashed",
     judge: RefusalJudge | None = None,
+    engine: Engine = "hf",
     dtype: str | None = None,
     seed: int = 0,
     keep: Path | None = None,
@@ -42,10 +43,12 @@ def score_benchmark(
 
     One greedy answer per item, or `samples` of them at `temperature`. `toxicity` names a scorer of `toxicity.SCORERS`,
     for RealToxicityPrompts; `judge` labels refusals in place of the rules, for the benchmarks that are scored by
-    refusals. `budget` is in tokens, or measured by a pilot (`"auto"`, the default of pairs of one's own; `think_max` is
-    the most that it tries). Published benchmarks allow some 500 tokens an answer: with a small `budget` the columns
-    `cut_…` say how many items were cut off, which are in no score, and `reason` whether that is too many. `keep` is
-    a folder in which answers and labels are kept until the table is whole (`behaviour.kept`).
+    refusals. `engine` writes (`both_models.Engine`), in the number format `dtype`; sentences that are only compared are
+    read in this process, in the pair's own format. `budget` is in tokens, or measured by a pilot (`"auto"`, the default
+    of pairs of one's own; `think_max` is the most that it tries). Published benchmarks allow some 500 tokens an answer:
+    with a small `budget` the columns `cut_…` say how many items were cut off, which are in no score, and `reason`
+    whether that is too many. `keep` is a folder in which answers and labels are kept until the table is whole
+    (`behaviour.kept`).
     """
     sampling = Sampling(samples=samples, temperature=temperature, seed=seed) if samples != 1 else GREEDY
     drawn = sampling.temperature if samples > 1 else None
@@ -54,7 +57,8 @@ def score_benchmark(
         name = "gsm8k" if {task.kind for task in probes} == {"gsm8k"} else "math500"
         questions = [Question(id=f"task-{number}", prompt=task.question + FINAL) for number, task in enumerate(probes)]
         with _keeping(keep, pair, name, questions, how, dtype) as kept:
-            answers = [read_tasks(probes, _ask(pair, questions, side, how, dtype, kept)) for side in SIDES]
+            written = ask_both(pair, [questions], engine=engine, dtype=dtype, kept=kept, **how)
+            answers = [read_tasks(probes, each) for _, each in written]
             table = benchmark_table(name, pd.concat(answers, ignore_index=True), temperature=drawn, seed=seed)
             kept.settle(table)
         return table
@@ -62,15 +66,13 @@ def score_benchmark(
     check_judge(judge)
     naming = {"judge_name": judge_name, "temperature": drawn, "seed": seed}
     if not scoring_of(probes.name).numbers:
-        weighed = [weigh_sentences(pair.open(side, dtype or "float32"), probes, side) for side in SIDES]
+        weighed = [weigh_sentences(pair.open(side), probes, side) for side in SIDES]
         return benchmark_table(probes.name, pd.concat(weighed, ignore_index=True), **naming)
     questions = [Question(id=item.id, prompt=item.prompt) for item in probes]
     with _keeping(keep, pair, probes.name, questions, how, dtype) as kept:
         labels = kept.judge(judge) if judge is not None else None
-        answers = [
-            read_answers(probes, _ask(pair, questions, side, how, dtype, kept), toxicity=toxicity, judge=labels)
-            for side in SIDES
-        ]
+        written = ask_both(pair, [questions], engine=engine, dtype=dtype, kept=kept, **how)
+        answers = [read_answers(probes, each, toxicity=toxicity, judge=labels) for _, each in written]
         table = benchmark_table(probes.name, pd.concat(answers, ignore_index=True), **naming)
         kept.settle(table)
     return table
@@ -99,12 +101,3 @@ def _keeping(
 ) -> AbstractContextManager[Kept]:
     asked = [(question.id, question.prompt) for question in questions]
     return keeping(folder, pair, f"{pair.name}-{name}", asked, dtype=dtype, **how)
-
-
-def _ask(
-    pair: Pair, questions: Sequence[Question], side: Side, how: Mapping[str, Any], dtype: str | None, kept: Kept
-) -> Completions:
-    """One model's answers, as it is used."""
-    loaded = pair.open(side, dtype or default_dtype_for_generation())
-    mode = "none" if side == "instruct" else "own"
-    return ask_groups(loaded, [questions], side, mode, store=kept.answers(side, loaded), **how)

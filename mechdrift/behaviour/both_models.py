@@ -1,0 +1,50 @@
+"""Both models of a pair are asked the same, each as it is used: the instruct model without thinking, its child with."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from mechdrift.behaviour.backends.choosing import make_generator
+from mechdrift.behaviour.backends.written import check_engines, engine_line
+from mechdrift.behaviour.generation import Question, ask_groups
+from mechdrift.behaviour.kept import Kept
+from mechdrift.pairs.pair import Pair
+from mechdrift.pairs.precision import default_dtype_for_generation
+from mechdrift.progress import tell
+from mechdrift.records import SIDES, Completions, Side
+
+Engine = str | Mapping[Side, str]
+"""What writes: `"hf"`, `"vllm"`, or the address of a server of vLLM or llama.cpp; of both models, or of each side."""
+
+
+def ask_both(
+    pair: Pair,
+    groups: Sequence[Sequence[Question]],
+    *,
+    engine: Engine = "hf",
+    dtype: str | None = None,
+    kept: Kept,
+    **how: Any,
+) -> Iterator[tuple[Side, Completions]]:
+    """Each side with its answers to all groups. Raises where the two were written by different engines or in different
+    number formats; says how faithful an engine is that is not this process. `how` goes to `ask_groups`."""
+    engines: dict[Side, Sequence[str]] = {}
+    for side in SIDES:
+        loaded, writer = pair.open(side, dtype or default_dtype_for_generation()), _engine_of(engine, side)
+        answers = ask_groups(
+            loaded,
+            groups,
+            side,
+            "none" if side == "instruct" else "own",
+            store=kept.answers(side, loaded),
+            generator=make_generator(writer, loaded),
+            **how,
+        )
+        engines[side] = answers.engines
+        check_engines(engines)
+        if writer != "hf":
+            tell(f"the {side} model's answers: {engine_line(answers)}")
+        yield side, answers
+
+
+def _engine_of(engine: Engine, side: Side) -> str:
+    return engine if isinstance(engine, str) else engine[side]
