@@ -9,8 +9,8 @@ from mechdrift.behaviour.generation import Question, ask_groups
 from mechdrift.behaviour.kept import Kept
 from mechdrift.pairs.pair import Pair
 from mechdrift.pairs.precision import default_dtype_for_generation
-from mechdrift.progress import tell
 from mechdrift.records import SIDES, Completions, Side
+from mechdrift.records.progress import tell
 
 Engine = str | Mapping[Side, str]
 """What writes: `"hf"`, `"vllm"`, or the address of a server of vLLM or llama.cpp; of both models, or of each side."""
