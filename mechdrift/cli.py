@@ -66,7 +66,7 @@ def audit(
     config: Annotated[Audit, Parameter(name="*")] = Audit(),  # noqa: B008 - a frozen default
     control: Annotated[str | None, Parameter(show=False)] = None,  # the old name of --null-model
     dry_run: Annotated[
-        bool, Parameter(negative="", help="Only say what would be asked, in how many tokens, and whether it fits.")
+        bool, Parameter(negative="", help="Only say what would be asked, whether it fits, and how long it takes.")
     ] = False,
     debug: Debug = False,
 ) -> None:
@@ -74,9 +74,9 @@ def audit(
     config = replace(config, control=control) if control else config
     config = replace(config, pair=pair) if pair else config
     if dry_run:
-        from mechdrift.audits.preview import preview
+        from mechdrift.audits.estimate import print_dry_run
 
-        print(preview(config).text)
+        print_dry_run(config)
         return
 
     from mechdrift.audits.pipeline import audit as run_audit

@@ -1,6 +1,8 @@
-"""`audit --dry-run` says what the audit then asks, in as many tokens, and what does not fit; it loads no weights."""
+"""`audit --dry-run` says what the audit then asks, in as many tokens, and what does not fit, before it loads weights;
+then how long each stage takes, from what it times on this machine."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,9 +10,15 @@ import torch
 from conftest import save_model
 from transformers import AutoModelForCausalLM, MambaConfig
 
+from mechdrift.audits import calibration
 from mechdrift.audits import preview as module
+from mechdrift.audits.calibration import Clock, expected, within
 from mechdrift.audits.config import FIXED_FAMILIES, PRESETS, Audit
-from mechdrift.audits.preview import preview
+from mechdrift.audits.estimate import are_here, print_dry_run
+from mechdrift.audits.preview import planned, preview
+from mechdrift.audits.stages.order import stages_of
+from mechdrift.audits.work import Lengths, Work, proportions, work_of
+from mechdrift.behaviour.sampling import Budget
 from mechdrift.pairs.loading import ModelSource, load_tokenizer
 from mechdrift.probes.rendering import Renderer
 from mechdrift.probes.sets import load_probes
@@ -85,3 +93,63 @@ def test_of_an_audit_in_waves_all_that_it_may_ask_and_its_power_are_told(folders
 
 def test_a_model_without_attention_heads_has_no_keys_and_values():
     assert module._cache_of(MambaConfig(), 2) is None
+
+
+def test_every_stage_has_a_time_and_a_peak(folders, capsys):
+    asked = config(folders, dimensions=("ethics", "bias"), generation_dtype="float32")
+    print_dry_run(asked)
+    told = capsys.readouterr().out
+    for stage in stages_of(asked):
+        assert re.search(rf"^  {stage.name} +\d+\.\d (min|h) +\d+\.\d GB$", told, re.MULTILINE), told
+    assert re.search(r"^  in all ", told, re.MULTILINE)
+    assert re.search(
+        r"^the reasoning model: [\d,]+ tokens/s written, [\d,]+ read; \d+ tokens of thinking", told, re.MULTILINE
+    )
+
+
+def test_no_weights_are_fetched_for_an_estimate(folders, capsys, tmp_path):
+    pair, _ = planned(config(folders))
+    assert are_here(pair)
+    for side in ("parent", "child"):
+        shutil.copytree(folders / side, tmp_path / side, ignore=shutil.ignore_patterns("*.safetensors"))
+    print_dry_run(config(tmp_path))
+    assert "The time is not estimated: the weights are not on this machine yet." in capsys.readouterr().out
+
+
+def test_a_mean_length_is_that_of_a_constant_chance_to_end():
+    assert expected([(10, True), (30, True)], 96) == (20.0, True)
+    assert expected([(96, False), (96, False)], 96) == (96.0, False)
+    assert expected([], "auto") == (0.0, True)
+    chance = torch.distributions.Geometric(1 / 40)  # lengths beyond 30 are seen cut at 30; the budget is 60
+    torch.manual_seed(0)
+    whole = chance.sample((4000,)) + 1
+    seen = [(int(length), True) if length <= 30 else (30, False) for length in whole]
+    assert expected(seen, 60)[0] == pytest.approx(float(whole.clamp(max=60).mean()), rel=0.03)
+
+
+def test_a_calibration_asks_within_the_budget_and_the_time():
+    assert within(Budget(think=96, answer=64), 400, "own") == Budget(think=96, answer=64)
+    assert within(Budget(think="auto", answer="auto"), 400, "own") == Budget(think=300, answer=100)
+    assert within(Budget(think=96, answer=64), 1, "none") == Budget(think=1, answer=calibration.LEAST)
+
+
+def test_work_is_counted_from_the_plan(folders):
+    _, plan = planned(config(folders, dimensions=("ethics", "bias")))
+    lengths = {side: Lengths(prompt=50, think=think, answer=20) for side, think in (("instruct", 0), ("reasoning", 40))}
+    found = work_of(plan, lengths, 100, 4, resident=True)
+    assert found["answers"]["reasoning"].written == 100 * 60
+    assert found["answers"]["instruct"].written == 100 * 20
+    assert found["drift"]["instruct"].read == 2 * 16 * 70 + 2 * 2 * plan.size.thinking * 110
+    assert [name for name, work in found.items() if work["instruct"].loaded] == ["pair", "answers", "kl"]
+    assert Work(read=3, written=2).seconds(Work(read=0.5, written=2.0)) == 5.5
+    assert set(proportions(plan, 4)) == {stage.name for stage in stages_of(plan.config)}
+
+
+def test_a_busy_machine_is_told_from_a_slow_one(monkeypatch):
+    """Two seconds, of which others took half of both cores: one second of work."""
+    wall, own, everyone = iter([0.0, 2.0]), iter([0.0, 1.0]), iter([0.0, 3.0])
+    monkeypatch.setattr(calibration.time, "perf_counter", lambda: next(wall))
+    monkeypatch.setattr(calibration.time, "process_time", lambda: next(own))
+    monkeypatch.setattr(calibration, "_busy", lambda: next(everyone))
+    monkeypatch.setattr(calibration.psutil, "cpu_count", lambda: 2)
+    assert Clock(1).time(lambda: "done") == ("done", 1.0)

@@ -25,6 +25,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mechdrift.activations.batching import forward_batches
+from mechdrift.activations.recording import long_prompts_in_parts
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.probes.rendering import Renderer
 from mechdrift.records import Completion, Completions, ProbeItem, ProbeSet, Rendered
@@ -143,8 +144,9 @@ def readout_logits(loaded: LanguageModel, rendered: Sequence[Rendered]) -> Float
 def readout_states(loaded: LanguageModel, rendered: Sequence[Rendered]) -> Float[Tensor, "prompt d_model"]:
     """What the unembedding reads at each prompt's readout position."""
     states = torch.empty(len(rendered), loaded.structure.d_model)
-    for each in forward_batches(loaded, rendered):
-        states[each.places] = each.at_readout(each.run())
+    with long_prompts_in_parts(loaded):
+        for each in forward_batches(loaded, rendered):
+            states[each.places] = each.at_readout(each.run())
     return states
 
 

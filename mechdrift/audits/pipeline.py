@@ -9,11 +9,11 @@ is started again.
 """
 
 import platform
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mechdrift.audits.config import PRESETS, Audit, Size
@@ -30,6 +30,7 @@ from mechdrift.audits.plan import (
 from mechdrift.audits.power import power_line
 from mechdrift.audits.stages.answers import ask_judge_again, is_judging_unfinished
 from mechdrift.audits.stages.order import stages_of
+from mechdrift.audits.work import proportions
 from mechdrift.behaviour.judges.external import RefusalJudge, load_judge
 from mechdrift.behaviour.judges.keeping import check_judge
 from mechdrift.behaviour.labels import RULES
@@ -37,7 +38,7 @@ from mechdrift.pairs.loading import fingerprint, resolve_device
 from mechdrift.pairs.pair import Pair
 from mechdrift.pairs.precision import default_dtype_for_generation, fast_float32
 from mechdrift.records import SIDES, MechdriftError
-from mechdrift.records.progress import tell
+from mechdrift.records.progress import all_left, tell, whole
 from mechdrift.runs import Run, open_run
 
 __all__ = ["PRESETS", "Audit", "Size", "audit", "load_from"]
@@ -86,13 +87,17 @@ def audit(config: Audit = Audit(), pair: Pair | None = None) -> Run:  # noqa: B0
     if plan.waves is not None and not run.finished:
         tell(power_line(plan.waves))
     with run.locked(), fast_float32():
-        run_unfinished_stages(run, pair, plan, stages_of(config))
+        layers = pair.config("instruct").get_text_config(decoder=True).num_hidden_layers
+        run_unfinished_stages(run, pair, plan, stages_of(config), proportions(plan, layers))
     run.report()
     return run
 
 
-def run_unfinished_stages(run: Run, pair: Pair, plan: AuditPlan, stages: Sequence[Stage]) -> None:
-    """Run the stages that are not finished, and those whose files are damaged with what follows from them."""
+def run_unfinished_stages(
+    run: Run, pair: Pair, plan: AuditPlan, stages: Sequence[Stage], work: Mapping[str, float] = MappingProxyType({})
+) -> None:
+    """Run the stages that are not finished, and those whose files are damaged with what follows from them. `work` is
+    what each is of all of them, in any unit: where it is given, the time left of all is told."""
     names = [stage.name for stage in stages]
     for damaged in (name for name in run.damaged_stages() if name in names):
         # Forgotten on disk, so that a kill while they are made again is no harm.
@@ -106,12 +111,13 @@ def run_unfinished_stages(run: Run, pair: Pair, plan: AuditPlan, stages: Sequenc
     run.remove_partials(set(run.finished) - ({"answers"} if is_judging_unfinished(run.manifest) else set()))
     if "pair" in run.finished and set(names) - set(run.finished):
         _check_weights(run, pair)
-    for number, stage in enumerate(stages, 1):
-        if stage.name not in run.finished:
-            tell(f"{run.folder.name}, stage {number} of {len(stages)}, {stage.name}: {stage.what}")
-            start = time.perf_counter()
+    waiting = [(number, stage) for number, stage in enumerate(stages, 1) if stage.name not in run.finished]
+    with whole({stage.name: work[stage.name] for _, stage in waiting if stage.name in work}) as all_stages:
+        for number, stage in waiting:
+            all_stages.begin(stage.name)
+            tell(f"{run.folder.name}, stage {number} of {len(stages)}, {stage.name}: {stage.what}{all_left()}")
             facts = stage.run(run, pair, as_asked(plan, run))
-            seconds = time.perf_counter() - start
+            seconds = all_stages.end()
             run.finish(stage.name, seconds, stage.files, keep=is_judging_unfinished(facts), **facts)
 
 

@@ -12,7 +12,7 @@ where a pilot is to measure the budgets, there is no bound. Memory is arithmetic
     weights           parameters x bytes of the format
     keys and values   2 x layers x key-value heads x head width x bytes, a token
 
-Times are not told: they follow from the machine, and from how long a model really thinks.
+Times need the weights: `estimate` tells them, from how fast this machine is and how long the models think.
 """
 
 from collections.abc import Sequence
@@ -163,11 +163,20 @@ def preview(config: Audit) -> Preview:
         >>> print(preview(md.Audit(instruct=parent, reasoning=child, dimensions=("safety",), think=32)).text)
         pair ...
     """
+    return preview_of(*planned(config))
+
+
+def planned(config: Audit) -> tuple[Pair, AuditPlan]:
+    """The pair and the plan of an audit; where it asks in waves, the plan of the most that it can ask: every wave."""
     pair = load_from(config)
     config = replace(config, until_decided=is_until_decided(config, pair))
     plan = plan_audit(config, pair)
-    if plan.waves is not None:  # the most that can be asked: every wave
-        plan = replace(plan, sets=plan.waves.sets)
+    return pair, plan if plan.waves is None else replace(plan, sets=plan.waves.sets)
+
+
+def preview_of(pair: Pair, plan: AuditPlan) -> Preview:
+    """The preview of a plan."""
+    config = plan.config
     sets, others = asked_of(plan)
     formats = {"reading": analysis_dtype(config), "writing": generation_dtype(config)}
     device = resolve_device(config.device)

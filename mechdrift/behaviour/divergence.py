@@ -32,6 +32,7 @@ from torch import Tensor
 
 from mechdrift.activations.batching import forward_batches
 from mechdrift.activations.capture import render_sides
+from mechdrift.activations.recording import long_prompts_in_parts
 from mechdrift.pairs.comparable import shared_vocabulary
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair
@@ -226,7 +227,7 @@ def _answer_positions(
     vocabulary of 152,000 are 20 GB in float32.
     """
     out: list[list[T]] = [[] for _ in rendered]
-    with progress(description, len(rendered)) as advance:
+    with progress(description, len(rendered)) as advance, long_prompts_in_parts(loaded):
         for each in forward_batches(loaded, rendered, advance=advance):
             for index, own in zip(each.places, each.run(), strict=True):
                 start, stop = rendered[index].roles["answer"]

@@ -1,14 +1,72 @@
-"""Where a long command stands: bars with the time left in a terminal and in a notebook, a line a minute elsewhere."""
+"""Where a long command stands: bars with the time left in a terminal and in a notebook, a line a minute elsewhere.
+
+A command of several stages says how much work each of them is, in any unit (`whole`). Bars and lines then also tell the
+time that is left of all of it:
+
+    left = rate · work left,   rate = (seconds of finished stages + s) / (work of finished stages + s)
+
+with s a tenth of all work, in seconds as in units: until that much is done, the unit is taken for a second. Of the
+stage that runs, the time since it began is taken off, down to what its own bar has left.
+"""
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from threading import Event, Thread
+from typing import Any
 
 from tqdm.auto import tqdm
 
 SECONDS_PER_LINE = 60.0
+
+
+@dataclass
+class Whole:
+    """A command of several stages: how much work each is, which are finished and in how many seconds, which runs."""
+
+    work: Mapping[str, float]
+    seconds: dict[str, float] = field(default_factory=dict)
+    stage: str = ""
+    begun: float = 0.0
+
+    def begin(self, stage: str) -> None:
+        self.stage, self.begun = stage, time.monotonic()
+
+    def end(self) -> float:
+        """Seconds that the stage took."""
+        seconds = self.seconds[self.stage] = time.monotonic() - self.begun
+        self.stage = ""
+        return seconds
+
+    def left(self, least: float = 0.0) -> float:
+        """Seconds until the end; `least` is what the running stage takes at the least."""
+        prior = sum(self.work.values()) / 10
+        rate = (sum(self.seconds.values()) + prior) / (sum(self.work.get(name, 0.0) for name in self.seconds) + prior)
+        later = [name for name in self.work if name not in self.seconds and name != self.stage]
+        own = rate * self.work.get(self.stage, 0.0) - (time.monotonic() - self.begun)
+        return rate * sum(self.work[name] for name in later) + max(own if self.stage else 0.0, least)
+
+
+_running: list[Whole] = []
+
+
+@contextmanager
+def whole(work: Mapping[str, float]) -> Iterator[Whole]:
+    """Inside the block, bars and lines also tell the time left of all stages; yields what is told of their begin and
+    end."""
+    _running.append(Whole(work))
+    try:
+        yield _running[-1]
+    finally:
+        _running.pop()
+
+
+def all_left(least: float = 0.0) -> str:
+    """In words, the time left of the whole command; empty where it has no stages, or none was begun."""
+    return f", in all {_minutes(_running[-1].left(least))}" if _running and _running[-1].work else ""
 
 
 @contextmanager
@@ -23,7 +81,14 @@ def progress(description: str, total: int) -> Iterator[Callable[[int], object]]:
             yield advance
         return
     with tqdm(total=total, desc=description, leave=False, smoothing=0.1, dynamic_ncols=True) as bar:
-        yield lambda steps=1: bar.update(steps)
+        yield partial(_move, bar)
+
+
+def _move(bar: Any, steps: int = 1) -> None:
+    bar.set_postfix_str(
+        all_left(_seconds_left(bar.format_dict["elapsed"], bar.n + steps, bar.total)).lstrip(", "), False
+    )
+    bar.update(steps)
 
 
 def tell(line: str) -> None:
@@ -48,7 +113,9 @@ def _lines(description: str, total: int) -> Iterator[Callable[[int], object]]:
 
     def write() -> None:
         while not ended.wait(SECONDS_PER_LINE):
-            tell(f"{description}: {done[0]} of {total}{_time_left(time.monotonic() - start, done[0], total)}")
+            left = _seconds_left(time.monotonic() - start, done[0], total)
+            own = f", {_minutes(left)}" if left else ""
+            tell(f"{description}: {done[0]} of {total}{own}{all_left(left)}")
 
     writer = Thread(target=write, daemon=True)
     writer.start()
@@ -59,9 +126,11 @@ def _lines(description: str, total: int) -> Iterator[Callable[[int], object]]:
         writer.join()
 
 
-def _time_left(seconds: float, done: int, total: int) -> str:
-    """In words, at the speed so far; nothing before the first step."""
-    if not 0 < done < total:
-        return ""
-    minutes = seconds / done * (total - done) / 60
-    return f", about {minutes:.0f} min left" if minutes >= 1 else ", less than a minute left"
+def _seconds_left(seconds: float, done: int, total: int) -> float:
+    """At the speed so far; 0 before the first step."""
+    return seconds / done * (total - done) if 0 < done < total else 0.0
+
+
+def _minutes(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"about {minutes} min left" if minutes >= 1 else "less than a minute left"

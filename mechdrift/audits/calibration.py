@@ -1,0 +1,198 @@
+"""How fast is this machine with these two models, and how long do they write? Ten seconds of the stages' own work, five
+of each model, once its weights are loaded.
+
+    written      some questions of the audit are asked: with a few rows and with more. A step of R rows takes a + b R
+                 seconds, so a token a / R + b at as many rows as the audit has
+    lengths      what they wrote. Of thoughts that the calibration cut nobody knows the length: the mean is that of a
+                 constant chance to end, all tokens / thoughts that ended, within the budget. Where none ended, the
+                 budget is counted, and it is said
+    read         their prompts, in the format of what is measured inside; and some positions unembedded
+    statistics   a small resampling
+
+A machine that is busy with something else is slower now than it will be. On a CPU, what others took while this ran is
+taken off: no less than the CPU seconds that were needed remain.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from math import exp
+from typing import TypeVar
+
+import numpy as np
+import psutil
+import torch
+from jaxtyping import Float
+from scipy.optimize import nnls
+from torch import Tensor
+
+from mechdrift.activations.batching import forward_batches
+from mechdrift.audits.plan import AuditPlan, analysis_dtype, generation_dtype
+from mechdrift.audits.stages.pilot import question_groups
+from mechdrift.audits.work import Lengths, Work
+from mechdrift.behaviour.backends.choosing import make_generator
+from mechdrift.behaviour.backends.hugging_face import ROWS_ON_CPU, ROWS_ON_GPU
+from mechdrift.behaviour.divergence import coarse_kl, keep
+from mechdrift.behaviour.generation import Question, ask
+from mechdrift.behaviour.pilot import MOST_THINKING, choose
+from mechdrift.behaviour.sampling import Budget
+from mechdrift.pairs.loading import LanguageModel, fingerprint, resolve_device
+from mechdrift.pairs.pair import Pair
+from mechdrift.probes.rendering import Renderer
+from mechdrift.records import SIDES, Completions, Rendered, Side, ThinkMode
+from mechdrift.statistics.resampling import family_draws
+
+SECONDS = 4.0  # of a model's writing; the rest of five go to reading
+FEW, MORE, STEPS = 4, 16, 8  # rows, and tokens that the few write
+SLOWER = 1.5  # a step of more rows than of few, until it is measured
+LEAST = 48  # tokens of thinking and answer that are waited for on any machine
+POSITIONS = 64
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """One model on this machine: the pace of each unit of work in seconds, its lengths in tokens, and `note`, what
+    could not be measured; empty where all was."""
+
+    pace: Work
+    lengths: Lengths
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Takes the time of work on a CPU of so many threads, less what other processes took of it; of a GPU (0), all."""
+
+    threads: int
+
+    def time(self, work: Callable[[], T]) -> tuple[T, float]:
+        """What the work gives, and its seconds."""
+        wall, own, everyone = time.perf_counter(), time.process_time(), _busy()
+        found = work()
+        wall, own = time.perf_counter() - wall, time.process_time() - own
+        if not self.threads:
+            return found, wall
+        others = max(0.0, _busy() - everyone - own) / (wall * (psutil.cpu_count() or 1))
+        return found, max(own / self.threads, wall * (1 - min(1.0, others)))
+
+
+def _busy() -> float:
+    """CPU seconds that all processes together have used."""
+    times = psutil.cpu_times()
+    return sum(times) - times.idle - getattr(times, "iowait", 0.0)
+
+
+def calibrate(pair: Pair, plan: AuditPlan) -> dict[Side, Calibration]:
+    """Both models, one after the other. Opens them as the audit would."""
+    on_cpu = plan.config.device_map is None and resolve_device(plan.config.device) == "cpu"
+    clock = Clock(torch.get_num_threads() if on_cpu else 0)
+    return {side: calibrate_side(pair, plan, side, clock) for side in SIDES}
+
+
+def calibrate_side(pair: Pair, plan: AuditPlan, side: Side, clock: Clock) -> Calibration:
+    """One model's pace and lengths."""
+    groups = question_groups(plan)
+    questions, count = choose(groups, MORE), sum(map(len, groups))
+    pace, lengths, note = time_writing(pair, plan, side, questions, count, clock)
+    loaded, load = clock.time(lambda: pair.open(side, analysis_dtype(plan.config)))
+    pace = replace(pace, loaded=max(pace.loaded, load), statistics=time_statistics(clock))
+    pace = replace(pace, **time_reading(loaded, questions, clock))
+    return Calibration(pace=pace, lengths=lengths, note=note)
+
+
+def time_writing(
+    pair: Pair, plan: AuditPlan, side: Side, questions: Sequence[Question], count: int, clock: Clock
+) -> tuple[Work, Lengths, str]:
+    """The pace of loading, reading prompts and writing, the lengths, and what could not be measured of them."""
+    dtype, mode = generation_dtype(plan.config), plan.modes[side]
+    loaded, load = clock.time(lambda: pair.open(side, dtype))
+    writer = make_generator(plan.config.engine_of(side), loaded)
+    settings = {"side": side, "think": mode, "generator": writer, "is_model": False, "description": "Calibrating"}
+    asking = partial(ask, loaded, **settings)
+    asking(questions[:2], budget=Budget(think=1, answer=2))  # the first pass prepares
+    _, reading = clock.time(lambda: asking(questions, budget=Budget(think=1, answer=1)))
+    few, seconds = clock.time(lambda: asking(questions[:FEW], budget=Budget(think=STEPS, answer=STEPS)))
+    budget = within(plan.config.budget, int(SECONDS * _longest(few) / max(SLOWER * seconds, 1e-3)), mode)
+    more, longer = clock.time(lambda: asking(questions, budget=budget))
+    equations = np.array([[_longest(rows), _written(rows)] for rows in (few, more)])
+    taken = np.array([seconds - reading * FEW / len(questions), longer - reading]).clip(min=0)
+    (step, token), _ = nnls(equations, taken)
+    rows = min(count, ROWS_ON_CPU if clock.threads else ROWS_ON_GPU)
+    prompt = float(np.mean([len(asked.ids) for asked in _rendered(loaded, questions)]))
+    lengths, note = lengths_of(more, plan.config.budget, prompt)
+    pace = Work(written=step / rows + token, prompts=reading / (prompt * len(questions)), loaded=load)
+    pair.close(dtype)
+    return pace, lengths, note
+
+
+def within(budget: Budget, tokens: int, mode: ThinkMode) -> Budget:
+    """As much of a budget as there is time for, three quarters of it for thinking."""
+    tokens = max(tokens, LEAST)
+    think, answer = (3 * tokens // 4, tokens // 4) if mode == "own" else (1, tokens)
+    most = [part if isinstance(part, int) else MOST_THINKING for part in (budget.think, budget.answer)]
+    return Budget(think=min(think, most[0]), answer=min(answer, most[1]))
+
+
+def lengths_of(written: Completions, budget: Budget, prompt: float) -> tuple[Lengths, str]:
+    """How long thoughts and answers are within a budget, and what is not known of it."""
+    thoughts = [(len(row.thinking_ids), not row.is_cut) for row in written] if written.think == "own" else []
+    answers = [(len(row.answer_ids), row.finished) for row in written if row.closed or written.think != "own"]
+    think, ends = expected(thoughts, budget.think)
+    answer, stops = expected(answers, budget.answer)
+    unknown = [name for name, known in (("thought", ends), ("answer", stops)) if not known]
+    note = (
+        f"no {' and no '.join(unknown)} ended within the calibration: all of the budget is counted" if unknown else ""
+    )
+    return Lengths(prompt=prompt, think=think, answer=answer), note
+
+
+def expected(seen: Sequence[tuple[int, bool]], budget: int | str) -> tuple[float, bool]:
+    """The mean length within a budget, from lengths and whether each is whole; and whether that is known."""
+    most = budget if isinstance(budget, int) else MOST_THINKING
+    ended = sum(whole for _, whole in seen)
+    if not seen:
+        return 0.0, True
+    if not ended:
+        return float(most), False
+    mean = sum(length for length, _ in seen) / ended
+    return mean if ended == len(seen) else mean * (1 - exp(-most / mean)), True
+
+
+def time_reading(loaded: LanguageModel, questions: Sequence[Question], clock: Clock) -> dict[str, float]:
+    """Seconds of a token through all layers, of a position over the vocabulary, and of hashing the weights."""
+    prompts = _rendered(loaded, questions)
+    with torch.inference_mode():
+        states, _ = clock.time(lambda: [each.run() for each in forward_batches(loaded, prompts)])  # prepares
+        _, seconds = clock.time(lambda: [each.run() for each in forward_batches(loaded, prompts)])
+        some = torch.cat([each.flatten(0, 1) for each in states])[:POSITIONS]
+        _, over = clock.time(lambda: _compare(loaded, some))
+    _, hashing = clock.time(lambda: fingerprint(loaded.model))
+    tokens = sum(len(prompt.ids) for prompt in prompts)
+    return {"read": seconds / tokens, "unembedded": over / len(some), "compared": hashing}
+
+
+def _compare(loaded: LanguageModel, states: Float[Tensor, "pos d_model"]) -> Tensor:
+    kept = keep(loaded.structure.unembed(states).float().log_softmax(-1).cpu(), None)
+    return coarse_kl(kept, kept)
+
+
+def time_statistics(clock: Clock) -> float:
+    """Seconds of one unit: eight times 2,000 draws of 64 families, and 64 sums of each."""
+    values = np.linspace(0, 1, 64 * 64).reshape(64, 64)
+    _, seconds = clock.time(lambda: [family_draws(64, 2000, seed) @ values for seed in range(8)])
+    return seconds
+
+
+def _rendered(loaded: LanguageModel, questions: Sequence[Question]) -> list[Rendered]:
+    renderer = Renderer(loaded.tokenizer)
+    return [renderer.render(question.id, question.prompt, "none") for question in questions]
+
+
+def _longest(rows: Completions) -> int:
+    return max(len(row.thinking_ids) + len(row.answer_ids) for row in rows)
+
+
+def _written(rows: Completions) -> int:
+    return sum(len(row.thinking_ids) + len(row.answer_ids) for row in rows)
