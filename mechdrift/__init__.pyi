@@ -39,6 +39,7 @@ from .records import (
     ScoreTable,
 )
 from .repairs.making import Repaired, load_repair, repair
+from .repairs.price_list import PriceList, price_repairs
 from .repairs.record import Repair
 from .repairs.registry import add_repair
 from .runs import Run, load_run
@@ -62,6 +63,7 @@ __all__ = [
     "MechdriftError",
     "Pair",
     "PatchGrid",
+    "PriceList",
     "ProbeItem",
     "ProbeSet",
     "Repair",
@@ -103,6 +105,7 @@ __all__ = [
     "look",
     "orthogonalise",
     "patch",
+    "price_repairs",
     "repair",
     "role_mask",
     "save_directions",
