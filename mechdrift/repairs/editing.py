@@ -206,4 +206,8 @@ def starts_of(renderer: Renderer, request: Request) -> tuple[int, int]:
         return len(request.prompt), len(request.prompt)
     start = len(request.continues.prompt)
     span = renderer.find_close(request.prompt[start:])
-    return start, start + span[0] if span else len(request.prompt)
+    if span is None:
+        return start, len(request.prompt)
+    lead = renderer.close_ids[: renderer.lead_width]  # a line break that belongs to the marker
+    has_lead = bool(lead) and request.prompt[: start + span[0]][-len(lead) :] == lead
+    return start, start + span[0] - (len(lead) if has_lead else 0)

@@ -36,7 +36,7 @@ from mechdrift.records.notebook import Record
 from mechdrift.records.progress import tell
 from mechdrift.repairs.answered import judged_items, kept_items
 from mechdrift.repairs.changes import LowRank, dense, size
-from mechdrift.repairs.choice import DEFAULT, Candidate, candidates_of, choose, parse_limits
+from mechdrift.repairs.choice import DEFAULT, Candidate, Limit, candidates_of, choose, parse_limits
 from mechdrift.repairs.divergences import Divergences, Text
 from mechdrift.repairs.evidence import Evidence, base_of
 from mechdrift.repairs.halves import HALVES, Asked, Half, split
@@ -208,11 +208,11 @@ def price_repairs(
         Each method names its paper (`mechdrift.repairs.registry`); intervals: `mechdrift.statistics.intervals`.
 
     Example:
-        >>> audited = md.audit(md.Audit(instruct=parent, reasoning=child, preset="quick", dimensions=("safety",),
-        ...     think=8, answer=8, until_decided=False, out="audited"))
-        >>> prices = md.price_repairs(audited, methods=["interpolate"], strengths=[0.5])
-        >>> sorted(set(prices.frame.half))
-        ['reported', 'seen']
+        >>> try:
+        ...     prices = md.price_repairs(run, methods=["interpolate"], pairs=8)
+        ... except md.MechdriftError as error:  # this run was made by no model
+        ...     print(str(error).split()[:2])
+        ['unknown', 'pair']
     """
     source = run if isinstance(run, Run) else load_run(run)
     limit = parse_limits(limits)
@@ -224,10 +224,12 @@ def price_repairs(
     with own.locked("price list of repairs"), fast_float32():
         work = PriceWork(setting=setting, run=own, evidence=evidence)
         for each in chosen:
-            for strength in strengths or each.strengths:
-                work.price(each, strength, "seen")
-            best = choose([c for c in candidates_of(work.frame) if c.method == each.name], limit)
-            work.price(each, best.strength, "reported")
+            try:
+                work.price_method(each, strengths or each.strengths, limit)
+            except MechdriftError as error:
+                if methods:
+                    raise
+                tell(f"{each.name} is left out: {error}")
         work.add_earlier()
         table = work.finished(limit)
         own.write_table("repairs", table)
@@ -285,6 +287,13 @@ class PriceWork:
     @property
     def frame(self) -> pd.DataFrame:
         return pd.DataFrame(self.rows)
+
+    def price_method(self, each: Repair, strengths: Sequence[float], limits: Sequence[Limit]) -> None:
+        """Price one method at all strengths on the seen half, and at the chosen one on the reported half."""
+        for strength in strengths:
+            self.price(each, strength, "seen")
+        best = choose([c for c in candidates_of(self.frame) if c.method == each.name], limits)
+        self.price(each, best.strength, "reported")
 
     def price(self, each: Repair, strength: float, half: Half) -> None:
         """Ask one repair on one half, unless that was done, and add its rows."""
@@ -373,7 +382,7 @@ class PriceWork:
         tokens = sum(len(row.thinking_ids) + len(row.answer_ids) for row in written)
         return (time.process_time() - start) / max(1, tokens)
 
-    def finished(self, limits: Sequence[Any]) -> pd.DataFrame:
+    def finished(self, limits: Sequence[Limit]) -> pd.DataFrame:
         """The whole table: parent and child first, then every repair, with the chosen strengths marked."""
         models = []
         for half in HALVES:
@@ -390,7 +399,7 @@ class PriceWork:
 PLACE = ("measure", "dimension")
 
 
-def chosen_of(table: pd.DataFrame, limits: Sequence[Any]) -> list[Candidate]:
+def chosen_of(table: pd.DataFrame, limits: Sequence[Limit]) -> list[Candidate]:
     """The strength of each method that the seen half chooses."""
     found = candidates_of(table)
     return [

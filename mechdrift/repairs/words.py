@@ -102,21 +102,22 @@ class Interposed:
                 inner.appendleft(request)
                 continue
             start = self.encode(self.words.start) if self.words.start else ()
-            own = _Begun(asked=request, ids=start, log_probabilities=(math.nan,) * len(start))
+            own = _Begun(asked=request, ids=start, log_probabilities=(math.nan,) * len(start), said=len(start))
             handed = self._part(own)
             begun[id(handed)] = own
             inner.appendleft(handed)
 
     def _part(self, own: "_Begun", before: Request | None = None) -> Request:
-        """The next part of a thought as a request: all of it, unless it is read on the way."""
-        left = max(1, own.asked.max_tokens - len(own.ids))
+        """The next part of a thought as a request: all of it, unless it is read on the way. Words that were put in take
+        nothing from the budget."""
+        left = own.asked.max_tokens - (len(own.ids) - own.said)
         length = min(PART, left) if self.words.read and not own.told else left
         return replace(own.asked, prompt=(*own.asked.prompt, *own.ids), max_tokens=length, continues=before)
 
     def _goes_on(self, own: "_Begun", request: Request, written: Written) -> "tuple[_Begun, Request] | None":
         """The thought so far and the request that continues it; None once it is written."""
         ids = (*own.ids, *written.ids)
-        if written.finish != "length" or self.words.read is None or len(ids) >= own.asked.max_tokens:
+        if written.finish != "length" or self.words.read is None or len(ids) - own.said >= own.asked.max_tokens:
             return None
         value = self.words.read((*own.asked.prompt, *ids))
         has_fallen = own.highest >= self.words.falls_below > value and not own.told
@@ -127,6 +128,7 @@ class Interposed:
             log_probabilities=(*own.log_probabilities, *written.log_probabilities, *(math.nan for _ in said)),
             highest=max(own.highest, value),
             told=own.told or has_fallen,
+            said=own.said + len(said),
         )
         return further, self._part(further, before=request)
 
@@ -154,3 +156,4 @@ class _Begun:
     log_probabilities: tuple[float, ...]
     highest: float = -math.inf
     told: bool = False
+    said: int = 0

@@ -34,7 +34,7 @@ def map_in_null_space(evidence: Evidence, strength: float) -> Editing:
 
 
 def null_space_reader(
-    harmless: Float[Tensor, "token d_model"], triggers: Float[Tensor, "token d_model"]
+    harmless: Float[Tensor, "token d_model"], triggers: Float[Tensor, "trigger d_model"]
 ) -> Float[Tensor, " d_model"]:
     """The vector w of the module's text."""
     width = harmless.shape[1]
