@@ -10,6 +10,7 @@ from .behaviour.one_call import score
 from .behaviour.sampling import Budget
 from .comparisons.children import Comparison, compare_runs
 from .comparisons.gate import Gate, gate
+from .comparisons.many import PooledRuns, pool_runs
 from .directions.dimensions import compare_dimensions
 from .directions.drift import compare_directions
 from .directions.export import load_directions, save_directions, to_gguf, to_steering_vectors
@@ -39,7 +40,6 @@ from .records import (
     ScoreTable,
 )
 from .repairs.making import Repaired, load_repair, repair
-from .repairs.price_list import PriceList, price_repairs
 from .repairs.record import Repair
 from .repairs.registry import add_repair
 from .runs import Run, load_run
@@ -63,7 +63,7 @@ __all__ = [
     "MechdriftError",
     "Pair",
     "PatchGrid",
-    "PriceList",
+    "PooledRuns",
     "ProbeItem",
     "ProbeSet",
     "Repair",
@@ -105,7 +105,7 @@ __all__ = [
     "look",
     "orthogonalise",
     "patch",
-    "price_repairs",
+    "pool_runs",
     "repair",
     "role_mask",
     "save_directions",

@@ -1,9 +1,12 @@
-"""Several runs: children of one parent side by side, and a release's check.
+"""Several runs: children of one parent side by side, many pairs as a whole, and a release's check.
 
 children     `compare_runs`: paired comparisons between children, Holm-adjusted
-gate         `gate`: does a run keep the limits of a release?
-figures      figures of a comparison
+figures      figures of such a comparison
 page         its page
+many         `pool_runs`: what holds over many pairs, and how much they differ
+many_page    its page
+choosing     which of the two fits
+gate         `gate`: does a run keep the limits of a release?
 """
 
 import lazy_loader

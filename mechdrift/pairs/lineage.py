@@ -89,7 +89,7 @@ def audit_pair(
 
     def look(side: Side, loaded: LanguageModel) -> None:
         prints[side], surface[side] = fingerprint(loaded.model), loaded.max_surface_error
-        facts[side]["output_matrix"] = _output_matrix(loaded)
+        facts[side] |= {"output_matrix": _output_matrix(loaded), "parameters": loaded.model.num_parameters()}
         also(side, loaded)
 
     change = weight_change(pair, folder, look)

@@ -1,4 +1,4 @@
-"""Tables over several checkpoints of one training, over several runs of one parent, and of published benchmarks."""
+"""Tables over several checkpoints of one training, over several runs, and of published benchmarks."""
 
 from dataclasses import replace
 
@@ -169,4 +169,92 @@ BENCHMARK_SCORES = Table(
         REASON,
     ),
 )
-SEVERAL = (TRAJECTORY, HALFWAY, COMPARISON, COMPARISON_SUMMARY, COMPARISON_CHILDREN, BENCHMARK_SCORES)
+GROUPS = tuple(
+    Column(name=name, kind="text", meaning=f"{meaning}; empty where it is any")
+    for name, meaning in (
+        ("route", "how the children were trained"),
+        ("family", "architecture of the models, as their configuration names it"),
+        ("size", "class of size"),
+        ("parent", "name of the parent"),
+    )
+)
+MANY_RUNS = Table(
+    name="many_runs",
+    row="run",
+    meaning="What each of many runs is of.",
+    columns=(
+        RUN,
+        Column(name="folder", kind="text", meaning="its folder"),
+        Column(name="parent", kind="text", meaning="name of the parent"),
+        Column(name="child", kind="text", meaning="name of the child"),
+        ROUTE,
+        Column(name="family", kind="text", meaning="architecture, as the parent's configuration names it"),
+        Column(name="size", kind="text", meaning="class of size, such as 4B to 16B"),
+        Column(
+            name="parameters",
+            kind="number",
+            unit="parameters",
+            meaning="of the parent; about, for runs that did not count them",
+        ),
+        Column(name="preset", kind="text", meaning="how much was asked"),
+        Column(name="seed", kind="integer", meaning="of sub-sampling"),
+        Column(name="has_report", kind="truth", meaning="report.html is in the folder"),
+        Column(name="pair", kind="text", meaning="fingerprints of both models: the unit that is pooled"),
+        Column(name="parent_print", kind="text", meaning="fingerprint of the parent"),
+        Column(name="judge", kind="text", meaning="who labelled refusals"),
+        Column(name="sampling", kind="text", meaning="how answers were drawn"),
+    ),
+)
+MANY_CHANGES = Table(
+    name="many_changes",
+    row="run and measure",
+    meaning="The change of each run against its own parent: accuracy, the dimensions' headlines, and their mean.",
+    columns=(
+        RUN,
+        OF,
+        *_share("instruct", "the parent's score"),
+        *_share("reasoning", "the child's score"),
+        *_share("difference", "child less parent"),
+        *interval("the difference", "share"),
+        *CHILD_TESTS,
+        *RESTS_ON,
+        REASON,
+        Column(name="established", kind="truth", meaning="the change is, in this run"),
+        KL_OF_RUN[0],
+    ),
+)
+MANY_POOLED = Table(
+    name="many_pooled",
+    row="group of runs, unit and measure",
+    meaning="A random-effects summary of the changes of a group of runs (`mechdrift.statistics.pooling`).",
+    columns=(
+        *GROUPS,
+        Column(name="unit", kind="text", meaning="what is independent: pair, or parent (its children averaged first)"),
+        OF,
+        Column(name="k", kind="integer", unit="units", meaning="how many units were pooled"),
+        Column(name="runs", kind="integer", unit="runs", meaning="runs of these units"),
+        Column(name="left_out", kind="integer", unit="runs", meaning="runs of the group that cannot tell"),
+        *_share("estimate", "mean change over units"),
+        *interval("the mean", "share", kind_of="95 % interval (Hartung and Knapp's)"),
+        Column(name="p", kind="number", unit="probability", meaning="of a mean of 0 (Hartung and Knapp's t test)"),
+        Column(name="p_holm", kind="number", unit="probability", meaning="p adjusted (Holm) over the dimensions"),
+        *_share("tau", "standard deviation of true changes between units"),
+        *_share("i2", "the part of the spread of estimates that is not sampling error"),
+        Column(name="q", kind="number", unit="chi-squared", meaning="Cochran's Q"),
+        Column(name="p_equal", kind="number", unit="probability", meaning="of equal true changes (chi-squared)"),
+        *interval("the true change in one more unit", "share", "predicted_", kind_of="95 % prediction interval"),
+        Column(name="fell", kind="integer", unit="runs", meaning="runs in which a fall is established"),
+        Column(name="rose", kind="integer", unit="runs", meaning="runs in which a rise is established"),
+    ),
+)
+SEVERAL = (
+    TRAJECTORY,
+    HALFWAY,
+    COMPARISON,
+    COMPARISON_SUMMARY,
+    COMPARISON_CHILDREN,
+    MANY_RUNS,
+    MANY_CHANGES,
+    MANY_POOLED,
+    BENCHMARK_SCORES,
+)
