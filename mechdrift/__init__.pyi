@@ -40,6 +40,7 @@ from .records import (
     ScoreTable,
 )
 from .repairs.making import Repaired, load_repair, repair
+from .repairs.price_list import PriceList, price_repairs
 from .repairs.record import Repair
 from .repairs.registry import add_repair
 from .runs import Run, load_run
@@ -64,6 +65,7 @@ __all__ = [
     "Pair",
     "PatchGrid",
     "PooledRuns",
+    "PriceList",
     "ProbeItem",
     "ProbeSet",
     "Repair",
@@ -106,6 +108,7 @@ __all__ = [
     "orthogonalise",
     "patch",
     "pool_runs",
+    "price_repairs",
     "repair",
     "role_mask",
     "save_directions",

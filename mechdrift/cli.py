@@ -1,5 +1,5 @@
-"""The command line: `mechdrift audit | report | compare | trajectory | card | gate | score | look | pairs | probes |
-bench`.
+"""The command line: `mechdrift audit | report | compare | trajectory | repair | card | gate | score | look | pairs |
+probes | bench`.
 
 Errors that a user can put right end in one sentence on standard error and exit code 1; `--debug` shows the traceback.
 `gate` ends with 0 (pass), 2 (fail) or 3 (cannot tell). Ctrl-C ends with exit code 130 and SIGTERM with 143; what was
@@ -162,6 +162,37 @@ def trajectory(
     found = follow(folder, **size, out=out, seed=seed, device=device)
     print("\n".join(found.sentences))
     print(f"trajectory: {found.run.folder / 'trajectory.html'}")
+
+
+@app.command(
+    help_epilogue="""Examples:
+
+    mechdrift repair runs/smollm2-sft
+    mechdrift repair runs/smollm2-sft --methods located interpolate random --pairs 8
+    mechdrift repair runs/smollm2-sft --pick "reasoning >= -2, twins >= -3\""""
+)
+def repair(
+    run: Path,
+    /,
+    *,
+    methods: Annotated[tuple[str, ...], Parameter(help="Which repairs; default all that need no training.")] = (),
+    strengths: Annotated[tuple[float, ...], Parameter(help="Instead of each method's own.")] = (),
+    pick: Annotated[
+        str | None,
+        Parameter(help="Limits in points, such as 'reasoning >= -2, twins >= -3': write the best repair out."),
+    ] = None,
+    pairs: Annotated[int | None, Parameter(help="At most so many twin pairs of each dimension and half.")] = None,
+    tasks: Annotated[int | None, Parameter(help="At most so many reasoning tasks a half.")] = None,
+    base: Annotated[str | None, Parameter(help="The model before alignment, for methods that need it.")] = None,
+    out: Annotated[Path | None, Parameter(help="Where the list goes; default RUN/repair.")] = None,
+    seed: Annotated[int, Parameter(help="Seed of the halves and of everything that is drawn.")] = 0,
+    debug: Debug = False,
+) -> None:
+    """Price what brings alignment back: make repairs of an audited pair's child, and say what each costs."""
+    from mechdrift.repairs.command import run_repair
+
+    how = {"methods": methods, "strengths": strengths or None, "pairs": pairs, "tasks": tasks, "base": base}
+    print(run_repair(run, pick, **how, out=out, seed=seed))
 
 
 @app.command(

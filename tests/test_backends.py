@@ -194,14 +194,14 @@ def test_rows_that_do_not_fit_are_set_aside_and_go_on(monkeypatch):
 def test_out_of_memory_halves_the_batch_and_says_so(family, when, monkeypatch, capsys):
     loaded, calls = tiny(family), itertools.count()
     asked = requests([3, 20, 7, 12])
-    take = hugging_face._Batch._take
+    take = hugging_face.RunningBatch._take
 
     def fail(batch, rows, logits):
         if next(calls) == when:
             raise torch.OutOfMemoryError("CUDA out of memory")
         take(batch, rows, logits)
 
-    monkeypatch.setattr(hugging_face._Batch, "_take", fail)
+    monkeypatch.setattr(hugging_face.RunningBatch, "_take", fail)
     check(loaded, asked, write(HuggingFace(loaded), asked))
     assert capsys.readouterr().err == "mechdrift: out of memory with 4 rows; going on with 2.\n"
 
@@ -210,7 +210,7 @@ def test_one_row_that_does_not_fit_is_one_sentence(monkeypatch):
     def fail(*_):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:132] . DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(hugging_face._Batch, "_take", fail)
+    monkeypatch.setattr(hugging_face.RunningBatch, "_take", fail)
     with pytest.raises(MechdriftError, match=r"does not hold one row of 20 tokens: lower the budgets"):
         write(HuggingFace(tiny("llama")), requests([20]))
 
@@ -243,13 +243,13 @@ def test_what_goes_on_from_a_request_reads_only_what_is_new(family, dropped, mon
     cut: the same as with nothing kept. Only a state, and a window that has moved on, cannot go back: lfm2, gemma."""
     monkeypatch.setattr(kv_cache, "SMALLEST_SHELF", 8)
     loaded, asked, read = tiny(family), requests([3, 20, 7, 12], max_tokens=[9, 12, 5, 7]), []
-    prefill = hugging_face._Batch._prefill
+    prefill = hugging_face.RunningBatch._prefill
 
     def note(batch, group):
         read.extend(row.request.key for row in group)
         prefill(batch, group)
 
-    monkeypatch.setattr(hugging_face._Batch, "_prefill", note)
+    monkeypatch.setattr(hugging_face.RunningBatch, "_prefill", note)
     queue, found, second = deque(asked), {}, {}
     for request, written in HuggingFace(loaded, rows=3).write(queue):
         found[request.key] = written

@@ -30,7 +30,7 @@ from mechdrift.pairs.chat import ChatOptions
 from mechdrift.records import MechdriftError
 from mechdrift.runs import Run, load_run
 
-COMMANDS = ("audit", "look", "report", "compare", "trajectory", "card", "gate", "pairs", "probes", "bench")
+COMMANDS = ("audit", "look", "report", "compare", "trajectory", "repair", "card", "gate", "pairs", "probes", "bench")
 ROOT = Path(__file__).parents[1]
 
 

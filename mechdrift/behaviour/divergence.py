@@ -19,6 +19,7 @@ exact. `tail` is P.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TypeVar
@@ -30,7 +31,7 @@ from jaxtyping import Float, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mechdrift.activations.batching import forward_batches
+from mechdrift.activations.batching import ForwardBatch, forward_batches
 from mechdrift.activations.capture import render_sides
 from mechdrift.activations.recording import long_prompts_in_parts
 from mechdrift.pairs.comparable import shared_vocabulary
@@ -89,7 +90,7 @@ def answered_prompts(pair: Pair, probes: ProbeSet, answers: Completions) -> dict
 def keep_instruct(pair: Pair, probes: ProbeSet, prompts: Mapping[Side, Sequence[Rendered]]) -> "list[list[Kept]]":
     """What the instruct model says at the answer tokens of every prompt; `compare_with` needs no more of it."""
     rendered, description = prompts["instruct"], f"KL on {probes.name}, instruct"
-    return _keep_first(pair.open("instruct"), rendered, shared_vocabulary(pair), description) if rendered else []
+    return keep_first(pair.open("instruct"), rendered, shared_vocabulary(pair), description) if rendered else []
 
 
 def compare_with(
@@ -114,7 +115,7 @@ def compare_with(
         return {name: values.numpy() for name, values in found.items()}
 
     child, description = pair.open("reasoning"), f"KL on {probes.name}, reasoning"
-    compared = _answer_positions(child, rendered, shared_vocabulary(pair), compare, description)
+    compared = answer_positions(child, rendered, shared_vocabulary(pair), compare, description)
     decode = pair.tokenizer("reasoning").decode
     rows = []
     for prompt, parts in zip(rendered, compared, strict=True):
@@ -195,7 +196,7 @@ def keep(log_probabilities: Float[Tensor, "pos vocab"], ids: Int[Tensor, "pos to
     return Kept(ids=ids, inside=inside, tail=others.logsumexp(-1), most=others.max(-1).values, least=lowest)
 
 
-def _keep_first(
+def keep_first(
     loaded: LanguageModel, rendered: Sequence[Rendered], vocabulary: int, description: str
 ) -> list[list[Kept]]:
     """What is kept of the first model at every answer position: everything if there is room, else its most likely
@@ -206,30 +207,33 @@ def _keep_first(
     def pick(log_probabilities: Tensor, _: int, __: int) -> Kept:
         return keep(log_probabilities, None if is_exact else log_probabilities.topk(TOP, dim=-1).indices)
 
-    return _answer_positions(loaded, rendered, vocabulary, pick, description)
+    return answer_positions(loaded, rendered, vocabulary, pick, description)
 
 
 T = TypeVar("T")
 
 
 @torch.inference_mode()
-def _answer_positions(
+def answer_positions(
     loaded: LanguageModel,
     rendered: Sequence[Rendered],
     vocabulary: int,
     pick: Callable[[Tensor, int, int], T],
     description: str,
+    around: Callable[[ForwardBatch], AbstractContextManager] = nullcontext,
 ) -> list[list[T]]:
     """`pick(log-probabilities [pos, vocab], index, part)` for each part of each prompt's answer, over the first
     `vocabulary` tokens: those that both models have.
 
     Only answer positions are unembedded, at most `POSITIONS_AT_ONCE` of them at a time: 32,000 positions of a
-    vocabulary of 152,000 are 20 GB in float32.
+    vocabulary of 152,000 are 20 GB in float32. Each batch runs inside `around(batch)`, which may edit activations.
     """
     out: list[list[T]] = [[] for _ in rendered]
     with progress(description, len(rendered)) as advance, long_prompts_in_parts(loaded):
         for each in forward_batches(loaded, rendered, advance=advance):
-            for index, own in zip(each.places, each.run(), strict=True):
+            with around(each):
+                hidden = each.run()
+            for index, own in zip(each.places, hidden, strict=True):
                 start, stop = rendered[index].roles["answer"]
                 # The logits at a position predict the token after it.
                 for part, states in enumerate(own[start - 1 : stop - 1].split(POSITIONS_AT_ONCE)):

@@ -181,7 +181,7 @@ def ask(
     the tokenizer, the template and the ids that end a turn. Its log-probabilities are compared with the model's, and
     another model's are refused; `is_model=False` is for a writer that does not claim to be the model, such as a rule.
     """
-    done = {(row.item_id, row.sample): row for row in known} | _read_store(store)
+    done = {(row.item_id, row.sample): row for row in known} | read_store(store)
     generator = generator or HuggingFace(loaded)
     renderer = Renderer(loaded.tokenizer)
     if think == "own" and any(row.think == "none" for row in done.values()):
@@ -404,7 +404,7 @@ def end_ids(loaded: LanguageModel) -> frozenset[int]:
     return frozenset(i for i in ids if i is not None)
 
 
-def _read_store(store: Path | None) -> dict[tuple[str, int], Completion]:
+def read_store(store: Path | None) -> dict[tuple[str, int], Completion]:
     """Completions of finished batches. A last line that a kill cut short is dropped, also from the file."""
     if store is None or not store.exists():
         return {}

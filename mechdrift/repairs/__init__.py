@@ -7,6 +7,17 @@ methods      one file a method
 evidence     what a method may look at: the pair and the seen half of the families
 changes      a change of weights, as narrow matrices where it is that
 files        repairs on disk: the change, a LoRA adapter, a merged folder
+editing      edits of activations, at the tokens of some roles
+words        words put into the thinking
+using        a repaired model, ready to write and to be read
+price_list   `price_repairs`: what each repair brings back and what it costs, of an audited pair
+halves       the families that are seen, and those that are reported
+answered     what one model answered on one half, a row per item
+prices       a row per measure, against child and parent
+divergences  how far a repair moves the child on text that should stay
+choice       limits, and the choice of a strength and a repair on the seen half
+picking      the best repair within limits, written out and audited
+sentences    what a price list says, in words
 """
 
 import lazy_loader

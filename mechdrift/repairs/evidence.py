@@ -16,12 +16,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mechdrift.activations.batching import forward_batches
 from mechdrift.activations.capture import collect
 from mechdrift.activations.readouts import Readout
 from mechdrift.audits.answers import RunAnswers
@@ -30,15 +32,19 @@ from mechdrift.directions.best_layer import best_layer
 from mechdrift.directions.drift import compare_directions
 from mechdrift.directions.finders import find_directions
 from mechdrift.directions.thinking import READOUT_ROLE
+from mechdrift.hooks import record
 from mechdrift.pairs.loading import LanguageModel, ModelSource, load_weights
 from mechdrift.pairs.pair import Pair, give_back_memory
 from mechdrift.pairs.structure import find_structure
 from mechdrift.patching.grafts import graft
+from mechdrift.probes.rendering import Renderer
 from mechdrift.probes.sets import load_everyday
-from mechdrift.records import Directions, MechdriftError, ProbeSet
+from mechdrift.records import Completion, Directions, MechdriftError, ProbeItem, ProbeSet
 from mechdrift.repairs.changes import Changes, dense, difference, parameters_by_place, weights_of
 
+Contrast = Literal["trigger", "neutral"]
 SITE = "resid_post"
+MOST_STATES = {"trigger": 1024, "neutral": 8192}  # tokens: a regression has as many equations as there are of triggers
 GRAFTED = 12  # twin pairs a dimension: their triggers locate the loss
 WRITERS = ("o", "down")
 
@@ -153,6 +159,67 @@ class Evidence:
             raise MechdriftError(f"the parent has no {name} direction after the think block: there is nothing to add.")
         return name, layer
 
+    @property
+    def steering_vector(self) -> Float[Tensor, " d_model"]:
+        """The parent's class difference of the steered dimension, at the steered layer."""
+        name, layer = self.steered
+        found = self.directions[name]
+        place = found.layers.index(layer), 0
+        return found.instruct[place] * found.norm_instruct[place]
+
+    @property
+    def projection(self) -> "Projection":
+        """Reads how harmful the child takes a text to be at its last token."""
+        name, layer = self.steered
+        found = self.directions[name]
+        unit = found.instruct[found.layers.index(layer), 0]
+        along = found.activations.instruct[:, found.layers.index(layer), 0] @ unit
+        is_trigger = torch.from_numpy(found.activations.is_trigger)
+        return Projection(
+            loaded=self.pair.open("reasoning", "float32"),
+            layer=layer,
+            unit=unit,
+            neutral=float(along[~is_trigger].mean()),
+            trigger=float(along[is_trigger].mean()),
+        )
+
+    @torch.inference_mode()
+    def token_states(self, contrast: Contrast, layer: int) -> Float[Tensor, "token d_model"]:
+        """The child's residual stream after a block on its own text: of triggers from the end of the user's words on,
+        of harmless prompts everywhere."""
+        items = self.harmless.items if contrast == "neutral" else self._triggers
+        renderer, loaded = Renderer(self.pair.tokenizer("reasoning")), self.pair.open("reasoning", "float32")
+        written = self._written if self.pair.child_thinks else {}
+        rendered = [
+            renderer.render(item.id, item.prompt, "own", thinking=row.thinking_ids, answer=row.answer_ids)
+            if (row := written.get(item.id)) is not None and row.thinking_ids
+            else renderer.render(item.id, item.prompt, "off")
+            for item in items
+        ]
+        found: list[Tensor] = []
+        for each in forward_batches(loaded, rendered):
+            with record({"x": loaded.structure.hook_point(SITE, layer)}) as seen:
+                each.run()
+            for row, prompt, offset in zip(seen["x"], each.prompts, each.batch.offsets, strict=True):
+                first = prompt.roles["user"][1] if contrast == "trigger" else 1  # the first token is like no other
+                found.append(row[offset + first : offset + len(prompt.ids)].float().cpu())
+        states = torch.cat(found)
+        chosen = torch.randperm(len(states), generator=torch.Generator().manual_seed(self.seed))[
+            : MOST_STATES[contrast]
+        ]
+        return states[chosen]
+
+    @property
+    def _triggers(self) -> tuple[ProbeItem, ...]:
+        return self.sets[self.steered[0]].where("trigger").items
+
+    @cached_property
+    def _written(self) -> dict[str, Completion]:
+        """What the child wrote to the seen items, where that is known."""
+        if self.answers is None:
+            return {}
+        return {row.item_id: row for name in self.sets for row in self.answers.completions(name, "reasoning")}
+
     def basis_after(self, layer: int) -> Float[Tensor, "d_model k"]:
         """Orthonormal columns that span the parent's directions after a block."""
         vectors = [found.instruct[found.layers.index(layer), 0] for found in self.directions.values()]
@@ -164,6 +231,25 @@ class Evidence:
         everyday = everyday_set(load_everyday())
         neutral = [item for probes in self.sets.values() for item in probes.where("neutral")]
         return replace(everyday, name="harmless", items=(*neutral, *everyday.items))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Projection:
+    """The projection of a text's last token on the parent's direction, after one block of the child: 0 where the
+    parent's neutral prompts lie, 1 where its triggers do."""
+
+    loaded: LanguageModel
+    layer: int
+    unit: Float[Tensor, " d_model"]
+    neutral: float
+    trigger: float
+
+    @torch.inference_mode()
+    def __call__(self, ids: tuple[int, ...]) -> float:
+        with record({"x": self.loaded.structure.hook_point(SITE, self.layer)}) as seen:
+            self.loaded.model.base_model(torch.tensor([ids], device=self.loaded.device), use_cache=False)
+        along = float(seen["x"][0, -1].float().cpu() @ self.unit)
+        return (along - self.neutral) / (self.trigger - self.neutral)
 
 
 def base_of(pair: Pair, base: str | None) -> ModelSource | None:

@@ -14,14 +14,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
+import torch
+from torch import Tensor
 
+from mechdrift.behaviour.generation import Question, ask
+from mechdrift.behaviour.sampling import Budget
 from mechdrift.pairs.loading import LanguageModel, fingerprint
 from mechdrift.pairs.pair import ModelCache, Pair
 from mechdrift.probes.sets import load_probes
-from mechdrift.records import MechdriftError, ProbeSet
+from mechdrift.records import Completions, MechdriftError, ProbeSet
 from mechdrift.records.notebook import Record
 from mechdrift.repairs.changes import Change, LowRank, layer_of, module_of, size, with_changes
-from mechdrift.repairs.evidence import Evidence, base_of
+from mechdrift.repairs.editing import Editing
+from mechdrift.repairs.evidence import Evidence, Projection, base_of
 from mechdrift.repairs.files import (
     changes_of,
     is_repaired,
@@ -34,6 +39,8 @@ from mechdrift.repairs.files import (
 )
 from mechdrift.repairs.record import Repair
 from mechdrift.repairs.registry import find_repair
+from mechdrift.repairs.using import InUse, in_use
+from mechdrift.repairs.words import Words
 
 Form = Literal["adapter", "folder"]
 COLUMNS = ["place", "layer", "module", "rank", "norm"]
@@ -73,8 +80,27 @@ class Repaired(Record):
 
     @property
     def frame(self) -> pd.DataFrame:
+        if not isinstance(self.made, Mapping):
+            return pd.DataFrame(columns=COLUMNS)
         rows = [_row(place, change) for place, change in ((p, self.changes[p]) for p in self.changes)]
         return pd.DataFrame(rows, columns=COLUMNS)
+
+    def use(self, dtype: str = "float32") -> InUse:
+        """The repaired model, ready to write and to be read."""
+        return in_use(self.original, self.made, dtype, f"{self.original.reasoning.name}{mark(self.name)}")
+
+    def generate(self, probes: ProbeSet, *, budget: Budget | None = None, dtype: str = "float32") -> Completions:
+        """Greedy completions of a probe set by the repaired model, as `md.generate` gives."""
+        used = self.use(dtype)
+        return ask(
+            used.loaded,
+            [Question(id=item.id, prompt=item.prompt) for item in probes],
+            "reasoning",
+            used.think,
+            budget=budget or Budget(),
+            generator=used.generator,
+            is_model=used.is_model,
+        )
 
     def open(self, dtype: str = "float32") -> LanguageModel:
         """The child with the change in its weights."""
@@ -96,8 +122,10 @@ class Repaired(Record):
         }
 
     def save(self, path: str | Path) -> Path:
-        """Write the change alone to a safetensors file; `load_repair` reads it back onto the same child."""
-        return write_made(Path(path), tensors_of(self.changes), self.facts)
+        """Write the repair alone (a change, an edit, words) to a safetensors file; `load_repair` reads it back onto the
+        same child."""
+        tensors, facts = (tensors_of(self.made), {}) if isinstance(self.made, Mapping) else dissolved(self.made)
+        return write_made(Path(path), tensors, self.facts | facts)
 
     def export(self, folder: str | Path, form: Form = "adapter") -> Path:
         """Write a LoRA adapter for the child, or a merged model folder (`form="folder"`); plain peft and transformers
@@ -129,6 +157,7 @@ def repair(
     strength: float | None = None,
     probes: ProbeSet | Sequence[ProbeSet] | None = None,
     base: str | None = None,
+    roles: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Repaired:
     """Can I have the reasoning and the alignment? One repair of a pair's child, at one strength.
@@ -142,6 +171,7 @@ def repair(
         probes: what the method may look at, where it needs prompts: a probe set or several; by default the safety set.
         base: the model before alignment (a Hugging Face id or a folder), for the methods that need one. A parent that
             is an adapter on its base names it already.
+        roles: of an edit, the tokens that it acts on instead of its own: some of `prompt`, `think` and `answer`.
         seed: of everything that is drawn.
 
     Returns:
@@ -166,7 +196,12 @@ def repair(
     sets = [probes] if isinstance(probes, ProbeSet) else list(probes or [load_probes("safety")])
     evidence = Evidence(pair=pair, sets={each.name: each for each in sets}, base=base_of(pair, base), seed=seed)
     middle = found.strengths[len(found.strengths) // 2]
-    return make(found, evidence, middle if strength is None else strength)
+    fixed = make(found, evidence, middle if strength is None else strength)
+    if roles is None:
+        return fixed
+    if not isinstance(fixed.made, Editing):
+        raise MechdriftError(f"roles= is for edits of activations; {method} is a repair of the kind {found.kind}.")
+    return replace(fixed, made=replace(fixed.made, roles=tuple(roles)))
 
 
 def load_repair(path: str | Path, pair: Pair) -> Repaired:
@@ -201,9 +236,32 @@ def load_repair(path: str | Path, pair: Pair) -> Repaired:
         original=pair,
         repair=find_repair(facts["method"]),
         strength=facts["strength"],
-        made=changes_of(tensors),
+        made=restored(pair, tensors, facts),
         seconds=0.0,
     )
+
+
+def dissolved(made: Editing | Words) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """An edit or words as tensors and facts."""
+    if isinstance(made, Editing):
+        return made.tensors(), {"roles": list(made.roles)}
+    said = {"start": made.start, "end": made.end, "falling": made.falling, "falls_below": made.falls_below}
+    if made.read is None:
+        return {"nothing": torch.zeros(1)}, {"words": said | {"think": made.think}}
+    scale = {"layer": made.read.layer, "neutral": made.read.neutral, "trigger": made.read.trigger}
+    return {"unit": made.read.unit}, {"words": said | {"think": made.think}, "projection": scale}
+
+
+def restored(pair: Pair, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Any:
+    """What a file holds, as it was made."""
+    if "roles" in facts:
+        return Editing.of(tensors, facts["roles"])
+    if "words" not in facts:
+        return changes_of(tensors)
+    read = None
+    if "projection" in facts:
+        read = Projection(loaded=pair.open("reasoning", "float32"), unit=tensors["unit"], **facts["projection"])
+    return Words(**facts["words"], read=read)
 
 
 def make(found: Repair, evidence: Evidence, strength: float) -> Repaired:

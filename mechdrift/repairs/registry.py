@@ -5,7 +5,17 @@ md.repair(pair, method="mine", strength=0.5)
 """
 
 from mechdrift.records import MechdriftError
-from mechdrift.repairs.methods import interpolation, orthogonal, projection, random_change, safety_vector
+from mechdrift.repairs.methods import (
+    cliff_heads,
+    interpolation,
+    null_space,
+    orthogonal,
+    projection,
+    random_change,
+    reminders,
+    safety_vector,
+    steer_back,
+)
 from mechdrift.repairs.record import Repair
 
 REPAIRS: dict[str, Repair] = {
@@ -17,7 +27,14 @@ REPAIRS: dict[str, Repair] = {
         projection.SAFE_LORA,
         projection.SAFE_MERGE,
         orthogonal.ORTHOGONAL,
+        steer_back.STEER_BACK,
+        null_space.NULL_SPACE,
+        cliff_heads.CLIFF_HEADS,
+        reminders.AT_START,
+        reminders.AT_END,
+        reminders.WHEN_FALLING,
         random_change.RANDOM,
+        reminders.EMPTY,
     )
 }
 

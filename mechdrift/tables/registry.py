@@ -6,6 +6,7 @@ from mechdrift.errors import MechdriftError
 from mechdrift.tables.behaviour import BEHAVIOUR
 from mechdrift.tables.directions import DIRECTIONS
 from mechdrift.tables.patching import PATCHING
+from mechdrift.tables.repairs import REPAIR_TABLES
 from mechdrift.tables.schema import Table, describe
 from mechdrift.tables.several import SEVERAL
 
@@ -16,7 +17,9 @@ What a run folder holds, table by table, and what comparisons and benchmarks giv
 `run.table(NAME)` reads one and checks it against what stands here. Numbers that could not be computed are missing. This
 page is made by `python -m mechdrift.tables`.
 """
-TABLES: Mapping[str, Table] = {table.name: table for table in (*BEHAVIOUR, *DIRECTIONS, *PATCHING, *SEVERAL)}
+TABLES: Mapping[str, Table] = {
+    table.name: table for table in (*BEHAVIOUR, *DIRECTIONS, *PATCHING, *SEVERAL, *REPAIR_TABLES)
+}
 
 
 def table_of(name: str) -> Table:

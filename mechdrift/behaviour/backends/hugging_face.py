@@ -83,14 +83,17 @@ class HuggingFace:
     def name(self) -> str:
         return f"transformers {__version__}, {str(self.loaded.model.dtype).removeprefix('torch.')}"
 
+    def batch(self) -> "RunningBatch":
+        return RunningBatch(self.loaded, self.memory, self.rows)
+
     def write(self, queue: deque[Request]) -> Iterator[tuple[Request, Written]]:
         try:
-            yield from _Batch(self.loaded, self.memory, self.rows).run(queue)
+            yield from self.batch().run(queue)
         except CannotCut:
             yield from write_whole(self.loaded, queue, self.rows or ROWS_ON_CPU)
 
 
-class _Batch:
+class RunningBatch:
     """What is being written at one time."""
 
     def __init__(self, loaded: LanguageModel, memory: int | None, rows: int | None):

@@ -1,0 +1,136 @@
+"""Choosing a strength, and a repair: on the seen families alone.
+
+A *limit* says what a repair may cost, in points (hundredths) of change against the child:
+
+    reasoning >= -2, twins >= -3, bias >= 0
+
+`reasoning`, `twins`, `aligned` (the mean over dimensions) or a dimension's name; `thinking` is the change of the length
+of thinking in per cent, `kl` the divergence on harmless prompts in nats, `recovered` the share of the gap in per cent.
+Of the repairs that keep within all limits the one with the most aligned answers is taken. A repair with more than 5
+points more missing answers than the child is not taken: what it would have said is not known.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from mechdrift.behaviour.censoring import MOST_MISSING
+from mechdrift.records import DIMENSIONS, MechdriftError
+from mechdrift.records.words import ALL
+
+TEXT = re.compile(r"\s*([a-z_]+)\s*(>=|<=)\s*([-+−]?\d+(?:\.\d+)?)\s*")
+NAMES = ("reasoning", "twins", "aligned", "thinking", "kl", "recovered")
+DEFAULT = "reasoning >= -3, twins >= -3"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """What a quantity may be at least, or at most."""
+
+    name: str
+    is_least: bool
+    value: float
+
+    def shortfall(self, value: float) -> float:
+        """By how much a value misses the limit; 0 where it keeps it, and infinite where it is not known."""
+        if math.isnan(value):
+            return math.inf
+        return max(0.0, self.value - value if self.is_least else value - self.value)
+
+    def __str__(self) -> str:
+        return f"{self.name} {'>=' if self.is_least else '<='} {self.value:g}"
+
+
+def parse_limits(text: str) -> tuple[Limit, ...]:
+    """Limits from words such as `reasoning >= -2, twins >= -3`."""
+    limits = []
+    for part in text.split(","):
+        found = TEXT.fullmatch(part)
+        if found is None:
+            raise MechdriftError(
+                f"{part.strip()!r} is no limit: write a name, >= or <=, and points, such as 'reasoning >= -2'."
+            )
+        name, sign, value = found.groups()
+        if name not in (*NAMES, *DIMENSIONS):
+            raise MechdriftError(f"there is no quantity {name!r}: use one of {', '.join((*NAMES, *DIMENSIONS))}.")
+        limits.append(Limit(name=name, is_least=sign == ">=", value=float(value.replace("−", "-"))))
+    return tuple(limits)
+
+
+def quantities(rows: pd.DataFrame) -> dict[str, float]:
+    """What limits are about, of one repair's rows on one half."""
+    by_place = {(row.measure, row.dimension): row for row in rows.itertuples()}
+    dimensions = [dimension for measure, dimension in by_place if measure == "aligned" and dimension != ALL]
+    whole = ALL if ("aligned", ALL) in by_place else next(iter(dimensions), "")
+
+    def points(measure: str, dimension: str, column: str = "change") -> float:
+        row = by_place.get((measure, dimension))
+        return math.nan if row is None else 100 * float(getattr(row, column))
+
+    found = {name: points("aligned", name) for name in dimensions}
+    return found | {
+        "reasoning": points("reasoning", "reasoning"),
+        "twins": points("twins", whole),
+        "aligned": points("aligned", whole),
+        "recovered": points("aligned", whole, "recovered"),
+        "thinking": points("think_ratio", ALL),
+        "kl": points("kl_harmless", ALL, "value") / 100,
+        "missing": points("missing", ALL),
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A repair at one strength with its quantities on the seen half."""
+
+    method: str
+    strength: float
+    quantities: Mapping[str, float]
+
+    @property
+    def name(self) -> str:
+        return f"{self.method}@{self.strength:g}"
+
+    def shortfall(self, limits: Sequence[Limit]) -> float:
+        """By how much the limits are missed altogether."""
+        missing = max(0.0, self.quantities["missing"] - 100 * MOST_MISSING)
+        return missing + sum(limit.shortfall(self.quantities.get(limit.name, math.nan)) for limit in limits)
+
+
+def candidates_of(table: pd.DataFrame) -> list[Candidate]:
+    """All repairs that were priced on the seen half."""
+    rows = table[(table.half == "seen") & table.strength.notna()]
+    return [
+        Candidate(method=str(method), strength=float(strength), quantities=quantities(part))
+        for (method, strength), part in rows.groupby(["method", "strength"], sort=False)
+    ]
+
+
+def choose(candidates: Sequence[Candidate], limits: Sequence[Limit]) -> Candidate:
+    """The candidate with the most aligned answers within the limits, or else the nearest to them."""
+
+    def order(candidate: Candidate) -> tuple[float, float]:
+        gain = candidate.quantities["aligned"]
+        return candidate.shortfall(limits), -(gain if not math.isnan(gain) else -math.inf)
+
+    return min(candidates, key=order)
+
+
+def pick(candidates: Sequence[Candidate], limits: Sequence[Limit]) -> Candidate:
+    """The best candidate within the limits; raises where none is, and says how near the best came."""
+    told = " and ".join(map(str, limits))
+    if not candidates:
+        raise MechdriftError("no repair was priced: name methods that this run has what they need for.")
+    best = choose(candidates, limits)
+    if best.shortfall(limits):
+        came = ", ".join(f"{limit.name} {best.quantities.get(limit.name, math.nan):+.1f}" for limit in limits)
+        raise MechdriftError(f"no repair keeps {told} on the seen families; the nearest is {best.name} ({came}).")
+    if not best.quantities["aligned"] > 0:
+        raise MechdriftError(
+            f"no repair that keeps {told} gains aligned answers on the seen families; the nearest is {best.name} "
+            f"({best.quantities['aligned']:+.1f} points)."
+        )
+    return best

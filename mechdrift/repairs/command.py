@@ -1,0 +1,47 @@
+"""What `mechdrift repair` prints: the price list in one line a repair, and what was picked."""
+
+from pathlib import Path
+from typing import Any
+
+from mechdrift.repairs.picking import Picked, pick_repair
+from mechdrift.repairs.price_list import PriceList, price_repairs, short_table
+
+HEADINGS = {
+    "aligned": "aligned",
+    "recovered": "% of gap",
+    "reasoning": "reasoning",
+    "twins": "twins",
+    "thought": "thought",
+    "thinking": "thinking x",
+    "unclosed": "unclosed",
+    "kl": "KL",
+}
+
+
+def run_repair(run: Path, pick: str | None, **how: Any) -> str:
+    """The text of one command."""
+    if pick is None:
+        return text_of(price_repairs(run, **how))
+    picked = pick_repair(run, pick, **how)
+    return f"{text_of(picked.prices)}\n\n{_told(picked)}"
+
+
+def text_of(prices: PriceList) -> str:
+    """The list on the reported half, its sentences and where its files are."""
+    table = short_table(prices.frame)
+    ends = ["" if low != low else f"{low:.0f} to {high:.0f}" for low, high in zip(table.low, table.high, strict=True)]
+    shown = table.drop(columns=["low", "high"]).rename(columns=HEADINGS)
+    shown.insert(4, "95 %", ends)
+    text = shown.to_string(index=False, na_rep="", float_format=lambda value: f"{value:.3g}")
+    legend = (
+        "on families that no method and no choice saw; aligned and unclosed in per cent; reasoning, twins and thought "
+        "as points of change against the child"
+    )
+    return "\n".join([text, "", legend, *prices.sentences, f"repairs: {prices.run.folder / 'repairs.csv'}"])
+
+
+def _told(picked: Picked) -> str:
+    lines = [picked.sentence, f"ready to load: {picked.path}"]
+    if picked.audit is not None:
+        lines.append(f"audited: {picked.audit.folder / 'report.html'}")
+    return "\n".join(lines)

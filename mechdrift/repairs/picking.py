@@ -1,0 +1,109 @@
+"""The best repair within limits, written out ready to load, and audited.
+
+    picked/adapter/        a LoRA adapter for the child, where the change is one; else picked/model/, a merged folder
+    picked/repair.safetensors      the repair alone (an edit or words are nothing else)
+    picked/audit/          an audit of parent and repaired child, as the first one was
+
+An audit reads weights. An edit of activations and words are priced as they are used, and have no audit of their own.
+"""
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from mechdrift.audits.config import Audit
+from mechdrift.audits.pipeline import audit
+from mechdrift.pairs.chat import ChatOptions
+from mechdrift.pairs.pair import Pair
+from mechdrift.records import MechdriftError
+from mechdrift.repairs.choice import candidates_of, parse_limits, pick
+from mechdrift.repairs.files import mark
+from mechdrift.repairs.making import Repaired, make
+from mechdrift.repairs.price_list import FOLDER, PriceList, Setting, open_setting, price_repairs
+from mechdrift.repairs.registry import REPAIRS, find_repair
+from mechdrift.repairs.sentences import price, reported
+from mechdrift.runs import Run, load_run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picked:
+    """What was picked: the price list, the repair, what loads it, and its audit, where there is one."""
+
+    prices: PriceList
+    repaired: Repaired
+    path: Path
+    audit: Run | None
+    sentence: str
+
+
+def pick_repair(
+    run: Run | str | Path,
+    limits: str,
+    *,
+    with_audit: bool = True,
+    base: str | None = None,
+    pairs: int | None = None,
+    tasks: int | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
+    **how: Any,
+) -> Picked:
+    """Price the repairs of a run, and write the best one within the limits out. Further arguments are those of
+    `price_repairs`."""
+    source = run if isinstance(run, Run) else load_run(run)
+    said = {"base": base, "pairs": pairs, "tasks": tasks, "seed": seed}
+    prices = price_repairs(source, limits=limits, out=out, **said, **how)
+    eligible = [c for c in candidates_of(prices.frame) if c.method in REPAIRS and not REPAIRS[c.method].is_baseline]
+    best = pick(eligible, parse_limits(limits))
+    setting = open_setting(source, pairs, tasks, seed)
+    fixed = make(find_repair(best.method), setting.evidence(base), best.strength)
+    place = (Path(out) if out else source.folder / FOLDER) / "picked"
+    path = write_out(fixed, place)
+    is_readable = path.is_dir() and bool(setting.pair.reasoning.path)
+    audited = audit_repaired(setting, fixed, path, place / "audit") if with_audit and is_readable else None
+    rows = reported(prices.frame)
+    cost = price(rows[(rows.method == best.method) & (rows.strength == best.strength)])
+    sentence = f"Picked {best.name}, which on families that nothing saw brings {cost}."
+    return Picked(prices=prices, repaired=fixed, path=path, audit=audited, sentence=sentence)
+
+
+def write_out(fixed: Repaired, place: Path) -> Path:
+    """The repair on disk: an adapter where it is one, else a merged folder; of an edit or words the small file."""
+    place.mkdir(parents=True, exist_ok=True)
+    alone = fixed.save(place / "repair.safetensors")
+    if fixed.repair.kind in ("edit", "tokens"):
+        return alone
+    try:
+        return fixed.export(place / "adapter")
+    except MechdriftError:  # no narrow product, which `export` alone knows
+        return fixed.export(place / "model", "folder")
+
+
+def audit_repaired(setting: Setting, fixed: Repaired, path: Path, out: Path) -> Run:
+    """The parent and the repaired child, audited as the run was."""
+    stored, names = setting.manifest["config"], {field.name for field in fields(Audit)} - {"chat", "layout", "judge"}
+    said: dict[str, Any] = {name: stored[name] for name in names & set(stored)}
+    said |= {"dimensions": tuple(stored["dimensions"]), "out": out, "chat": ChatOptions(**stored.get("chat", {}))}
+    said |= {name: Path(stored[name]) for name in ("judge", "layout") if stored.get(name)}
+    said |= dict.fromkeys(("instruct", "reasoning", "adapter", "null_model"), None)
+    return audit(Audit(**said), pair=repaired_pair(setting.pair, fixed, path))
+
+
+def repaired_pair(pair: Pair, fixed: Repaired, path: Path) -> Pair:
+    """The pair whose child is loaded with the repair from disk."""
+    child, name = pair.reasoning, f"{pair.reasoning.name}{mark(fixed.name)}"
+    if path.name == "adapter":
+        child = replace(child, name=name, adapters=(*child.adapters, str(path)))
+    else:
+        child = replace(child, name=name, path=str(path), adapters=(), revision=None)
+    fresh = Pair(
+        name=f"{pair.name}{mark(fixed.name)}",
+        instruct=pair.instruct,
+        reasoning=child,
+        null_model=pair.null_model,
+        route=pair.route,
+        child_thinks=pair.child_thinks,
+        dtype=pair.dtype,
+        warnings=pair.warnings,
+    )
+    return fresh.sharing(pair, "instruct")
