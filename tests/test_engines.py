@@ -184,7 +184,9 @@ def stub(monkeypatch):
 
 
 def at(url: str, **changes) -> http.HTTP:
-    return http.HTTP(url, make_tokenizer(), **({"retries": 1, "backoff": 0.01, "timeout": 2.0} | changes))
+    return http.HTTP(
+        url, make_tokenizer(), **({"retries": 1, "backoff": 0.01, "timeout": 2.0, "per_token": 0.0} | changes)
+    )
 
 
 def test_a_server_like_vllm_is_asked_for_ids_with_every_setting(stub):
@@ -194,6 +196,19 @@ def test_a_server_like_vllm_is_asked_for_ids_with_every_setting(stub):
     assert (body["return_token_ids"], body["temperature"], body["top_p"], body["repetition_penalty"]) == (True, 0, 1, 1)
     assert all(isinstance(i, int) for i in body["prompt"])
     assert at(stub).name == "vllm server"
+
+
+def test_a_long_thought_is_waited_for_longer(stub, monkeypatch):
+    waited, fetch = [], http.fetch
+
+    def note(*given: object, timeout: float, **rest: object) -> bytes:
+        waited.append(timeout)
+        return fetch(*given, timeout=timeout, **rest)
+
+    monkeypatch.setattr(http, "fetch", note)
+    dict(at(stub, per_token=0.5).write(requests(1, max_tokens=40)))
+    assert waited[-1] == 2.0 + 20
+    assert set(waited[:-1]) == {2.0}
 
 
 def test_what_a_server_writes_beyond_the_end_is_cut_off(stub):

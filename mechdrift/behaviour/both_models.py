@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mechdrift.behaviour.backends.choosing import make_generator
+from mechdrift.behaviour.backends.choosing import close_engines, make_generator
 from mechdrift.behaviour.backends.written import check_engines, engine_line
 from mechdrift.behaviour.generation import Question, ask_groups
 from mechdrift.behaviour.kept import Kept
@@ -39,6 +39,7 @@ def ask_both(
             generator=make_generator(writer, loaded),
             **how,
         )
+        close_engines()
         engines[side] = answers.engines
         check_engines(engines)
         if writer != "hf":

@@ -24,7 +24,7 @@ from mechdrift.activations.readouts import readout_states, render_answered
 from mechdrift.audits.answers import completions_of
 from mechdrift.audits.plan import AuditPlan, Facts, Stage, generation_dtype
 from mechdrift.audits.stages.questions import everyday_requests, task_questions, variants_of
-from mechdrift.behaviour.backends.choosing import make_generator
+from mechdrift.behaviour.backends.choosing import close_engines, make_generator
 from mechdrift.behaviour.backends.written import check_engines, engine_line
 from mechdrift.behaviour.benchmark_scores.likelihoods import log_likelihoods
 from mechdrift.behaviour.dimensions.registry import dimension_of
@@ -82,6 +82,7 @@ def ask_both_models(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
         check_engines(engines)
         del loaded
         pair.close(dtype)
+        close_engines()
     parts = {name: [part for side in SIDES for part in tables[side].get(name, [])] for name in TABLES}
     judged = [part for name in JUDGED for part in parts[name] if len(part)]
     check_judged(kept_judge(run, plan), pd.concat(judged))

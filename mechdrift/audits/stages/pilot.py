@@ -11,7 +11,7 @@ import pandas as pd
 
 from mechdrift.audits.plan import AuditPlan, Facts, Stage, generation_dtype
 from mechdrift.audits.stages.questions import asked_of, task_questions
-from mechdrift.behaviour.backends.choosing import make_generator
+from mechdrift.behaviour.backends.choosing import close_engines, make_generator
 from mechdrift.behaviour.generation import Question, ask
 from mechdrift.behaviour.pilot import Pilot, run_pilot
 from mechdrift.pairs.pair import Pair
@@ -45,6 +45,7 @@ def measure_side(run: Run, pair: Pair, plan: AuditPlan, side: Side, groups: Sequ
     )
     del loaded
     pair.close(dtype)
+    close_engines()
     return pilot
 
 

@@ -1,5 +1,7 @@
 """From the name that a user gives to a backend: `hf`, `vllm`, or a server's address."""
 
+import sys
+
 from mechdrift.behaviour.backends.hugging_face import HuggingFace
 from mechdrift.behaviour.backends.protocol import Generator
 from mechdrift.pairs.loading import LanguageModel
@@ -21,3 +23,9 @@ def make_generator(engine: str, loaded: LanguageModel) -> Generator:
 
         return HTTP(engine, loaded.tokenizer)
     raise MechdriftError(f"unknown engine {engine!r}: use one of {', '.join(ENGINES)}.")
+
+
+def close_engines() -> None:
+    """Let go of what a backend holds beside the loaded model, once a model is asked nothing more for now."""
+    if vllm := sys.modules.get("mechdrift.behaviour.backends.vllm"):
+        vllm.close_engine()

@@ -29,6 +29,7 @@ from mechdrift.behaviour.web import NoReply, check_address, fetch
 from mechdrift.records import MechdriftError
 
 Kind = Literal["vllm", "llama.cpp"]
+AT_ONCE: dict[Kind, int] = {"vllm": 256, "llama.cpp": 16}
 SAMPLE = "Why do 3 whales (in Europe) sing?\n\n</think> I can't say."
 LONGEST_REPLY = 1 << 28  # bytes: log-probabilities of tens of thousands of tokens
 ADVICE = "what was finished is stored, and the same command goes on from there"
@@ -36,14 +37,20 @@ ADVICE = "what was finished is stored, and the same command goes on from there"
 
 @dataclass(frozen=True)
 class HTTP:
-    """A backend behind `url`, such as http://127.0.0.1:8000. `timeout` bounds one request, in seconds."""
+    """A backend behind `url`, such as http://127.0.0.1:8000.
+
+    One request is waited for `timeout` seconds and `per_token` for each token that it may write: of many that are
+    written together, each is slow. `concurrency` is how many are under way, by default as many as vLLM batches on a
+    GPU, and fewer for llama.cpp, whose further requests wait in line.
+    """
 
     url: str
     tokenizer: PreTrainedTokenizerBase
     timeout: float = 600.0
     retries: int = 3
     backoff: float = 2.0
-    concurrency: int = 64
+    per_token: float = 0.5
+    concurrency: int | None = None
 
     def __post_init__(self) -> None:
         check_address(self.url, "The engine", "http://localhost:8000")
@@ -71,10 +78,11 @@ class HTTP:
     def write(self, queue: deque[Request]) -> Iterator[tuple[Request, Written]]:
         self.check_vocabulary()
         under_way: dict[Future[Written], Request] = {}
-        with ThreadPoolExecutor(self.concurrency) as pool:
+        at_once = self.concurrency or AT_ONCE[self.kind]
+        with ThreadPoolExecutor(at_once) as pool:
             try:
                 while queue or under_way:
-                    while queue and len(under_way) < self.concurrency:
+                    while queue and len(under_way) < at_once:
                         request = queue.popleft()
                         under_way[pool.submit(self._write, request)] = request
                     for future in wait(under_way, return_when=FIRST_COMPLETED).done:
@@ -133,7 +141,7 @@ class HTTP:
             "skip_special_tokens": False,
             "add_special_tokens": False,
         }
-        reply = self._call("/v1/completions", body)
+        reply = self._call("/v1/completions", body, request.max_tokens)
         try:
             choice = reply["choices"][0]
             ids, values = choice["token_ids"], choice["logprobs"]["token_logprobs"]
@@ -156,7 +164,7 @@ class HTTP:
             "return_tokens": True,
             "cache_prompt": True,
         }
-        reply = self._call("/completion", body)
+        reply = self._call("/completion", body, request.max_tokens)
         try:
             ids, steps = reply["tokens"], reply["completion_probabilities"]
             return self._checked(ids, _values_of(ids, [(step["id"], step["logprob"]) for step in steps]))
@@ -177,12 +185,13 @@ class HTTP:
             f"The server at {self.url} is of no use here: {what}; start vLLM 0.10.2 or newer, or llama.cpp's server."
         )
 
-    def _call(self, path: str, body: dict[str, Any] | None) -> Any:
-        """The reply to a POST (or, without a body, a GET), as JSON."""
+    def _call(self, path: str, body: dict[str, Any] | None, tokens: int = 0) -> Any:
+        """The reply to a POST (or, without a body, a GET), as JSON; `tokens` may be written before it comes."""
+        patience = self.timeout + self.per_token * tokens
         address = self.url.rstrip("/").removesuffix("/v1") + path
         for attempt in range(self.retries + 1):
             try:
-                return json.loads(fetch(address, body, timeout=self.timeout, longest=LONGEST_REPLY))
+                return json.loads(fetch(address, body, timeout=patience, longest=LONGEST_REPLY))
             except NoReply as failure:
                 reason = f"{failure}: {failure.detail}" if failure.detail else str(failure)
                 if not failure.passing:

@@ -4,6 +4,9 @@ Requests are handed over in bulk, and vLLM batches them itself. A close marker o
 since it stops at single ids only; what comes back is cut at the ids, and asked to go on where the text was written in
 other ids. Weights are loaded by vLLM from the model's own folder or id; a model that exists only as adapters on a base
 is saved, merged, to a temporary folder first.
+
+An engine takes a minute to start and most of a GPU. So one runs at a time, for as long as the same model is asked
+(`close_engine`), in what the loaded model leaves free, with as long a context as that holds.
 """
 
 import importlib.util
@@ -11,15 +14,28 @@ import tempfile
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
 from importlib.metadata import version
 from typing import Any
+
+import torch
 
 from mechdrift.behaviour.backends.protocol import Request, Written, finish_of
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.records import MechdriftError
 
 AT_ONCE = 512  # requests that are handed over together: what a kill can cost
+LONGEST_THAT_FITS = -1  # vLLM's own word for it
+SHARE_OF_GPU = 0.9  # of what is free
+
+_running: dict[Any, Any] = {}
+"""The engine that runs, by what it serves."""
+
+
+def close_engine() -> None:
+    """Let go of the engine that runs, if one does, and of its memory."""
+    while _running:
+        _, engine = _running.popitem()
+        engine.llm_engine.engine_core.shutdown()
 
 
 @dataclass(frozen=True)
@@ -43,12 +59,19 @@ class VLLM:
     def name(self) -> str:
         return f"vllm {version('vllm')}, {self.dtype}"
 
-    @cached_property
+    @property
     def _engine(self) -> Any:
+        key = (self.loaded.source, self.dtype, self.options)
+        if key not in _running:
+            close_engine()
+            _running[key] = self._start()
+        return _running[key]
+
+    def _start(self) -> Any:
         from vllm import LLM  # pyright: ignore[reportMissingImports]
 
         source = self.loaded.source
-        if source.adapters:
+        if source.adapters or not source.path:  # merged here, or a caller's own object
             folder = tempfile.mkdtemp(prefix="mechdrift-merged-")
             self.loaded.model.save_pretrained(folder)
             self.loaded.tokenizer.save_pretrained(folder)
@@ -63,12 +86,23 @@ class VLLM:
             "generation_config": "vllm",
             "enable_prefix_caching": True,
             "logprobs_mode": "raw_logprobs",
+            "max_model_len": LONGEST_THAT_FITS,
         }
+        if torch.cuda.is_available():
+            free, total = torch.cuda.mem_get_info()
+            settings["gpu_memory_utilization"] = SHARE_OF_GPU * free / total
         return LLM(**(settings | dict(self.options)))
 
     def write(self, queue: deque[Request]) -> Iterator[tuple[Request, Written]]:
+        context = self._engine.model_config.max_model_len
         while queue:
             group = [queue.popleft() for _ in range(min(AT_ONCE, len(queue)))]
+            needed = max(len(request.prompt) + request.max_tokens for request in group)
+            if needed > context:
+                raise MechdriftError(
+                    f"vLLM has room for {context:,} tokens here, and a prompt with its budget has {needed:,}: lower "
+                    "--think or --answer, use --generation-dtype bfloat16, or more memory."
+                )
             parts: list[tuple[list[int], list[float]]] = [([], []) for _ in group]
             going = list(range(len(group)))
             while going:
