@@ -18,6 +18,10 @@ divergences  how far a repair moves the child on text that should stay
 choice       limits, and the choice of a strength and a repair on the seen half
 picking      the best repair within limits, written out and audited
 sentences    what a price list says, in words
+mechanism    did the parent's mechanism come back, or was a new one built?
+figures      the trade between reasoning and alignment, dimension by dimension, and inside
+page         the page of a price list
+command      what `mechdrift repair` prints
 """
 
 import lazy_loader

@@ -37,7 +37,7 @@ def text_of(prices: PriceList) -> str:
         "on families that no method and no choice saw; aligned and unclosed in per cent; reasoning, twins and thought "
         "as points of change against the child"
     )
-    return "\n".join([text, "", legend, *prices.sentences, f"repairs: {prices.run.folder / 'repairs.csv'}"])
+    return "\n".join([text, "", legend, *prices.sentences, f"repairs: {prices.run.folder / 'repair.html'}"])
 
 
 def _told(picked: Picked) -> str:

@@ -19,6 +19,7 @@ from mechdrift.records import MechdriftError
 from mechdrift.repairs.choice import candidates_of, parse_limits, pick
 from mechdrift.repairs.files import mark
 from mechdrift.repairs.making import Repaired, make
+from mechdrift.repairs.mechanism import mechanism_table
 from mechdrift.repairs.price_list import FOLDER, PriceList, Setting, open_setting, price_repairs
 from mechdrift.repairs.registry import REPAIRS, find_repair
 from mechdrift.repairs.sentences import price, reported
@@ -64,6 +65,12 @@ def pick_repair(
     rows = reported(prices.frame)
     cost = price(rows[(rows.method == best.method) & (rows.strength == best.strength)])
     sentence = f"Picked {best.name}, which on families that nothing saw brings {cost}."
+    with prices.run.locked("price list of repairs"):
+        prices.run.write_manifest(prices.run.manifest | {"picked": sentence})
+        if fixed.repair.kind in ("weights", "data"):
+            sets, readouts = setting.halves["reported"].sets, setting.readouts("reported")
+            prices.run.write_table("repair_mechanism", mechanism_table(fixed, sets, readouts, seed))
+        prices.report()
     return Picked(prices=prices, repaired=fixed, path=path, audit=audited, sentence=sentence)
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import pandas as pd
 
+from mechdrift.activations.readouts import Readout
 from mechdrift.audits.answers import RunAnswers, reopen
 from mechdrift.audits.pipeline import software
 from mechdrift.behaviour.generation import Question, ask, read_store
@@ -72,6 +73,12 @@ class PriceList(Record):
     @property
     def head(self) -> pd.DataFrame:
         return short_table(self.frame)
+
+    def report(self) -> Path:
+        """Write `repair.html` and its figures; loads no model."""
+        from mechdrift.repairs.page import write_page
+
+        return write_page(self.run)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +133,13 @@ class Setting:
         answers = Completions(side=side, think="own", rows=tuple(rows))
         tasks = self.tasks[self.tasks.side == side]
         return kept_items(asked, table[table.side == side], tasks, answers, self.judge)
+
+    def readouts(self, half: Half) -> dict[str, Readout]:
+        """Readouts of one half's items, calibrated on the answers to them."""
+        sets = self.halves[half].sets
+        asked = {item.id for probes in sets.values() for item in probes}
+        own = replace(self.answers, sets=sets, table=self.answers.table[self.answers.table["item"].isin(asked)])
+        return {name: own.readout(name) for name in sets}
 
     def questions(self, half: Half) -> list[Question]:
         asked = self.halves[half]
@@ -234,7 +248,9 @@ def price_repairs(
         table = work.finished(limit)
         own.write_table("repairs", table)
         own.write_text("repairs.csv", for_spreadsheets(table).to_csv(index=False, float_format="%.5g"))
-        return PriceList(run=own, frame=table, sentences=told(table))
+        prices = PriceList(run=own, frame=table, sentences=told(table))
+        prices.report()
+    return prices
 
 
 def open_setting(source: Run, pairs: int | None, tasks: int | None, seed: int) -> Setting:

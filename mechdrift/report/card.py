@@ -77,6 +77,7 @@ def model_card(run: Run) -> str:
         inside=_inside(tables),
         reasons=narrative.inside(tables.get("patch")).unsaid,
         role=_role(tables.get("drift")),
+        repair=_repair(run),
         limits=[
             *_sampling(manifest, scores),
             *_decided(scores),
@@ -91,6 +92,32 @@ def model_card(run: Run) -> str:
         fingerprints=pair.get("fingerprints", {}),
         hash=sha256(run.folder / "scores.parquet"),
     )
+
+
+def _repair(run: Run) -> list[dict[str, str]]:
+    """The repairs that were priced, at their chosen strengths, on families that nothing saw; none where none was."""
+    folder = Run(run.folder / "repair")
+    if not (folder.folder / "repairs.parquet").exists():
+        return []
+    table = folder.table("repairs")
+    chosen = table[(table.half == "reported") & table.chosen.astype(bool)]
+    picked = str(folder.manifest.get("picked", ""))
+    lines = []
+    for (method, strength), part in chosen.groupby(["method", "strength"], sort=False):
+        rows = part.drop_duplicates("measure", keep="last").set_index("measure")
+        name = f"{method}@{strength:g}"
+        lines.append(
+            {"name": f"{name}, picked" if picked.startswith(f"Picked {name},") else name}
+            | {measure: _change_of(rows, measure) for measure in ("aligned", "reasoning", "twins")}
+        )
+    return lines
+
+
+def _change_of(rows: pd.DataFrame, measure: str) -> str:
+    if measure not in rows.index:
+        return DASH
+    row = rows.loc[measure]
+    return _with_interval(row.change, row.change_low, row.change_high, share=True, signed=True)
 
 
 def plain(text: str) -> str:
