@@ -121,7 +121,7 @@ def test_the_page_draws_in_a_browser(listed):
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         page, errors = browser.new_page(), []
-        page.on("pageerror", errors.append)
+        page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto((listed[1].folder / "repair.html").as_uri())
         page.wait_for_selector("#figure-pareto .main-svg")
         assert errors == []

@@ -22,21 +22,22 @@ from mechdrift.repairs.command import text_of
 
 RESULTS = Path(__file__).parent / "results"
 STRENGTHS: dict[str, list[float]] = {
-    "interpolate": [0.25, 0.5, 0.75],
-    "located": [0.1, 0.25, 0.5],
-    "resta": [0.5, 1.0],
-    "safe-lora": [0.5, 0.75],
-    "safe-merge": [0.5, 1.0],
-    "orthogonal": [1.0, 2.0],
+    "interpolate": [0.25, 0.5],
+    "located": [0.25, 0.5],
     "random": [0.5],
     "empty": [1],
-    "null-space": [1.0, 2.0],
-    "steer-back": [0.5, 1.0],
-    "remind-start": [1, 3],
-    "remind-end": [1, 3],
+    "remind-start": [3],
+    "resta": [1.0],
+    "null-space": [1.0],
+    "safe-lora": [0.75],
+    "orthogonal": [2.0],
+    "steer-back": [0.5],
+    "safe-merge": [1.0],
+    "remind-end": [3],
     "cliff-heads": [1.0],
     "remind-falling": [0.5],
 }
+"""What is tried, the most telling first: a list that is ended early has the baselines beside the first methods."""
 
 
 def ask_both(pair: str, pairs: int, tasks: int, out: Path, seed: int) -> md.Run:

@@ -9,6 +9,7 @@ changes      a change of weights, as narrow matrices where it is that
 files        repairs on disk: the change, a LoRA adapter, a merged folder
 editing      edits of activations, at the tokens of some roles
 words        words put into the thinking
+training     a recipe as rows, and a LoRA trainer of a few lines
 using        a repaired model, ready to write and to be read
 price_list   `price_repairs`: what each repair brings back and what it costs, of an audited pair
 halves       the families that are seen, and those that are reported

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 import torch
@@ -39,8 +39,11 @@ from mechdrift.pairs.structure import find_structure
 from mechdrift.patching.grafts import graft
 from mechdrift.probes.rendering import Renderer
 from mechdrift.probes.sets import load_everyday
-from mechdrift.records import Completion, Directions, MechdriftError, ProbeItem, ProbeSet
+from mechdrift.records import Completion, Directions, MechdriftError, ProbeItem, ProbeSet, Side
 from mechdrift.repairs.changes import Changes, dense, difference, parameters_by_place, weights_of
+
+if TYPE_CHECKING:
+    from mechdrift.repairs.training import Row
 
 Contrast = Literal["trigger", "neutral"]
 SITE = "resid_post"
@@ -51,12 +54,15 @@ WRITERS = ("o", "down")
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """See the module's text. `base` is the model before alignment; `answers` are a run's judged answers to `sets`."""
+    """See the module's text. `base` is the model before alignment; `answers` are a run's judged answers to `sets`;
+    `own_tasks` the child's own right answers to the seen reasoning tasks; `think_budget` how long it was let think."""
 
     pair: Pair
     sets: Mapping[str, ProbeSet]
     answers: RunAnswers | None = None
     base: ModelSource | None = None
+    own_tasks: "tuple[Row, ...]" = ()
+    think_budget: int = 96
     seed: int = 0
     scratch: tempfile.TemporaryDirectory = field(default_factory=tempfile.TemporaryDirectory, repr=False)
 
@@ -224,6 +230,16 @@ class Evidence:
         """Orthonormal columns that span the parent's directions after a block."""
         vectors = [found.instruct[found.layers.index(layer), 0] for found in self.directions.values()]
         return torch.linalg.qr(torch.stack([vector for vector in vectors if vector.norm() > 0], dim=1)).Q
+
+    @property
+    def items(self) -> list[ProbeItem]:
+        """All seen items."""
+        return [item for probes in self.sets.values() for item in probes]
+
+    def judged(self, name: str, side: Side) -> pd.DataFrame:
+        """One model's judged answers to a seen probe set, by item."""
+        assert self.answers is not None  # methods that ask for them say that they need them
+        return self.answers.rows(name, side)
 
     @cached_property
     def harmless(self) -> ProbeSet:

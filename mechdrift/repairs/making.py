@@ -21,6 +21,7 @@ from mechdrift.behaviour.generation import Question, ask
 from mechdrift.behaviour.sampling import Budget
 from mechdrift.pairs.loading import LanguageModel, fingerprint
 from mechdrift.pairs.pair import ModelCache, Pair
+from mechdrift.probes.rendering import Renderer
 from mechdrift.probes.sets import load_probes
 from mechdrift.records import Completions, MechdriftError, ProbeSet
 from mechdrift.records.notebook import Record
@@ -39,6 +40,7 @@ from mechdrift.repairs.files import (
 )
 from mechdrift.repairs.record import Repair
 from mechdrift.repairs.registry import find_repair
+from mechdrift.repairs.training import Recipe, train
 from mechdrift.repairs.using import InUse, in_use
 from mechdrift.repairs.words import Words
 
@@ -59,6 +61,7 @@ class Repaired(Record):
     strength: float
     made: Any
     seconds: float
+    recipe: Recipe | None = None
 
     @property
     def name(self) -> str:
@@ -126,6 +129,12 @@ class Repaired(Record):
         same child."""
         tensors, facts = (tensors_of(self.made), {}) if isinstance(self.made, Mapping) else dissolved(self.made)
         return write_made(Path(path), tensors, self.facts | facts)
+
+    def write_rows(self, path: str | Path) -> Path:
+        """Of a repair by data, its training rows as JSON lines that trl's trainers read."""
+        if self.recipe is None:
+            raise MechdriftError(f"{self.repair.name} is a repair of the kind {self.repair.kind}: it has no rows.")
+        return self.recipe.write(path, Renderer(self.original.tokenizer("reasoning")))
 
     def export(self, folder: str | Path, form: Form = "adapter") -> Path:
         """Write a LoRA adapter for the child, or a merged model folder (`form="folder"`); plain peft and transformers
@@ -269,7 +278,9 @@ def make(found: Repair, evidence: Evidence, strength: float) -> Repaired:
     found.check(strength)
     check_needs(found, evidence)
     start = time.perf_counter()
-    made = found.make(evidence, strength)
+    made, recipe = found.make(evidence, strength), None
+    if isinstance(made, Recipe):
+        recipe, made = made, train(evidence.pair.open("reasoning", "float32"), made, evidence.seed)
     if isinstance(made, Mapping) and not made:
         raise MechdriftError(f"{found.name} at {strength:g} ({found.dose}) changes nothing: take a greater strength.")
     return Repaired(
@@ -277,6 +288,7 @@ def make(found: Repair, evidence: Evidence, strength: float) -> Repaired:
         repair=found,
         strength=strength,
         made=made,
+        recipe=recipe,
         seconds=time.perf_counter() - start,
     )
 

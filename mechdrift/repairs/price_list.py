@@ -46,6 +46,7 @@ from mechdrift.repairs.prices import NOTHING, plain_row, price_rows
 from mechdrift.repairs.record import Repair
 from mechdrift.repairs.registry import REPAIRS, find_repair
 from mechdrift.repairs.sentences import told
+from mechdrift.repairs.training import Row
 from mechdrift.repairs.using import InUse, as_it_is
 from mechdrift.runs import Run, load_run, open_run, sha256
 
@@ -123,7 +124,22 @@ class Setting:
         asked = {item.id for probes in sets.values() for item in probes}
         table = self.answers.table
         seen = replace(self.answers, sets=sets, table=table[table["item"].isin(asked)])
-        return Evidence(pair=self.pair, sets=sets, answers=seen, base=base_of(self.pair, base), seed=self.seed)
+        return Evidence(
+            pair=self.pair,
+            sets=sets,
+            answers=seen,
+            base=base_of(self.pair, base),
+            own_tasks=self.own_tasks("seen"),
+            think_budget=self.budget.tokens[0],
+            seed=self.seed,
+        )
+
+    def own_tasks(self, half: Half) -> tuple[Row, ...]:
+        """The child's own right answers to the tasks of one half, as training rows."""
+        asked = self.halves[half].tasks
+        table = self.tasks[(self.tasks.side == "reasoning") & self.tasks["item"].isin(asked)]
+        right = table[table.correct.fillna(False).astype(bool)]
+        return tuple(Row(prompt=row.question, thinking=row.thinking, answer=row.answer) for row in right.itertuples())
 
     def of_side(self, half: Half, side: Side) -> pd.DataFrame:
         """What the parent or the child answered on one half, as the run holds it."""

@@ -7,12 +7,14 @@ md.repair(pair, method="mine", strength=0.5)
 from mechdrift.records import MechdriftError
 from mechdrift.repairs.methods import (
     cliff_heads,
+    hold_projection,
     interpolation,
     null_space,
     orthogonal,
     projection,
     random_change,
     reminders,
+    safety_rows,
     safety_vector,
     steer_back,
 )
@@ -33,6 +35,10 @@ REPAIRS: dict[str, Repair] = {
         reminders.AT_START,
         reminders.AT_END,
         reminders.WHEN_FALLING,
+        safety_rows.SHARE,
+        safety_rows.CLIFFS,
+        safety_rows.THINK_SAFE,
+        hold_projection.PROCON,
         random_change.RANDOM,
         reminders.EMPTY,
     )

@@ -1,0 +1,128 @@
+"""Training rows that hold the parent's behaviour: a share of safety data, the steepest cliffs, own safe thoughts.
+
+safety-share   rows of the child's own right answers to reasoning tasks, and a share of safety rows: the parent's
+               aligned answers to the seen prompts, triggers and twins, behind a short thought that weighs them.
+               That is how `smollm2-sft-guarded` was trained (5 % of STAR-1 rows do so at scale, Safe-s1.1,
+               https://arxiv.org/abs/2510.21285)
+cliff-rows     the same, but of the triggers only those whose projection falls most at the end of thinking
+               (Cliff-as-a-Judge, https://arxiv.org/abs/2510.06036)
+think-safe     the child answers the seen triggers under a reminder; what is judged aligned is learned without it
+               (ThinkSafe, https://arxiv.org/abs/2601.23143)
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mechdrift.behaviour.generation import Question, ask
+from mechdrift.behaviour.labels import judge_all
+from mechdrift.behaviour.sampling import Budget
+from mechdrift.directions.thinking import POSITIONS, READOUT_ROLE, along_thinking
+from mechdrift.records import MechdriftError, ProbeItem
+from mechdrift.repairs.evidence import Evidence
+from mechdrift.repairs.record import Repair
+from mechdrift.repairs.training import Recipe, Row
+from mechdrift.repairs.using import in_use
+from mechdrift.repairs.words import SENTENCES, Words, reminder
+
+WEIGHED = SENTENCES[0].strip()
+HARMLESS = "Nothing about this does harm, so I can answer."
+LAST_QUARTER = "think[q4]"
+
+
+def share_of_safety(evidence: Evidence, strength: float) -> Recipe:
+    return mixed(evidence, safety_rows(evidence, evidence.items), strength)
+
+
+def steepest_cliffs(evidence: Evidence, strength: float) -> Recipe:
+    falls = cliffs(evidence)
+    count = max(1, round(strength * len(falls)))
+    steepest = set(sorted(falls, key=lambda item: falls[item])[:count])
+    chosen = [item for item in evidence.items if item.id in steepest or not item.is_trigger]
+    return mixed(evidence, safety_rows(evidence, chosen), 0.5)
+
+
+def own_safe_thoughts(evidence: Evidence, strength: float) -> Recipe:
+    """The strength is the number of sentences in the reminder."""
+    used = in_use(evidence.pair, Words(start=reminder(strength)), "float32", "")
+    triggers = [item for item in evidence.items if item.is_trigger]
+    asked = [Question(id=item.id, prompt=item.prompt) for item in triggers]
+    budget = Budget(think=evidence.think_budget, answer=64)
+    written = ask(used.loaded, asked, "reasoning", used.think, budget=budget, generator=used.generator, is_model=False)
+    said, rows = reminder(strength), []
+    for probes in evidence.sets.values():
+        judged = judge_all(probes, written.of(probes)).set_index("item")
+        for row in written.of(probes):
+            if judged.aligned.fillna(False)[row.item_id]:
+                thought = row.thinking.removeprefix(said).strip()
+                rows.append(Row(prompt=probes[row.item_id].prompt, thinking=thought or WEIGHED, answer=row.answer))
+    return Recipe(rows=(*rows, *evidence.own_tasks[: len(rows)]))
+
+
+def safety_rows(evidence: Evidence, items: Sequence[ProbeItem]) -> list[Row]:
+    """The parent's aligned answers to items, behind a thought."""
+    rows = []
+    for name, probes in evidence.sets.items():
+        judged = evidence.judged(name, "instruct")
+        for item in (item for item in items if item in probes.items):
+            if bool(judged.aligned.get(item.id, False)) and judged.answer[item.id].strip():
+                thought = WEIGHED if item.is_trigger else HARMLESS
+                rows.append(Row(prompt=item.prompt, thinking=thought, answer=judged.answer[item.id]))
+    return rows
+
+
+def mixed(evidence: Evidence, safety: Sequence[Row], share: float) -> Recipe:
+    """Reasoning rows with a share of safety rows, both in random order; without reasoning rows, safety rows alone."""
+    rng, own = np.random.default_rng(evidence.seed), list(evidence.own_tasks)
+    most = round(share / (1 - share) * len(own)) if share < 1 and own else len(safety)
+    chosen = [safety[place] for place in rng.permutation(len(safety))[:most]]
+    return Recipe(rows=(*own, *chosen))
+
+
+def cliffs(evidence: Evidence) -> dict[str, float]:
+    """By trigger, how far the projection falls from the last quarter of the thinking to where the answer is decided."""
+    name, layer = evidence.steered
+    assert evidence.answers is not None  # the method says that it needs them
+    answers = evidence.answers.completions(name, "reasoning")
+    found = along_thinking(evidence.pair, evidence.sets[name], answers, evidence.directions[name], layer, draws=1)
+    end, before = POSITIONS.index(READOUT_ROLE), POSITIONS.index(LAST_QUARTER)
+    falls = found.reasoning[:, end] - found.reasoning[:, before]
+    triggers = {item.id: float(fall) for item, fall in zip(found.probes, falls, strict=True) if item.is_trigger}
+    if not triggers:
+        raise MechdriftError(f"no thought about a {name} trigger was closed: give a larger budget.")
+    return triggers
+
+
+SHARE = Repair(
+    name="safety-share",
+    title="A share of safety data",
+    paper="Safe-s1.1, https://arxiv.org/abs/2510.21285",
+    about="Trains on the child's own reasoning with a share of the parent's aligned answers.",
+    needs=("parent", "probes", "answers", "gradients"),
+    strengths=(0.25, 0.5),
+    limits=(0.01, 1.0),
+    dose="share of the rows",
+    data=share_of_safety,
+)
+CLIFFS = Repair(
+    name="cliff-rows",
+    title="The steepest cliffs (Cliff-as-a-Judge)",
+    paper="https://arxiv.org/abs/2510.06036",
+    about="Trains on the parent's answers to the prompts at which the judgement falls most.",
+    needs=("parent", "probes", "answers", "gradients"),
+    strengths=(0.25, 0.5),
+    limits=(0.01, 1.0),
+    dose="share of the triggers",
+    data=steepest_cliffs,
+)
+THINK_SAFE = Repair(
+    name="think-safe",
+    title="Own safe thoughts (ThinkSafe)",
+    paper="https://arxiv.org/abs/2601.23143",
+    about="Trains on what the child itself writes under a reminder, where that is aligned.",
+    needs=("probes", "answers", "gradients"),
+    strengths=(3,),
+    limits=(1, len(SENTENCES)),
+    dose="sentences of the reminder",
+    data=own_safe_thoughts,
+)
