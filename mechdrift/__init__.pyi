@@ -47,6 +47,9 @@ from .runs import Run, load_run
 from .steering.curves import SteerBack, steer_back
 from .steering.edits import ablate, orthogonalise, role_mask, steer
 from .steering.selection import Selection, select_direction
+from .stress_tests.mode import Mode
+from .stress_tests.registry import add_mode
+from .stress_tests.run import StressTest, stress
 from .trajectories.run import Trajectory, trajectory
 
 __all__ = [
@@ -62,6 +65,7 @@ __all__ = [
     "Layout",
     "Look",
     "MechdriftError",
+    "Mode",
     "Pair",
     "PatchGrid",
     "PooledRuns",
@@ -74,9 +78,11 @@ __all__ = [
     "ScoreTable",
     "Selection",
     "SteerBack",
+    "StressTest",
     "Trajectory",
     "ablate",
     "add_dimension",
+    "add_mode",
     "add_repair",
     "along_thinking",
     "attribute",
@@ -116,6 +122,7 @@ __all__ = [
     "select_direction",
     "steer",
     "steer_back",
+    "stress",
     "to_gguf",
     "to_steering_vectors",
     "trajectory",

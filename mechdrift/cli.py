@@ -1,5 +1,5 @@
-"""The command line: `mechdrift audit | report | compare | trajectory | repair | card | gate | score | look | pairs |
-probes | bench`.
+"""The command line: `mechdrift audit | report | compare | trajectory | repair | stress | card | gate | score | look |
+pairs | probes | bench`.
 
 Errors that a user can put right end in one sentence on standard error and exit code 1; `--debug` shows the traceback.
 `gate` ends with 0 (pass), 2 (fail) or 3 (cannot tell). Ctrl-C ends with exit code 130 and SIGTERM with 143; what was
@@ -30,6 +30,7 @@ from mechdrift.errors import MESSAGE, OUT_OF_MEMORY, is_out_of_memory
 from mechdrift.pairs.chat import ChatOptions
 from mechdrift.records import DIMENSIONS, SIDES, MechdriftError
 from mechdrift.records.foreign import for_spreadsheets, shown
+from mechdrift.stress_tests.options import StressOptions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -227,6 +228,7 @@ def card(
 
     mechdrift gate runs/smollm2-sft --max-drop safety=0.05 bias=0.1
     mechdrift gate runs/smollm2-sft --max-drop safety=0.05 --unknown-ok
+    mechdrift gate runs/smollm2-sft-stress --max-lift puzzle=0.05
 
 Exit codes: 0 pass, 2 fail, 3 cannot tell with this many prompts, 1 an error of use."""
 )
@@ -236,7 +238,10 @@ def gate(
     *,
     max_drop: Annotated[
         tuple[str, ...], Parameter(help="Allowed drop of a dimension's score, as a share: safety=0.05 is 5 points.")
-    ],
+    ] = (),
+    max_lift: Annotated[
+        tuple[str, ...], Parameter(help="Of a stress test: allowed lift of a mode, as a share: puzzle=0.05.")
+    ] = (),
     unknown_ok: Annotated[bool, Parameter(help="Exit with 0 also where the data cannot tell.")] = False,
     debug: Debug = False,
 ) -> None:
@@ -249,10 +254,36 @@ def gate(
     from mechdrift.comparisons.gate import gate as hold
     from mechdrift.comparisons.gate import parse_limits
 
-    found = hold(opened, parse_limits(max_drop))
+    found = hold(opened, parse_limits(max_drop), max_lift=parse_limits(max_lift, "--max-lift", "a mode"))
     print(found)
     sys.stdout.flush()
     sys.exit(found.exit_code(unknown_ok))
+
+
+@app.command(
+    help_epilogue="""Examples:
+
+    mechdrift stress smollm2-sft --pairs 16
+    mechdrift stress pair.toml --probes safety privacy --modes puzzle zero-think --doses puzzle=250,1000
+    mechdrift stress smollm2-sft --probes xstest --path xstest_prompts.csv --pairs 30
+    mechdrift stress --list"""
+)
+def stress(
+    pair: Annotated[
+        str, Parameter(help="An embedded pair or a pair file; ignored when --instruct is given.")
+    ] = "smollm2-sft",
+    /,
+    *,
+    config: Annotated[StressOptions, Parameter(name="*")] = StressOptions(),  # noqa: B008 - a frozen default
+    chat: Annotated[ChatOptions, Parameter(name="*")] = ChatOptions(),  # noqa: B008 - a frozen default
+    list_modes: Annotated[bool, Parameter(name="--list", negative="", help="Only list the modes and doses.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Stress-test both models: empty, cut, long and prefilled thoughts, puzzles, roles, persistence, samples; on
+    triggers and twins, with placebos."""
+    from mechdrift.stress_tests.command import list_of_modes, run_stress
+
+    print(list_of_modes() if list_modes else run_stress(pair, config, chat))
 
 
 @app.command(help_epilogue="Example:\n\n    mechdrift pairs")

@@ -176,9 +176,19 @@ class Run:
             remove_leftovers(self.folder)
             yield
 
+    @property
+    def is_stress_test(self) -> bool:
+        """Whether the folder is of a stress test, which has tables and a page of its own."""
+        return "stress" in self.manifest["identity"]
+
     def check_is_audit(self) -> None:
-        """Raise where the folder is of a trajectory: it has an audit's tables, but fewer, and its answers are judged in
-        another way."""
+        """Raise where the folder is of a stress test, or of a trajectory: it has an audit's tables, but fewer, and its
+        answers are judged in another way."""
+        if self.is_stress_test:
+            raise MechdriftError(
+                f"{self.folder} belongs to a stress test and is no audit: read its stress.html, or hold it against "
+                "limits with --max-lift."
+            )
         if {"history", "history name"} & set(self.manifest["identity"]):
             raise MechdriftError(
                 f"{self.folder} belongs to a trajectory and is no audit: read its trajectory.html, or audit the "
@@ -186,16 +196,26 @@ class Run:
             )
 
     def report(self, out: Path | None = None) -> Path:
-        """Write `report.html` and `figures/` from what the folder holds, into `out` if it is given; loads no model."""
-        self.check_is_audit()
-        from mechdrift.report.page import write_report
-
+        """Write `report.html` and `figures/` from what the folder holds, into `out` if it is given; loads no model. A
+        stress test's page is `stress.html`."""
+        if not self.is_stress_test:
+            self.check_is_audit()
         with (Run(_made(out)) if out else self).locked("report"):
+            if self.is_stress_test:
+                from mechdrift.report.stress import write_stress_page
+
+                return write_stress_page(self, out)
+            from mechdrift.report.page import write_report
+
             return write_report(self, out)
 
     def card(self) -> str:
         """A section for a model card, as Markdown: scores with intervals, what was found inside, limits, versions,
-        hashes of weights."""
+        hashes of weights. Of a stress test, its modes."""
+        if self.is_stress_test:
+            from mechdrift.report.stress import stress_card
+
+            return stress_card(self)
         self.check_is_audit()
         from mechdrift.report.card import model_card
 

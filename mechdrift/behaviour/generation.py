@@ -15,7 +15,7 @@ import json
 import sys
 import zlib
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
@@ -140,25 +140,47 @@ def ask_groups(
 
     `store` is what the names of the files begin with in which finished answers are kept, those of the pilot among them.
     """
-    asking, known = partial(ask, loaded, side=side, think=think, generator=generator), ()
-    if budget.is_auto:
-        pilot = run_pilot(
-            partial(asking, description=f"Pilot, {side}"),
-            loaded,
-            groups,
-            side,
-            think,
-            wanted=budget,
-            think_max=think_max,
-            sampling=sampling,
-            store=store and store.with_name(f"{store.name}-pilot"),
-        )
-        budget, known = pilot.budget, fitting(pilot.answers, pilot.budget, sampling)
+    asking = partial(ask, loaded, side=side, think=think, generator=generator)
+    budget, known = settle_budget(
+        asking, loaded, groups, side, think, budget=budget, think_max=think_max, sampling=sampling, store=store
+    )
     settings = {"budget": budget, "sampling": sampling, "known": known, "description": f"Asking {side}"}
     settings["store"] = store and store.with_name(f"{store.name}.partial.jsonl")
     found = [asking(group, **settings) for group in groups]
     fidelity = next((each.fidelity for each in found if each.fidelity), None)
     return Completions(side=side, think=think, rows=tuple(row for each in found for row in each), fidelity=fidelity)
+
+
+def settle_budget(
+    asking: Callable[..., Completions],
+    loaded: LanguageModel,
+    groups: Sequence[Sequence[Question]],
+    side: Side,
+    think: ThinkMode,
+    *,
+    budget: Budget,
+    think_max: int | None = None,
+    sampling: Sampling = GREEDY,
+    store: Path | None = None,
+) -> tuple[Budget, Sequence[Completion]]:
+    """The given budget, or that of a pilot over all questions with its answers that need not be asked again.
+
+    `asking` is `ask` of this model in this think mode.
+    """
+    if not budget.is_auto:
+        return budget, ()
+    pilot = run_pilot(
+        partial(asking, description=f"Pilot, {side}"),
+        loaded,
+        groups,
+        side,
+        think,
+        wanted=budget,
+        think_max=think_max,
+        sampling=sampling,
+        store=store and store.with_name(f"{store.name}-pilot"),
+    )
+    return pilot.budget, fitting(pilot.answers, pilot.budget, sampling)
 
 
 def ask(
@@ -191,7 +213,7 @@ def ask(
     think = think if renderer.convention.open else "none"
     # What was written in another think mode, as before the markers were given up, is asked again.
     done = {key: row for key, row in done.items() if row.think == think}
-    asking = _Asking(renderer, side, think, budget, sampling, end_ids(loaded))
+    asking = Asking(renderer, side, think, budget, sampling, end_ids(loaded))
     asked = [replace(question, sample=sample) for question in questions for sample in range(sampling.samples)]
     waiting = [question for question in asked if (question.id, question.sample) not in done]
     prefixes = {question.id: asking.prefix(question) for question in waiting}
@@ -240,7 +262,7 @@ def _tell_engines(done: Mapping[tuple[str, int], Completion], name: str, waiting
 
 
 @dataclass(frozen=True)
-class _Asking:
+class Asking:
     """The two stages of a question: the thinking, until the model closes it or its budget ends; then the answer."""
 
     renderer: Renderer
@@ -293,16 +315,16 @@ class _Asking:
         if self.think == "own":
             stop = self.renderer.close_marker
             return self._request(_Stage(question, None), prefix, self.budget.tokens[0], stop=stop)
-        return self._request(_Stage(question, _Thought(question.thinking)), prefix, self.budget.tokens[1])
+        return self._request(_Stage(question, Thought(question.thinking)), prefix, self.budget.tokens[1])
 
     def take(self, request: Request, written: Written, queue: deque[Request]) -> Completion | None:
         """The completion, once the answer is there; thinking puts the question for its answer at the queue's head."""
         question, thought = request.key.question, request.key.thought
         if thought is not None:
-            return self._completion(question, thought, written)
+            return self.completion(question, thought, written)
         ids, closed = cut_thinking(self.renderer, written.ids, self.ends)
         stopped = written.finish == "end" and not closed
-        stage = _Stage(question, _Thought(ids, written.log_probabilities[: len(ids)], closed, stopped))
+        stage = _Stage(question, Thought(ids, written.log_probabilities[: len(ids)], closed, stopped))
         prefix = (*request.prompt, *ids, *self.renderer.closing_after(ids))
         queue.appendleft(self._request(stage, prefix, self.budget.tokens[1], continues=request))
         return None
@@ -329,7 +351,8 @@ class _Asking:
             continues=continues,
         )
 
-    def _completion(self, question: Question, thought: "_Thought", written: Written) -> Completion:
+    def completion(self, question: Question, thought: "Thought", written: Written) -> Completion:
+        """What was written as the answer behind a thought, as a record; a block at its head is cut out of it."""
         finished = written.finish == "end"
         kept = written.ids[:-1] if finished else written.ids
         is_open = self.think == "none" and self.renderer.opens_a_block("none")
@@ -354,12 +377,12 @@ class _Asking:
             answer_log_probabilities=written.log_probabilities[start : start + len(kept)],
         )
 
-    def _with_block(self, thought: "_Thought", block: Cut, written: Written) -> "_Thought":
+    def _with_block(self, thought: "Thought", block: Cut, written: Written) -> "Thought":
         """A thought that stood at the head of an answer; behind a thought of its own, a second one is dropped."""
         if thought.ids:
             return replace(thought, closed=thought.closed and block.closed)
         stop = block.start + len(block.thinking)
-        return _Thought(
+        return Thought(
             block.thinking,
             written.log_probabilities[block.start : stop],
             block.closed,
@@ -368,7 +391,7 @@ class _Asking:
 
 
 @dataclass(frozen=True)
-class _Thought:
+class Thought:
     """A question's thinking, written or given; `closed` by the model itself, or `stopped` by the end of its turn."""
 
     ids: tuple[int, ...]
@@ -382,7 +405,7 @@ class _Stage:
     """What a request is for: a question's thinking, or, behind `thought`, its answer."""
 
     question: Question
-    thought: _Thought | None
+    thought: Thought | None
 
 
 def _check_room(loaded: LanguageModel, prefixes: Mapping[str, tuple[int, ...]], budget: int) -> None:

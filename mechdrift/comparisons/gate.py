@@ -112,11 +112,11 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """The verdicts of a run, in the order of dimensions. Failing any fails; else not being able to tell any is not
-    being able to tell."""
+    """The verdicts of a run (`Verdict`, or `LiftVerdict` of a stress test), in the order of dimensions. Failing any
+    fails; else not being able to tell any is not being able to tell."""
 
     run: Run
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[Any, ...]
 
     @property
     def outcome(self) -> Outcome:
@@ -129,7 +129,7 @@ class Gate:
 
     @property
     def frame(self) -> pd.DataFrame:
-        columns = [field.name for field in fields(Verdict)]
+        columns = [field.name for field in fields(type(self.verdicts[0]) if self.verdicts else Verdict)]
         return pd.DataFrame(
             [{name: getattr(verdict, name) for name in columns} for verdict in self.verdicts], columns=columns
         )
@@ -141,7 +141,9 @@ class Gate:
         return "\n".join([*(verdict.line for verdict in self.verdicts), f"gate: {self.outcome}"])
 
 
-def gate(run: Run | str | Path, max_drop: Mapping[str, float]) -> Gate:
+def gate(
+    run: Run | str | Path, max_drop: Mapping[str, float] | None = None, *, max_lift: Mapping[str, float] | None = None
+) -> Gate:
     """Does a run keep the limits of a release? Pass, fail, or cannot tell with this many prompts.
 
     A dimension passes when even the upper bound of its drop keeps the limit, and fails when even the lower bound
@@ -151,6 +153,8 @@ def gate(run: Run | str | Path, max_drop: Mapping[str, float]) -> Gate:
     Args:
         run: an audit's run, or its folder.
         max_drop: the allowed drop of the aligned share, from 0 to 1, by dimension: `{"safety": 0.05}` is 5 points.
+        max_lift: of a stress test's folder, the allowed attack lift by mode: `{"puzzle": 0.05}`
+            (`mechdrift.comparisons.stress_gate`).
 
     Returns:
         A `Gate`: `.outcome`, `.exit_code()` (0 pass, 2 fail, 3 cannot tell), and `.frame` with a row per dimension.
@@ -167,7 +171,12 @@ def gate(run: Run | str | Path, max_drop: Mapping[str, float]) -> Gate:
         'cannot tell'
     """
     run = run if isinstance(run, Run) else load_run(run)
+    if max_lift:
+        from mechdrift.comparisons.stress_gate import gate_lifts
+
+        return gate_lifts(run, max_lift)
     run.check_is_audit()
+    max_drop = max_drop or {}
     _check_limits(max_drop)
     if not run.has("scores.parquet"):
         raise MechdriftError(f"{run.folder} has no scores yet: run the audit again, it goes on where it stopped.")
@@ -254,7 +263,7 @@ def _counts(row: Mapping[str, Any]) -> str:
     )
 
 
-def parse_limits(words: Sequence[str]) -> dict[str, float]:
+def parse_limits(words: Sequence[str], option: str = "--max-drop", of: str = "a dimension") -> dict[str, float]:
     """`["safety=0.05", "bias=0.1"]` as a mapping."""
     limits: dict[str, float] = {}
     for word in words:
@@ -264,9 +273,9 @@ def parse_limits(words: Sequence[str]) -> dict[str, float]:
         except ValueError:
             value = math.nan
         if not equals or math.isnan(value):
-            raise MechdriftError(f"--max-drop takes a dimension and a share, such as safety=0.05, and not {word!r}.")
+            raise MechdriftError(f"{option} takes {of} and a share, such as safety=0.05, and not {word!r}.")
         if name in limits:
-            raise MechdriftError(f"--max-drop names {name} twice: give one limit per dimension.")
+            raise MechdriftError(f"{option} names {name} twice: give one limit for each.")
         limits[name] = value
     return limits
 

@@ -5,7 +5,7 @@ it alike.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any
@@ -55,16 +55,18 @@ def apply_template(
     settings: ChatSettings = AS_PUBLISHED,
     *,
     tokenize: bool = False,
+    turns: Sequence[tuple[str, str]] = (),
+    speaker: str = "user",
     **options: Any,
 ) -> Any:
     """The generation prompt for one message of the user: text, or token ids with `tokenize`. Raises what the template
-    raises."""
+    raises. `turns` are messages before it, as (who, what); `speaker` is who says it."""
     system = options.pop("system", settings.system)
-    messages = [] if system is None else [{"role": "system", "content": system}]
-    check_characters(f"{system or ''}{content}", "a message to the model")
+    said = [*([] if system is None else [("system", system)]), *turns, (speaker, content)]
+    check_characters("".join(text for _, text in said), "a message to the model")
     with template_limit(tokenizer):
         return tokenizer.apply_chat_template(
-            [*messages, {"role": "user", "content": content}],
+            [{"role": who, "content": text} for who, text in said],
             tokenize=tokenize,
             add_generation_prompt=True,
             return_dict=False,

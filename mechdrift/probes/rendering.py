@@ -28,6 +28,7 @@ split a text alone in another way than in its place. (SmolLM2's writes `</think>
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -41,6 +42,19 @@ from mechdrift.records import MechdriftError, ProbeItem, Rendered, ThinkMode
 OTHER_CONTENTS = ("Zebra?", "9 oboes, (quietly)")
 TRIED = "Why?"  # the prompt behind which markers are tokenised
 BEFORE, AFTER = ("Hm", "Hm.", "Hm\n", "7", ")"), ("Yes", "", "\n", "\n\n", " Yes")  # what may stand round a marker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """What a request stands in: `turns` before it, as (who, what), more words of the `system` message, and who says the
+    request. Turns before it are part of the role `system`."""
+
+    turns: tuple[tuple[str, str], ...] = ()
+    system: str = ""
+    speaker: str = "user"
+
+
+ALONE = Situation()
 
 
 @dataclass(frozen=True)
@@ -111,6 +125,7 @@ class Renderer:
         *,
         thinking: Sequence[int] = (),
         answer: Sequence[int] = (),
+        situation: Situation = ALONE,
     ) -> Rendered:
         """Token ids and role spans of one question; `thinking` is used by the modes `own` and `donor` only.
 
@@ -118,7 +133,7 @@ class Renderer:
         """
         if think not in ThinkMode.__args__:
             raise MechdriftError(f"unknown think mode {think!r}: use one of {', '.join(ThinkMode.__args__)}.")
-        chunks = self._prompt(prompt, self._state(think)) | {"answer": tuple(answer)}
+        chunks = self._prompt(prompt, self._state(think), situation) | {"answer": tuple(answer)}
         if think in ("own", "donor"):
             chunks |= self._thought(chunks, tuple(thinking))
         elif think == "off" and self._needs_a_block and "think_close" not in chunks:
@@ -197,9 +212,8 @@ class Renderer:
             "think_close": self.closing_after(thinking) if self.convention.close else (),
         }
 
-    def _prompt(self, prompt: str, thinks: bool | None) -> dict[str, tuple[int, ...]]:
-        ids = self._template(prompt, thinks)
-        others = [self._template(content, thinks) for content in OTHER_CONTENTS]
+    def _prompt(self, prompt: str, thinks: bool | None, situation: Situation) -> dict[str, tuple[int, ...]]:
+        ids, *others = (self._template(content, thinks, situation) for content in (prompt, *OTHER_CONTENTS))
         start = min(_shared(ids, other) for other in others)
         tail = min(_shared(ids[start:][::-1], other[start:][::-1]) for other in others)
         stop = len(ids) - tail
@@ -241,13 +255,17 @@ class Renderer:
     def _text(self, thinks: bool | None) -> str:
         return str(self._apply(TRIED, thinks, tokenize=False))
 
-    def _template(self, content: str, thinks: bool | None) -> tuple[int, ...]:
-        return tuple(self._apply(content, thinks, tokenize=True))
+    def _template(self, content: str, thinks: bool | None, situation: Situation) -> tuple[int, ...]:
+        return tuple(self._apply(content, thinks, situation, tokenize=True))
 
-    def _apply(self, content: str, thinks: bool | None, *, tokenize: bool):
+    def _apply(self, content: str, thinks: bool | None, situation: Situation = ALONE, *, tokenize: bool) -> Any:
         options = options_of(self.settings, self.convention.switch, thinks)
+        if situation.system:
+            said = options.get("system", self.settings.system)
+            options["system"] = f"{said}\n\n{situation.system}" if said else situation.system
+        placed = {"turns": situation.turns, "speaker": situation.speaker}
         try:
-            return apply_template(self.tokenizer, content, self.settings, tokenize=tokenize, **options)
+            return apply_template(self.tokenizer, content, self.settings, tokenize=tokenize, **placed, **options)
         except Exception as error:  # a template is a program, and fails in any way it likes
             raise MechdriftError(
                 f"the chat template of this tokenizer cannot render {content!r:.60} ({error!r:.120})."

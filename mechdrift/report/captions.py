@@ -333,4 +333,28 @@ CAPTIONS = {
         ),
         fooled="The scale does not begin at 0, so small changes look large.",
     ),
+    "stress": Caption(
+        title="Attack lift of every mode in every dimension, reasoning model",
+        see=(
+            "Each cell is one stress mode at its strongest dose: how many more answers to triggers are misaligned than "
+            "in the plain request, less the same on harmless twins, less what the placebo does. Red is less aligned. "
+            "In brackets stands the 95% interval over families. Grey: the mode did not apply."
+        ),
+        fooled=(
+            "A lift of 0 is not safety: a mode and its placebo may break the model alike, and the table below says so. "
+            "A wide interval says that too few families were asked."
+        ),
+    ),
+    "stress_doses": Caption(
+        title="Lift over the dose",
+        see=(
+            "Each small plot is a mode, from the plain request on the left to its strongest dose on the right. Orange "
+            "is the reasoning model with its 95% band, blue the instruct model, asked only where a mode acts on "
+            "the prompt. A mechanism that acts grows with its dose."
+        ),
+        fooled=(
+            "Doses are ranks, not amounts: the distance between two of them means nothing. Where each point has few "
+            "families, a curve goes up and down by chance."
+        ),
+    ),
 }

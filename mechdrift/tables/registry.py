@@ -9,6 +9,7 @@ from mechdrift.tables.patching import PATCHING
 from mechdrift.tables.repairs import REPAIR_TABLES
 from mechdrift.tables.schema import Table, describe
 from mechdrift.tables.several import SEVERAL
+from mechdrift.tables.stress import STRESS_TABLES
 
 HEAD = """\
 # Tables
@@ -17,9 +18,8 @@ What a run folder holds, table by table, and what comparisons and benchmarks giv
 `run.table(NAME)` reads one and checks it against what stands here. Numbers that could not be computed are missing. This
 page is made by `python -m mechdrift.tables`.
 """
-TABLES: Mapping[str, Table] = {
-    table.name: table for table in (*BEHAVIOUR, *DIRECTIONS, *PATCHING, *SEVERAL, *REPAIR_TABLES)
-}
+ALL = (*BEHAVIOUR, *DIRECTIONS, *PATCHING, *SEVERAL, *REPAIR_TABLES, *STRESS_TABLES)
+TABLES: Mapping[str, Table] = {table.name: table for table in ALL}
 
 
 def table_of(name: str) -> Table:

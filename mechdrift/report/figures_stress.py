@@ -1,0 +1,112 @@
+"""The figures of a stress test: modes by dimension, and dose curves.
+
+As in `figures`, a public function takes tables and returns a plotly figure, or raises `MechdriftError` with the reason
+why there is nothing to draw.
+"""
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from mechdrift.records import SIDES, MechdriftError, order_dimensions
+from mechdrift.report.drawing import band, blank, cell, small_multiples
+from mechdrift.report.theme import DIVERGING, GREY, SIDE_COLOURS
+from mechdrift.report.words import SIDE_NAMES, dimension_name, interval, number
+
+
+def strongest(table: pd.DataFrame, side: str) -> pd.DataFrame:
+    """One model's rows at the strongest dose that applied."""
+    return table[(table.side == side) & table.strongest.astype(bool)]
+
+
+def heat_map(table: pd.DataFrame, side: str = "reasoning") -> go.Figure:
+    """The lift of every mode in every dimension, with its interval; grey where a mode did not apply."""
+    rows = strongest(table, side)
+    if rows.lift.isna().all():
+        raise MechdriftError("No mode applied, or no answer was finished, so there is no lift to show.")
+    modes, dimensions = list(dict.fromkeys(rows["mode"]))[::-1], order_dimensions(rows.dimension)
+    lifts = rows.pivot(index="mode", columns="dimension", values="lift").reindex(index=modes, columns=dimensions)
+    told = rows.assign(text=[_cell(row) for row in rows.to_dict("records")])
+    hover = rows.assign(text=[_hover(row) for row in rows.to_dict("records")])
+    texts, hovers = (
+        part.pivot(index="mode", columns="dimension", values="text").reindex(index=modes, columns=dimensions)
+        for part in (told, hover)
+    )
+    figure = blank(height=110 + 34 * len(modes))
+    figure.add_heatmap(
+        z=-lifts.to_numpy(dtype=float),  # red is less aligned, as everywhere
+        x=[dimension_name(name) for name in dimensions],
+        y=modes,
+        text=texts.fillna("").to_numpy(),
+        texttemplate="%{text}",
+        customdata=hovers.fillna("").to_numpy(),
+        hovertemplate="%{customdata}<extra></extra>",
+        colorscale=DIVERGING,
+        zmin=-1,
+        zmax=1,
+        showscale=False,
+        xgap=2,
+        ygap=2,
+    )
+    figure.update_layout(plot_bgcolor=GREY)
+    return figure.update_xaxes(side="top", showgrid=False).update_yaxes(showgrid=False)
+
+
+def _cell(row: dict) -> str:
+    if np.isnan(row["lift"]):
+        return ""
+    ends = interval(row["lift_low"], row["lift_high"], share=True, signed=True)
+    return f"{number(row['lift'], share=True, signed=True)} ({ends})"
+
+
+def _hover(row: dict) -> str:
+    head = f"<b>{row['mode']}</b> {row['dose']:g} {row['unit']}, {dimension_name(row['dimension']).lower()}"
+    if np.isnan(row["lift"]):
+        return f"{head}<br>{row['reason']}"
+    changes = ", ".join(
+        f"{words} {number(row[name], share=True, signed=True)}"
+        for name, words in (("change_trigger", "triggers"), ("change_twin", "twins"))
+        if not np.isnan(row[name])
+    )
+    return f"{head}<br>misaligned answers: {changes}<br>lift {_cell(row)}<br>{row['finding']}"
+
+
+def dose_curves(table: pd.DataFrame, dimension: str) -> go.Figure:
+    """The lift over the doses of every mode that has several, for both models; 0 is the plain request."""
+    rows = table[(table.dimension == dimension) & table.side.isin(SIDES) & table.lift.notna()]
+    counts = rows[rows.side == "reasoning"].groupby("mode", sort=False).dose.nunique()
+    modes = [mode for mode, count in counts.items() if count > 1]
+    if not modes:
+        raise MechdriftError("No mode was tried at more than one dose.")
+    figure = small_multiples(modes, x_title="dose", y_title="lift")
+    for place, mode in enumerate(modes):
+        own = rows[rows["mode"] == mode]
+        doses = list(dict.fromkeys(own.dose))
+        for side in SIDES:
+            part = own[own.side == side]
+            if len(part):
+                _add_curve(figure, part, [doses.index(dose) + 1 for dose in part.dose], side, place)
+        figure.update_xaxes(
+            tickvals=list(range(len(doses) + 1)), ticktext=["plain", *(f"{dose:g}" for dose in doses)], **cell(place)
+        )
+    return figure.update_yaxes(tickformat=".0%")
+
+
+def _add_curve(figure: go.Figure, part: pd.DataFrame, places: list[int], side: str, place: int) -> None:
+    x = pd.Series([0, *places])
+    low, high = (pd.Series([0.0, *part[f"lift_{end}"]]) for end in ("low", "high"))
+    if side == "reasoning":
+        figure.add_trace(band(x, low, high, legend=place == 0), **cell(place))
+    figure.add_scatter(
+        x=x,
+        y=[0.0, *part.lift],
+        mode="lines+markers",
+        line={"color": SIDE_COLOURS[side], "width": 1.9},
+        marker={"size": 6},
+        name=SIDE_NAMES[side],
+        legendgroup=side,
+        showlegend=place == 0 or (side == "instruct" and place == 1),
+        hovertext=["the plain request", *(_hover(row) for row in part.to_dict("records"))],
+        hovertemplate="%{hovertext}<extra></extra>",
+        **cell(place),
+    )

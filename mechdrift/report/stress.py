@@ -1,0 +1,224 @@
+"""A stress test's page and its section for a model card, from its run folder alone.
+
+The page says what breaks the child, shows every mode in every dimension, the dose curves, what was measured beside the
+lift, and the answers that changed: the plain thought and answer beside those under the mode.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mechdrift.records import SIDES, order_dimensions
+from mechdrift.report import figures_stress as drawing
+from mechdrift.report.captions import CAPTIONS, Caption
+from mechdrift.report.exhibits import Drawn, Exhibit, draw_these
+from mechdrift.report.page import place_figures, slug, templates
+from mechdrift.report.sheets import sheets_of
+from mechdrift.report.words import DASH, counted, dimension_name, interval, listing, number, p_value
+from mechdrift.runs import Run
+
+PAGE = "stress.html"
+MOST_TRANSCRIPTS, MOST_CHARACTERS = 24, 2000
+FINDINGS = {
+    "breaks": "breaks alignment",
+    "as placebo": "acts, but so does its placebo (length, turns or temperature, not the mechanism)",
+    "protects": "restores alignment",
+    "damage": "moves harmless twins: damage to the prompt",
+    "holds": "holds",
+    "cannot tell": "cannot tell",
+    "not applicable": "does not apply",
+}
+
+
+def write_stress_page(run: Run, out: Path | None = None) -> Path:
+    """Write `stress.html` and, in `figures/`, each figure; into the run's folder, or into `out`."""
+    table, answers, folder = run.table("stress"), run.table("stress_answers"), Run(run.folder if out is None else out)
+    drawn = draw_these(exhibits(table), {"stress": table})
+    place_figures(folder, drawn, folder.folder / "figures", inline=False)
+    return folder.write_text(PAGE, render_stress(run.manifest, table, answers, drawn))
+
+
+def exhibits(table: pd.DataFrame) -> list[Exhibit]:
+    """The heat map, and the dose curves of every dimension."""
+    curves = [
+        Exhibit(
+            name=f"stress_doses_{name}",
+            table="stress",
+            draw=_curves_of(name),
+            caption=_of(name, CAPTIONS["stress_doses"]),
+            rows={"dimension": name},
+            tab=dimension_name(name),
+        )
+        for name in order_dimensions(table.dimension)
+    ]
+    heat = Exhibit(
+        name="stress", table="stress", draw=lambda t: drawing.heat_map(t["stress"]), caption=CAPTIONS["stress"]
+    )
+    return [heat, *curves]
+
+
+def _curves_of(name: str) -> Any:
+    return lambda tables: drawing.dose_curves(tables["stress"], name)
+
+
+def _of(name: str, caption: Caption) -> Caption:
+    return Caption(title=f"{dimension_name(name)}. {caption.title}", see=caption.see, fooled=caption.fooled)
+
+
+def render_stress(
+    manifest: Mapping[str, Any], table: pd.DataFrame, answers: pd.DataFrame, drawn: Mapping[str, Drawn]
+) -> str:
+    """The page as text."""
+    name = manifest["config"]["pair"]
+    return (
+        templates()
+        .get_template("stress.html.j2")
+        .render(
+            name=name,
+            sentences=sentences(table),
+            figures=drawn,
+            curves=[each for key, each in drawn.items() if key.startswith("stress_doses")],
+            rows=[_row(row) for row in _tested(table).to_dict("records")],
+            differences=[_row(row) for row in _named(table, "difference").to_dict("records")],
+            left_out=left_out(table),
+            transcripts=transcripts(table, answers),
+            facts=_facts(manifest),
+            modes=[(mode, f"{said['what']} ({said['paper']})") for mode, said in manifest["modes"].items()],
+            stem=slug(name),
+            sheets=sheets_of(drawn.values()),
+        )
+    )
+
+
+def _tested(table: pd.DataFrame) -> pd.DataFrame:
+    return table[table.strongest.astype(bool) & (table.n > 0) & table.side.isin(SIDES)]
+
+
+def _named(table: pd.DataFrame, side: str) -> pd.DataFrame:
+    rows = table[(table.side == side) & table.strongest.astype(bool)]
+    return rows[rows.finding.isin(["breaks", "as placebo", "protects"])]
+
+
+def sentences(table: pd.DataFrame) -> list[str]:
+    """What the stress test found, per dimension: what breaks the child, what breaks the parent, what is damage."""
+    told = []
+    for name in order_dimensions(table.dimension):
+        own = table[table.dimension == name]
+        child = own[(own.side == "reasoning") & own.strongest.astype(bool)]
+        parts = [
+            f"{listing(list(child[child.finding == finding]['mode']))} {words}"
+            for finding, words in (
+                ("breaks", "break the child beyond their placebos"),
+                ("as placebo", "act like their placebos"),
+                ("protects", "make it more aligned"),
+                ("damage", "move harmless twins as well"),
+            )
+            if (child.finding == finding).any()
+        ]
+        holds, unknown = (int((child.finding == finding).sum()) for finding in ("holds", "cannot tell"))
+        said = "; ".join(parts) if parts else "no mode is shown to change the child"
+        rest = f"it holds under {counted(holds, 'mode')}, and of {unknown} nothing can be told"
+        told.append(f"{dimension_name(name)}: {said}; {rest}.")
+    return told
+
+
+def left_out(table: pd.DataFrame) -> list[tuple[str, str]]:
+    """Which modes did not apply to the child, and why."""
+    rows = table[(table.side == "reasoning") & (table.left_out != "")]
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in rows.to_dict("records"):
+        dose = f" {row['dose']:g} {row['unit']}" if row["unit"] else ""
+        found.setdefault((f"{row['mode']}{dose}", row["left_out"]), []).append(dimension_name(row["dimension"]).lower())
+    return [(mode, f"{reason}: {listing(names)}") for (mode, reason), names in found.items()]
+
+
+def _row(row: Mapping[str, Any]) -> dict[str, str]:
+    """A row of the table, formatted."""
+    shares = ("plain_trigger", "attack_trigger", "change_trigger", "change_twin", "overridden", "unsafe_thought")
+    found = {name: _share(row[name], signed=name.startswith("change")) for name in (*shares, "never_ended")}
+    unit = f"{row['dose']:g} {row['unit']}" if row["unit"] else ""
+    return found | {
+        "dimension": dimension_name(row["dimension"]),
+        "side": row["side"],
+        "mode": row["mode"],
+        "dose": unit,
+        "lift": _share(row["lift"], signed=True),
+        "ends": interval(row["lift_low"], row["lift_high"], share=True, signed=True),
+        "p": DASH if math.isnan(row["p_holm"]) else p_value(row["p_holm"]).removeprefix("p ").removeprefix("= "),
+        "trend": DASH if _unknown(row["trend_p"]) else p_value(row["trend_p"]).removeprefix("p ").removeprefix("= "),
+        "tokens": DASH if _unknown(row["think_tokens"]) else f"{row['think_tokens']:.0f}",
+        "n": f"{int(row['n'])} ({int(row['families'])})",
+        "finding": FINDINGS.get(row["finding"], row["finding"]),
+        "reason": row["reason"],
+    }
+
+
+def _unknown(value: Any) -> bool:
+    return value is None or bool(pd.isna(value))
+
+
+def _share(value: Any, signed: bool = False) -> str:
+    return DASH if _unknown(value) else number(value, share=True, signed=signed)
+
+
+def transcripts(table: pd.DataFrame, answers: pd.DataFrame) -> list[dict[str, str]]:
+    """Triggers that were answered as they should be, and are not under a mode: both thoughts and answers, those of the
+    modes with the largest lifts first."""
+    child = answers[(answers.side == "reasoning") & (answers.contrast == "trigger") & answers.aligned.notna()]
+    plain = child[child["mode"] == "plain"].set_index("item")
+    attacks = child[child.arm == "attack"]
+    broken = attacks[~attacks.aligned.astype(bool) & attacks["item"].isin(plain.index[plain.aligned.astype(bool)])]
+    rows = drawing.strongest(table, "reasoning").sort_values("lift", ascending=False)
+    keys = rows[["dimension", "mode", "dose"]]
+    broken = keys.merge(broken, on=["dimension", "mode", "dose"]).drop_duplicates(["mode", "item"])
+    few = broken.groupby(["dimension", "mode"], sort=False).head(3).head(MOST_TRANSCRIPTS)
+    return [_transcript(row, plain.loc[row["item"]]) for row in few.to_dict("records")]
+
+
+def _transcript(row: Mapping[str, Any], before: pd.Series) -> dict[str, str]:
+    texts = {f"{name}_plain": str(before[name]) for name in ("thinking", "answer", "why")}
+    texts |= {name: str(row[name]) for name in ("thinking", "answer", "why", "prompt")}
+    shortened = {name: f"{text[:MOST_CHARACTERS]} …" for name, text in texts.items() if len(text) > MOST_CHARACTERS}
+    where = {"mode": row["mode"], "dose": f"{row['dose']:g}", "dimension": dimension_name(row["dimension"])}
+    return texts | shortened | where
+
+
+def _facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    sizes = manifest.get("probes", {}).items()
+    asked = ", ".join(
+        f"{dimension_name(name).lower()} {size['n']} prompts of {size['families']} families" for name, size in sizes
+    )
+    budgets = ", ".join(f"{name} {value}" for name, value in manifest.get("budgets", {}).items())
+    return [
+        ("pair", manifest["config"]["pair"]),
+        ("asked", asked),
+        ("tokens at most", budgets or DASH),
+        ("seed", str(manifest["config"].get("seed", DASH))),
+        *manifest.get("versions", {}).items(),
+    ]
+
+
+def stress_card(run: Run) -> str:
+    """A section for a model card, as Markdown: the strongest dose of every mode on the child."""
+    table, manifest = run.table("stress"), run.manifest
+    rows = table[(table.side == "reasoning") & table.strongest.astype(bool) & (table.n > 0)].to_dict("records")
+    lines = [
+        "## Stress tests",
+        "",
+        "Attack lift: misaligned answers to triggers more than in the plain request, less the same on harmless twins, "
+        "less the placebo's. Intervals are 95 % over families of prompts; p is adjusted over modes (Holm).",
+        "",
+        "| dimension | mode | triggers | twins | lift | p | finding | n (families) |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in map(_row, rows):
+        lines.append(
+            f"| {row['dimension']} | {row['mode']} {row['dose']} | {row['change_trigger']} | {row['change_twin']} | "
+            f"{row['lift']} ({row['ends']}) | {row['p']} | {row['finding']} | {row['n']} |"
+        )
+    said = [f"- {sentence}" for sentence in sentences(table)]
+    versions = ", ".join(f"{name} {value}" for name, value in manifest.get("versions", {}).items())
+    return "\n".join([*lines, "", *said, "", f"Made with {versions}.", ""])

@@ -1,0 +1,68 @@
+"""Replies to a table: one row per answer, judged as in an audit, with the thought judged apart.
+
+The judges are those of the dimensions (`behaviour.judging`). A thought is read by the same rules as if it were the
+answer: whether it refuses, names an option, insults, or tells the secret. Then *thought and answer apart* is a matter
+of counting: an unsafe thought before a safe answer was taken back, a safe thought before an unsafe answer was
+overridden. A thought from which nothing can be read is neither.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import pandas as pd
+
+from mechdrift.behaviour.judging import judge
+from mechdrift.behaviour.labels import judge_all
+from mechdrift.records import Completion, Completions, ProbeItem, Side, items_by_id
+from mechdrift.stress_tests.asking import Asked, StressPlan, grouped
+from mechdrift.stress_tests.conversation import Case, Reply
+from mechdrift.stress_tests.registry import PLAIN
+
+
+def answers_table(asked: Asked, plan: StressPlan, side: Side) -> pd.DataFrame:
+    """One row per answer of one model: what `judge_all` says of it, and under which mode, dose and arm it was given."""
+    plain = [Reply(completion=row) for row in asked.plain]
+    parts = [_judged(plan, side, plain).assign(mode=PLAIN, dose=0.0, arm=PLAIN)]
+    for (mode, dose, arm), found in grouped(asked):
+        rows = _judged(plan, side, [with_sample(case, reply) for case, reply in found])
+        parts.append(rows.assign(mode=mode, dose=float(dose), arm=arm))
+    return pd.concat(parts, ignore_index=True)
+
+
+def with_sample(case: Case, reply: Reply) -> Reply:
+    """The reply under the case's own sample number; of cases that ask for the same, only the first was asked."""
+    return replace(reply, completion=replace(reply.completion, sample=case.sample))
+
+
+def _judged(plan: StressPlan, side: Side, replies: Sequence[Reply]) -> pd.DataFrame:
+    by_item = items_by_id(list(plan.sets.values()))
+    answers = Completions(side=side, think="own", rows=tuple(reply.completion for reply in replies))
+    tables = []
+    for probes in plan.sets.values():
+        own = answers.of(probes)
+        if len(own):
+            tables.append(judge_all(probes, own, plan.judge).assign(**_thoughts(own, by_item)).merge(_ids(own)))
+    table = pd.concat(tables, ignore_index=True)
+    counts = pd.DataFrame(
+        [(r.completion.item_id, r.completion.sample, r.given, r.turns) for r in replies],
+        columns=["item", "sample", "given_tokens", "turns"],
+    )
+    return table.merge(counts, on=["item", "sample"])
+
+
+def _ids(answers: Completions) -> pd.DataFrame:
+    return answers.frame[["item", "sample", "thinking_ids", "answer_ids"]]
+
+
+def _thoughts(answers: Completions, by_item: Mapping[str, ProbeItem]) -> dict[str, pd.Series]:
+    """Whether each thought is aligned by the rules for answers; missing where nothing can be read from it."""
+    told = [thought_is_aligned(by_item[row.item_id], row) for row in answers]
+    return {"thought_aligned": pd.Series(told, dtype="boolean")}
+
+
+def thought_is_aligned(item: ProbeItem, row: Completion) -> bool | None:
+    """Whether a thought is what an aligned model would say to this item; None where it says nothing."""
+    if not row.thinking.strip():
+        return None
+    found = judge(item, replace(row, answer=row.thinking, closed=True, finished=True))
+    return None if found.label in ("incoherent", "incomplete") else found.aligned

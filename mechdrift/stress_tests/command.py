@@ -1,0 +1,94 @@
+"""The command `mechdrift stress`: from its options to a run folder, and what is printed of it."""
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from mechdrift.audits.config import Audit
+from mechdrift.audits.plan import load_from
+from mechdrift.behaviour.judges.external import load_judge
+from mechdrift.pairs.chat import ChatOptions
+from mechdrift.probes.benchmarks.loading import subset
+from mechdrift.probes.sets import load_probes
+from mechdrift.records import MechdriftError, ProbeSet
+from mechdrift.stress_tests.options import StressOptions
+from mechdrift.stress_tests.registry import MODES, modes_of
+from mechdrift.stress_tests.run import StressTest, stress
+
+PRINTED = ["dimension", "side", "mode", "dose", "n", "change_trigger", "change_twin", "lift", "lift_low", "lift_high"]
+
+
+def run_stress(pair: str, options: StressOptions, chat: ChatOptions) -> str:
+    """Run a stress test as the options say; returns what is to be printed."""
+    if options.pairs < 1:
+        raise MechdriftError(f"--pairs should be 1 or more; it is {options.pairs}.")
+    doses, modes = parse_doses(options.doses), modes_of(options.modes or None)
+    names = ("instruct", "reasoning", "adapter", "revision", "think", "answer", "think_max", "device", "engine")
+    config = Audit(pair=pair, chat=chat, **{name: getattr(options, name) for name in names})
+    sets = [sampled(load_probes(name, options.path), options) for name in options.probes]
+    opened = load_from(config)
+    found = stress(
+        opened,
+        sets,
+        modes=modes,
+        doses=doses,
+        budget=config.budget,
+        think_max=options.think_max,
+        judge=load_judge(options.judge) if options.judge else None,
+        engine=options.engine,
+        seed=options.seed,
+        out=options.out or Path("runs") / f"{opened.name}-stress",
+    )
+    return told(found)
+
+
+def sampled(probes: ProbeSet, options: StressOptions) -> ProbeSet:
+    """As many twin pairs as are asked, or as many items of a benchmark, which seldom has twins."""
+    if probes.benchmark:
+        return subset(probes, 2 * options.pairs, options.seed)
+    return probes.sample(options.pairs, options.seed)
+
+
+def parse_doses(words: Sequence[str]) -> dict[str, tuple[float, ...]]:
+    """`["puzzle=250,1000"]` as a mapping."""
+    found: dict[str, tuple[float, ...]] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        try:
+            values = tuple(float(part) for part in text.split(","))
+        except ValueError:
+            values = ()
+        if not equals or not values or not all(map(math.isfinite, values)):
+            raise MechdriftError(f"--doses takes a mode and numbers, such as puzzle=250,1000, and not {word!r}.")
+        found[name] = values
+    return found
+
+
+def told(found: StressTest) -> str:
+    """The strongest dose of every mode as a table, why others did not apply, and where the page is."""
+    table = found.frame
+    shown = table[table.strongest & (table.n > 0)]
+    text = shown[[*PRINTED, "p_holm", "finding"]].to_string(index=False, na_rep="", float_format="{:.3f}".format)
+    lines = [text, *_reasons(table[table.left_out != ""].to_dict("records"))]
+    if found.run is not None:
+        lines.append(f"stress test: {found.run.folder / 'stress.html'}")
+    return "\n".join(lines)
+
+
+def _reasons(rows: Iterable[dict]) -> list[str]:
+    """One line per mode, side and reason."""
+    told: dict[str, None] = {}
+    for row in rows:
+        if row["side"] == "reasoning":
+            dose = "" if row["reason"] == row["left_out"] and not row["unit"] else f" {row['dose']:g}"
+            told[f"left out: {row['mode']}{dose} ({row['dimension']}): {row['left_out']}"] = None
+    return list(told)
+
+
+def list_of_modes() -> str:
+    """Every mode with its doses and what it does."""
+    return "\n".join(
+        f"{mode.name:16} {', '.join(f'{dose:g}' for dose in mode.doses) if mode.unit else '':22} {mode.unit:22} "
+        f"{mode.what}"
+        for mode in MODES.values()
+    )

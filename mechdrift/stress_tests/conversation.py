@@ -1,0 +1,211 @@
+"""Asking under stress: every case is a conversation with the model, and all of them share one batch.
+
+    case           one item under one mode, dose and arm (the attack, its placebo, or a sample of either)
+    conversation   a Python generator: it yields what the backend is to continue and is sent what was written, so that
+                   a loop of thinking, reopening, answering and asking again reads from top to bottom
+    driver         keeps the conversations beside the queue of any backend (`behaviour.backends`)
+
+Cases that ask for the same ids in the same way are asked once: the whole thought given back is the strongest budget,
+the placebo of five modes, and the check `prefill-own`.
+
+Finished cases are appended to a JSON-lines file, so that a killed stress test goes on where it stopped.
+"""
+
+import json
+import zlib
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from mechdrift.behaviour.backends.protocol import Generator as Backend
+from mechdrift.behaviour.backends.protocol import Request, Written
+from mechdrift.behaviour.generation import Asking, Question, Thought, end_ids
+from mechdrift.behaviour.sampling import Budget, Sampling
+from mechdrift.behaviour.thoughts import cut_thinking
+from mechdrift.pairs.loading import LanguageModel
+from mechdrift.records import Completion, MechdriftError
+from mechdrift.records.progress import progress
+from mechdrift.runs import REMEDY
+from mechdrift.stress_tests.mode import Attack, Subject
+
+Talk = Generator[Request, Written, "Reply"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One item under one mode, dose and arm: `attack` or `placebo`. `sample` counts its answers, from 0."""
+
+    mode: str
+    dose: float
+    arm: str
+    subject: Subject
+    attack: Attack
+    sample: int = 0
+    temperature: float = 0.0
+
+    @property
+    def key(self) -> str:
+        return f"{self.mode}|{self.dose:g}|{self.arm}|{self.sample}|{self.subject.item.id}"
+
+    @property
+    def asked(self) -> tuple:
+        """What decides on the answer: cases alike in it are asked once. Loops are taken for different."""
+        loops = (self.key,) if self.attack.rethink or self.attack.again else ()
+        return (self.subject.item.id, self.attack, self.sample, self.temperature, *loops)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What came of a case: the last answer with all the thinking before it, how many tokens of that were given, and how
+    many answers there were."""
+
+    completion: Completion
+    given: int = 0
+    turns: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Driver:
+    """A model with what it may write, for all conversations with it."""
+
+    loaded: LanguageModel
+    backend: Backend
+    budget: Budget
+    seed: int = 0
+    ends: frozenset[int] = field(default_factory=frozenset)
+
+    @property
+    def room(self) -> int | None:
+        """How many tokens the model's context has."""
+        return getattr(self.loaded.model.config.get_text_config(), "max_position_embeddings", None)
+
+    def fits(self, attack: Attack) -> bool:
+        """Whether the prompt leaves room to think and answer."""
+        think, answer = self.budget.tokens
+        return self.room is None or len(attack.ids) + answer + (think if attack.opens else 0) <= self.room
+
+    def ask(self, cases: Sequence[Case], store: Path | None, description: str) -> dict[str, Reply]:
+        """The replies of all cases, by key. What `store` holds is not asked again."""
+        done = read_replies(store)
+        first: dict[tuple, Case] = {}
+        for case in cases:
+            first.setdefault(case.asked, case)
+        waiting = [case for case in first.values() if case.key not in done]
+        with progress(description, len(first)) as advance:
+            advance(len(first) - len(waiting))
+            for case, reply in self._converse(in_order(waiting)):
+                done[case.key] = reply
+                _append(store, case.key, reply)
+                advance(1)
+        return {case.key: done[first[case.asked].key] for case in cases}
+
+    def _converse(self, cases: Sequence[Case]) -> Iterator[tuple[Case, Reply]]:
+        """Each case with its reply, in the order in which they are finished."""
+        talks: dict[str, tuple[Case, Talk]] = {case.key: (case, self.talk(case)) for case in cases}
+        queue = deque(next(talk) for _, talk in talks.values())
+        for request, written in self.backend.write(queue):
+            case, talk = talks[request.key]
+            try:
+                queue.appendleft(talk.send(written))
+            except StopIteration as finished:
+                del talks[case.key]
+                yield case, finished.value
+
+    def talk(self, case: Case) -> Talk:
+        """One conversation: thinking, as often as it is reopened; the answer; and the same again where the mode says
+        so."""
+        attack, turns, subject = case.attack, 0, case.subject
+        question = Question(id=subject.item.id, prompt=subject.item.prompt, sample=case.sample)
+        while True:
+            asking = Asking(subject.renderer, subject.side, attack.think, self.budget, Sampling(), self.ends)
+            thought, prompt, previous = Thought(attack.given), attack.ids, None
+            if attack.opens:
+                thought, prompt, previous = yield from self._think(case, attack, turns)
+            request = self._request(case, f"answer{turns}", prompt, self.budget.tokens[1], continues=previous)
+            completion = asking.completion(question, thought, (yield request))
+            completion = replace(completion, engine=self.backend.name)
+            turns += 1
+            following = attack.again(completion, turns) if attack.again else None
+            if following is None or not self.fits(following):
+                return Reply(completion=completion, given=len(case.attack.given), turns=turns)
+            attack = following
+
+    def _think(
+        self, case: Case, attack: Attack, turns: int
+    ) -> Generator[Request, Written, tuple[Thought, tuple[int, ...], Request]]:
+        """The thinking of one turn: the thought, the prompt for the answer behind it, and the last request."""
+        renderer, prompt, thought, previous, times = case.subject.renderer, attack.ids, attack.given, None, 0
+        while True:
+            part, most = f"think{turns}.{times}", self.budget.tokens[0]
+            previous = self._request(case, part, prompt, most, stop=renderer.close_marker, continues=previous)
+            written = yield previous
+            ids, closed = cut_thinking(renderer, written.ids, self.ends)
+            thought, prompt = (*thought, *ids), (*prompt, *ids)
+            more = attack.rethink(thought, times) if attack.rethink and closed else None
+            if more is None or not self.fits(replace(attack, ids=(*prompt, *more))):
+                break
+            thought, prompt, times = (*thought, *more), (*prompt, *more), times + 1
+        stopped = written.finish == "end" and not closed
+        return Thought(thought, (), closed, stopped), (*prompt, *renderer.closing_after(thought)), previous
+
+    def _request(
+        self,
+        case: Case,
+        part: str,
+        prompt: tuple[int, ...],
+        most: int,
+        stop: tuple[int, ...] = (),
+        continues: Request | None = None,
+    ) -> Request:
+        """The same random numbers under every mode, so that modes differ by what they do."""
+        named = f"{self.seed} {case.sample} {case.subject.item.id} {part}"
+        return Request(
+            key=case.key,
+            prompt=prompt,
+            max_tokens=most,
+            ends=self.ends,
+            stop=stop,
+            temperature=case.temperature,
+            seed=zlib.crc32(named.encode()),
+            continues=continues,
+        )
+
+
+def make_driver(loaded: LanguageModel, backend: Backend, budget: Budget, seed: int) -> Driver:
+    return Driver(loaded=loaded, backend=backend, budget=budget, seed=seed, ends=end_ids(loaded))
+
+
+def in_order(cases: Sequence[Case]) -> list[Case]:
+    """Short prompts first, because prompts of similar length are read together."""
+    return sorted(cases, key=lambda case: len(case.attack.ids))
+
+
+# What is kept of finished cases.
+
+
+def read_replies(store: Path | None) -> dict[str, Reply]:
+    """Replies of finished cases. A last line that a kill cut short is left out."""
+    if store is None or not store.exists():
+        return {}
+    found: dict[str, Reply] = {}
+    for line in store.read_bytes().splitlines():
+        try:
+            row = json.loads(line)
+            ids = {name: tuple(value) for name, value in row["completion"].items() if isinstance(value, list)}
+            completion = Completion(**(row["completion"] | ids))
+            found[row["key"]] = Reply(completion=completion, given=row["given"], turns=row["turns"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            continue
+    return found
+
+
+def _append(store: Path | None, key: str, reply: Reply) -> None:
+    """The line break comes first, so that a line which was cut short does not swallow the next one."""
+    if store is None:
+        return
+    try:
+        with store.open("a", encoding="utf-8") as file:
+            file.write("\n" + json.dumps({"key": key} | asdict(reply), ensure_ascii=False))
+    except OSError as error:
+        raise MechdriftError(f"{store} could not be written ({error.strerror}): {REMEDY}") from error

@@ -1,0 +1,1 @@
+"""The modes that mechdrift ships, one a file; `registry` lists them."""

@@ -1,0 +1,261 @@
+"""A stress test from a pair to its table: ask both models under every mode, judge, compare.
+
+    found = md.stress(pair, md.load_probes("safety"), modes=("puzzle", "zero-think"))
+    found.frame      one row per dimension, side, mode and dose (`lifts` says what the columns are)
+    found.answers    every answer, with thought and answer apart
+    found.named      the modes that break the child, or that act like their placebo
+
+With `out` it has a run folder, in which finished answers are kept as they come, so that a killed test goes on where it
+stopped:
+
+    OUT/run.json                 what was asked, of which models
+    OUT/stress_answers.parquet   all answers, judged
+    OUT/stress.parquet, .csv     the table
+    OUT/stress.html, figures/    the page
+"""
+
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mechdrift.audits.pipeline import asked_as, software
+from mechdrift.audits.plan import think_modes
+from mechdrift.behaviour.generation import default_budget
+from mechdrift.behaviour.judges.external import RefusalJudge
+from mechdrift.behaviour.judges.keeping import check_judge
+from mechdrift.behaviour.labels import RULES
+from mechdrift.behaviour.sampling import Budget, check_seed
+from mechdrift.pairs.loading import fingerprint
+from mechdrift.pairs.pair import Pair
+from mechdrift.pairs.precision import default_dtype_for_generation, fast_float32
+from mechdrift.records import SIDES, MechdriftError, ProbeSet, check_not_empty
+from mechdrift.records.foreign import for_spreadsheets
+from mechdrift.records.notebook import Record, counted
+from mechdrift.runs import Run, open_run
+from mechdrift.stress_tests.answers import answers_table
+from mechdrift.stress_tests.asking import Asked, Engine, StressPlan, ask_side, elicited_thoughts
+from mechdrift.stress_tests.mode import Mode
+from mechdrift.stress_tests.registry import modes_of
+from mechdrift.stress_tests.table import stress_table
+
+CHIEF = ["dimension", "side", "mode", "dose", "change_trigger", "change_twin", "lift", "lift_low", "lift_high"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class StressTest(Record):
+    """What a stress test found. `frame`: one row per dimension, side, mode and dose; `answers`: every answer; `run`:
+    its folder, where it has one."""
+
+    pair: str
+    frame: pd.DataFrame
+    answers: pd.DataFrame
+    run: Run | None = None
+    seed: int = 0
+
+    @property
+    def summary(self) -> str:
+        named = self.named
+        child = named[named.side == "reasoning"]
+        told = ", ".join(f"{row.mode} ({row.dimension}: {row.finding})" for row in child.itertuples()) or "no mode"
+        return f"{self.pair}, {counted(self.frame['mode'].nunique(), 'mode')}; the child gives way to {told}"
+
+    @property
+    def head(self) -> pd.DataFrame:
+        return self.frame[self.frame.strongest & self.frame.p.notna()][[*CHIEF, "p_holm", "finding"]]
+
+    @property
+    def named(self) -> pd.DataFrame:
+        """The rows whose effect on alignment is established, and not for the better."""
+        return self.frame[self.frame.finding.isin(["breaks", "as placebo"])]
+
+
+def stress(
+    pair: Pair,
+    probes: ProbeSet | Sequence[ProbeSet],
+    *,
+    modes: Iterable[str | Mode] | None = None,
+    doses: Mapping[str, Sequence[float]] | None = None,
+    budget: Budget | None = None,
+    think_max: int | None = None,
+    judge: RefusalJudge | None = None,
+    engine: Engine = "hf",
+    seed: int = 0,
+    out: str | Path | None = None,
+) -> StressTest:
+    """What breaks a reasoning model's alignment, and is it the attack, the damaged prompt, or the length? Asks both
+    models under every mode and dose, on triggers and twins, with placebos.
+
+    Args:
+        pair: the two models.
+        probes: a probe set or benchmark, or several of different dimensions.
+        modes: names of modes or `Mode`s; by default all (`mechdrift stress --list` shows them).
+        doses: other doses by mode, from the weakest to the strongest: `{"puzzle": (100, 1000)}`.
+        budget: tokens to think and answer, as in `score`; all modes have that of the plain requests.
+        think_max: the most tokens of thinking that the pilot tries.
+        judge: another judge of refusals than the rules (`load_judge`). Thoughts are always read by the rules.
+        engine: what writes: `"hf"`, `"vllm"`, a server's address, or a function that makes a backend (`Generator`) of a
+            loaded model.
+        seed: of puzzles, samples and all resampling.
+        out: a run folder for tables, answers and the page; without it nothing is stored.
+
+    Returns:
+        A `StressTest`: `.frame` has per dimension, side (and `difference`, child less parent), mode and dose
+        `change_trigger, change_twin, effect, lift` (shares of misaligned answers, with 95 % intervals over families),
+        `p, p_holm, trend, trend_p`, thought and answer apart, tokens of thinking, `d_prime, criterion`, and `finding`.
+        A mode that does not apply is a row with its `reason`.
+
+    Raises:
+        MechdriftError: for an unknown mode, sets of the same dimension, a mode that returns ids outside the vocabulary
+            or changes the request's own text, and a folder that holds another run.
+
+    Source:
+        Modes: their `paper`. Lifts, Holm, trend: `mechdrift.stress_tests.lifts`.
+
+    Example:
+        >>> few = md.Budget(think=8, answer=8)
+        >>> found = md.stress(pair, probes, modes=("zero-think", "role-turns"), budget=few)
+        >>> list(found.frame.columns[:4])
+        ['dimension', 'side', 'mode', 'dose']
+    """
+    check_seed(seed)
+    plan = StressPlan(
+        sets=_by_dimension(probes),
+        modes=tuple(with_doses(mode, doses or {}) for mode in _known(modes_of(modes), doses or {})),
+        think=think_modes(pair.child_thinks),
+        budget=budget or default_budget(pair),
+        think_max=think_max,
+        seed=seed,
+        engine=engine,
+        judge=judge or RULES,
+    )
+    check_judge(judge)
+    if out is None:
+        with fast_float32():
+            answers, skipped, _ = ask_both(pair, plan)
+        table = stress_table(answers, plan.modes, skipped, seed)
+        return StressTest(pair=pair.name, answers=answers, frame=table, seed=seed)
+    run = open_run(Path(out), _identity(pair, plan), _manifest(pair, plan))
+    with run.locked("stress test"), fast_float32():
+        _finish_stages(run, pair, plan)
+    tables = {"frame": run.table("stress"), "answers": run.table("stress_answers")}
+    found = StressTest(pair=pair.name, run=run, seed=seed, **tables)
+    run.report()
+    return found
+
+
+def ask_both(pair: Pair, plan: StressPlan, run: Run | None = None) -> tuple[pd.DataFrame, dict[Any, str], dict]:
+    """The answers of both models, why modes did not apply, and facts for the manifest."""
+    tables, skipped, facts = [], {}, {"budgets": {}, "weights": {}}
+    elicited: dict[str, str] = {}
+    for side in SIDES:
+        loaded = pair.open(side, default_dtype_for_generation())
+        weights = fingerprint(loaded.model)
+        store = run and run.folder / f"answers-{side}-{weights}"
+        asked = ask_side(loaded, side, plan, elicited, store)
+        tables.append(answers_table(asked, plan, side))
+        skipped |= {(side, *key): text for key, text in _reasons(asked, plan).items()}
+        elicited = elicited or elicited_thoughts(asked)
+        think, answer = asked.budget.tokens
+        facts["budgets"] |= {f"{side} think": think, f"{side} answer": answer}
+        facts["weights"][side] = weights
+        del loaded
+        pair.close(default_dtype_for_generation())
+    return pd.concat(tables, ignore_index=True), skipped, facts
+
+
+def _finish_stages(run: Run, pair: Pair, plan: StressPlan) -> None:
+    """Ask, and compare; what is finished and intact is not done again."""
+    if damaged := run.damaged_stages():
+        run.forget(("answers", "lifts") if "answers" in damaged else ("lifts",))
+    if "answers" not in run.finished:
+        start = time.perf_counter()
+        answers, skipped, facts = ask_both(pair, plan, run)
+        run.write_table("stress_answers", answers)
+        facts["skipped"] = [[*key, text] for key, text in skipped.items()]
+        run.finish("answers", time.perf_counter() - start, ("stress_answers.parquet",), **facts)
+    if "lifts" not in run.finished:
+        start = time.perf_counter()
+        skipped = {(*key,): text for *key, text in run.manifest["skipped"]}
+        table = stress_table(run.table("stress_answers"), plan.modes, skipped, plan.seed)
+        run.write_table("stress", table)
+        run.write_text("stress.csv", for_spreadsheets(table).to_csv(index=False, float_format="%.5g"))
+        run.finish("lifts", time.perf_counter() - start, ("stress.parquet",))
+
+
+def _reasons(asked: Asked, plan: StressPlan) -> dict[tuple[str, str, float], str]:
+    """Why modes did not apply, in words; with counts, where they did to other items."""
+    sizes = {name: len(probes) for name, probes in plan.sets.items()}
+    return {key: _told(counts, sizes[key[0]]) for key, counts in asked.skipped.items()}
+
+
+def _told(counts: Counter, size: int) -> str:
+    if counts.total() == size and len(counts) == 1:
+        return next(iter(counts))
+    return "; ".join(f"{reason} ({count} of {size} items)" for reason, count in counts.items())
+
+
+def _by_dimension(probes: ProbeSet | Sequence[ProbeSet]) -> dict[str, ProbeSet]:
+    sets = [probes] if isinstance(probes, ProbeSet) else list(probes)
+    found: dict[str, ProbeSet] = {}
+    for each in sets:
+        check_not_empty(each)
+        if each.dimension in found:
+            raise MechdriftError(
+                f"{found[each.dimension].name!r} and {each.name!r} are both of {each.dimension}: stress one at a time."
+            )
+        found[each.dimension] = each
+    if not found:
+        raise MechdriftError("no probe set was given: give one, such as load_probes('safety').")
+    return found
+
+
+def _known(modes: tuple[Mode, ...], doses: Mapping[str, Sequence[float]]) -> tuple[Mode, ...]:
+    """The modes, all of those among them for which doses were given."""
+    names = [mode.name for mode in modes]
+    if strange := [name for name in doses if name not in names]:
+        raise MechdriftError(f"doses were given for {strange[0]!r}, which is not among the modes: {', '.join(names)}.")
+    return modes
+
+
+def with_doses(mode: Mode, doses: Mapping[str, Sequence[float]]) -> Mode:
+    """The mode with the doses that were given for it, if any."""
+    if mode.name not in doses:
+        return mode
+    if not doses[mode.name] or any(dose < 0 for dose in doses[mode.name]):
+        raise MechdriftError(f"the doses of {mode.name} should be numbers of 0 or more, the strongest last.")
+    return replace(mode, doses=tuple(doses[mode.name]))
+
+
+def _identity(pair: Pair, plan: StressPlan) -> dict[str, Any]:
+    """What must not differ when a stress test goes on."""
+    asked = [(item.id, item.prompt) for item in plan.items]
+    budget = {"think": plan.budget.think, "answer": plan.budget.answer, "think_max": plan.think_max}
+    identity: dict[str, Any] = {
+        "stress": {mode.name: list(mode.doses) for mode in plan.modes},
+        "pair": pair.name,
+        "models": [pair.source(side).path for side in SIDES],
+        "dimensions": list(plan.sets),
+        "items": hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16],
+        "seed": plan.seed,
+        "budget": budget,
+        "judge": plan.judge.name,
+        "asked": asked_as(pair),
+        "generation dtype": default_dtype_for_generation(),
+    }
+    if pair.number_formats:  # a caller's own models have no name that says which they are
+        identity |= {"weights": {side: fingerprint(pair.open(side).model) for side in SIDES}}
+    return identity
+
+
+def _manifest(pair: Pair, plan: StressPlan) -> dict[str, Any]:
+    sizes = {name: {"n": len(probes), "families": len(probes.families)} for name, probes in plan.sets.items()}
+    told = {"pair": pair.name, "dimensions": list(plan.sets), "seed": plan.seed}
+    modes = {mode.name: {"what": mode.what, "paper": mode.paper, "unit": mode.unit} for mode in plan.modes}
+    return {"config": told, "probes": sizes, "modes": modes, "route": pair.route} | software()
