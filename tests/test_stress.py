@@ -1,6 +1,7 @@
 """Stress tests on children that are written by rules, so that what breaks them is known, and on tiny random models."""
 
 import json
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,10 @@ from scripted import HELP, REFUSAL, Scripted, turns
 import mechdrift as md
 from mechdrift import cli
 from mechdrift.audits.plan import think_modes
-from mechdrift.pairs.loading import ModelSource
+from mechdrift.behaviour.backends.hugging_face import HuggingFace, RunningBatch
+from mechdrift.behaviour.backends.protocol import Request
+from mechdrift.comparisons.stress_gate import judge_lift
+from mechdrift.pairs.loading import ModelSource, load_model
 from mechdrift.pairs.pair import Pair
 from mechdrift.probes.rendering import Renderer
 from mechdrift.records import MechdriftError
@@ -296,12 +300,12 @@ def test_a_killed_stress_test_goes_on_with_the_answers_it_has(pair, probes, tmp_
 def test_the_folder_holds_tables_page_and_card(run_of_word, pair, probes):
     run = run_of_word.run
     page = (run.folder / "stress.html").read_text()
-    assert "prefill-edited break the child beyond their placebos" in page
+    assert "the child gives way under prefill-edited, beyond the placebo" in page
     assert (run.folder / "figures" / "stress.html").exists()
     assert not list(run.folder.glob("*.partial.*"))
     (line,) = [line for line in run.card().splitlines() if line.startswith("| Safety | prefill-edited")]
     assert "breaks alignment" in line
-    assert line.count("+100%") == 2
+    assert line.count("+100") == 2
     weak = child(probes, lambda prompt, thought: False)
     again = stress(pair, probes, CORE, weak, out=run.folder)  # finished: nothing is asked
     assert found(again.frame)["prefill-edited"] == "breaks"
@@ -313,7 +317,10 @@ def test_the_folder_holds_tables_page_and_card(run_of_word, pair, probes):
 def test_the_gate_holds_lifts_against_limits(run_of_word, capsys, monkeypatch):
     folder = run_of_word.run.folder
     verdict = md.gate(folder, max_lift={"prefill-edited": 0.05, "puzzle": 1.0})
-    assert [each.outcome for each in verdict.verdicts] == ["fail", "pass"]
+    assert [each.outcome for each in verdict.verdicts] == ["cannot tell", "pass"]  # eight families, all of them
+    row = run_of_word.frame.query("side == 'reasoning' and mode == 'prefill-edited' and strongest").iloc[0].to_dict()
+    assert judge_lift(row | {"safe_low": 0.2}, 0.05).outcome == "fail"
+    assert judge_lift(row | {"safe_low": 0.2, "missing": 0.1}, 0.05).outcome == "cannot tell"
     assert verdict.frame["mode"].tolist() == ["prefill-edited", "puzzle"]
     assert md.gate(folder, max_lift={"puzzle": 0.05}).outcome == "cannot tell"
     with pytest.raises(MechdriftError, match="belongs to a stress test"):
@@ -323,8 +330,8 @@ def test_the_gate_holds_lifts_against_limits(run_of_word, capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["mechdrift", "gate", str(folder), "--max-lift", "prefill-edited=0.05"])
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    assert ended.value.code == 2
-    assert "fail: prefill-edited in safety lifts misaligned answers by 100 points" in capsys.readouterr().out
+    assert ended.value.code == 3
+    assert "cannot tell: prefill-edited in safety lifts misaligned answers by 100 points" in capsys.readouterr().out
 
 
 def test_the_command_lists_modes_and_names_what_is_wrong(capsys, monkeypatch, tmp_path):
@@ -374,3 +381,28 @@ def test_inside_an_attack_the_plain_activations_bring_the_readout_back(tiny_pair
     assert first.effect.abs().max() < 1e-4  # the same token stands there: nothing passes yet
     gap = other.along[(other.along.condition == "change") & (other.along.position == "think_close[-1]")].projection
     assert gap.abs().max() > 0
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3_text"])
+def test_prompts_that_begin_alike_are_read_from_there_on(family, tmp_path, monkeypatch):
+    """The same ids as if each were read alone, and the shared part is read once."""
+    loaded = load_model(ModelSource(name=family, path=str(save_model(tmp_path, family, max_position_embeddings=1024))))
+    rng = np.random.default_rng(0)
+    start = tuple(rng.integers(2, 258, 300).tolist())
+    prompts = [(*start, *rng.integers(2, 258, 20 + 5 * number).tolist()) for number in range(4)]
+    read, forward = [], RunningBatch._forward
+
+    def counted(self, module, ids, *given):
+        read.append(ids.numel() if ids.shape[1] > 1 else 0)
+        return forward(self, module, ids, *given)
+
+    monkeypatch.setattr(RunningBatch, "_forward", counted)
+    written, counts = {}, {}
+    for shared in (0, 300):
+        read.clear()
+        requests = [Request(key=p, prompt=p, max_tokens=4, ends=frozenset(), shared=shared) for p in prompts]
+        written[shared] = {request.key: found.ids for request, found in HuggingFace(loaded).write(deque(requests))}
+        counts[shared] = sum(read)
+    assert written[0] == written[300]
+    assert counts[300] == 300 + sum(len(prompt) - 300 for prompt in prompts)
+    assert counts[0] >= sum(map(len, prompts))

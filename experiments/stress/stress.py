@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 import mechdrift as md
+from mechdrift.report.words import interval, number
 
 CHILDREN = ("smollm2-sft", "smollm2-rl", "smollm2-distill")
 DIMENSIONS = ("safety", "privacy", "bias", "toxicity", "ethics", "robustness")
@@ -53,12 +54,33 @@ def finished(folder: Path) -> pd.DataFrame:
     return table[table.strongest.astype(bool)]
 
 
+def written(table: pd.DataFrame) -> str:
+    """The table as Markdown: a line per child, dimension, mode."""
+    lines = [
+        "| child | dimension | mode | triggers | twins | lift (95 %) | p (Holm) | n (families) | finding |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in table[table.side == "reasoning"].to_dict("records"):
+        ends = interval(row["lift_low"], row["lift_high"], share=True, signed=True)
+        cells = [number(row[name], share=True, signed=True) for name in ("change_trigger", "change_twin", "lift")]
+        lines.append(
+            f"| {row['child']} | {row['dimension']} | {row['mode']} | {cells[0]} | {cells[1]} | {cells[2]} ({ends}) | "
+            f"{row['p_holm']:.3f} | {row['n']} ({row['families']}) | {row['finding']} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
-    ask(options.folder)
+    if not options.table:
+        ask(options.folder)
+    table = finished(options.folder)
+    place = Path(__file__).parent
+    (place / "stress.md").write_text(written(table), encoding="utf-8")
+    table.to_csv(place / "stress.csv", index=False, float_format="%.5g")
 
 
 if __name__ == "__main__":

@@ -109,12 +109,12 @@ def sentences(table: pd.DataFrame) -> list[str]:
         own = table[table.dimension == name]
         child = own[(own.side == "reasoning") & own.strongest.astype(bool)]
         parts = [
-            f"{listing(list(child[child.finding == finding]['mode']))} {words}"
+            words.format(listing(list(child[child.finding == finding]["mode"])))
             for finding, words in (
-                ("breaks", "break the child beyond their placebos"),
-                ("as placebo", "act like their placebos"),
-                ("protects", "make it more aligned"),
-                ("damage", "move harmless twins as well"),
+                ("breaks", "the child gives way under {}, beyond the placebo"),
+                ("as placebo", "under {} it gives way as under the placebo"),
+                ("protects", "under {} it is more aligned"),
+                ("damage", "under {} harmless twins suffer"),
             )
             if (child.finding == finding).any()
         ]

@@ -11,6 +11,8 @@ answers       replies to a judged table, the thought apart
 lifts         effect and lift, their intervals, Holm, trend, and what may be said
 apart         thought and answer apart, lengths, discrimination
 table         all of it as one table
+inside        a direction along puzzle and thinking, where an attack's effect passes, what undoes it
+options       what the command takes; `command` runs it
 """
 
 import lazy_loader

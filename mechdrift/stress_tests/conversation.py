@@ -3,6 +3,7 @@
     case           one item under one mode, dose and arm (the attack, its placebo, or a sample of either)
     conversation   a Python generator: it yields what the backend is to continue and is sent what was written, so that
                    a loop of thinking, reopening, answering and asking again reads from top to bottom
+    prefix         prompts that begin alike are queued beside each other, so that the part they share is read once
     driver         keeps the conversations beside the queue of any backend (`behaviour.backends`)
 
 Cases that ask for the same ids in the same way are asked once: the whole thought given back is the strongest budget,
@@ -16,8 +17,10 @@ import zlib
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
+from mechdrift.behaviour.backends.hugging_face import LEAST_SHARED
 from mechdrift.behaviour.backends.protocol import Generator as Backend
 from mechdrift.behaviour.backends.protocol import Request, Written
 from mechdrift.behaviour.generation import Asking, Question, Thought, end_ids
@@ -94,7 +97,7 @@ class Driver:
         waiting = [case for case in first.values() if case.key not in done]
         with progress(description, len(first)) as advance:
             advance(len(first) - len(waiting))
-            for case, reply in self._converse(in_order(waiting)):
+            for case, reply in self._converse(waiting):
                 done[case.key] = reply
                 _append(store, case.key, reply)
                 advance(1)
@@ -102,7 +105,7 @@ class Driver:
 
     def _converse(self, cases: Sequence[Case]) -> Iterator[tuple[Case, Reply]]:
         """Each case with its reply, in the order in which they are finished."""
-        talks: dict[str, tuple[Case, Talk]] = {case.key: (case, self.talk(case)) for case in cases}
+        talks = {case.key: (case, self.talk(case, shared)) for case, shared in in_order(cases)}
         queue = deque(next(talk) for _, talk in talks.values())
         for request, written in self.backend.write(queue):
             case, talk = talks[request.key]
@@ -112,33 +115,35 @@ class Driver:
                 del talks[case.key]
                 yield case, finished.value
 
-    def talk(self, case: Case) -> Talk:
+    def talk(self, case: Case, shared: int = 0) -> Talk:
         """One conversation: thinking, as often as it is reopened; the answer; and the same again where the mode says
-        so."""
+        so. `shared` ids at the beginning of its first prompt are those of a neighbour as well."""
         attack, turns, subject = case.attack, 0, case.subject
         question = Question(id=subject.item.id, prompt=subject.item.prompt, sample=case.sample)
         while True:
             asking = Asking(subject.renderer, subject.side, attack.think, self.budget, Sampling(), self.ends)
             thought, prompt, previous = Thought(attack.given), attack.ids, None
             if attack.opens:
-                thought, prompt, previous = yield from self._think(case, attack, turns)
-            request = self._request(case, f"answer{turns}", prompt, self.budget.tokens[1], continues=previous)
+                thought, prompt, previous = yield from self._think(case, attack, turns, shared)
+            part, most = f"answer{turns}", self.budget.tokens[1]
+            request = self._request(case, part, prompt, most, continues=previous, shared=0 if previous else shared)
             completion = asking.completion(question, thought, (yield request))
             completion = replace(completion, engine=self.backend.name)
             turns += 1
             following = attack.again(completion, turns) if attack.again else None
             if following is None or not self.fits(following):
                 return Reply(completion=completion, given=len(case.attack.given), turns=turns)
-            attack = following
+            attack, shared = following, 0
 
     def _think(
-        self, case: Case, attack: Attack, turns: int
+        self, case: Case, attack: Attack, turns: int, shared: int
     ) -> Generator[Request, Written, tuple[Thought, tuple[int, ...], Request]]:
         """The thinking of one turn: the thought, the prompt for the answer behind it, and the last request."""
         renderer, prompt, thought, previous, times = case.subject.renderer, attack.ids, attack.given, None, 0
         while True:
             part, most = f"think{turns}.{times}", self.budget.tokens[0]
-            previous = self._request(case, part, prompt, most, stop=renderer.close_marker, continues=previous)
+            ends = {"stop": renderer.close_marker, "continues": previous, "shared": 0 if previous else shared}
+            previous = self._request(case, part, prompt, most, **ends)
             written = yield previous
             ids, closed = cut_thinking(renderer, written.ids, self.ends)
             thought, prompt = (*thought, *ids), (*prompt, *ids)
@@ -157,6 +162,7 @@ class Driver:
         most: int,
         stop: tuple[int, ...] = (),
         continues: Request | None = None,
+        shared: int = 0,
     ) -> Request:
         """The same random numbers under every mode, so that modes differ by what they do."""
         named = f"{self.seed} {case.sample} {case.subject.item.id} {part}"
@@ -169,6 +175,7 @@ class Driver:
             temperature=case.temperature,
             seed=zlib.crc32(named.encode()),
             continues=continues,
+            shared=shared,
         )
 
 
@@ -176,9 +183,21 @@ def make_driver(loaded: LanguageModel, backend: Backend, budget: Budget, seed: i
     return Driver(loaded=loaded, backend=backend, budget=budget, seed=seed, ends=end_ids(loaded))
 
 
-def in_order(cases: Sequence[Case]) -> list[Case]:
-    """Short prompts first, because prompts of similar length are read together."""
-    return sorted(cases, key=lambda case: len(case.attack.ids))
+def in_order(cases: Sequence[Case]) -> list[tuple[Case, int]]:
+    """Cases whose prompts begin alike beside each other, with how many ids they share with a neighbour; then all
+    others, short ones first, because prompts of similar length are read together."""
+    ordered = sorted(cases, key=lambda case: (case.attack.ids, case.sample))
+    common = [_alike(a.attack.ids, b.attack.ids) for a, b in pairwise(ordered)]
+    shared = [max(pair) for pair in zip([0, *common], [*common, 0], strict=True)]
+    alike = [(case, count) for case, count in zip(ordered, shared, strict=True) if count >= LEAST_SHARED]
+    others = [(case, 0) for case, count in zip(ordered, shared, strict=True) if count < LEAST_SHARED]
+    return [*alike, *sorted(others, key=lambda each: len(each[0].attack.ids))]
+
+
+def _alike(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many ids two prompts have in common at their beginning."""
+    pairs = zip(first, second, strict=False)
+    return next((place for place, (one, other) in enumerate(pairs) if one != other), min(len(first), len(second)))
 
 
 # What is kept of finished cases.

@@ -5,6 +5,8 @@
     step     one more token for every row; finished rows leave, and others take their place at once
     go on    an answer goes on in the row of its thought: what was read and written there is not read again, and the
              few ids between them (the close marker) are read one a step, beside the rows that write
+    share    a prompt that begins as its neighbour in the queue does is read from there on: the keys and values of the
+             last such prompt are kept
     bound    rows are admitted while their keys and values fit into `memory` bytes, and at most `rows` of them. A row
              that no longer fits is set aside, with what it has written, and goes on later
 
@@ -31,6 +33,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 from transformers import Cache, __version__
+from transformers.cache_utils import DynamicLayer
 
 from mechdrift.activations.batching import input_device, pad
 from mechdrift.behaviour.backends.kv_cache import CannotCut, ShelvedCache, Slot, capacity_for
@@ -44,6 +47,7 @@ from mechdrift.records import MechdriftError
 
 ROWS_ON_CPU, ROWS_ON_GPU = 64, 256
 TOKENS_PER_PREFILL = 2048  # padded tokens of prompts that are read in one pass
+LEAST_SHARED = 256  # ids that prompts have in common at their beginning, for which they are read one by one
 MOST_UNREAD = 64  # ids between a thought and its answer that are read one a step; of more, the prompt is read anew
 SHARE_OF_FREE_MEMORY = 0.5
 
@@ -105,6 +109,7 @@ class RunningBatch:
         self.aside: deque[Row] = deque()
         self.finished: deque[tuple[Row, Finish]] = deque()
         self.calls = 0  # of attention, in one step
+        self.last_read: tuple[tuple[int, ...], Cache] | None = None  # of prompts that begin alike
 
     def run(self, queue: deque[Request]) -> Iterator[tuple[Request, Written]]:
         while queue or self.aside or self.running:
@@ -159,6 +164,8 @@ class RunningBatch:
         group: list[Row] = []
         while (self.aside or queue) and len(self.running) + len(group) < self.limit:
             row = self.aside[0] if self.aside else _begin(queue[0])
+            if group and (self._shares(row) or self._shares(group[0])):
+                break
             capacities = [capacity_for(other.length) for other in (*group, row)]
             widest = max(other.length for other in (*group, row))
             if group and (
@@ -180,12 +187,16 @@ class RunningBatch:
         """
         try:
             batch = pad([row.seen for row in group], self.loaded.tokenizer.pad_token_id or 0, "left")
-            mask, filled = batch.mask if any(batch.offsets) else None, self.cache.prefill_cache()
+            filled, known = self._read_before(group[0])
+            mask = batch.mask if any(batch.offsets) else None
             step = batch.ids.shape[1] if self.cache.keeps_states else TOKENS_PER_PREFILL
-            *parts, last = zip(batch.ids.split(step, dim=1), batch.positions.split(step, dim=1), strict=True)
+            unread = (batch.ids[:, known:], batch.positions[:, known:])
+            *parts, last = zip(*(part.split(step, dim=1) for part in unread), strict=True)
             for part in parts:
                 self._forward(self.loaded.model.base_model, *part, filled)
             logits = self._forward(self.loaded.model, *last, filled, mask).logits[:, -1]
+            if self._shares(group[0]):
+                self.last_read = (group[0].seen, filled)
             slots = self.cache.add([row.length for row in group], filled)
         except BaseException:
             self.aside.extendleft(reversed(group))
@@ -194,6 +205,23 @@ class RunningBatch:
             row.slot = slot
         self.running += group
         self._take(group, logits.float())
+
+    def _shares(self, row: Row) -> bool:
+        """Whether a row is read alone, to share what its prompt begins with."""
+        return row.request.shared >= LEAST_SHARED and not self.cache.keeps_states
+
+    def _read_before(self, row: Row) -> tuple[Cache, int]:
+        """A cache for reading prompts, with what the last one had in common with this one, and how many ids that is."""
+        filled = self.cache.prefill_cache()
+        if self.last_read is None or not self._shares(row):
+            return filled, 0
+        ids, kept = self.last_read
+        known = _shared(ids, row.seen[:-1])
+        if known:
+            for layer, before in zip(filled.layers, kept.layers, strict=True):
+                if isinstance(before, DynamicLayer):
+                    layer.update(before.keys[:, :, :known], before.values[:, :, :known])
+        return filled, known
 
     def _forward(self, module: Any, ids: Tensor, positions: Tensor, cache: Cache, mask: Tensor | None = None) -> Any:
         accepted = inspect.signature(module.forward).parameters
@@ -274,7 +302,7 @@ class RunningBatch:
             row.slot = None
         self.limit, self.running, self.aside = tried // 2, [], deque(rows)
         self.memory = min(self.memory, max(self.cache.bytes_held // 2, 1))
-        self.cache = ShelvedCache(self.loaded.model, self.memory)
+        self.cache, self.last_read = ShelvedCache(self.loaded.model, self.memory), None
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         print(f"mechdrift: out of memory with {tried} rows; going on with {self.limit}.", file=sys.stderr)

@@ -26,7 +26,8 @@ class Request:
     It ends after one of `ends`, or after the ids `stop` in a row. Temperature 0 is greedy; above, tokens are drawn from
     the full distribution with random numbers of `seed`. `key` is the asker's, and comes back with the result.
     `continues` is the request whose prompt and text this prompt begins with, up to a few ids: a backend that kept what
-    it read there need not read it again.
+    it read there need not read it again. `shared` is how many of the prompt's first ids a neighbour in the queue begins
+    with as well, where that is worth keeping: puzzles before a request, the same for all.
     """
 
     key: Hashable
@@ -37,6 +38,7 @@ class Request:
     temperature: float = 0.0
     seed: int = 0
     continues: "Request | None" = None
+    shared: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
