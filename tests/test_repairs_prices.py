@@ -21,6 +21,7 @@ from mechdrift.audits.plan import load_from, plan_audit
 from mechdrift.audits.stages.order import stages_of
 from mechdrift.behaviour.backends.protocol import Request, Written
 from mechdrift.behaviour.generation import Question, ask, end_ids
+from mechdrift.pairs.lineage import stated_parent
 from mechdrift.probes.rendering import Renderer
 from mechdrift.probes.sets import load_probes
 from mechdrift.records import MechdriftError, Rendered
@@ -30,7 +31,9 @@ from mechdrift.repairs.command import run_repair
 from mechdrift.repairs.divergences import Divergences, Text
 from mechdrift.repairs.editing import EditedModel, Editing, Place
 from mechdrift.repairs.halves import HALVES, split
+from mechdrift.repairs.mechanism import agreement, mechanism_sentences, mechanism_table
 from mechdrift.repairs.methods.null_space import null_space_reader
+from mechdrift.repairs.picking import repaired_pair, write_out
 from mechdrift.repairs.prices import price_rows
 from mechdrift.repairs.using import in_use
 from mechdrift.repairs.words import PART, Interposed, Words
@@ -354,3 +357,35 @@ def test_the_command_says_what_cannot_be_done_in_one_sentence(run, tmp_path):
     text = run_repair(run.folder, None, methods=("interpolate",), strengths=(1.0,))
     assert "interpolate" in text
     assert "repairs.csv" in text
+
+
+# What was picked, and its inside.
+
+
+def test_the_parent_itself_as_a_repair_has_the_parents_mechanism_everywhere(pair):
+    """Interpolation at strength 1 is the parent, so every quantity is known."""
+    fixed = md.repair(pair, method="interpolate", strength=1.0)
+    sets = {"safety": load_probes("safety").sample(3)}
+    table = mechanism_table(fixed, sets, {"safety": None})
+    own, child = (table[table.method == name] for name in ("interpolate", "child"))
+    for quantity, value in (("cosine", 1.0), ("separation", 1.0), ("patch", 0.0)):
+        assert own[own.quantity == quantity].value.to_numpy() == pytest.approx(value, abs=2e-3)
+        assert child[child.quantity == quantity].value.to_numpy() != pytest.approx(value, abs=0.002)
+    assert agreement(table, "safety") == pytest.approx(1.0, abs=1e-3)
+    assert any("(child: " in sentence for sentence in mechanism_sentences(table))
+
+
+def test_what_is_written_out_is_loaded_as_the_child_of_a_pair(pair, tmp_path):
+    fixed = md.repair(pair, method="interpolate", strength=0.5)
+    path = write_out(fixed, tmp_path / "picked")
+    assert path.name == "adapter"
+    loaded = repaired_pair(pair, fixed, path)
+    ours, theirs = fixed.open().model.state_dict(), loaded.open("reasoning").model.state_dict()
+    for name, value in ours.items():
+        torch.testing.assert_close(theirs[name], value, atol=1e-5, rtol=1e-5)
+    assert stated_parent(loaded.reasoning) is None  # the repair's adapter names the child, which is no parent
+    with pytest.raises(MechdriftError, match="is a repaired model already"):
+        md.repair(loaded, method="interpolate")
+    words = md.repair(pair, method="remind-start", strength=2)
+    again = md.load_repair(write_out(words, tmp_path / "words"), pair)
+    assert again.made.start == words.made.start

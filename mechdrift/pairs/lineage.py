@@ -43,6 +43,7 @@ BOOKKEEPING = re.compile(
     r"pretraining_tp|chunk_size_feed_forward|is_encoder_decoder|name_or_path|quantization_config|mlp_bias|attention_bias"
 )
 LARGE_CHANGE = 0.3
+REPAIR_NOTE = "repair.json"  # in the folder of an adapter that is a repair (`repairs.files`)
 CONFIG_FIELDS = (
     "model_type",
     "num_hidden_layers",
@@ -148,6 +149,8 @@ def _same_tokens(pair: Pair, prompts: Sequence[str]) -> float:
 def stated_parent(source: ModelSource) -> str | None:
     """The `base_model` that a model card's front matter or an adapter's config names, if it can be read here."""
     if source.adapters:
+        if (Path(source.adapters[-1]) / REPAIR_NOTE).is_file():  # it was made for the child, and names that
+            return None
         return load_adapter_config(source.adapters[-1]).base_model_name_or_path or None
     if not source.path:  # a caller's own object
         return None

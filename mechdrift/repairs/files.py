@@ -22,12 +22,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from mechdrift.pairs.lineage import REPAIR_NOTE
 from mechdrift.pairs.loading import LanguageModel, ModelSource
 from mechdrift.records import MechdriftError
 from mechdrift.repairs.changes import Change, LowRank, factorise, names_by_place
 from mechdrift.runs import placed
 
-NOTE = "repair.json"
 SCHEMA = 1
 MARK = ", repaired by "
 REMEDY = "free space, or give another path."
@@ -41,7 +41,7 @@ def mark(name: str) -> str:
 def is_repaired(source: ModelSource) -> bool:
     """Whether a model carries a repair already."""
     folders = [*source.adapters, *([source.path] if source.path else [])]
-    return MARK in source.name or any((Path(folder) / NOTE).is_file() for folder in folders)
+    return MARK in source.name or any((Path(folder) / REPAIR_NOTE).is_file() for folder in folders)
 
 
 def write_made(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
@@ -145,10 +145,10 @@ def _make(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise MechdriftError(f"{folder} cannot be made ({error.strerror}): give another folder.") from error
-    if any(folder.iterdir()) and not (folder / NOTE).is_file():
+    if any(folder.iterdir()) and not (folder / REPAIR_NOTE).is_file():
         raise MechdriftError(f"{folder} is not empty and holds no repair: give another folder.")
 
 
 def _note(folder: Path, facts: Mapping[str, Any]) -> None:
-    with placed(folder / NOTE, REMEDY) as temporary:
+    with placed(folder / REPAIR_NOTE, REMEDY) as temporary:
         temporary.write_text(json.dumps({"schema": SCHEMA, **facts}, indent=2) + "\n", encoding="utf-8")
