@@ -1,5 +1,5 @@
-"""The command line: `mechdrift audit | report | compare | trajectory | repair | stress | card | gate | score | look |
-pairs | probes | bench`.
+"""The command line: `mechdrift audit | merge | report | compare | plan | run | work | status | trajectory | repair |
+stress | card | gate | score | look | pairs | probes | bench`.
 
 Errors that a user can put right end in one sentence on standard error and exit code 1; `--debug` shows the traceback.
 `gate` ends with 0 (pass), 2 (fail) or 3 (cannot tell). Ctrl-C ends with exit code 130 and SIGTERM with 143; what was
@@ -58,7 +58,8 @@ Debug = Annotated[bool, Parameter(name="--debug", help="Show the traceback of an
     mechdrift audit smollm2-sft --preset quick
     mechdrift audit --instruct models/parent --reasoning models/child
     mechdrift audit --instruct org/chat --adapter my-lora --dimensions bias
-    mechdrift audit pair.toml --dry-run"""
+    mechdrift audit pair.toml --dry-run
+    mechdrift audit pair.toml --no-until-decided --step kl --shard 2/4"""
 )
 def audit(
     pair: Annotated[str | None, Parameter(help="The same as --pair.")] = None,
@@ -69,6 +70,8 @@ def audit(
     dry_run: Annotated[
         bool, Parameter(negative="", help="Only say what would be asked, whether it fits, and how long it takes.")
     ] = False,
+    step: Annotated[str | None, Parameter(help="Only one step, for an audit on several machines.")] = None,
+    shard: Annotated[str, Parameter(help="Of --step: which part of how many, such as 2/4.")] = "1/1",
     debug: Debug = False,
 ) -> None:
     """Audit a pair: ask both models, compare their insides, patch, and write runs/PAIR/report.html."""
@@ -78,6 +81,13 @@ def audit(
         from mechdrift.audits.estimate import print_dry_run
 
         print_dry_run(config)
+        return
+
+    if step:
+        from mechdrift.audits.parts import Shard
+        from mechdrift.audits.shards import run_step
+
+        print(f"finished: {run_step(config, step, Shard.parse(shard))}")
         return
 
     from mechdrift.audits.pipeline import audit as run_audit
@@ -132,6 +142,109 @@ def compare(
     print(f"comparison: {found.report(out)}")
     for _, reason in getattr(found, "left_out", ()):
         print(f"left out: {reason}", file=sys.stderr)
+
+
+@app.command(help_epilogue="Example:\n\n    mechdrift merge runs/mine")
+def merge(run: Path, /, *, debug: Debug = False) -> None:
+    """Join the shards of an audit into the run that one process would have written, as far as they are there. Loads no
+    weights."""
+    from mechdrift.audits.merging import merge as join
+
+    joined, missing = join(run)
+    for name in missing:
+        print(f"missing: {name}")
+    if not missing:
+        print(f"report: {joined.folder / 'report.html'}")
+
+
+@app.command(
+    help_epilogue="""Examples:
+
+    mechdrift plan study.toml --dry-run
+    mechdrift plan study.toml > cells.jsonl"""
+)
+def plan(
+    study: Path,
+    /,
+    *,
+    dry_run: Annotated[bool, Parameter(negative="", help="A table instead of the cells.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Print the cells of a study as JSON lines: what runs after what, with the tokens and memory that it takes. Loads
+    no weights."""
+    from mechdrift.studies.study import read_study
+
+    read = read_study(study)
+
+    from mechdrift.studies.cells import as_table
+    from mechdrift.studies.planning import plan_cells
+
+    cells = plan_cells(read)
+    print(as_table(cells) if dry_run else "\n".join(cell.line for cell in cells))
+
+
+@app.command(
+    help_epilogue="""Examples:
+
+    mechdrift run study.toml
+    mechdrift run study.toml --launcher ray --address auto
+    mechdrift run study.toml --launcher slurm; bash runs/study.slurm/submit.sh"""
+)
+def run(
+    study: Path,
+    /,
+    *,
+    launcher: Annotated[
+        Literal["local", "ray", "slurm"],
+        Parameter(help="local: a process per device; ray: a cluster; slurm: files for sbatch."),
+    ] = "local",
+    workers: Annotated[int | None, Parameter(help="How many processes; default one per accelerator, or one.")] = None,
+    address: Annotated[str | None, Parameter(help="Of the Ray cluster; default this machine's, or a new one.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Do everything of a study that is not done yet; the same command again goes on. Exit code 2 where cells failed."""
+    from mechdrift.studies.launch import run_study
+    from mechdrift.studies.slurm import prepare
+
+    if launcher == "slurm":
+        print(f"submit with: bash {prepare(study)}")
+        return
+    ended = run_study(study, launcher=launcher, workers=workers, address=address)
+    print(f"{ended.done:,} cells done, {len(ended.failed):,} not; see mechdrift status {study}")
+    sys.stdout.flush()
+    sys.exit(2 if ended.failed else 0)
+
+
+@app.command(help_epilogue="Example:\n\n    mechdrift work study.toml --cells 05a1ce1134ab")
+def work(
+    study: Path,
+    /,
+    *,
+    cells: Annotated[tuple[str, ...], Parameter(help="Ids of the plan.")],
+    debug: Debug = False,
+) -> None:
+    """Do some cells of a study that has begun, in this process: what a job of a scheduler runs."""
+    from mechdrift.studies.launch import work as do
+
+    do(study, cells)
+
+
+@app.command(
+    help_epilogue="Examples:\n\n    mechdrift status study.toml\n\n    mechdrift status study.toml --out status.html"
+)
+def status(
+    study: Path,
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(help="Write a page to this file instead.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Say where a study stands: cells done, running and failed, by cause, and the time left. Changes nothing."""
+    from mechdrift.studies.status import status_of
+    from mechdrift.studies.study import read_study
+
+    found = status_of(read_study(study))
+    print(f"status: {found.report(out)}" if out else found.text)
 
 
 @app.command(

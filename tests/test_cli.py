@@ -31,6 +31,7 @@ from mechdrift.records import MechdriftError
 from mechdrift.runs import Run, load_run
 
 COMMANDS = ("audit", "look", "report", "compare", "trajectory", "repair", "card", "gate", "pairs", "probes", "bench")
+COMMANDS += ("merge", "plan", "run", "work", "status")
 ROOT = Path(__file__).parents[1]
 
 
@@ -75,7 +76,7 @@ def test_every_field_of_the_configuration_is_an_option_with_a_help_text(mechdrif
     _, out, _ = mechdrift("audit", "--help")
     options = dict(re.findall(r"│ --([a-z-]+) +(?:[A-Z.]+ +)?(\S[^│]+?) *│", out))
     names = {field.name for field in (*fields(Audit), *fields(ChatOptions))} - {"chat"}  # whose fields are options
-    assert set(options) == {name.replace("_", "-") for name in names} | {"debug", "dry-run"}
+    assert set(options) == {name.replace("_", "-") for name in names} | {"debug", "dry-run", "step", "shard"}
     assert all(options.values())
 
 

@@ -59,6 +59,7 @@ def run(tmp_path_factory) -> Path:
         ("card", "nowhere"),
         ("compare", "nowhere", "nowhere"),
         ("gate", "nowhere", "--max-drop", "safety=0.05"),
+        ("status", "nowhere.toml"),
     ],
     ids=" ".join,
 )

@@ -107,12 +107,8 @@ def _completion(item_id: str, side: Side, rows: pd.DataFrame) -> Completion:
 
 def reopen(run: Run) -> tuple[Pair, RunAnswers]:
     """The pair of a run, with no weights loaded yet, and its answers."""
-    stored, names = run.manifest["config"], {field.name for field in fields(Audit)} - {"out", "judge", "chat"}
-    settings = {name: stored[name] for name in names & set(stored)}
-    layout = Path(stored["layout"]) if stored.get("layout") else None
-    settings |= {"dimensions": tuple(stored["dimensions"]), "layout": layout}
-    file = PairFile(**stored["pair_file"]) if stored.get("pair_file") else None
-    pair = load_from(Audit(**settings, chat=ChatOptions(**stored.get("chat", {}))), file)
+    config, file = config_of(run)
+    pair = load_from(config, file)
     answers = RunAnswers.read(run, {}, Renderer(pair.tokenizer("reasoning")))
     asked = set(answers.table["item"])
     sets = {name: load_probes(name) for name in DIMENSIONS if name in set(answers.table.dimension)}
@@ -120,3 +116,13 @@ def reopen(run: Run) -> tuple[Pair, RunAnswers]:
         name: replace(probes, items=tuple(item for item in probes if item.id in asked)) for name, probes in sets.items()
     }
     return pair, replace(answers, sets=kept)
+
+
+def config_of(run: Run) -> tuple[Audit, PairFile | None]:
+    """The configuration of a run, but for its folder, and what its pair file said."""
+    stored, names = run.manifest["config"], {field.name for field in fields(Audit)} - {"out", "chat"}
+    settings = {name: stored[name] for name in names & set(stored)}
+    settings |= {"dimensions": tuple(stored["dimensions"])}
+    settings |= {name: Path(stored[name]) if stored.get(name) else None for name in ("layout", "judge")}
+    file = PairFile(**stored["pair_file"]) if stored.get("pair_file") else None
+    return Audit(**settings, chat=ChatOptions(**stored.get("chat", {}))), file

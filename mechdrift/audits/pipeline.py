@@ -82,7 +82,7 @@ def audit(config: Audit = Audit(), pair: Pair | None = None) -> Run:  # noqa: B0
     refusal_judge = load_judge(config.judge) if config.judge else RULES
     pair = load_from(config) if pair is None else pair
     config = replace(config, until_decided=is_until_decided(config, pair))
-    run = _open(config, pair, refusal_judge)
+    run = open_audit(config, pair, refusal_judge)
     plan = plan_audit(config, pair, refusal_judge)
     if plan.waves is not None and not run.finished:
         tell(power_line(plan.waves))
@@ -132,7 +132,7 @@ def _check_weights(run: Run, pair: Pair) -> None:
             )
 
 
-def _open(config: Audit, pair: Pair, refusal_judge: RefusalJudge) -> Run:
+def open_audit(config: Audit, pair: Pair, refusal_judge: RefusalJudge) -> Run:
     """The run folder of this configuration. Its identity holds whatever changes a number, but not where the run is
     stored or computed."""
     settings = {field.name: getattr(config, field.name) for field in fields(config)}

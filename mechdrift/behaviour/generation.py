@@ -235,7 +235,7 @@ def ask(
                 if row is not None:
                     row = replace(row, engine=generator.name)
                     done[row.item_id, row.sample] = row
-                    _append(store, [row])
+                    write_completions(store, [row])
                     advance(1)
             if trial and part is trial and not closes_blocks(renderer, loaded.source.name, list(done.values())):
                 ask_without_markers(renderer)
@@ -452,7 +452,8 @@ def read_store(store: Path | None) -> dict[tuple[str, int], Completion]:
     return rows
 
 
-def _append(store: Path | None, rows: Sequence[Completion]) -> None:
+def write_completions(store: Path | None, rows: Sequence[Completion]) -> None:
+    """Append completions to a file of JSON lines."""
     if store is None:
         return
     try:

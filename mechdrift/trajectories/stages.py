@@ -36,6 +36,7 @@ from mechdrift.audits.config import Preset, Size
 from mechdrift.audits.plan import AuditPlan, Facts, Stage
 from mechdrift.audits.stages import kl, scores
 from mechdrift.audits.stages.answers import ask_with_tasks, with_ids
+from mechdrift.audits.stages.questions import task_questions
 from mechdrift.behaviour.generation import Question
 from mechdrift.behaviour.labels import judge_all, judge_tasks
 from mechdrift.behaviour.sampling import Budget
@@ -114,7 +115,7 @@ def ask_side(run: Run, pair: Pair, plan: AuditPlan, side: Side) -> dict[str, pd.
     asked."""
     loaded = pair.open(side, default_dtype_for_generation())
     questions = [Question(id=item.id, prompt=item.prompt) for probes in plan.sets.values() for item in probes]
-    answers, to_tasks = ask_with_tasks(run, plan, loaded, side, questions)
+    answers, to_tasks = ask_with_tasks(run, plan, loaded, side, questions, task_questions(plan))
     judged = [
         with_ids(judge_all(probes, answers.of(probes), plan.refusal_judge), answers.of(probes))
         for probes in plan.sets.values()

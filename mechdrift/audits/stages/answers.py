@@ -14,7 +14,9 @@ labels are kept beside the tables.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -22,8 +24,9 @@ from torch import Tensor
 
 from mechdrift.activations.readouts import readout_states, render_answered
 from mechdrift.audits.answers import completions_of
+from mechdrift.audits.parts import Part, tensors_of
 from mechdrift.audits.plan import AuditPlan, Facts, Stage, generation_dtype
-from mechdrift.audits.stages.questions import everyday_requests, task_questions, variants_of
+from mechdrift.audits.stages.questions import asked_of, everyday_requests, task_questions, variants_of
 from mechdrift.behaviour.backends.choosing import close_engines, make_generator
 from mechdrift.behaviour.backends.written import check_engines, engine_line
 from mechdrift.behaviour.benchmark_scores.likelihoods import log_likelihoods
@@ -57,33 +60,64 @@ Tables = dict[str, list[pd.DataFrame]]
 """The parts of each table, in the order in which they are put together."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What one model answered: to all items, and to the reasoning tasks."""
+
+    answers: Completions
+    tasks: Completions
+
+
 def ask_both_models(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
     """Both models' answers, judged, and what each unembeds before its first answer token when it is used as it should
     be.
 
     The reasoning model is asked first, so that the instruct model can read its thinking without being opened again.
     """
-    dtype, engines = generation_dtype(plan.config), {}
-    tables: dict[Side, Tables] = {}
-    states: dict[str, Tensor] = {}
-    thoughts, lines = Completions(side="reasoning", think="own", rows=()), {}
+    dtype = generation_dtype(plan.config)
+    asked: dict[Side, Asked] = {}
+    read: list[Part] = []
     for side in reversed(SIDES):
         loaded = pair.open(side, dtype)
-        answers, tables[side] = ask_everything(run, plan, loaded, side)
-        engines[side] = answers.engines
-        lines[side] = engine_line(answers)
-        states |= answered_states(loaded, plan, answers, side)
-        if side == "reasoning":
-            thoughts = answers
-        else:
-            states |= answered_states(loaded, plan, replace(thoughts, think="donor"), "instruct.donor")
-        if any(dimension_of(name).asks_sentences for name in plan.sets):
-            tables[side]["sentences"] = [sentence_log_likelihoods(loaded, side)]
-        check_engines(engines)
+        asked[side] = ask_side(run, plan, loaded, side)
+        read.append(read_side(plan, loaded, side, {name: found.answers for name, found in asked.items()}))
+        check_engines({name: found.answers.engines for name, found in asked.items()})
         del loaded
         pair.close(dtype)
         close_engines()
-    parts = {name: [part for side in SIDES for part in tables[side].get(name, [])] for name in TABLES}
+    return join_answers(run, plan, asked, read[::-1])
+
+
+def ask_side(run: Run, plan: AuditPlan, loaded: LanguageModel, side: Side, store: Path | None = None) -> Asked:
+    """One model's answers to everything that is asked."""
+    answers, tasks = ask_with_tasks(run, plan, loaded, side, questions_of(plan), task_questions(plan), store)
+    return Asked(answers=answers, tasks=tasks)
+
+
+def questions_of(plan: AuditPlan) -> list[Question]:
+    """Every item, also those that are asked a second time, and everyday requests."""
+    asked, beside = asked_of(plan)
+    return [Question(id=item.id, prompt=item.prompt) for probes in (*asked, *beside) for item in probes]
+
+
+def read_side(plan: AuditPlan, loaded: LanguageModel, side: Side, answers: Mapping[Side, Completions]) -> Part:
+    """What one model unembeds before its first answer token, the instruct model also after the reasoning model's
+    thinking; and its likelihoods of sentences."""
+    states = answered_states(loaded, plan, answers[side], side)
+    if side == "instruct":
+        states |= answered_states(loaded, plan, replace(answers["reasoning"], think="donor"), "instruct.donor")
+    asks_sentences = any(dimension_of(name).asks_sentences for name in plan.sets)
+    return Part(
+        tables={"sentences": sentence_log_likelihoods(loaded, side)} if asks_sentences else {},
+        tensors=states,
+    )
+
+
+def join_answers(run: Run, plan: AuditPlan, asked: Mapping[Side, Asked], read: Sequence[Part]) -> Facts:
+    """Judge all answers and write the tables; opens no model. `read` are parts of both models, instruct first."""
+    tables = {side: tables_of(run, plan, asked[side]) for side in reversed(SIDES)}
+    parts = {name: [part for side in SIDES for part in tables[side].get(name, [])] for name in ANSWERED}
+    parts["sentences"] = [part.filled["sentences"] for part in read if "sentences" in part.filled]
     judged = [part for name in JUDGED for part in parts[name] if len(part)]
     check_judged(kept_judge(run, plan), pd.concat(judged))
     for name, found in parts.items():
@@ -91,30 +125,26 @@ def ask_both_models(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
     lengths = lengths_of(run, plan, parts)
     run.write_table("lengths", lengths)
     run.write_table("length_scores", compare_lengths(lengths, plan.seed))
-    run.write_tensors("own_states", states)
+    run.write_tensors("own_states", tensors_of(read))
     failures = Counter(why.split(":")[0] for part in judged for why in part[part.failed].why)
+    lines = {side: engine_line(asked[side].answers) for side in reversed(SIDES)}
     return {"judge": {"name": plan.refusal_judge.name, "failures": dict(failures)}, "engines": lines}
 
 
-def ask_everything(run: Run, plan: AuditPlan, loaded: LanguageModel, side: Side) -> tuple[Completions, Tables]:
-    """One model's answers to everything that is asked, and the tables of them, judged."""
-    everyday, variants = everyday_requests(plan), variants_of(plan)
-    asked = [item for probes in (*plan.sets.values(), *variants.values(), everyday) for item in probes]
-    questions = [Question(id=item.id, prompt=item.prompt) for item in asked]
-    answers, to_tasks = ask_with_tasks(run, plan, loaded, side, questions)
-    judge = kept_judge(run, plan)
-    tables: Tables = {
+def tables_of(run: Run, plan: AuditPlan, asked: Asked) -> Tables:
+    """The tables of one model's answers, judged."""
+    answers, judge, everyday = asked.answers, kept_judge(run, plan), everyday_requests(plan)
+    return {
         "completions": [
             with_ids(judge_all(probes, answers.of(probes), judge), answers.of(probes)) for probes in plan.sets.values()
         ],
         "variants": [
             judge_variant(plan.sets[name], variant, answers.of(probes), judge)
-            for (name, variant), probes in variants.items()
+            for (name, variant), probes in variants_of(plan).items()
         ],
         "everyday": [judge_all(everyday, answers.of(everyday), judge)],
-        "tasks": [judge_tasks(held_out(plan.size.tasks), to_tasks)],
+        "tasks": [judge_tasks(held_out(plan.size.tasks), asked.tasks)],
     }
-    return answers, tables
 
 
 def kept_judge(run: Run, plan: AuditPlan) -> RefusalJudge:
@@ -141,15 +171,20 @@ def is_judging_unfinished(facts: Mapping[str, Any]) -> bool:
 
 
 def ask_with_tasks(
-    run: Run, plan: AuditPlan, loaded: LanguageModel, side: Side, questions: Sequence[Question]
+    run: Run,
+    plan: AuditPlan,
+    loaded: LanguageModel,
+    side: Side,
+    questions: Sequence[Question],
+    tasks: Sequence[Question],
+    store: Path | None = None,
 ) -> tuple[Completions, Completions]:
     """One model's answers to `questions`, and to the held-out reasoning tasks, which are never sampled. Where nothing
     is, all are asked together: a batch is fast while it is full, and it runs empty at the end of every queue."""
-    tasks = task_questions(plan)
+    asking = partial(ask_one, run, plan, loaded, side, store=store)
     if plan.config.sampling != GREEDY:
-        sampled = ask_one(run, plan, loaded, side, questions, plan.config.sampling)
-        return sampled, ask_one(run, plan, loaded, side, tasks)
-    answers = ask_one(run, plan, loaded, side, [*questions, *tasks])
+        return asking(questions, plan.config.sampling), asking(tasks)
+    answers = asking([*questions, *tasks])
     rows = answers.rows[: len(questions)], answers.rows[len(questions) :]
     return replace(answers, rows=rows[0]), replace(answers, rows=rows[1])
 
@@ -161,8 +196,9 @@ def ask_one(
     side: Side,
     questions: Sequence[Question],
     sampling: Sampling = GREEDY,
+    store: Path | None = None,
 ) -> Completions:
-    """Answers in the think mode of this side. Every finished batch is kept in the run folder."""
+    """Answers in the think mode of this side. Every finished batch is kept in `store`, by default in the run folder."""
     return ask(
         loaded,
         questions,
@@ -170,7 +206,7 @@ def ask_one(
         plan.modes[side],
         budget=budgets_of(run, plan)[side],
         sampling=sampling,
-        store=run.folder / f"answers-{side}.partial.jsonl",
+        store=store or run.folder / f"answers-{side}.partial.jsonl",
         known=kept_from_pilot(run, side, sampling),
         description=f"Asking {side}",
         generator=make_generator(plan.config.engine_of(side), loaded),

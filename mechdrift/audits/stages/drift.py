@@ -15,7 +15,7 @@ Each model is opened once for all dimensions, the reasoning model twice:
     reasoning model    its projections along the thinking; what adding the direction does
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from torch import Tensor
 
 from mechdrift.activations.capture import SideActivations, collect_side, join_sides
 from mechdrift.audits.answers import RunAnswers
+from mechdrift.audits.parts import Part, in_order, tensors_of
 from mechdrift.audits.plan import AuditPlan, Facts, Stage
 from mechdrift.behaviour.labels import everyday_set
 from mechdrift.directions.dimensions import compare_dimensions
@@ -45,6 +46,7 @@ from mechdrift.steering.curves import SteeringPlan, plan_steering, run_arm
 from mechdrift.steering.selection import select_direction
 
 TABLES = ("drift", "cones", "thinking", "dimensions", "selection", "steering")
+KEPT = ("directions", "readout_states")
 SITE = "resid_pre"
 ROLES = ("template_tail", "think_close[-1]")  # and `answer`, where there are answers
 LEAST_FAMILIES = 4  # with answers, to compare directions there: two in each half of a split
@@ -56,6 +58,11 @@ STRENGTHS = (0.5, 1.0, 2.0)
 
 def compare_inside(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
     """Directions of all dimensions in both models, their drift, and what they do."""
+    return join_drift(run, plan, [read_drift(run, pair, plan)])
+
+
+def read_drift(run: Run, pair: Pair, plan: AuditPlan) -> Part:
+    """Everything of the plan's dimensions for which a model is open."""
     answers = RunAnswers.read(run, plan.sets, Renderer(pair.tokenizer("reasoning")))
     with run.scratch() as folder:
         record_reasoning_model(pair, answers, folder)
@@ -64,20 +71,76 @@ def compare_inside(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
     tables = {
         "drift": [each.drift for each in compared.values()],
         "cones": [each.cones for each in compared.values()],
-        "thinking": [thinking_part(pair, plan, each) for each in compared.values()],
+        "thinking": [part for each in compared.values() if len(part := thinking_part(pair, plan, each))],
         "selection": [steered.selection] if steered else [],
         "steering": [steering_part(pair, steered)] if steered else [],
     }
-    for name, parts in tables.items():
-        run.write_table(name, pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"layer": []}))
-    at_readout = [each.at_readout for each in compared.values()]
+    return Part(
+        tables={name: pd.concat(found, ignore_index=True) for name, found in tables.items() if found},
+        tensors={
+            f"{what}.{name}.{side}": getattr(each, what)[side]
+            for name, each in compared.items()
+            for what in KEPT
+            for side in SIDES
+        }
+        | {key: value for name, each in compared.items() for key, value in to_tensors(name, each.at_readout).items()},
+        facts={"at_readout": {name: described(each.at_readout) for name, each in compared.items()}},
+    )
+
+
+def join_drift(run: Run, plan: AuditPlan, parts: Sequence[Part]) -> Facts:
+    """The tables of all dimensions, and the dimensions' directions against each other."""
+    for name in TABLES:
+        if name != "dimensions":
+            run.write_table(name, in_order(parts, name, list(plan.sets)))
+    tensors = tensors_of(parts)
+    facts = {name: fact for part in parts for name, fact in part.facts.get("at_readout", {}).items()}
+    at_readout = [from_tensors(plan.sets[name], facts[name], tensors) for name in plan.sets]
     several = len(at_readout) > 1
     dimensions = compare_dimensions(at_readout, seed=plan.seed) if several else pd.DataFrame({"first": []})
     run.write_table("dimensions", dimensions)
-    for name in ("directions", "readout_states"):
-        found = {f"{of}.{side}": getattr(each, name)[side] for of, each in compared.items() for side in SIDES}
-        run.write_tensors(name, found)
+    for what in KEPT:
+        run.write_tensors(
+            what, {f"{name}.{side}": tensors[f"{what}.{name}.{side}"] for name in plan.sets for side in SIDES}
+        )
     return {}
+
+
+# What the directions of one dimension are in a part, so that they can be held against the others'.
+
+FIELDS = ("instruct", "reasoning", "norm_instruct", "norm_reasoning", "split_instruct", "split_reasoning")
+
+
+def described(found: Directions) -> dict[str, Any]:
+    """All of directions that is no tensor."""
+    return {
+        "method": found.method,
+        "site": found.site,
+        "layers": list(found.layers),
+        "roles": list(found.roles),
+        "think": found.activations.think,
+        "items": [item.id for item in found.activations.probes],
+    }
+
+
+def to_tensors(name: str, found: Directions) -> dict[str, Tensor]:
+    """The tensors of directions and of the activations that they are of."""
+    own = {f"at_readout.{name}.{field}": getattr(found, field) for field in FIELDS}
+    return own | {f"recorded.{name}.{side}": found.activations.of(side) for side in SIDES}
+
+
+def from_tensors(probes: ProbeSet, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Directions:
+    """The directions of a set again, from `described` and `to_tensors`."""
+    name, items, place = probes.dimension, {item.id: item for item in probes}, {}
+    place |= {"site": facts["site"], "layers": tuple(facts["layers"]), "roles": tuple(facts["roles"])}
+    activations = Activations(
+        probes=replace(probes, items=tuple(items[item] for item in facts["items"])),
+        think=facts["think"],
+        **place,
+        **{side: tensors[f"recorded.{name}.{side}"] for side in SIDES},
+    )
+    own = {field: tensors[f"at_readout.{name}.{field}"] for field in FIELDS}
+    return Directions(dimension=name, method=facts["method"], activations=activations, **place, **own)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

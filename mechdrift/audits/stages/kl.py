@@ -3,9 +3,12 @@
 Files: `kl_tokens.parquet` (one row per answer token), `kl.parquet` (their means by position).
 """
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from mechdrift.audits.answers import RunAnswers
+from mechdrift.audits.parts import Part, in_order
 from mechdrift.audits.plan import AuditPlan, Facts, Stage
 from mechdrift.audits.summaries import summarise_kl
 from mechdrift.behaviour.divergence import answered_prompts, compare_with, keep_instruct, load_kept, save_kept
@@ -15,8 +18,13 @@ from mechdrift.runs import Run
 
 
 def measure_kl(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
-    """The divergence per answer token of some items of each dimension. What the instruct model says lies in the run
-    folder while the reasoning model is asked."""
+    """The divergence per answer token of some items of each dimension, and its means."""
+    return join_kl(run, plan, [read_kl(run, pair, plan)])
+
+
+def read_kl(run: Run, pair: Pair, plan: AuditPlan) -> Part:
+    """The divergence per answer token. What the instruct model says lies in the run folder while the reasoning model is
+    asked."""
     answers = RunAnswers.read(run, plan.sets, Renderer(pair.tokenizer("reasoning")))
     some = {name: probes.sample(plan.size.kl, plan.seed) for name, probes in plan.sets.items()}
     prompts = {
@@ -29,7 +37,12 @@ def measure_kl(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
             compare_with(pair, probes, prompts[name], load_kept(folder / f"{name}.safetensors"))
             for name, probes in some.items()
         ]
-    table = pd.concat(tokens, ignore_index=True)
+    return Part(tables={"kl_tokens": pd.concat(tokens, ignore_index=True)})
+
+
+def join_kl(run: Run, plan: AuditPlan, parts: Sequence[Part]) -> Facts:
+    """All tokens, and their means by position."""
+    table = in_order(parts, "kl_tokens", list(plan.sets))
     run.write_table("kl_tokens", table)
     run.write_table("kl", summarise_kl(table, plan.seed))
     return {}

@@ -15,13 +15,14 @@ Every model is opened once for all dimensions, and twice the instruct model, whi
 What a model gives lies in the run folder in the meantime, so that one model in memory is enough.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from mechdrift.audits.answers import RunAnswers
+from mechdrift.audits.parts import Part, in_order
 from mechdrift.audits.plan import AuditPlan, Facts, Stage
 from mechdrift.audits.stages.readouts import less_reliable_side
 from mechdrift.audits.summaries import summarise_both_ways, summarise_grid
@@ -47,6 +48,11 @@ Grids = dict[GridId, PatchGrid]
 
 def patch_both_ways(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
     """Patches and grafts in both directions, and placebos of the patches."""
+    return join_patch(run, plan, [read_patch(run, pair, plan)])
+
+
+def read_patch(run: Run, pair: Pair, plan: AuditPlan) -> Part:
+    """All grids of the plan's dimensions, summarised."""
     answers = RunAnswers.read(run, plan.sets, Renderer(pair.tokenizer("reasoning")))
     plans = plan_grids(pair, plan, answers, pair.open("instruct").n_layers)
     with run.scratch() as folder:
@@ -59,14 +65,34 @@ def patch_both_ways(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
         give(pair.open("reasoning"), _given_by("reasoning", plans), folder)
         grids |= take(pair.open("instruct"), _given_by("reasoning", plans), folder)
     validation = run.table("readout_validation").query("think == 'off'").set_index(["dimension", "side"])
-    for name, found in summarise_grids(plan, grids, validation).items():
-        run.write_table(name, pd.concat(found, ignore_index=True) if found else pd.DataFrame({"dimension": []}))
     both_ways = [grid for (_, kind, _), grid in grids.items() if kind in ("patch", "graft")]
-    facts = {
-        "identity_patch_error": max(0.0, *(grid.identity_error for grid in both_ways)),
-        "patch_engine": ", ".join(sorted({grid.engine for (_, kind, _), grid in grids.items() if kind == "patch"})),
+    return Part(
+        tables={
+            name: pd.concat(found, ignore_index=True)
+            for name, found in summarise_grids(plan, grids, validation).items()
+            if found
+        },
+        facts={
+            "identity_patch_error": float(max(0.0, *(grid.identity_error for grid in both_ways))),
+            "patch_engine": sorted({grid.engine for (_, kind, _), grid in grids.items() if kind == "patch"}),
+        },
+    )
+
+
+def join_patch(run: Run, plan: AuditPlan, parts: Sequence[Part]) -> Facts:
+    """The tables of all dimensions; the null model's placebos come last."""
+    names = list(plan.sets)
+    for name in ("patch", "patch_items", "grafts"):
+        run.write_table(name, in_order(parts, name, names))
+    placebos = in_order(parts, "placebos", names)
+    if len(placebos):
+        placebos = placebos.iloc[(placebos.source == NULL_MODEL).argsort(kind="stable")].reset_index(drop=True)
+    run.write_table("placebos", placebos)
+    found = {
+        "identity_patch_error": max(part.facts.get("identity_patch_error", 0.0) for part in parts),
+        "patch_engine": ", ".join(sorted({engine for part in parts for engine in part.facts.get("patch_engine", ())})),
     }
-    return {"self_tests": run.manifest["self_tests"] | facts}
+    return {"self_tests": run.manifest["self_tests"] | found}
 
 
 # What is asked.

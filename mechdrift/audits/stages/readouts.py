@@ -4,7 +4,7 @@ Files: `readouts.parquet`, `readout_validation.parquet`, `passage.parquet` (thro
 mediated, see `summaries.summarise_mediation`; the name is that of older runs).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -13,12 +13,15 @@ from torch import Tensor
 
 from mechdrift.activations.readouts import measure, unembed
 from mechdrift.audits.answers import RunAnswers
+from mechdrift.audits.parts import Part, in_order
 from mechdrift.audits.plan import AuditPlan, Facts, Stage
 from mechdrift.audits.summaries import summarise_mediation
 from mechdrift.pairs.pair import Pair
 from mechdrift.probes.rendering import Renderer
 from mechdrift.records import SIDES, Side, ThinkMode
 from mechdrift.runs import Run
+
+CELL_COLUMNS = ["item", "dimension", "family", "cell", "readout"]
 
 
 def validate_readouts(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
@@ -27,14 +30,27 @@ def validate_readouts(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
     With an empty block one readout serves both models, because the patch grids compare them; else each model has its
     own.
     """
+    return join_readouts(run, plan, [read_readouts(run, pair, plan)])
+
+
+def read_readouts(run: Run, pair: Pair, plan: AuditPlan) -> Part:
+    """Values, their validation, and the cells of the mediation."""
     off, own = run.tensors("readout_states"), run.tensors("own_states")
     answers = RunAnswers.read(run, plan.sets, Renderer(pair.tokenizer("reasoning")))
     # The reasoning model first: it is still open where the stage before ran in the same process.
     parts = {side: measure_side(pair, plan, answers, side, off, own) for side in reversed(SIDES)}
     values, checks, cells = ([row for side in SIDES for row in parts[side][place]] for place in range(3))
-    run.write_table("readouts", pd.concat(values, ignore_index=True))
-    run.write_table("readout_validation", pd.DataFrame(checks))
-    run.write_table("passage", summarise_mediation(pd.concat(cells, ignore_index=True), plan.seed))
+    tables = {"readouts": pd.concat(values, ignore_index=True), "checks": pd.DataFrame(checks)}
+    return Part(tables=tables | {"cells": pd.concat(cells, ignore_index=True)})
+
+
+def join_readouts(run: Run, plan: AuditPlan, parts: Sequence[Part]) -> Facts:
+    """The tables of all dimensions, model after model."""
+    names = list(plan.sets)
+    run.write_table("readouts", in_order(parts, "readouts", names, by=SIDES))
+    run.write_table("readout_validation", in_order(parts, "checks", names, by=SIDES))
+    cells = in_order(parts, "cells", names).reindex(columns=CELL_COLUMNS)
+    run.write_table("passage", summarise_mediation(cells, plan.seed))
     return {}
 
 
@@ -110,7 +126,7 @@ def mediation_cell(
         for item, value in zip(probes, values, strict=True)
         if item.is_trigger and thought.closed[item.id] and len(thought.thinking_ids[item.id])
     ]
-    return pd.DataFrame(rows, columns=["item", "dimension", "family", "cell", "readout"])
+    return pd.DataFrame(rows, columns=CELL_COLUMNS)
 
 
 def less_reliable_side(validation: pd.DataFrame, name: str) -> pd.Series:

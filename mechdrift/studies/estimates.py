@@ -1,0 +1,98 @@
+"""What a cell costs, before anything runs: tokens that are read and written, and bytes of memory.
+
+    asking      prompts, and what may be written: the budget of every question
+    states      every prompt of the probe sets with its answer, once; the instruct model twice
+    pair        the longest prompts of each dimension: next to nothing
+    kl          prompt and answer of `size.kl` twin pairs, in both models
+    drift       prompt and answer of every item in both models, and of the items that a direction is selected and
+                steered on
+    readouts    nothing is read: stored states are unembedded
+    patch       `size.patched` prompts in both models, and the cells of the grid that are computed anew from where they
+                are changed: on average half of a pass each
+
+    memory      weights in the cell's number format; and where answers are written, keys and values of 16 rows of the
+                longest prompt with its budget (of one row, where that is all that fits, it still runs)
+
+All are upper bounds but for the pilot's budgets, which are not known before. The models' configurations and tokenizers
+are read, once per pair, and no weights.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from mechdrift.audits.config import PRESETS, Audit
+from mechdrift.audits.preview import Preview, SidePreview, preview
+from mechdrift.records import MechdriftError
+
+ROWS = 16
+ROLES = 5  # that a grid patches: the template's tail
+STEERING_PASSES = 60  # over its prompts: candidates, layers and strengths
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Costs:
+    """What one audit costs, by step; empty where the models' files are not to be had here. `why` says so."""
+
+    tokens: dict[str, int | None] = field(default_factory=dict)
+    memory: dict[str, int] = field(default_factory=dict)
+    why: str = ""
+
+
+def known_costs(config: Audit) -> Costs:
+    """What an audit's steps cost; nothing but the reason where its models cannot be looked at from here."""
+    try:
+        return costs_from(config, preview(config))
+    except MechdriftError as error:
+        return Costs(why=str(error))
+
+
+def costs_from(config: Audit, seen: Preview) -> Costs:
+    """The formulas above."""
+    size, layers = PRESETS[config.preset], 32 // max(1, PRESETS[config.preset].layer_step)
+    items = 2 * sum(pairs for pairs, _ in seen.dimensions.values())
+    dimensions = len(seen.dimensions)
+    each = {side: one.prompt_tokens / max(1, one.questions) for side, one in seen.sides.items()}
+    told = {side: each[side] + _number(one.think) + _number(one.answer) for side, one in seen.sides.items()}
+    both = sum(told.values())
+    steered = STEERING_PASSES * 2 * size.steered if "safety" in seen.dimensions else 0
+    patched = 2 * dimensions * min(size.patched, items) * (1 + layers * ROLES / 2)
+    tokens: dict[str, int | None] = {
+        "pair": int(8 * dimensions * sum(each.values())),
+        "pilot": None,
+        "kl": int(dimensions * 2 * size.kl * both) if 2 * size.kl < items else int(items * both),
+        "drift": int((items + steered) * both),
+        "readouts": 0,
+        "patch": int(patched * sum(each.values())),
+    }
+    for side, one in seen.sides.items():
+        tokens[f"ask-{side}"] = None if one.written is None else one.prompt_tokens + one.written
+        tokens[f"states-{side}"] = int(items * told[side] * (2 if side == "instruct" else 1))
+    whole = [count for step, count in tokens.items() if step != "pilot"]
+    tokens["audit"] = None if None in whole else sum(count or 0 for count in whole)
+    return Costs(tokens=tokens, memory=_memory(seen))
+
+
+def _memory(seen: Preview) -> dict[str, int]:
+    reading = max(one.analysis for one in seen.sides.values())
+    memory = dict.fromkeys(("pair", "kl", "drift", "readouts", "patch"), reading)
+    for side, one in seen.sides.items():
+        memory[f"ask-{side}"] = one.generation + _keys_and_values(one)
+        memory[f"states-{side}"] = one.generation
+    memory["pilot"] = max(memory["ask-instruct"], memory["ask-reasoning"])
+    memory["audit"] = max(memory.values())
+    return memory
+
+
+def _keys_and_values(side: SidePreview) -> int:
+    longest = side.longest + _number(side.think) + _number(side.answer)
+    return int(ROWS * longest * (side.cache or 0) / 1000)
+
+
+def _number(budget: int | str) -> int:
+    return budget if isinstance(budget, int) else 0
+
+
+def costs_of(costs: Costs, step: str, share: float) -> dict[str, Any]:
+    """Tokens and memory of a share of one step."""
+    tokens = costs.tokens.get(step)
+    return {"tokens": None if tokens is None else int(tokens * share), "memory": costs.memory.get(step)}
