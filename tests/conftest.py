@@ -87,9 +87,11 @@ def save_model(folder: Path, family: str = "llama", seed: int = 0, **changes) ->
     return folder
 
 
-def make_pair(folder: Path, family: str = "llama", seeds: tuple[int, int] = (0, 1)) -> Pair:
+def make_pair(
+    folder: Path, family: str = "llama", seeds: tuple[int, int] = (0, 1), changes: dict[str, int] | None = None
+) -> Pair:
     sources = [
-        ModelSource(name=name, path=str(save_model(folder / name, family, seed)))
+        ModelSource(name=name, path=str(save_model(folder / name, family, seed, **(changes or {}))))
         for name, seed in zip(("parent", "child"), seeds, strict=True)
     ]
     return Pair(name="tiny", instruct=sources[0], reasoning=sources[1])

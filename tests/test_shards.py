@@ -17,6 +17,7 @@ from mechdrift.records import MechdriftError
 from mechdrift.runs import Run, load_run
 
 DIMENSIONS = ("safety", "bias")
+LESS = {"num_hidden_layers": 2, "hidden_size": 16, "intermediate_size": 32}  # than other tests' models have
 # More shards of one step than there are dimensions: one has nothing to do.
 COUNTS = {"ask-reasoning": 3, "ask-instruct": 2, "kl": 2, "drift": 3, "patch": 2}
 
@@ -24,7 +25,8 @@ COUNTS = {"ask-reasoning": 3, "ask-instruct": 2, "kl": 2, "drift": 3, "patch": 2
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
     """The configuration of a small audit of three dimensions, in any folder."""
-    pair = make_pair(tmp_path_factory.mktemp("pair"))
+    folder = tmp_path_factory.mktemp("pair")
+    pair = make_pair(folder, changes=LESS)
     with pytest.MonkeyPatch.context() as patched:
         smaller = {"pairs": 3, "variants": 1, "tasks": 2, "patched": 2, "kl": 1, "thinking": 1, "steered": 0}
         patched.setitem(PRESETS, "quick", replace(SMALL, **smaller))
@@ -164,7 +166,7 @@ def test_a_killed_shard_goes_on_at_its_last_answer(settings, begun, tmp_path, mo
 
 @pytest.mark.parametrize("text", ["0/4", "5/4", "2", "a/b", "2/4/8", "-1/3"])
 def test_a_shard_is_a_number_of_how_many(text):
-    with pytest.raises(MechdriftError, match="counted from 1, such as 2/4"):
+    with pytest.raises(MechdriftError, match="should be a number of how many, such as 2/4, counted from 1"):
         Shard.parse(text)
 
 
@@ -172,8 +174,8 @@ def test_other_weights_of_the_same_name_are_refused_at_the_next_step(settings, b
     """A second node has another model in the folder of that name."""
     asked, run = begun
     shutil.rmtree(place_of(run.folder, "kl", Shard(number=2, count=2)))
-    other = make_pair(tmp_path / "other")
-    save_model(tmp_path / "other" / "child", seed=7)
+    other = make_pair(tmp_path / "other", changes=LESS)
+    save_model(tmp_path / "other" / "child", seed=7, **LESS)
     run_step(asked, "kl", Shard(number=2, count=2), pair=other)
     with pytest.raises(MechdriftError, match="other weights of the reasoning"):
         merge(run.folder)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import make_pair
 from test_audit import SMALL
-from test_shards import contents
+from test_shards import LESS, contents
 
 from mechdrift.audits.pipeline import PRESETS, audit
 from mechdrift.audits.shards import STEPS
@@ -47,7 +47,7 @@ checkpoints = ["child", "parent"]
 def models(tmp_path_factory) -> Path:
     """A folder with two tiny models, `parent` and `child`."""
     folder = tmp_path_factory.mktemp("study")
-    make_pair(folder)
+    make_pair(folder, changes=LESS)
     return folder
 
 

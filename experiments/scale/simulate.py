@@ -3,9 +3,9 @@
     python experiments/scale/simulate.py --out experiments/scale/simulation.md
 
     1. the plan        of the study, as `mechdrift plan` makes it, for a standard audit with 4,000 tokens of thinking
-    2. seconds a cell  what it loads / the disk's speed, and its tokens / the device's speed. A reading step's speed is
-                       that of plain reading / a factor that was measured: the seconds of that stage in a quick audit of
-                       the embedded pair, over what its tokens would take at the speed of reading
+    2. seconds a cell  what it loads / the disk's speed, and its tokens / the device's speed; and what does not grow
+                       with the model, such as resampling: the seconds of that stage in an audit of the embedded pair,
+                       whose models are so small that little else is in them. Each dimension has a sixth of it
     3. the schedule    the one that runs studies (`mechdrift.studies.schedule`), with a clock of its own
     4. bytes           what parts and runs hold, and what moves: weights that are loaded, parts that are joined
 
@@ -26,12 +26,8 @@ from mechdrift.studies.planning import cells_of
 from mechdrift.studies.schedule import Schedule
 from mechdrift.studies.study import Study, StudyPair
 
-# Seconds of the stages of `mechdrift audit smollm2-sft --preset quick` on two cores, and the tokens that
-# `mechdrift plan` estimates for them.
-MEASURED = {"kl": 32.4, "drift": 72.4, "readouts": 2.5, "patch": 40.7}
-READS = {"kl": 1, "drift": 1, "readouts": 1, "patch": 1}
-SMALL = 135e6  # parameters
-CPU = 60e9  # operations a second that reading reached there: 2 x parameters x tokens / seconds of the stage kl
+# Seconds of the stages of `mechdrift audit smollm2-sft --preset quick` on two cores.
+MEASURED = {"pair": 9.2, "kl": 32.4, "drift": 72.4, "readouts": 2.5, "patch": 40.7}
 PEAK, BANDWIDTH = 990e12, 3.35e12  # of one H100: operations in bfloat16 and bytes a second
 READING, WRITING = 0.4, 0.6  # of these, what reading and writing reach
 DISK = 2e9  # bytes a second that a node reads from shared storage
@@ -66,15 +62,17 @@ class Size:
 
 
 def seconds_of(cell: Cell, size: Size, loads: bool) -> float:
-    """What a cell takes: loading where the worker has another model open, then its tokens."""
+    """What a cell takes: loading, its tokens, and what does not grow with the model.
+
+    A cell of one model loads it where the worker has another open; one of both loads both, in float32.
+    """
     if not cell.model:
         return JOINING
-    weights = 4 if cell.step in MEASURED or cell.step == "pair" else 2
-    sides = 1 if "-" in cell.step else 2
-    loading = sides * weights * size.parameters / DISK if loads or sides == 2 else 0.0
-    if cell.step.startswith("ask"):
-        return loading + (cell.tokens or 0) / size.writing
-    return loading + (cell.tokens or 0) * FACTORS.get(cell.step, 1.0) / size.reading
+    is_of_one = "-" in cell.step
+    loading = 2 * size.parameters / DISK * loads if is_of_one else 2 * 4 * size.parameters / DISK
+    speed = size.writing if cell.step.startswith("ask") else size.reading
+    fixed = MEASURED.get(cell.step, 0.0) * len(cell.dimensions or range(DIMENSIONS)) / DIMENSIONS
+    return loading + (cell.tokens or 0) / speed + fixed
 
 
 def tokens_of() -> dict[str, int]:
@@ -96,9 +94,6 @@ def tokens_of() -> dict[str, int]:
     }
 
 
-FACTORS = {"kl": 1.0, "drift": 1.0, "patch": 1.0}
-
-
 def simulate(cells: list[Cell], size: Size, workers: int) -> dict[str, float]:
     """Run the schedule with a clock that jumps from end to end."""
     names = [f"w{number}" for number in range(workers)]
@@ -111,11 +106,11 @@ def simulate(cells: list[Cell], size: Size, workers: int) -> dict[str, float]:
     while not schedule.is_over:
         for name in sorted(idle):
             if (cell := schedule.next_for(name)) is not None:
-                loads = bool(cell.model) and open_model.get(name) != cell.model
+                loads, is_of_one = open_model.get(name) != cell.model, "-" in cell.step
                 seconds = seconds_of(cell, size, loads)
-                if loads:
+                if cell.model:
                     open_model[name] = cell.model
-                    moved += (1 if "-" in cell.step else 2) * (2 if "-" in cell.step else 4) * size.parameters
+                    moved += 2 * size.parameters * loads if is_of_one else 2 * 4 * size.parameters
                 spent[cell.step.partition("-")[0] if cell.model else "join"] += seconds
                 heapq.heappush(busy, (clock + seconds, name))
                 idle.remove(name)
