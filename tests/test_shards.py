@@ -1,12 +1,16 @@
 """An audit in shards: merged, it is what one process writes, byte for byte; what does not fit together is refused."""
 
+import json
+import multiprocessing
+import os
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import make_pair, save_model
-from test_audit import SMALL, config
+from conftest import make_pair
+from test_audit import SMALL
 
 from mechdrift.audits import shards as shards_module
 from mechdrift.audits.merging import merge
@@ -15,44 +19,76 @@ from mechdrift.audits.pipeline import PRESETS, audit
 from mechdrift.audits.shards import STEPS, run_step
 from mechdrift.records import MechdriftError
 from mechdrift.runs import Run, load_run
+from mechdrift.studies import launch, local
+from mechdrift.studies.launch import run_study
+from mechdrift.studies.ledger import Ledger
+from mechdrift.studies.planning import plan_cells
+from mechdrift.studies.status import status_of
+from mechdrift.studies.storage import Store
+from mechdrift.studies.study import read_study
 
-DIMENSIONS = ("safety", "bias")
 LESS = {"num_hidden_layers": 2, "hidden_size": 16, "intermediate_size": 32}  # than other tests' models have
-# More shards of one step than there are dimensions: one has nothing to do.
-COUNTS = {"ask-reasoning": 3, "ask-instruct": 2, "kl": 2, "drift": 3, "patch": 2}
+STUDY = """
+out = "out"
+presets = ["quick"]
+shards = 2
+[audit]
+dimensions = ["safety", "bias"]
+think = 3
+answer = 3
+[[pairs]]
+name = "tiny"
+instruct = "parent"
+reasoning = "child"
+null_model = "parent"
+"""
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory):
-    """The configuration of a small audit of three dimensions, in any folder."""
-    folder = tmp_path_factory.mktemp("pair")
-    pair = make_pair(folder, changes=LESS)
+def study(tmp_path_factory):
+    """The file of a study of one tiny pair. Worker processes are forked, which spares each of them importing torch, and
+    the page is drawn elsewhere."""
+    folder = tmp_path_factory.mktemp("study")
+    make_pair(folder, changes=LESS)
+    (folder / "study.toml").write_text(STUDY)
+    smaller = {"pairs": 3, "variants": 1, "tasks": 2, "patched": 2, "kl": 1, "thinking": 1, "steered": 0}
     with pytest.MonkeyPatch.context() as patched:
-        smaller = {"pairs": 3, "variants": 1, "tasks": 2, "patched": 2, "kl": 1, "thinking": 1, "steered": 0}
         patched.setitem(PRESETS, "quick", replace(SMALL, **smaller))
-        # The page is drawn elsewhere.
         patched.setattr(Run, "report", lambda run: run.write_text("report.html", "the page"))
-        yield lambda out, **changes: config(pair, out, dimensions=DIMENSIONS, think=3, answer=3, **changes)
+        patched.setattr(local, "SPAWN", multiprocessing.get_context("fork"))
+        patched.setattr(launch, "planned", lambda study: plan_cells(study, estimate=False))
+        patched.setattr(local, "_accelerators", list)
+        yield folder / "study.toml"
+
+
+@pytest.fixture(scope="module")
+def settings(study):
+    """The configuration of its audit, in any folder."""
+    return next(read_study(study).audits()).config
 
 
 @pytest.fixture(scope="module")
 def whole(settings, tmp_path_factory):
+    """The audit in one process."""
     return audit(settings(tmp_path_factory.mktemp("whole") / "run"))
 
 
 @pytest.fixture(scope="module")
-def divided(settings, tmp_path_factory):
-    """The same audit in shards, each step run and merged in turn."""
-    folder = tmp_path_factory.mktemp("divided") / "run"
-    asked, left = settings(folder), []
-    run_step(asked, "pair")
-    for name in STEPS:
-        count = COUNTS.get(name, 1)
-        for number in range(1, count + 1):
-            run_step(asked, name, Shard(number=number, count=count))
-        if name not in ("ask-reasoning", "states-reasoning", "kl"):
-            left.append(merge(folder)[1])
-    return load_run(folder), left
+def divided(study):
+    """The study, in which a worker is killed in the middle of a cell."""
+    read, killed = STEPS["kl"].read, study.with_name("killed")
+
+    def killed_once(*arguments):
+        if not killed.exists():
+            killed.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read(*arguments)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(STEPS, "kl", replace(STEPS["kl"], read=killed_once))
+        ended = run_study(study)
+    assert (ended.done, ended.failed) == (len(plan_cells(read_study(study), estimate=False)), {})
+    return load_run(study.parent / "out" / "tiny")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -60,33 +96,45 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_merged_run_is_what_one_process_writes_byte_for_byte(whole, divided):
-    run, left = divided
-    assert left[-1] == ()
-    assert left[0] == ("shard 1/n of states-reasoning", "shard 1/n of states-instruct")
-    one, several = contents(whole.folder), contents(run.folder)
+    one, several = contents(whole.folder), contents(divided.folder)
     assert one.keys() == several.keys()
     assert [name for name in one if one[name] != several[name]] == []
-    assert (run.folder / "report.html").exists()
+    assert (divided.folder / "report.html").exists()
     unlike = {"stages", "config", "engines"}
-    assert {key: value for key, value in run.manifest.items() if key not in unlike} == {
+    assert {key: value for key, value in divided.manifest.items() if key not in unlike} == {
         key: value for key, value in whole.manifest.items() if key not in unlike
     }
 
 
+def test_no_cell_is_begun_more_than_twice_and_the_same_command_does_nothing_again(study, divided):
+    starts = [json.loads(path.read_text())["starts"] for path in (divided.folder.parent / "cells").iterdir()]
+    assert sorted(starts) == [1] * (len(starts) - 1) + [2]
+    found = status_of(read_study(study))
+    assert found.lead.startswith(f"{len(starts)} of {len(starts)} cells done, 0 running, 0 failed")
+    assert found.tokens > 0
+    before = {path: path.stat().st_mtime_ns for path in divided.folder.rglob("*")}
+    assert run_study(study).done == len(starts)
+    assert before == {path: path.stat().st_mtime_ns for path in divided.folder.rglob("*")}
+
+
+def test_another_study_in_the_folder_is_refused(study, divided):
+    other = replace(read_study(study), shards=3)
+    with pytest.raises(MechdriftError, match=r"holds another study \(shards is 2 there, 3 here\): give another out"):
+        Ledger(store=Store(other.out)).open(other, [])
+
+
 def test_a_finished_shard_is_not_run_again_and_no_shard_writes_to_the_run(settings, divided, monkeypatch):
-    run, _ = divided
-    before = {file: file.stat().st_mtime_ns for file in run.folder.parent.rglob("*") if file.is_file()}
+    before = {file: file.stat().st_mtime_ns for file in divided.folder.parent.rglob("*") if file.is_file()}
     monkeypatch.setattr(shards_module, "save_part", None)
-    run_step(settings(run.folder), "kl", Shard(number=2, count=2))
-    assert before == {file: file.stat().st_mtime_ns for file in run.folder.parent.rglob("*") if file.is_file()}
+    run_step(settings(divided.folder), "kl", Shard(number=2, count=2))
+    assert before == {file: file.stat().st_mtime_ns for file in divided.folder.parent.rglob("*") if file.is_file()}
 
 
 @pytest.fixture
 def begun(settings, divided, tmp_path):
     """A run with its answers, and the parts of kl."""
-    run, _ = divided
-    shutil.copytree(run.folder, tmp_path / "run", ignore=shutil.ignore_patterns("figures", "*.html", "*.lock"))
-    shutil.copytree(parts_of(run.folder), tmp_path / "run.parts")
+    shutil.copytree(divided.folder, tmp_path / "run", ignore=shutil.ignore_patterns("figures", "*.html", "*.lock"))
+    shutil.copytree(parts_of(divided.folder), tmp_path / "run.parts")
     begun = load_run(tmp_path / "run")
     begun.forget({"kl", "drift", "readouts", "patch"})
     return settings(tmp_path / "run"), begun
@@ -170,12 +218,22 @@ def test_a_shard_is_a_number_of_how_many(text):
         Shard.parse(text)
 
 
-def test_other_weights_of_the_same_name_are_refused_at_the_next_step(settings, begun, tmp_path):
-    """A second node has another model in the folder of that name."""
+def test_a_machine_with_other_weights_of_the_same_name_is_found_out(begun, tmp_path):
     asked, run = begun
     shutil.rmtree(place_of(run.folder, "kl", Shard(number=2, count=2)))
-    other = make_pair(tmp_path / "other", changes=LESS)
-    save_model(tmp_path / "other" / "child", seed=7, **LESS)
-    run_step(asked, "kl", Shard(number=2, count=2), pair=other)
+    other = make_pair(tmp_path / "other", seeds=(0, 7), changes=LESS)
+    run_step(asked, "kl", Shard(number=2, count=2), pair=replace(other, name="parent--child"))
     with pytest.raises(MechdriftError, match="other weights of the reasoning"):
         merge(run.folder)
+
+
+def test_more_shards_than_dimensions_leave_some_with_nothing_to_do(begun):
+    asked, run = begun
+    for place in parts_of(run.folder).glob("kl-*"):
+        shutil.rmtree(place)
+    for number in (1, 2, 3):
+        run_step(asked, "kl", Shard(number=number, count=3))
+    before = contents(run.folder)
+    merge(run.folder)
+    assert "kl" in run.finished
+    assert contents(run.folder) == before

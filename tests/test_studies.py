@@ -1,25 +1,19 @@
 """A study from its file to its end: the plan, which cell comes next, what a lost worker loses, and what is told."""
 
 import json
-import multiprocessing
 import os
-import signal
 import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import make_pair
-from test_audit import SMALL
-from test_shards import LESS, contents
+from test_shards import LESS
 
-from mechdrift.audits.pipeline import PRESETS, audit
-from mechdrift.audits.shards import STEPS
 from mechdrift.records import MechdriftError
-from mechdrift.runs import Run
-from mechdrift.studies import launch, local, slurm
+from mechdrift.studies import launch, slurm
 from mechdrift.studies.cells import NOTHING, Cell, as_table, waves_of
-from mechdrift.studies.launch import Ended, drive, run_study
+from mechdrift.studies.launch import Ended, drive
 from mechdrift.studies.ledger import Ledger
 from mechdrift.studies.planning import plan_cells
 from mechdrift.studies.schedule import Schedule
@@ -187,47 +181,7 @@ def test_a_cell_that_fits_on_no_device_is_said_before_anything_runs():
     assert schedule.next_for("a") == small
 
 
-# Whole studies. Worker processes are forked, which spares each of them importing torch.
-
-
-@pytest.fixture
-def forked(monkeypatch):
-    monkeypatch.setattr(local, "SPAWN", multiprocessing.get_context("fork"))
-    monkeypatch.setattr(launch, "planned", lambda study: plan_cells(study, estimate=False))
-    monkeypatch.setattr(local, "_accelerators", list)
-    smaller = {"pairs": 3, "variants": 1, "tasks": 2, "patched": 2, "kl": 1, "thinking": 1, "steered": 0}
-    monkeypatch.setitem(PRESETS, "quick", replace(SMALL, **smaller))
-    monkeypatch.setattr(Run, "report", lambda run: run.write_text("report.html", "the page"))
-
-
-def test_a_study_with_a_killed_worker_ends_with_the_bytes_of_one_process(forked, models, tmp_path, monkeypatch):
-    text = TWO.replace('"safety", "bias"', '"safety"').replace('"child", "parent"', '"child"')
-    file = write(models, text.replace('out = "out"', f'out = "{tmp_path / "out"}"'))
-    read = STEPS["kl"].read
-
-    def killed_once(*arguments):
-        if not (tmp_path / "killed").exists():
-            (tmp_path / "killed").touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return read(*arguments)
-
-    monkeypatch.setitem(STEPS, "kl", replace(STEPS["kl"], read=killed_once))
-    study = read_study(file)
-    ended = run_study(file)
-    assert (ended.done, ended.failed) == (len(plan_cells(study, estimate=False)), {})
-    whole = audit(next(study.audits()).config(out=tmp_path / "whole"))
-    one, several = contents(whole.folder), contents(tmp_path / "out" / "tiny--child")
-    assert [name for name in one if one[name] != several[name]] == []
-    found = status_of(study)
-    assert found.lead.startswith("14 of 14 cells done, 0 running, 0 failed")
-    assert found.tokens > 0
-    starts = [json.loads(path.read_text())["starts"] for path in (tmp_path / "out" / "cells").iterdir()]
-    assert sorted(starts) == [1] * 13 + [2]
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "tiny--child").iterdir()}
-    assert run_study(file).done == 14  # nothing is done again
-    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "tiny--child").iterdir()}
-    with pytest.raises(MechdriftError, match=r"holds another study \(shards is 2 there, 3 here\): give another out"):
-        Ledger(store=Store(study.out)).open(replace(study, shards=3), [])
+# Whole studies of cells that do nothing
 
 
 class InThisProcess:

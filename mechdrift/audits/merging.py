@@ -20,6 +20,7 @@ from mechdrift.audits.plan import AuditPlan, Facts, Stage, is_until_decided, loa
 from mechdrift.audits.shards import STEPS, WHOLE, Step, answers_of, check_key, key_of
 from mechdrift.audits.stages import answers, drift, kl, patch, readouts, scores
 from mechdrift.audits.stages.order import stages_of
+from mechdrift.behaviour.backends.written import check_engines
 from mechdrift.behaviour.judges.external import load_judge
 from mechdrift.behaviour.labels import RULES
 from mechdrift.pairs.pair import Pair
@@ -86,7 +87,7 @@ def _joined(run: Run, plan: AuditPlan, stage: Stage, parts: dict[str, list[Part]
     if stage.name != answers.STAGE.name:
         return JOINS[stage.name](run, plan, parts[stage.name])
     asked = {side: answers_of(parts[f"ask-{side}"], plan, side) for side in SIDES}
-    answers.check_engines({side: one.answers.engines for side, one in asked.items()})
+    check_engines({side: one.answers.engines for side, one in asked.items()})
     facts = answers.join_answers(run, plan, asked, [part for side in SIDES for part in parts[f"states-{side}"]])
     return facts | {"engines": {side: parts[f"ask-{side}"][0].facts["line"] for side in reversed(SIDES)}}
 

@@ -51,6 +51,7 @@ from mechdrift.audits.plan import AuditPlan, generation_dtype, is_until_decided,
 from mechdrift.audits.stages import answers, drift, kl, pair, patch, pilot, readouts
 from mechdrift.audits.stages.order import stages_of
 from mechdrift.audits.stages.questions import task_questions
+from mechdrift.behaviour.backends.choosing import close_engines
 from mechdrift.behaviour.generation import Question
 from mechdrift.behaviour.judges.external import load_judge
 from mechdrift.behaviour.labels import RULES
@@ -90,6 +91,7 @@ def ask_shard(side: Side, run: Run, pair: Pair, plan: AuditPlan, shard: Shard, w
     loaded, store = pair.open(side, generation_dtype(plan.config)), work / "asked.partial.jsonl"
     mine, tasks = deal(answers.questions_of(plan), shard), deal(task_questions(plan), shard)
     items, to_tasks = answers.ask_with_tasks(run, plan, loaded, side, mine, tasks, store)
+    close_engines()
     rows = [*items, *to_tasks]
     written = sum(len(row.thinking_ids) + len(row.answer_ids) for row in rows)
     return Part(answers=rows, facts={"think": items.think, "line": answers.engine_line(items), "written": written})

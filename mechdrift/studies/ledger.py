@@ -81,6 +81,7 @@ class Ledger:
         facts = {"starts": before.get("starts", 0) + 1, "host": socket.gethostname(), "pid": os.getpid()}
         facts |= {"device": device, "since": time.time(), "step": cell.step, "run": cell.run}
         self._write(cell.id, "running", facts)
+        self._forget(cell.id, "failed")
         return facts
 
     def end(self, cell: Cell, begun: dict[str, Any], seconds: float, **facts: Any) -> None:
