@@ -303,6 +303,10 @@ def repair(
     debug: Debug = False,
 ) -> None:
     """Price what brings alignment back: make repairs of an audited pair's child, and say what each costs."""
+    from mechdrift.runs import load_run
+
+    load_run(run)  # a folder that is no run is named before torch is imported
+
     from mechdrift.repairs.command import run_repair
 
     how = {"methods": methods, "strengths": strengths or None, "pairs": pairs, "tasks": tasks, "base": base}

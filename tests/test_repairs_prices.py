@@ -37,6 +37,7 @@ from mechdrift.repairs.picking import repaired_pair, write_out
 from mechdrift.repairs.prices import price_rows
 from mechdrift.repairs.using import in_use
 from mechdrift.repairs.words import PART, Interposed, Words
+from mechdrift.runs import open_run
 
 THINK, ANSWER = 12, 8
 
@@ -352,6 +353,12 @@ def test_the_command_says_what_cannot_be_done_in_one_sentence(run, tmp_path):
         run_repair(run.folder, None, methods=("resta",))
     with pytest.raises(MechdriftError, match=r"is not a run folder"):
         run_repair(tmp_path, None)
+    begun = open_run(tmp_path / "empty", {"pair": "p"}, {"config": {"pair": "p"}})
+    with pytest.raises(MechdriftError, match=r"holds no answers yet: run the audit again"):
+        run_repair(begun.folder, None)
+    own = open_run(tmp_path / "own", {"weights": {"instruct": "1"}}, {"config": {"pair": "p"}})
+    with pytest.raises(MechdriftError, match=r"audited models that were in memory and cannot be loaded again"):
+        run_repair(own.folder, None)
     with pytest.raises(MechdriftError, match=r"holds another run \(pairs is None there, 2 here\)"):
         run_repair(run.folder, None, methods=("interpolate",), pairs=2)
     text = run_repair(run.folder, None, methods=("interpolate",), strengths=(1.0,))

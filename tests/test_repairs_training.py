@@ -15,8 +15,8 @@ from mechdrift.repairs.changes import LowRank, with_changes
 from mechdrift.repairs.evidence import SITE
 from mechdrift.repairs.making import make
 from mechdrift.repairs.methods.safety_rows import HARMLESS, WEIGHED, mixed, safety_rows
-from mechdrift.repairs.price_list import open_setting
 from mechdrift.repairs.registry import REPAIRS
+from mechdrift.repairs.setting import open_setting
 from mechdrift.repairs.training import Penalty, Recipe, Row, as_example, penalty_loss, target_loss, train
 
 ROWS = tuple(Row(prompt=f"Is {n} even?", thinking="It ends so.", answer="Yes.") for n in range(4))

@@ -12,6 +12,7 @@ words        words put into the thinking
 training     a recipe as rows, and a LoRA trainer of a few lines
 using        a repaired model, ready to write and to be read
 price_list   `price_repairs`: what each repair brings back and what it costs, of an audited pair
+setting      how an audit asked its models, opened again
 halves       the families that are seen, and those that are reported
 answered     what one model answered on one half, a row per item
 prices       a row per measure, against child and parent

@@ -20,9 +20,10 @@ from mechdrift.repairs.choice import candidates_of, parse_limits, pick
 from mechdrift.repairs.files import mark
 from mechdrift.repairs.making import Repaired, make
 from mechdrift.repairs.mechanism import mechanism_table
-from mechdrift.repairs.price_list import FOLDER, PriceList, Setting, open_setting, price_repairs
+from mechdrift.repairs.price_list import FOLDER, PriceList, price_repairs
 from mechdrift.repairs.registry import REPAIRS, find_repair
 from mechdrift.repairs.sentences import price, reported
+from mechdrift.repairs.setting import Setting, open_setting
 from mechdrift.runs import Run, load_run
 
 
