@@ -363,7 +363,7 @@ def test_the_command_says_what_cannot_be_done_in_one_sentence(run, tmp_path):
         run_repair(run.folder, None, methods=("interpolate",), pairs=2)
     text = run_repair(run.folder, None, methods=("interpolate",), strengths=(1.0,))
     assert "interpolate" in text
-    assert "repairs.csv" in text
+    assert "repair.html" in text
 
 
 # What was picked, and its inside.
