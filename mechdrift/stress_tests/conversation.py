@@ -188,7 +188,7 @@ def in_order(cases: Sequence[Case]) -> list[tuple[Case, int]]:
     others, short ones first, because prompts of similar length are read together."""
     ordered = sorted(cases, key=lambda case: (case.attack.ids, case.sample))
     common = [_alike(a.attack.ids, b.attack.ids) for a, b in pairwise(ordered)]
-    shared = [max(pair) for pair in zip([0, *common], [*common, 0], strict=True)]
+    shared = [max(pair) for pair in zip([0, *common], [*common, 0], strict=True)][: len(ordered)]
     alike = [(case, count) for case, count in zip(ordered, shared, strict=True) if count >= LEAST_SHARED]
     others = [(case, 0) for case, count in zip(ordered, shared, strict=True) if count < LEAST_SHARED]
     return [*alike, *sorted(others, key=lambda each: len(each[0].attack.ids))]
