@@ -140,6 +140,18 @@ def test_an_audit_in_waves_is_one_cell_and_stress_and_repairs_follow(models):
     assert cells[1].after == cells[2].after == (cells[0].id,)
 
 
+def test_stress_and_repair_cells_are_commands_that_the_command_line_knows(models, tmp_path):
+    from mechdrift.cli import app
+    from mechdrift.studies.doing import command_of
+
+    config = next(read_study(write(models)).audits()).config(out=tmp_path / "run")
+    _, repair, unknown = app.parse_args([*command_of("repair:resta", config), "--out", "x"])
+    assert (repair.arguments["run"], repair.arguments["methods"], unknown) == (tmp_path / "run", ("resta",), {})
+    _, stress, unknown = app.parse_args([*command_of("stress:puzzle", config), "--out", "x"])
+    asked = stress.arguments["config"]
+    assert (asked.modes, asked.think, asked.reasoning, unknown) == (("puzzle",), 3, str(models / "child"), {})
+
+
 # Which cell comes next
 
 

@@ -80,15 +80,15 @@ def tokens_of() -> dict[str, int]:
     items = 2 * PAIRS * DIMENSIONS
     questions = items + 2 * VARIANTS * DIMENSIONS + PAIRS + TASKS
     told = {"instruct": PROMPT + ANSWER, "reasoning": PROMPT + THINK + ANSWER}
-    both = sum(told.values())
+    answered = 2 * (PROMPT + ANSWER)
     return {
         "pair": 8 * DIMENSIONS * 2 * PROMPT,
         "ask-instruct": questions * told["instruct"],
         "ask-reasoning": questions * told["reasoning"],
         "states-instruct": items * (told["instruct"] + told["reasoning"]),
         "states-reasoning": items * told["reasoning"],
-        "kl": DIMENSIONS * 2 * 4 * 2 * told["instruct"],
-        "drift": int((items + 60 * 2 * 8) * both),
+        "kl": 2 * 4 * DIMENSIONS * answered,
+        "drift": items * answered + 2 * 16 * DIMENSIONS * 2 * told["reasoning"] + 60 * 2 * 8 * 2 * PROMPT,
         "readouts": 0,
         "patch": int(2 * DIMENSIONS * 8 * (1 + 32 / 3 * 5 / 2) * 2 * PROMPT),
     }

@@ -7,7 +7,6 @@ the parent of many checkpoints, that model stays as it is.
 import subprocess
 import sys
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from mechdrift.audits.config import Audit
@@ -45,7 +44,9 @@ class Hands:
             return self._shard(cell, config)
         store.pull(_whole_run(cell))
         if kind in ("stress", "repair"):
-            _command(kind, cell.step.partition(":")[2], store.path(cell.run))
+            out = f"{cell.run}.{cell.step.replace(':', '-')}"
+            _run_command([*command_of(cell.step, config), "--out", str(store.path(out))])
+            store.push(out)
         elif cell.step == "audit":
             audit(config)
         elif cell.step in WHOLE:
@@ -107,11 +108,20 @@ def _whole_run(cell: Cell) -> list[str]:
     return patterns
 
 
-def _command(kind: str, name: str, run: Path) -> None:
-    """A stress test or a repair of a finished run, as a command of its own."""
-    option = {"stress": "--modes", "repair": "--methods"}[kind]
-    command = [sys.executable, "-m", "mechdrift.cli", kind, str(run), option, name]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def command_of(step: str, config: Audit) -> list[str]:
+    """A stress test of an audit's pair, or the price of a repair of its run, as a command of its own."""
+    kind, _, name = step.partition(":")
+    if kind == "repair":
+        return ["repair", str(config.out), "--methods", name, "--seed", str(config.seed)]
+    options = ("instruct", "reasoning", "adapter", "revision", "think", "answer", "device", "seed")
+    said = {option: getattr(config, option) for option in options}
+    words = [word for option, value in said.items() if value is not None for word in (f"--{option}", str(value))]
+    pair = [] if config.instruct else [config.pair]
+    return ["stress", *pair, *words, "--probes", *config.ordered_dimensions, "--modes", name]
+
+
+def _run_command(words: list[str]) -> None:
+    done = subprocess.run([sys.executable, "-m", "mechdrift.cli", *words], capture_output=True, text=True, check=False)
     if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
-        raise MechdriftError(f"mechdrift {kind} ended with {done.returncode}: {last[0].removeprefix('mechdrift: ')}")
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1].removeprefix("mechdrift: ")
+        raise MechdriftError(f"mechdrift {words[0]} ended with {done.returncode}: {last}")

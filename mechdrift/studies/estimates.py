@@ -4,8 +4,8 @@
     states      every prompt of the probe sets with its answer, once; the instruct model twice
     pair        the longest prompts of each dimension: next to nothing
     kl          prompt and answer of `size.kl` twin pairs, in both models
-    drift       prompt and answer of every item in both models, and of the items that a direction is selected and
-                steered on
+    drift       prompt and answer of every item in both models, `size.thinking` thoughts of each dimension, and the
+                prompts that a direction is selected and steered on
     readouts    nothing is read: stored states are unembedded
     patch       `size.patched` prompts in both models, and the cells of the grid that are computed anew from where they
                 are changed: on average half of a pass each
@@ -53,14 +53,15 @@ def costs_from(config: Audit, seen: Preview) -> Costs:
     dimensions = len(seen.dimensions)
     each = {side: one.prompt_tokens / max(1, one.questions) for side, one in seen.sides.items()}
     told = {side: each[side] + _number(one.think) + _number(one.answer) for side, one in seen.sides.items()}
-    both = sum(told.values())
+    answered = sum(each.values()) + 2 * _number(seen.sides["instruct"].answer)  # both read what the parent answered
+    followed = min(2 * size.thinking * dimensions, items)
     steered = STEERING_PASSES * 2 * size.steered if "safety" in seen.dimensions else 0
     patched = 2 * dimensions * min(size.patched, items) * (1 + layers * ROLES / 2)
     tokens: dict[str, int | None] = {
         "pair": int(8 * dimensions * sum(each.values())),
         "pilot": None,
-        "kl": int(dimensions * 2 * size.kl * both) if 2 * size.kl < items else int(items * both),
-        "drift": int((items + steered) * both),
+        "kl": int(min(2 * size.kl * dimensions, items) * answered),
+        "drift": int(items * answered + followed * 2 * told["reasoning"] + steered * sum(each.values())),
         "readouts": 0,
         "patch": int(patched * sum(each.values())),
     }
