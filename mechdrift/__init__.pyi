@@ -5,6 +5,7 @@ from .behaviour.dimensions.record import Dimension
 from .behaviour.dimensions.registry import add_dimension
 from .behaviour.divergence import kl_drift
 from .behaviour.generation import generate
+from .behaviour.imported.scoring import score_answers
 from .behaviour.judges.refusals import judge_refusals
 from .behaviour.one_call import score
 from .behaviour.sampling import Budget
@@ -43,6 +44,7 @@ from .repairs.making import Repaired, load_repair, repair
 from .repairs.price_list import PriceList, price_repairs
 from .repairs.record import Repair
 from .repairs.registry import add_repair
+from .report.inspect_logs import to_inspect
 from .runs import Run, load_run
 from .steering.curves import SteerBack, steer_back
 from .steering.edits import ablate, orthogonalise, role_mask, steer
@@ -119,11 +121,13 @@ __all__ = [
     "role_mask",
     "save_directions",
     "score",
+    "score_answers",
     "select_direction",
     "steer",
     "steer_back",
     "stress",
     "to_gguf",
+    "to_inspect",
     "to_steering_vectors",
     "trajectory",
 ]

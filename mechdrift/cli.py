@@ -403,6 +403,31 @@ def stress(
     print(list_of_modes() if list_modes else run_stress(pair, config, chat))
 
 
+@app.command(
+    help_epilogue="""Examples:
+
+    mechdrift export runs/smollm2-sft
+    mechdrift export runs/smollm2-sft --out logs/sft && inspect view --log-dir logs"""
+)
+def export(
+    run: Path,
+    /,
+    *,
+    to: Annotated[Literal["inspect"], Parameter(help="The other tool: logs of inspect_ai.")] = "inspect",
+    out: Annotated[Path | None, Parameter(help="The folder to write to; default logs/NAME.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Write a run's answers and scores for another tool: logs that `inspect view` opens. Loads no model."""
+    from mechdrift.runs import load_run
+
+    opened = load_run(run)
+
+    from mechdrift.report.inspect_logs import to_inspect
+
+    folder = out or Path("logs") / opened.folder.resolve().name
+    print(f"{len(to_inspect(opened, folder))} logs: {folder}")
+
+
 @app.command(help_epilogue="Example:\n\n    mechdrift pairs")
 def pairs(*, debug: Debug = False) -> None:
     """List the embedded pairs."""
@@ -477,7 +502,8 @@ def probes(*, debug: Debug = False) -> None:
 
     mechdrift score smollm2-sft --probes privacy
     mechdrift score smollm2-sft --probes xstest --path xstest_prompts.csv --limit 60
-    mechdrift score smollm2-sft --probes gsm8k --limit 20 --think 300"""
+    mechdrift score smollm2-sft --probes gsm8k --limit 20 --think 300
+    mechdrift score --probes safety --answers parent.eval child.eval"""
 )
 def score(
     pair: Annotated[
@@ -493,6 +519,13 @@ def score(
     ] = None,
     path: Annotated[
         Path | None, Parameter(help="Its file or folder, as published; default the Hugging Face hub.")
+    ] = None,
+    answers: Annotated[
+        tuple[Path, Path] | None,
+        Parameter(
+            help="Ask nobody, and read the instruct model's and the reasoning model's answers from two files: logs of "
+            "inspect_ai (.eval, .json) or sample files of lm-eval (.jsonl)."
+        ),
     ] = None,
     limit: Annotated[int | None, Parameter(help="Ask at most so many items, drawn evenly over families.")] = None,
     out: Annotated[Path | None, Parameter(help="Write the whole table to this CSV file.")] = None,
@@ -561,7 +594,12 @@ def score(
         "dtype": generation_dtype(source),
         "keep": out.parent if out else Path("runs"),
     }
-    if probes in BENCHMARKS and BENCHMARKS[probes].read is None:
+    if answers is not None:
+        from mechdrift.behaviour.imported.command import score_files
+
+        table, notes = score_files(probes, path, answers, settings["judge"], chat, seed)
+        print("\n".join(notes), file=sys.stderr)
+    elif probes in BENCHMARKS and BENCHMARKS[probes].read is None:
         table = score_benchmark(load_from(source), draw_tasks(load_tasks(probes, path), limit, seed), **settings)
     else:
         asked = load_probes(probes, path)

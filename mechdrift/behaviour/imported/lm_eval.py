@@ -1,0 +1,92 @@
+"""Sample files of lm-evaluation-harness (`--log_samples`): one line per prompt and filter, with all answers to it.
+
+`resps` are the answers as the model wrote them; what filters took out of them (`filtered_resps`) is not read. Their
+thinking is in the text, unless the harness was told to cut it off (`think_end_token`): then only the answer is left.
+Whether an answer ended by itself is not written anywhere, so every answer counts as finished, but for a think block
+that was opened and not closed.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mechdrift.behaviour.imported.record import MARKERS, OutsideAnswer, OutsideAnswers, cut_text
+from mechdrift.errors import MechdriftError
+from mechdrift.records.foreign import DATA_LIMIT, read_whole
+
+EXPECTED = "a line of lm-eval's sample files was expected, with doc_id, doc, arguments and resps"
+
+
+def read_lm_eval(file: Path, markers: Sequence[str] = MARKERS) -> OutsideAnswers:
+    """The answers of a sample file. Raises `MechdriftError`, naming the line, for what is none, and for
+    log-likelihoods."""
+    rows: list[OutsideAnswer] = []
+    seen: set[str] = set()
+    for where, line in _lines(file):
+        name = str(line["doc_id"])
+        if name not in seen:  # the same answers come again for every filter
+            seen.add(name)
+            rows += _answers(where, line, markers)
+    if not rows:
+        raise MechdriftError(f"{file} holds no answers: give a file of samples, written with --log_samples.")
+    return OutsideAnswers(model=file.parent.name, tool="lm-eval", rows=tuple(rows), is_ending_known=False)
+
+
+def _lines(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    try:
+        text = read_whole(file, DATA_LIMIT).decode("utf-8")
+    except OSError as error:
+        raise MechdriftError(f"{file} cannot be read ({error.strerror}).") from error
+    except UnicodeDecodeError as error:
+        raise MechdriftError(f"{file} is no text in UTF-8: give a file of samples that lm-eval wrote.") from error
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        where = f"{file}, line {number}"
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise MechdriftError(f"{where} is not JSON: {EXPECTED}.") from error
+        if not isinstance(row, dict) or not {"doc_id", "resps"} <= set(row) or not isinstance(row["resps"], list):
+            raise MechdriftError(f"{where}: {EXPECTED}.")
+        yield where, row
+
+
+def _answers(where: str, line: Mapping[str, Any], markers: Sequence[str]) -> Iterator[OutsideAnswer]:
+    texts = [text for group in line["resps"] for text in (group if isinstance(group, list) else [group])]
+    if not all(isinstance(text, str) for text in texts):
+        raise MechdriftError(
+            f"{where} holds log-likelihoods and no answers: give the samples of a task that generates."
+        )
+    asked = (*_strings(line.get("doc")), *_strings(line.get("arguments")))
+    for sample, text in enumerate(texts):
+        thinking, answer, closed = cut_text(text, markers)
+        yield OutsideAnswer(
+            id=str(line["doc_id"]),
+            asked=asked,
+            thinking=thinking,
+            answer=answer,
+            closed=closed,
+            stopped=False,
+            finished=closed,
+            sample=sample,
+        )
+
+
+def _strings(value: Any, depth: int = 0) -> Iterator[str]:
+    """Every text in nested lists and mappings; a text that is itself a list of chat messages gives theirs."""
+    if isinstance(value, str):
+        yield value
+        if value.startswith('[{"role"') and depth < 8:
+            yield from _strings(_messages(value), depth + 1)
+    elif isinstance(value, Mapping | list) and depth < 8:
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from _strings(part, depth + 1)
+
+
+def _messages(text: str) -> list[Any]:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return []
