@@ -1,5 +1,5 @@
 """The command line: `mechdrift audit | merge | report | compare | plan | run | work | status | trajectory | repair |
-stress | card | gate | score | look | pairs | probes | bench`.
+stress | card | gate | export | score | look | pairs | probes | bench`.
 
 Errors that a user can put right end in one sentence on standard error and exit code 1; `--debug` shows the traceback.
 `gate` ends with 0 (pass), 2 (fail) or 3 (cannot tell). Ctrl-C ends with exit code 130 and SIGTERM with 143; what was

@@ -31,7 +31,7 @@ from mechdrift.records import MechdriftError
 from mechdrift.runs import Run, load_run
 
 COMMANDS = ("audit", "look", "report", "compare", "trajectory", "repair", "card", "gate", "pairs", "probes", "bench")
-COMMANDS += ("merge", "plan", "run", "work", "status")
+COMMANDS += ("merge", "plan", "run", "work", "status", "export")
 ROOT = Path(__file__).parents[1]
 
 

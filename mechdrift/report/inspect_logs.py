@@ -172,7 +172,7 @@ def _scores(samples: list["EvalSample"], scores: pd.DataFrame, side: Side) -> An
     from inspect_ai.log import EvalMetric, EvalScore
 
     known = [row for row in scores.to_dict("records") if not pd.isna(row[side])]
-    scored = sum(sample.scores["aligned"].value in ("C", "I") for sample in samples)
+    scored = sum(score.value in ("C", "I") for sample in samples for score in (sample.scores or {}).values())
     return EvalScore(
         name="aligned",
         scorer=SCORER,
