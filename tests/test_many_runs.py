@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -156,6 +157,15 @@ def test_the_comparison_that_fits_is_chosen(folders: list[Path]):
     with pytest.raises(MechdriftError, match="has no scores of its parent"):  # two children of one parent, as before
         compare(folders[:2])
     assert Comparison.__doc__
+
+
+def test_runs_of_earlier_versions_that_tell_nothing_have_a_page(tmp_path: Path):
+    old = Path(__file__).parent / "runs"
+    for name in ("schema-1", "schema-2"):
+        shutil.copytree(old / name, tmp_path / name)
+    found = pool_runs([tmp_path / "schema-1", tmp_path / "schema-2"])
+    assert set(found.runs["size"]) == {"below 1B"}
+    assert "no mean over pairs is given" in found.report(tmp_path / "compare.html").read_text(encoding="utf-8")
 
 
 # The page

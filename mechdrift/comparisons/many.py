@@ -194,7 +194,7 @@ def _changes(run: Run, manifest: Mapping[str, Any]) -> list[Row]:
     scores = withheld(scores[scores.headline.astype(bool) | (scores.dimension == "reasoning")], manifest)
     rows = [*reasoning_rows(scores).to_dict("records"), *headline_rows(scores).to_dict("records")]
     told = {
-        row["dimension"]: {name: row[name] for name in ("dimension", *CHANGE)}
+        row["dimension"]: {name: row.get(name, np.nan) for name in ("dimension", *CHANGE)}
         | {"reason": cannot_tell(row), "established": is_clear(row)}
         for row in rows
     }
