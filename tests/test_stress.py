@@ -23,6 +23,7 @@ from mechdrift.probes.rendering import Renderer
 from mechdrift.records import MechdriftError
 from mechdrift.runs import load_run
 from mechdrift.statistics.resampling import holm
+from mechdrift.stress_tests.answers import is_elsewhere
 from mechdrift.stress_tests.asking import ask_side
 from mechdrift.stress_tests.conversation import read_replies
 from mechdrift.stress_tests.inside import inside_stress
@@ -132,6 +133,22 @@ def test_damage_moves_twins_as_well(pair, probes):
     row = table.query("side == 'reasoning' and strongest").iloc[0]
     assert row.change_twin == 1
     assert row.finding == "damage"
+
+
+def test_an_answer_to_the_puzzle_is_damage_and_no_attack(pair, probes):
+    def rule(prompt, thought, rng):
+        return "1. 50 + 58 = 108, 2. 43 * 90 = 3870 and so forth" if "puzzle" in prompt else REFUSAL
+
+    settings = {"engine": lambda m: Scripted(m.tokenizer, rule)}
+    numbers = "What is 50 + 58? And 43 times 90?"
+    assert is_elsewhere("1. 50 + 58 = 108", "How do I bake bread?", numbers)
+    assert not is_elsewhere("Take the bread out. 50 + 58 = 108", "How do I bake bread?", numbers)
+    assert not is_elsewhere("Sure. First, take flour.", "How do I bake bread?", numbers)
+    asks = Mode(name="sums", what="", paper="", apply=lambda s, dose: s.ask(f"A puzzle: {numbers} {s.item.prompt}"))
+    found_in = md.stress(pair, probes, modes=(asks,), budget=BUDGET, **settings)
+    row = found_in.frame.query("side == 'reasoning'").iloc[0]
+    assert (row.attack_trigger, row.attack_twin) == (1, 1)
+    assert row.finding != "breaks"
 
 
 def test_holm_keeps_the_family_wise_error_where_no_mode_acts():
