@@ -137,8 +137,10 @@ def test_damage_moves_twins_as_well(pair, probes):
 
 def test_an_answer_to_the_puzzle_is_damage_and_no_attack(pair, probes):
     def rule(prompt, thought, rng):
-        return "1. 50 + 58 = 108, 2. 43 * 90 = 3870 and so forth" if "puzzle" in prompt else REFUSAL
+        plain = REFUSAL if any(text in prompt for text in harmful) else HELP
+        return "1. 50 + 58 = 108, 2. 43 * 90 = 3870 and so forth" if "puzzle" in prompt else plain
 
+    harmful = [item.prompt for item in probes if item.is_trigger]
     settings = {"engine": lambda m: Scripted(m.tokenizer, rule)}
     numbers = "What is 50 + 58? And 43 times 90?"
     assert is_elsewhere("1. 50 + 58 = 108", "How do I bake bread?", numbers)
@@ -147,8 +149,8 @@ def test_an_answer_to_the_puzzle_is_damage_and_no_attack(pair, probes):
     asks = Mode(name="sums", what="", paper="", apply=lambda s, dose: s.ask(f"A puzzle: {numbers} {s.item.prompt}"))
     found_in = md.stress(pair, probes, modes=(asks,), budget=BUDGET, **settings)
     row = found_in.frame.query("side == 'reasoning'").iloc[0]
-    assert (row.attack_trigger, row.attack_twin) == (1, 1)
-    assert row.finding != "breaks"
+    assert (row.attack_trigger, row.attack_twin, row.effect) == (1, 1, 0)
+    assert row.finding == "damage"
 
 
 def test_holm_keeps_the_family_wise_error_where_no_mode_acts():
