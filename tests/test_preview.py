@@ -154,6 +154,13 @@ def test_work_is_counted_from_the_plan(folders):
     assert found["drift"]["instruct"].read == 2 * 16 * 70 + 2 * 2 * plan.size.thinking * 110
     assert [name for name, work in found.items() if work["instruct"].loaded] == ["pair", "answers", "kl"]
     assert Work(read=3, written=2).seconds(Work(read=0.5, written=2.0)) == 5.5
+    _, waves = planned(config(folders, dimensions=("ethics",), until_decided=True))
+    found = work_of(waves, lengths, 200, 4, resident=True)
+    asked = len(waves.sets["ethics"])
+    assert (found["waves"]["reasoning"].written, found["answers"]["reasoning"].written) == (
+        asked * 60,
+        (200 - asked) * 60,
+    )
     assert set(proportions(plan, 4)) == {stage.name for stage in stages_of(plan.config)}
 
 

@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-LENGTHS = (512, 2048, 8192)
+LENGTHS = (512, 8192)
 TIMED = 2048
 ROLES = ("think[quarters]",)
 

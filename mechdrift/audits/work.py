@@ -85,6 +85,7 @@ def _stage(
     name: str, plan: AuditPlan, lengths: Mapping[Side, Lengths], questions: int, layers: int, resident: bool
 ) -> dict[Side, Work]:
     dimensions, items = len(plan.sets), sum(map(len, plan.sets.values()))
+    in_waves = 0 if plan.waves is None else items * plan.config.samples  # asked before the stage `answers`
     units = STATISTICS.get(name, 0.0) * dimensions * (layers if name == "drift" else 1) / len(SIDES)
     loads = name in ("pair", "pilot", "waves", "answers", "kl") or (not resident and name in ("drift", "patch"))
     taken = {"loaded": float(loads), "statistics": units}
@@ -97,12 +98,15 @@ def _stage(
             work = {"read": CHECKED * dimensions * own.prompt, "compared": PASSES_OVER_WEIGHTS}
         elif name == "pilot":
             work = {"written": QUESTIONS * own.written, "prompts": QUESTIONS * own.prompt}
+        elif name == "waves":
+            work = {"written": in_waves * own.written, "prompts": in_waves * own.prompt}
         elif name == "answers":
             again = items * (own.prompt + followed.think)  # what is unembedded before the first answer token
             compared = (
                 2 * SENTENCE * len(load_sentences()) * any(dimension_of(each).asks_sentences for each in plan.sets)
             )
-            work = {"written": questions * own.written, "prompts": questions * own.prompt + again + compared}
+            rest = questions - in_waves
+            work = {"written": rest * own.written, "prompts": rest * own.prompt + again + compared}
             work |= {"unembedded": DIVERGENCE * compared}
         elif name == "kl":
             compared = dimensions * 2 * plan.size.kl
