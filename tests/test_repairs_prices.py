@@ -15,12 +15,17 @@ from test_repairs import lora
 
 import mechdrift as md
 from mechdrift.activations.batching import ForwardBatch, pad
+from mechdrift.activations.capture import collect_one
+from mechdrift.audits.answers import RunAnswers
 from mechdrift.audits.config import PRESETS, Size
 from mechdrift.audits.pipeline import _open, run_unfinished_stages
 from mechdrift.audits.plan import load_from, plan_audit
+from mechdrift.audits.stages.answers import with_ids
 from mechdrift.audits.stages.order import stages_of
 from mechdrift.behaviour.backends.protocol import Request, Written
 from mechdrift.behaviour.generation import Question, ask, end_ids
+from mechdrift.behaviour.labels import judge_all
+from mechdrift.directions.thinking import closed_twins
 from mechdrift.pairs.lineage import stated_parent
 from mechdrift.probes.rendering import Renderer
 from mechdrift.probes.sets import load_probes
@@ -30,8 +35,10 @@ from mechdrift.repairs.choice import Candidate, choose, parse_limits, pick, quan
 from mechdrift.repairs.command import run_repair
 from mechdrift.repairs.divergences import Divergences, Text
 from mechdrift.repairs.editing import EditedModel, Editing, Place
+from mechdrift.repairs.evidence import Evidence
 from mechdrift.repairs.halves import HALVES, split
 from mechdrift.repairs.mechanism import agreement, mechanism_sentences, mechanism_table
+from mechdrift.repairs.methods.cliff_heads import head_contributions, turn_heads_down
 from mechdrift.repairs.methods.null_space import null_space_reader
 from mechdrift.repairs.picking import repaired_pair, write_out
 from mechdrift.repairs.prices import price_rows
@@ -396,3 +403,30 @@ def test_what_is_written_out_is_loaded_as_the_child_of_a_pair(pair, tmp_path):
     words = md.repair(pair, method="remind-start", strength=2)
     again = md.load_repair(write_out(words, tmp_path / "words"), pair)
     assert again.made.start == words.made.start
+
+
+def test_the_heads_contributions_add_up_to_what_attention_writes_along_the_direction(pair):
+    probes, renderer = load_probes("safety").sample(3), Renderer(pair.tokenizer("reasoning"))
+    asked = [Question(id=item.id, prompt=item.prompt) for item in probes]
+    budget = md.Budget(think=6, answer=5)
+    written = ask(pair.open("reasoning"), asked, "reasoning", "own", budget=budget)
+    rows = tuple(replace(row, closed=True, think="own", thinking_ids=(50, 51), answer_ids=(52,)) for row in written)
+    answers = replace(written, think="own", rows=rows)
+    table = with_ids(judge_all(probes, answers), answers)
+    known = RunAnswers(sets={"safety": probes}, table=table, renderer=renderer)
+    evidence = Evidence(pair=pair, sets={"safety": probes}, answers=known)
+    contributions = head_contributions(evidence)
+    role, kept = ("think_close[-1]",), closed_twins(probes, answers)[0]
+    recorded = collect_one(
+        pair.open("reasoning"), kept, sites="attn_out", roles=role, think="own", answers=answers.of(kept)
+    ).of("attn_out")[:, :, 0]
+    is_trigger = torch.tensor([item.is_trigger for item in kept])
+    difference = recorded[is_trigger].mean(dim=0) - recorded[~is_trigger].mean(dim=0)
+    along = (difference * evidence.directions["safety"].instruct[:, 0]).sum(dim=-1)
+    assert contributions.groupby(level=0).sum().to_numpy() == pytest.approx(along.numpy(), abs=1e-4)
+    edited = turn_heads_down(evidence, 1.0)
+    [place] = edited.places
+    layer, head = contributions.idxmin()
+    assert place.layer == layer
+    assert place.tensors["factors"].view(4, 8)[head].sum() == 0
+    assert place.tensors["factors"].sum() == 24

@@ -12,6 +12,7 @@ RUN/repair/repairs.parquet, .csv, repair.html, figures/
 RUN/repair/picked/             an adapter or a merged folder, and its audit
 """
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -330,7 +331,7 @@ def short_table(frame: pd.DataFrame) -> pd.DataFrame:
     for (method, strength), part in rows.groupby(["method", "strength"], sort=False, dropna=False):
         # With one dimension there is no mean over them: that dimension stands for it.
         whole = part.drop_duplicates("measure", keep="last").set_index("measure")
-        line = {name: factor * whole[column].get(measure, float("nan")) for name, measure, column, factor in SHORT}
+        line = {name: factor * float(whole[column].get(measure, math.nan)) for name, measure, column, factor in SHORT}
         lines.append({"method": method, "strength": strength} | line)
     return pd.DataFrame(lines)
 

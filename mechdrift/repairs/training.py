@@ -30,7 +30,7 @@ from mechdrift.records import MechdriftError, Rendered
 from mechdrift.records.progress import progress
 from mechdrift.repairs.changes import Change, LowRank, layer_of, names_by_place, parameters_by_place
 
-REMEDY = "free space, or give another path."
+SCALING = 2  # what an adapter adds is so many times up · down
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +94,7 @@ def train(child: LanguageModel, recipe: Recipe, seed: int = 0) -> Mapping[str, C
     model = deepcopy(child.model)
     copy = replace(child, model=model, structure=find_structure(model, child.source.layout))
     places = linear_places(child)
-    config = LoraConfig(r=recipe.rank, lora_alpha=2 * recipe.rank, target_modules=sorted(places.values()))
+    config = LoraConfig(r=recipe.rank, lora_alpha=SCALING * recipe.rank, target_modules=sorted(places.values()))
     adapted = get_peft_model(model, config)
     trained = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=recipe.rate, weight_decay=0.0)
@@ -169,8 +169,10 @@ def factors_of(model: nn.Module, places: Mapping[str, str]) -> dict[str, Change]
     """What each adapter adds, by place."""
     found: dict[str, Change] = {}
     for place, name in places.items():
-        layer = model.get_submodule(name)
-        up, down = (getattr(layer, part)["default"].weight.detach() for part in ("lora_B", "lora_A"))
+        up, down = (
+            model.get_submodule(f"{name}.{part}.default").get_parameter("weight").detach().float()
+            for part in ("lora_B", "lora_A")
+        )
         if bool(up.any()):
-            found[place] = LowRank(layer.scaling["default"] * up.float(), down.float())
+            found[place] = LowRank(SCALING * up, down)
     return found

@@ -31,7 +31,7 @@ def turn_heads_down(evidence: Evidence, strength: float) -> Editing:
     loaded = evidence.pair.open("reasoning", "float32")
     places = []
     for layer in sorted({layer for layer, _ in chosen}):
-        width = loaded.structure.hook_point("attn.o.hook_out", layer).module.weight.shape[1]
+        width = loaded.structure.hook_point("attn.o.hook_out", layer).module.get_parameter("weight").shape[1]
         factors = torch.ones(loaded.structure.n_heads, width // loaded.structure.n_heads)
         factors[[head for at, head in chosen if at == layer]] = 1 - strength
         places.append(Place(site="z", layer=layer, rule="scale", tensors={"factors": factors.flatten()}))
@@ -52,7 +52,9 @@ def head_contributions(evidence: Evidence) -> pd.Series:
     difference = heads[is_trigger].mean(dim=0) - heads[~is_trigger].mean(dim=0)  # [layer, 1, head, d_head]
     found = {}
     for layer in range(loaded.n_layers):
-        weight = loaded.structure.hook_point("attn.o.hook_out", layer).module.weight.detach().float().cpu()
+        weight = (
+            loaded.structure.hook_point("attn.o.hook_out", layer).module.get_parameter("weight").detach().float().cpu()
+        )
         towards = (evidence.directions[name].instruct[layer, 0] @ weight).view(loaded.structure.n_heads, -1)
         found |= {(layer, head): float(c) for head, c in enumerate((difference[layer, 0] * towards).sum(dim=-1))}
     return pd.Series(found)
