@@ -18,7 +18,7 @@ from mechdrift.activations.batching import ForwardBatch, pad
 from mechdrift.activations.capture import collect_one
 from mechdrift.audits.answers import RunAnswers
 from mechdrift.audits.config import PRESETS, Size
-from mechdrift.audits.pipeline import _open, run_unfinished_stages
+from mechdrift.audits.pipeline import open_audit, run_unfinished_stages
 from mechdrift.audits.plan import load_from, plan_audit
 from mechdrift.audits.stages.answers import with_ids
 from mechdrift.audits.stages.order import stages_of
@@ -328,7 +328,7 @@ def run(pair, tmp_path_factory):
         limits = {"think": 8, "answer": 6, "until_decided": False, "dimensions": ("safety", "privacy")}
         config = md.Audit(**named, **limits, preset="quick", out=tmp_path_factory.mktemp("list") / "run")
         own = load_from(config)
-        begun = _open(config, own, md.behaviour.labels.RULES)
+        begun = open_audit(config, own, md.behaviour.labels.RULES)
         plan = plan_audit(config, own)
         with begun.locked():
             run_unfinished_stages(begun, own, plan, stages_of(config)[:2])

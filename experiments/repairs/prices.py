@@ -13,7 +13,7 @@ from pathlib import Path
 
 import mechdrift as md
 from mechdrift.audits.config import PRESETS
-from mechdrift.audits.pipeline import _open, load_from, run_unfinished_stages
+from mechdrift.audits.pipeline import load_from, open_audit, run_unfinished_stages
 from mechdrift.audits.plan import plan_audit
 from mechdrift.audits.stages.order import stages_of
 from mechdrift.behaviour.labels import RULES
@@ -42,11 +42,11 @@ STRENGTHS: dict[str, list[float]] = {
 
 def ask_both(pair: str, pairs: int, tasks: int, out: Path, seed: int) -> md.Run:
     """A run with the answers of parent and child."""
-    PRESETS["quick"] = replace(PRESETS["quick"], pairs=pairs, tasks=tasks, variants=0)
+    PRESETS["quick"] = replace(PRESETS["quick"], pairs=pairs, tasks=tasks, variants=1)
     config = md.Audit(pair=pair, preset="quick", out=out, seed=seed)
     own = load_from(config)
     config = replace(config, until_decided=False)
-    run, plan = _open(config, own, RULES), plan_audit(config, own)
+    run, plan = open_audit(config, own, RULES), plan_audit(config, own)
     with run.locked(), fast_float32():
         run_unfinished_stages(run, own, plan, stages_of(config)[:2])
     return run
