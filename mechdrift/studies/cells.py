@@ -71,11 +71,11 @@ def as_table(cells: Sequence[Cell]) -> str:
         mine = [cell for cell in cells if cell.step == step]
         tokens = [cell.tokens for cell in mine if cell.tokens is not None]
         memory = [cell.memory for cell in mine if cell.memory is not None]
-        known = len(tokens) == len(mine)
+        known, unknown = len(tokens) == len(mine), "?" if mine[0].model else ""  # joining takes next to nothing
         lines.append(
             f"{step:18} {len(mine):>6,} {mine[0].device:12} "
-            f"{f'{max(tokens):,}' if known else '?':>13} {f'{sum(tokens):,}' if known else '?':>15} "
-            f"{f'{max(memory) / 1e9:.1f} GB' if len(memory) == len(mine) else '?':>12}"
+            f"{f'{max(tokens):,}' if known else unknown:>13} {f'{sum(tokens):,}' if known else unknown:>15} "
+            f"{f'{max(memory) / 1e9:.1f} GB' if len(memory) == len(mine) else unknown:>12}"
         )
     runs = len({cell.run for cell in cells})
     models = len({cell.model for cell in cells if cell.model})
