@@ -664,14 +664,17 @@ def _print_scores(table: "pd.DataFrame") -> None:
     mechdrift bench
     mechdrift bench --grid
     mechdrift bench --planted --seed 7
-    mechdrift bench --planted --model smollm2-aligned --cases 30 --out planted.md"""
+    mechdrift bench --planted --model smollm2-aligned --cases 30 --out planted.md
+    mechdrift bench --planted-behaviour --items 1 --out controls.md"""
 )
 def bench(
     *,
     grid: Annotated[bool, Parameter(negative="")] = False,
     planted: Annotated[bool, Parameter(negative="")] = False,
-    model: str = "tiny",
-    cases: int = 40,
+    planted_behaviour: Annotated[bool, Parameter(negative="")] = False,
+    model: str | None = None,
+    cases: int | None = None,
+    items: int = 3,
     seed: int = 0,
     out: Path | None = None,
     debug: Debug = False,
@@ -688,22 +691,32 @@ def bench(
         prompts.
     planted
         Score every way of locating erosion on children of an aligned model, in which it was planted at known places.
+    planted_behaviour
+        Positive controls: train children that lose one of the six behaviours, and decoys; say what an audit calls, and
+        what is true.
     model
-        Of --planted: the parent, tiny (trained from scratch in half a minute) or smollm2-aligned.
+        Of --planted: the parent, tiny (trained from scratch in half a minute) or smollm2-aligned. Of
+        --planted-behaviour: smollm2-aligned, or a chat model's Hugging Face id or folder.
     cases
-        Of --planted: how many children with erosion; half as many decoys come on top.
+        How many children with erosion, by default 40 and 24; decoys come on top.
+    items
+        Of --planted-behaviour: how many triggers of every family are asked where nothing was planted, 1 to 3.
     seed
-        Of --planted: another seed, other children (and another tiny parent).
+        Another seed, other children (and of --planted another tiny parent).
     out
-        Of --planted: write the tables to this Markdown file, or every child's scores to a .jsonl file, as they come.
+        Write the tables to this Markdown file; of --planted, every child's scores to a .jsonl file, as they come. Of
+        --planted-behaviour, adapters and answers are kept in a folder beside it, or in runs/, and not made again.
     """
     from mechdrift.bench.grids import print_grids
     from mechdrift.bench.machine import print_bench
+    from mechdrift.planting.behaviours.command import print_planted_behaviour
     from mechdrift.planting.benchmark import print_planted
 
     check_seed(seed)
-    if planted:
-        print_planted(model, cases, seed, out)
+    if planted_behaviour:
+        print_planted_behaviour(model or "smollm2-aligned", 24 if cases is None else cases, seed, out, items)
+    elif planted:
+        print_planted(model or "tiny", 40 if cases is None else cases, seed, out)
     elif grid:
         print_grids()
     else:

@@ -8,6 +8,7 @@ drift        benign changes on top of it, and decoys: children that changed and 
 localisers   every statistic of the toolkit that says "here", one function each
 scoring      AUROC, recall, distance and false calls, with intervals
 benchmark    `mechdrift bench --planted`: all of it
+behaviours   positive controls of whole audits: children trained to lose one behaviour
 """
 
 import lazy_loader
