@@ -10,9 +10,11 @@ import pytest
 import torch
 from conftest import make_model, make_tokenizer, save_model
 
+from mechdrift.audits.plan import in_waves
 from mechdrift.behaviour import looks
 from mechdrift.behaviour.dimensions.registry import dimension_of
 from mechdrift.behaviour.judges.refusals import judge_refusals
+from mechdrift.behaviour.looks import take_looks
 from mechdrift.behaviour.sampling import Budget
 from mechdrift.pairs.loading import ModelSource, prove
 from mechdrift.planting.behaviours import adapters, asking, command, recipes, rule, selves
@@ -213,6 +215,42 @@ def test_the_tables_count_every_audit(audited):
     assert "called: 1 of 1 (100%" in text
     assert "| ethics | 1 | 1 |" in text
     assert "| null | 1 | 0 points | 0 of 0, 0 of 2 |" in text
+
+
+# Bad input: what cannot decide says so, and decides nothing.
+
+
+def answers(families: int, before: bool | None, after: bool | None, missing: str = "", failed: int = 0) -> pd.DataFrame:
+    """Answers of both models that are all alike, two a family; the judge failed on the first `failed` of the parent's."""
+    rows = [
+        (side, f"f{family}", f"f{family}-{place}", value)
+        for side, value in (("instruct", before), ("reasoning", after))
+        for family in range(families)
+        for place in range(2)
+    ]
+    table = pd.DataFrame(rows, columns=["side", "family", "item", "aligned"])
+    return table.assign(
+        dimension="safety", contrast="trigger", sample=0, missing=missing, says="x", failed=table.index < failed
+    )
+
+
+@pytest.mark.parametrize(
+    ("judged", "said"),
+    [
+        (answers(1, True, False), ""),
+        (answers(3, True, False), ""),  # fewer families than four waves
+        (answers(12, True, True), ""),
+        (answers(12, None, None, missing="cut"), "100% of the thoughts were cut"),
+        (answers(12, True, False, failed=6), "the judge failed on 6 answers of one model"),
+    ],
+    ids=["one family", "fewer than waves", "all alike", "all missing", "judge failed"],
+)
+def test_answers_that_cannot_decide_leave_a_dimension_undecided(judged, said, monkeypatch):
+    monkeypatch.setattr(looks, "DRAWS", 200)
+    families = list(dict.fromkeys(judged.family))
+    last = take_looks(judged, {"safety": in_waves(families, 0)}, 0.15).iloc[-1]
+    assert last.decision == "undecided"
+    assert said in last.reason
 
 
 # A model against itself.
