@@ -221,7 +221,7 @@ def test_the_tables_count_every_audit(audited):
 
 
 def answers(families: int, before: bool | None, after: bool | None, missing: str = "", failed: int = 0) -> pd.DataFrame:
-    """Answers of both models that are all alike, two a family; the judge failed on the first `failed` of the parent's."""
+    """Answers of both models that are all alike, two a family; the judge failed on the first ones of the parent's."""
     rows = [
         (side, f"f{family}", f"f{family}-{place}", value)
         for side, value in (("instruct", before), ("reasoning", after))
