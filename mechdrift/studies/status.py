@@ -1,7 +1,7 @@
 """Where a study stands: cells done, at work, failed and why, time left, tokens a second; in a terminal and as a page.
 
     time left      for each step, the seconds that its cells took so far (their mean) x the cells that are left, over
-                   the workers that are busy now; nothing is told for a step of which none is done
+                   the workers that are busy now; "at least" where there are steps of which none is done
     causes         errors whose sentences differ only in numbers, names in quotes, paths and addresses are one cause
     tokens/s       tokens that cells wrote, over the seconds that these cells took
 
@@ -60,7 +60,8 @@ class Status:
             f"{self.count('failed')} failed",
         ]
         if self.seconds_left is not None and done < planned:
-            parts.append(f"about {_time(self.seconds_left)} left")
+            is_partial = any(row["mean"] is None for row in self.steps)  # steps of which no cell is done yet
+            parts.append(f"{'at least' if is_partial else 'about'} {_time(self.seconds_left)} left")
         if self.tokens_per_second:
             parts.append(f"{self.tokens_per_second:,.0f} tokens/s written by a worker that asks")
         return ", ".join(parts)
