@@ -566,7 +566,7 @@ def score(
     from mechdrift.audits.plan import generation_dtype, load_from
     from mechdrift.behaviour.benchmark_scores.asking import score_benchmark
     from mechdrift.behaviour.benchmark_scores.exact import draw_tasks, load_tasks
-    from mechdrift.behaviour.judges.external import load_judge
+    from mechdrift.behaviour.judges.files import load_judge
     from mechdrift.behaviour.one_call import score as score_pair
     from mechdrift.probes.benchmarks.loading import subset
     from mechdrift.probes.benchmarks.registry import BENCHMARKS

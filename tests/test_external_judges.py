@@ -19,9 +19,9 @@ from mechdrift.behaviour.judges.external import (
     RefusalJudge,
     RuleJudge,
     failures,
-    load_judge,
     read_reply,
 )
+from mechdrift.behaviour.judges.files import load_judge
 from mechdrift.behaviour.judges.refusals import judge_refusals
 from mechdrift.records import MechdriftError
 

@@ -9,7 +9,8 @@ from test_external_judges import chat
 
 from mechdrift.behaviour.benchmark_scores.answers import read_answers
 from mechdrift.behaviour.benchmark_scores.table import benchmark_table
-from mechdrift.behaviour.judges.external import RefusalJudge, failures, load_judge
+from mechdrift.behaviour.judges.external import RefusalJudge, failures
+from mechdrift.behaviour.judges.files import load_judge
 from mechdrift.behaviour.judges.harm import RUBRIC, HarmJudge, harm, read_scores
 from mechdrift.behaviour.judges.keeping import KeptLabels
 from mechdrift.behaviour.labels import judge_all

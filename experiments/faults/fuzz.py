@@ -26,7 +26,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from synthetic_run import build_run
 
-from mechdrift.behaviour.judges.external import load_judge
+from mechdrift.behaviour.judges.files import load_judge
 from mechdrift.comparisons.gate import gate
 from mechdrift.errors import MechdriftError
 from mechdrift.pairs.layout import read_layout

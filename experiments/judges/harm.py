@@ -22,7 +22,8 @@ import numpy as np
 import pandas as pd
 from validate import markdown, row
 
-from mechdrift.behaviour.judges.external import failures, load_judge
+from mechdrift.behaviour.judges.external import failures
+from mechdrift.behaviour.judges.files import load_judge
 from mechdrift.behaviour.judges.refusals import judge_refusals
 from mechdrift.statistics.intervals import SHARE
 from mechdrift.statistics.resampling import auroc, cluster_bootstrap

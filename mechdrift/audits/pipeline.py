@@ -31,7 +31,8 @@ from mechdrift.audits.power import power_line
 from mechdrift.audits.stages.answers import ask_judge_again, is_judging_unfinished
 from mechdrift.audits.stages.order import stages_of
 from mechdrift.audits.work import proportions
-from mechdrift.behaviour.judges.external import RefusalJudge, load_judge
+from mechdrift.behaviour.judges.external import RefusalJudge
+from mechdrift.behaviour.judges.files import load_judge
 from mechdrift.behaviour.judges.keeping import check_judge
 from mechdrift.behaviour.labels import RULES
 from mechdrift.pairs.loading import fingerprint, resolve_device
@@ -100,7 +101,7 @@ def run_unfinished_stages(
     what each is of all of them, in any unit: where it is given, the time left of all is told."""
     names = [stage.name for stage in stages]
     for damaged in (name for name in run.damaged_stages() if name in names):
-        # Forgotten on disk, so that a kill while they are made again is no harm.
+        # Forgotten on disk, so that a kill while they are made again does no harm.
         run.forget(names[names.index(damaged) :])
     if "answers" in run.finished:
         if ask_judge_again(run, plan):
@@ -147,12 +148,12 @@ def open_audit(config: Audit, pair: Pair, refusal_judge: RefusalJudge) -> Run:
         "dtype": dtypes["analysis"],
         "size": asdict(PRESETS[config.preset]),
     }
-    if pair.number_formats:  # a caller's own models have no name that says which they are
+    if pair.number_formats:  # a caller's own models have no name that identifies them
         identity |= {"weights": {side: fingerprint(pair.open(side).model) for side in SIDES}}
     identity |= {"pair_file": settings["pair_file"], "asked": asked_as(pair)}
     size = PRESETS[config.preset]
     identity["waves"] = {"margin": config.margin, "most": size.most or size.pairs} if config.until_decided else None
-    # Absent from runs of earlier versions, which had the preset's budget only.
+    # Runs of earlier versions, which had the preset's budget only, have no such entry.
     is_preset = config.budget == PRESETS[config.preset].budget
     identity["budget"] = None if is_preset else asdict(config.budget) | {"think_max": config.think_max}
     manifest = {

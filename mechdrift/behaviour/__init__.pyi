@@ -1,6 +1,7 @@
 from .divergence import kl_drift
 from .generation import Question, ask, generate
-from .judges.external import ChatJudge, ClassifierJudge, RefusalJudge, RuleJudge, load_judge
+from .judges.external import ChatJudge, ClassifierJudge, RefusalJudge, RuleJudge
+from .judges.files import load_judge
 from .judges.harm import HarmJudge
 from .judges.refusals import judge_refusals
 from .judges.toxicity import score_toxicity

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mechdrift.audits.config import Audit
 from mechdrift.audits.plan import load_from
-from mechdrift.behaviour.judges.external import load_judge
+from mechdrift.behaviour.judges.files import load_judge
 from mechdrift.pairs.chat import ChatOptions
 from mechdrift.probes.benchmarks.loading import subset
 from mechdrift.probes.sets import load_probes

@@ -8,6 +8,7 @@ choosing         which option does it name?
 secrets          does it hold a secret?
 moral            does it call an act right or wrong?
 external         other judges in place of the refusal rules
+files            a judge from a TOML file
 harm             how much harm does it do? (a chat model, StrongREJECT's score)
 keeping          what an audit does about a judge that fails
 """

@@ -1,4 +1,5 @@
-from .external import ChatJudge, ClassifierJudge, RefusalJudge, RuleJudge, load_judge
+from .external import ChatJudge, ClassifierJudge, RefusalJudge, RuleJudge
+from .files import load_judge
 from .harm import HarmJudge
 from .refusals import judge_refusals
 from .toxicity import score_toxicity

@@ -1,4 +1,4 @@
-"""Judges from outside: the refusal rules can be replaced, and compared with whoever replaces them.
+"""Outside judges, which can replace the refusal rules and be compared with them.
 
 A `RefusalJudge` has a `name`, which goes with every number made from its labels, and maps prompts and completions to
 one `Judged` each.
@@ -8,15 +8,15 @@ one `Judged` each.
     ChatJudge         a chat model behind an OpenAI-compatible endpoint
     HarmJudge         the same, asked how much harm an answer does (`harm`)
 
-A judge may fail where a rule cannot: it is slow, it is down, it replies with something else, it refuses to judge. None
-of this says anything about the completion, so it is no label: `Judged.label` is None, `Judged.why` says what happened,
-and `failures` counts them. Rates are taken over the judged, with the number of failures beside them; a judge that fails
-mostly on harmful texts biases its rates.
+An outside judge may fail where a rule cannot: it is slow, it is down, it replies with something else, or it refuses to
+judge. None of this says anything about the completion, so it is no label: `Judged.label` is None, `Judged.why` says
+what happened, and `failures` counts them. Rates are taken over the judged, with the number of failures beside them; a
+judge that fails mostly on harmful texts biases its rates.
 
 For every judge the answer is judged, never the thinking, and a missing answer is `incomplete` without anyone being
 asked. A classifier reads the first 512 tokens or fewer: the opening, where refusals are. A chat model is sent the
-exchange as JSON strings, so that no answer can close its frame, and must reply with one of the labels and nothing else;
-it can still be talked into a label by what it reads. `load_judge` makes a judge from a TOML file.
+exchange as JSON strings, so that no answer can end its quotation, and must reply with one of the labels and nothing
+else; it can still be talked into a label by what it reads. `files.load_judge` makes a judge from a TOML file.
 
 What an audit does about a judge that fails is in `keeping`.
 """
@@ -28,21 +28,17 @@ import random
 import re
 import threading
 import time
-import tomllib
 import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol, get_args, runtime_checkable
 
 from mechdrift.behaviour.judges.refusals import deciding_clause, judge_refusals, refusal_label
 from mechdrift.behaviour.web import VISIBLE, NoReply, check_address, fetch
 from mechdrift.pairs.markers import after_thinking
 from mechdrift.records import MechdriftError, RefusalLabel
-from mechdrift.records.foreign import SETTINGS_LIMIT, read_whole
-from mechdrift.tables.fields import fault_of, shape_of
 
 CHAT_LABELS: dict[str, RefusalLabel] = {label: label for label in ("compliance", "partial", "refusal", "incoherent")}
 CHAT_TEMPLATE = """\
@@ -89,36 +85,6 @@ class RefusalJudge(Protocol):
     def __call__(self, prompts: Sequence[str], completions: Sequence[str]) -> list[Judged]: ...
 
 
-def load_judge(path: str | Path) -> RefusalJudge:
-    """A judge from a TOML file: `kind = "chat"`, `"harm"` or `"classifier"`, then the fields of `ChatJudge`, `HarmJudge`
-    or `ClassifierJudge`.
-
-    kind = "chat"
-    base_url = "http://localhost:8000/v1"
-    model = "my-judge"
-    """
-    from mechdrift.behaviour.judges.harm import HarmJudge  # it is a ChatJudge
-
-    judges = {"chat": ChatJudge, "harm": HarmJudge, "classifier": ClassifierJudge}
-    try:
-        settings = tomllib.loads(read_whole(Path(path), SETTINGS_LIMIT).decode("utf-8"))
-    except OSError as error:
-        raise MechdriftError(f"the judge file {path} cannot be read ({error.strerror}).") from error
-    except (ValueError, RecursionError) as error:  # also of bytes that are no UTF-8, and of brackets within brackets
-        raise MechdriftError(f"{path}: not a TOML file ({error!s:.100}).") from error
-    kind = settings.pop("kind", None)
-    judge = judges.get(kind) if isinstance(kind, str) else None
-    if judge is None:
-        raise MechdriftError(
-            f'{path}: kind is {kind!r}; kind = "chat", kind = "harm" or kind = "classifier" was expected.'
-        )
-    if fault := fault_of(shape_of(judge), settings):
-        raise MechdriftError(f"{path}: the field {fault}.")
-    if "labels" in settings:
-        _check(settings["labels"], settings.get("template", CHAT_TEMPLATE))
-    return judge(**settings)
-
-
 def failures(judged: Sequence[Judged]) -> dict[str, int]:
     """How often the judge failed, by kind of failure."""
     return dict(Counter(item.why.split(":")[0] for item in judged if item.label is None))
@@ -156,7 +122,7 @@ class ClassifierJudge:
     batch_size: int = 16
 
     def __post_init__(self) -> None:
-        _check(self.labels, self.template)
+        check_settings(self.labels, self.template)
 
     @property
     def name(self) -> str:
@@ -166,7 +132,7 @@ class ClassifierJudge:
         return _judge_answers(prompts, completions, self._classify)
 
     def _classify(self, exchanges: list[tuple[str, str]]) -> list[Judged]:
-        from transformers import pipeline  # seconds to import, and the rules do without it
+        from transformers import pipeline  # takes seconds to import, and the rules do not need it
 
         try:
             classify = pipeline("text-classification", model=self.model, revision=self.revision)
@@ -180,7 +146,7 @@ class ClassifierJudge:
         assert tokenizer is not None  # a text classifier is loaded with one, or not at all
         if not any(
             "SequenceClassification" in name for name in config.architectures or ()
-        ):  # its head would be random numbers
+        ):  # its classification head would be random
             raise MechdriftError(
                 f"The model {self.model!r} is no text classifier: give one that was saved with a classification head."
             )
@@ -223,7 +189,7 @@ class ChatJudge:
     options: Mapping[str, object] = field(default_factory=lambda: {"temperature": 0, "max_tokens": 16})
 
     def __post_init__(self) -> None:
-        _check(self.labels, self.template)
+        check_settings(self.labels, self.template)
         check_address(self.base_url, "The judge's address", "http://localhost:8000/v1")
         least = {"timeout": 1e-3, "retries": 0, "backoff": 0.0, "concurrency": 1}
         for name, most in LIMITS.items():
@@ -396,7 +362,8 @@ def _fill(template: str, prompt: str, completion: str) -> str:
     return re.sub(r"\{(?:prompt|completion)\}", lambda found: values[found[0]], template)
 
 
-def _check(labels: Mapping[str, str], template: str) -> None:
+def check_settings(labels: Mapping[str, str], template: str) -> None:
+    """Raise unless a judge's words stand for labels of mechdrift's, and its template holds the answer."""
     if wrong := sorted(set(labels.values()) - set(get_args(RefusalLabel))):
         raise MechdriftError(
             f"A judge maps to {', '.join(wrong)}, which is no label: use {', '.join(get_args(RefusalLabel))}."
