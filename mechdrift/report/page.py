@@ -11,6 +11,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -183,8 +184,12 @@ def slug(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "run"
 
 
+@cache
 def templates() -> Environment:
-    """The templates, with what they all use: text is escaped, and a name that is not there is an error."""
+    """The templates, with what they all use: text is escaped, and a name that is not there is an error.
+
+    Each is compiled once: a run's page and its figures are made of a dozen.
+    """
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,

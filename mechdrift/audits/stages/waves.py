@@ -2,8 +2,8 @@
 
 After each wave the answers are judged and looked at (`behaviour.looks`). Dimensions that are decided are not asked
 further; the others get their next wave of families. What was asked in the end is the run's selection for all later
-stages (`plan.as_asked`), which find the answers in the run folder. The page stands after the first wave and is written
-anew after each.
+stages (`plan.as_asked`), which find the answers in the run folder. The page is written after the first wave, and again
+after each further one.
 
 A killed stage begins again, finds its answers kept, and comes to the same looks; so it goes on at its wave, with the
 boundaries it had. An audit of a fixed design has no such stage.
@@ -33,15 +33,17 @@ from mechdrift.runs import Run
 def ask_in_waves(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
     """Ask, judge and look, until every dimension is decided or all of its families were asked."""
     waves = waves_of(plan)
-    judged, asked = pd.DataFrame(), dict.fromkeys(waves.sets, 0)
+    judged, asked, going_on = pd.DataFrame(), dict.fromkeys(waves.sets, 0), list(waves.sets)
     for wave in range(waves.count):
-        sets = {name: waves.part(name, wave) for name in undecided(run, plan, judged)}
+        sets = {name: waves.part(name, wave) for name in going_on}
         sets = {name: probes for name, probes in sets.items() if len(probes)}
         if not sets:
             break
         judged = pd.concat([judged, ask_wave(run, pair, replace(plan, sets=sets), wave)], ignore_index=True)
         asked |= dict.fromkeys(sets, wave + 1)
-        show(run, plan, judged, asked)
+        looks = looks_of(plan, judged)
+        show(run, plan, judged, asked, looks)
+        going_on = undecided(looks)
     return {"waves": {"asked": asked}, "probes": counts_of(waves.until(asked))}
 
 
@@ -51,12 +53,10 @@ def waves_of(plan: AuditPlan) -> Waves:
     return plan.waves
 
 
-def undecided(run: Run, plan: AuditPlan, judged: pd.DataFrame) -> list[str]:
+def undecided(looks: pd.DataFrame) -> list[str]:
     """The dimensions that go on."""
-    if judged.empty:
-        return list(waves_of(plan).sets)
-    looks = looks_of(plan, judged).drop_duplicates("dimension", keep="last")
-    return looks.dimension[looks.decision == "go on"].tolist()
+    last = looks.drop_duplicates("dimension", keep="last")
+    return last.dimension[last.decision == "go on"].tolist()
 
 
 def looks_of(plan: AuditPlan, judged: pd.DataFrame) -> pd.DataFrame:
@@ -85,9 +85,9 @@ def ask_side(run: Run, pair: Pair, plan: AuditPlan, side: Side, engines: dict[Si
     return [with_ids(judge_all(probes, answers.of(probes), judge), answers.of(probes)) for probes in plan.sets.values()]
 
 
-def show(run: Run, plan: AuditPlan, judged: pd.DataFrame, asked: Mapping[str, int]) -> None:
-    """Write what is known so far, and the page of it. The files are no stage's yet: later stages write them whole."""
-    looks = looks_of(plan, judged)
+def show(run: Run, plan: AuditPlan, judged: pd.DataFrame, asked: Mapping[str, int], looks: pd.DataFrame) -> None:
+    """Write what is known so far, and the page of it. These files belong to no finished stage yet: later stages write
+    them whole."""
     scores = with_looks(score_table(judged, seed=plan.seed).frame, looks)
     for name, table in (("completions", judged), ("scores", scores), ("waves", looks)):
         run.write_table(name, table)
