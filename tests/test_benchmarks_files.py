@@ -20,7 +20,7 @@ FAULTS = [
     (
         "xstest",
         [XSTEST, XSTEST | {"label": "sure"}],
-        r"a\.csv, row 2: the column 'label' holds 'sure'; expected was safe or unsafe",
+        r"a\.csv, row 2: the column 'label' holds 'sure'; safe or unsafe was expected",
     ),
     ("xstest", [XSTEST, XSTEST | {"id": "8"}, XSTEST], r"a\.csv, row 3: the id '7' occurs a second time"),
     ("jailbreakbench", [{"Index": "0", "Goal": "x", "Category": "y"}], "'harmful' or 'benign' in the name of the file"),
@@ -114,7 +114,7 @@ def test_a_broken_file_is_an_error(tmp_path, name, file, content, message):
 def test_unknown_names_missing_files_and_tasks_say_what_to_do(tmp_path):
     with pytest.raises(MechdriftError, match="unknown benchmark 'nope': known are xstest"):
         load_benchmark("nope")
-    with pytest.raises(MechdriftError, match=r"holds no file of xstest: expected was xstest_prompts\.csv"):
+    with pytest.raises(MechdriftError, match=r"holds no file of xstest: xstest_prompts\.csv"):
         load_benchmark("xstest", tmp_path)
     with pytest.raises(MechdriftError, match="there is no benchmark file or folder"):
         load_benchmark("xstest", tmp_path / "no.csv")

@@ -509,7 +509,7 @@ def test_a_nan_weight_is_named_with_its_model(base, tmp_path):
         tensors["model.layers.1.mlp.up_proj.weight"][0, 0] = float("nan")
 
     broken = change_weights(tmp_path / "broken", base, damage)
-    with pytest.raises(MechdriftError, match=r"weights of broken are damaged: layers.1.mlp.up_proj.weight"):
+    with pytest.raises(MechdriftError, match=r"weights of broken are damaged \(layers.1.mlp.up_proj.weight"):
         weight_change(pair_of(base, broken))
 
 

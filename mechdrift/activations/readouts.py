@@ -11,8 +11,8 @@ first token that opens the one behaviour in at least 80 % of its uses joins that
 both behaviours share leaves both. On neutral items the readout keeps its meaning (leaning towards the trigger's
 behaviour), so it is high where it should be low.
 
-A readout is believed only after it was compared with judged answers: `validate` gives its AUROC, with calibration and
-validation on different families. Below 0.7 whatever is measured with it is marked unreliable.
+A readout is used only after it was compared with judged answers: `validate` gives its AUROC, with calibration and
+validation on different families. Below 0.7 everything that is measured with it is marked unreliable.
 """
 
 from collections import Counter
@@ -184,8 +184,9 @@ def measure(
 class Validation:
     """How well a readout ranks judged answers: AUROC with a 95 % interval, and the number of answers of each kind.
 
-    A bootstrap of a perfect ranking has no width, however few the answers. There `low` is 0.025^(1/m), with m the
-    families of the rarer kind of answer: a lower AUROC would seldom have ranked that many without a mistake.
+    The bootstrap interval of a perfect ranking has no width, however few answers there are. There `low` is 0.025^(1/m),
+    where m is the number of families of the rarer kind of answer: with a lower AUROC, m families would be ranked
+    without a mistake in fewer than 2.5 % of cases.
     """
 
     auroc: float

@@ -146,7 +146,7 @@ def position_wise(loaded: LanguageModel, points: Mapping[tuple[str, int], HookPo
 class Means:
     """The means over every span of a padded batch, taken in one step. A position of its own is the mean over one token.
 
-    Only the spans' tokens are looked at: what a NaN or a padding column holds elsewhere does not matter. Sums are in
+    Only the spans' tokens are read: a NaN or a padding column elsewhere does not matter. Sums are in
     float32: a residual stream has single activations of 1e5 beside others of 1, which a sum in bfloat16 would lose.
     """
 
@@ -207,7 +207,7 @@ def check_finite(
     """Raise, naming the place, when a recorded value is NaN or infinite."""
     if bool(
         torch.isfinite(values.sum())
-    ):  # cheap, and an infinite sum of finite values is no harm: the next line looks closer
+    ):  # a cheap first check: the sum may be infinite although all values are finite, so the next line tests each
         return
     bad = (~torch.isfinite(values)).any(dim=-1).nonzero()
     if len(bad):
@@ -218,7 +218,7 @@ def check_finite(
 def not_finite(model: str, layer: int, role: str, item_id: str) -> MechdriftError:
     return MechdriftError(
         f"the {model} model produced a NaN or infinite activation at layer {layer}, role {role}, item {item_id}: "
-        "its weights are damaged, or its numbers overflow at this dtype."
+        "its weights are damaged, or its numbers overflow: load it in another number format (dtype=)."
     )
 
 

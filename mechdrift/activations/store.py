@@ -1,7 +1,7 @@
 """Activations on disk: blocks of prompts that are recorded once, found again by their content, and read where they lie.
 
 A hundred thousand prompts do not fit in memory and do not need to. `fill` takes prompts as they come, some hundred at a
-time, and writes what is recorded of each such block to one safetensors file before it asks for the next. Memory so
+time, and writes what is recorded of each such block to one safetensors file before it asks for the next. So memory
 depends on the block, not on the number of prompts.
 
     <key>-<sha256>.safetensors     one tensor per site, [prompt, layer, role, width]; the prompts' ids in its metadata

@@ -47,7 +47,7 @@ class RunAnswers:
 
     @classmethod
     def read(cls, run: Run, sets: Mapping[str, ProbeSet], renderer: Renderer) -> "RunAnswers":
-        """The answers that a run holds; raises where it has not come that far, or the table is damaged."""
+        """The answers that a run holds; raises where the stage `answers` is not finished, or the table is damaged."""
         table = run.table("completions")
         return cls(sets=sets, table=table[table["sample"] == 0], renderer=renderer)
 
@@ -62,15 +62,14 @@ class RunAnswers:
         return Completions(side=side, think=rows.think.iloc[0], rows=found)
 
     def observed(self, dimension: str, side: Side) -> list[Observed]:
-        """What one model did, to calibrate and validate a readout on. Answers that make no sense or were not judged are
-        left out."""
+        """What one model did, to calibrate and validate a readout on. Incoherent answers and answers that were not
+        judged are left out."""
         rows = self.rows(dimension, side)
         told = [row for row in self.completions(dimension, side) if rows.label[row.item_id] not in SAY_NOTHING]
         return observe(self.sets[dimension], told, [bool(rows.aligned[row.item_id]) for row in told])
 
     def readout(self, dimension: str, sides: Sequence[Side] = SIDES) -> Readout:
-        """A readout calibrated on what these models wrote; by default on both, so that their difference is a difference
-        of one thing."""
+        """A readout calibrated on what these models wrote; by default on both, so that one readout measures both."""
         seen = [row for side in sides for row in self.observed(dimension, side)]
         return make_readout(self.renderer, self.sets[dimension], seen)
 

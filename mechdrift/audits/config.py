@@ -44,8 +44,8 @@ class Size:
     budget: Budget = field(default_factory=Budget)
 
 
-# The fixed design of the embedded pairs asks the first families of each set, as many as stood there when their table
-# was made. Sets grow behind them, and the table's numbers stay comparable.
+# The fixed design of the embedded pairs asks the first families of each set, as many as it held when their table
+# was made. Families added later come after them, so the table's numbers stay comparable.
 FIXED_FAMILIES = 50
 # Eight families are the fewest with which the sign-flip test survives Holm's correction over six dimensions by some
 # margin (mid-p 6 / 2^8 < 0.05), and six the fewest with which a cell of a patch grid can pass its family-wise test (2 /

@@ -1,4 +1,4 @@
-"""What one audit asks, with everything looked up that the configuration only names; and what a stage of it is."""
+"""What one audit asks: everything that the configuration names, looked up. And what a stage of an audit is."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,15 +34,15 @@ class Waves:
 
     @property
     def count(self) -> int:
-        """How many waves the dimension with the most has."""
+        """The number of waves of the dimension that has most of them."""
         return max(map(len, self.families.values()))
 
     def part(self, name: str, wave: int) -> ProbeSet:
-        """One dimension's items of one wave, counted from 0; none behind its last."""
+        """One dimension's items of one wave, counted from 0; none after its last wave."""
         return self.sets[name].of_families([*chain.from_iterable(self.families[name][wave : wave + 1])])
 
     def until(self, asked: Mapping[str, int]) -> dict[str, ProbeSet]:
-        """The items of as many waves of each dimension as were asked."""
+        """The items of those waves of each dimension that were asked."""
         return {
             name: self.sets[name].of_families([*chain.from_iterable(self.families[name][:waves])])
             for name, waves in asked.items()
@@ -54,7 +54,7 @@ class AuditPlan:
     """One audit's configuration with its probe sets, by dimension, its size, its judge of refusals, and how each model
     is asked.
 
-    `sets` is what is asked. Where that is found out in `waves`, it is the first of them until the others were asked
+    `sets` are the items that are asked. In an audit in `waves` they are the first wave's, until the others were asked
     (`as_asked`).
     """
 
@@ -104,7 +104,8 @@ def plan_audit(config: Audit, pair: Pair, refusal_judge: RefusalJudge = RULES) -
 
 
 def is_until_decided(config: Audit, pair: Pair) -> bool:
-    """Whether a pair is asked until all is decided: as it was said, else every pair but the embedded ones."""
+    """Whether a pair is asked until every dimension is decided: as the user says, and by default for every pair except
+    the embedded ones."""
     return pair.name not in EMBEDDED_PAIRS if config.until_decided is None else config.until_decided
 
 

@@ -1,4 +1,5 @@
-"""What an audit can find, by simulation (`statistics.power`): said before it starts, and from its own answers after."""
+"""What an audit can find, by simulation (`statistics.power`): from an assumption before it starts, from its own answers
+afterwards."""
 
 from collections.abc import Mapping
 
@@ -12,8 +13,8 @@ from mechdrift.behaviour.scores import judged_by_both, pair_up
 from mechdrift.records import ProbeSet
 from mechdrift.statistics.power import assumed_answers, smallest_fall
 
-ASSUMED = 0.85  # aligned answers of an instruct model of which nothing is known yet
-LEAST_FAMILIES = 4  # with fewer, a simulation from them says nothing
+ASSUMED = 0.85  # assumed share of aligned answers of an instruct model, before anything is known of it
+LEAST_FAMILIES = 4  # with fewer, a simulation says nothing
 
 
 def power_line(waves: Waves) -> str:

@@ -13,7 +13,7 @@ verdicts           which changes count as established
 benchmark_scores   scores by the formulas of the field's benchmarks
 one_call           `score`: ask, judge and compare in one call
 imported           answers that another tool asked for, matched, judged and compared
-kept               what a score has so far, on disk, until its table is whole
+kept               what a score has so far, on disk, until its table is complete
 divergence         KL between the two models, token by token
 """
 

@@ -8,8 +8,8 @@ prefilled for both, as a first-token KL across `<think>` would mean nothing). `k
 tokens.
 
 No stage needs both models in memory. What the first one says about a probe set is kept whole where it fits (`MEMORY`),
-and the KL is exact. Where a large vocabulary makes it too much, the `TOP` most likely tokens per position are kept, and
-everything else becomes one tail event. The KL of these coarser distributions is a lower bound of the full one (data
+and the KL is exact. Where a large vocabulary makes them too large, the `TOP` most likely tokens per position are kept,
+and everything else becomes one tail event. The KL of these coarser distributions is a lower bound of the full one (data
 processing inequality), and the rest is
 
     P KL(p | tail ‖ q | tail)  <=  P ln( max_tail p / P · Q / min q ),     P = p(tail), Q = q(tail),
@@ -88,7 +88,7 @@ def answered_prompts(pair: Pair, probes: ProbeSet, answers: Completions) -> dict
 
 
 def keep_instruct(pair: Pair, probes: ProbeSet, prompts: Mapping[Side, Sequence[Rendered]]) -> "list[list[Kept]]":
-    """What the instruct model says at the answer tokens of every prompt; `compare_with` needs no more of it."""
+    """The instruct model's distributions at the answer tokens of every prompt: all that `compare_with` needs of it."""
     rendered, description = prompts["instruct"], f"KL on {probes.name}, instruct"
     return keep_first(pair.open("instruct"), rendered, shared_vocabulary(pair), description) if rendered else []
 
@@ -102,7 +102,7 @@ def compare_with(
         return pd.DataFrame(columns=COLUMNS)
 
     def compare(log_probabilities: Tensor, index: int, part: int) -> dict[str, np.ndarray]:
-        """At once, so that two models' distributions of a whole set never stand side by side."""
+        """Compared at once, so that both models' distributions of a whole set are never in memory together."""
         p = ours[index][part]
         q = keep(log_probabilities, p.ids)
         found = {

@@ -1,4 +1,4 @@
-"""Asking the models: batched generation with thinking and answer kept apart.
+"""Asking the models: batched generation, with thinking and answer kept apart.
 
 An instruct model answers as it is used (think mode `none`). A reasoning model gets an opened think block (`own`),
 thinks until it closes the block or its thinking budget ends, and then answers; when the budget ends, mechdrift closes
@@ -211,7 +211,7 @@ def ask(
             renderer
         )  # as this model's first thoughts showed, in the run that is gone on with
     think = think if renderer.convention.open else "none"
-    # What was written in another think mode, as before the markers were given up, is asked again.
+    # Answers in another think mode, from before the markers were given up, are asked again.
     done = {key: row for key, row in done.items() if row.think == think}
     asking = Asking(renderer, side, think, budget, sampling, end_ids(loaded))
     asked = [replace(question, sample=sample) for question in questions for sample in range(sampling.samples)]
@@ -248,7 +248,7 @@ def ask(
 
 
 def _has_to_prove_itself(renderer: Renderer, think: ThinkMode, done: Iterable[Completion]) -> bool:
-    """Whether nothing shows yet that this model closes think blocks with the markers of its convention."""
+    """Whether no answer has shown yet that this model closes think blocks with the markers of its convention."""
     return think == "own" and not renderer.settings.apart and not any(row.closed for row in done)
 
 
@@ -337,7 +337,7 @@ class Asking:
         stop: tuple[int, ...] = (),
         continues: Request | None = None,
     ) -> Request:
-        """Random numbers of its own, which do not depend on what else is asked."""
+        """Each request has its own random numbers, which do not depend on what else is asked."""
         part = "think" if stage.thought is None else "answer"
         named = f"{self.sampling.seed} {stage.question.sample} {stage.question.id} {part}"
         return Request(

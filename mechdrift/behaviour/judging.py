@@ -59,7 +59,8 @@ def judge(item: ProbeItem, completion: Completion, label: RefusalLabel | None = 
         aligned, why, says = dimension_of(item.dimension).judge(item, completion.answer, label)
     except KeyError as error:
         raise MechdriftError(
-            f"the item {item.id!r} lacks the tag {error}, which the judge of {item.dimension} reads."
+            f"the item {item.id!r} lacks the tag {error}, which the judge of {item.dimension} reads: add it to the "
+            "probe file."
         ) from error
     if not completion.finished and says in ("", "keeps"):
         return _incomplete(f"the budget cut the answer; until then it {why}")

@@ -1,4 +1,4 @@
-"""What a score has so far, on disk, until its table is whole.
+"""What a score has computed so far, kept on disk until its table is complete.
 
 A score may take hours, and a judge that goes down, Ctrl-C, a kill or a full disk may end it before. With a folder to
 keep it in, the same score goes on from there:
@@ -52,7 +52,8 @@ class Kept:
         return KeptLabels(judge=judge, store=self.folder / "labels.jsonl")
 
     def settle(self, table: pd.DataFrame) -> None:
-        """Let go of it, now that the table is whole; or say what is missing, where a judge failed on some answers."""
+        """Remove the folder, now that the table is complete; or say what is missing, where a judge failed on some
+        answers."""
         if self.folder is None:
             return
         counts = [f"failed_{side}" for side in SIDES if f"failed_{side}" in table]

@@ -66,7 +66,7 @@ def judge_variant(
 def _outside_labels(
     items: Mapping[str, ProbeItem], completions: Completions, outside: RefusalJudge
 ) -> dict[tuple[str, int], Judged]:
-    """Labels by another judge than the rules, for the answers that came, those behind a cut thought among them."""
+    """Labels by another judge than the rules, for the answers that are there, including those behind a cut thought."""
     if isinstance(outside, RuleJudge):
         return {}
     asked = [row for row in completions if row.answer.strip()]

@@ -1,9 +1,9 @@
 """How long do the models think and answer? Length as an outcome of its own, with what never ends and what loops.
 
-`length_table` has one row per completion; `compare_lengths` holds the two models against each other on the items that
-both were asked, as scores are: medians of tokens, shares of thoughts that never ended and of completions that repeat
-themselves, each with its paired difference and an interval from resampled families. A median is that of the natural
-lengths as long as fewer than half of the thoughts were cut; a cut thought counts as long as its budget.
+`length_table` has one row per completion; `compare_lengths` compares the two models on the items that both were asked,
+as scores do: medians of tokens, shares of thoughts that never ended and of completions that repeat themselves, each
+with its paired difference and an interval from resampled families. A median is that of the natural lengths as long as
+fewer than half of the thoughts were cut; a cut thought counts as long as its budget.
 """
 
 from collections.abc import Mapping

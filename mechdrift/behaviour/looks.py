@@ -1,15 +1,14 @@
-"""What is decided after each wave of families? One look per dimension and wave.
+"""What is decided after each wave of families? Each dimension has one look per wave.
 
     take_looks     judged answers to looks: p, repeated interval and decision of each dimension after each of its waves
     with_looks     the score table with what the last look says of each headline
 
-The question of a look is that of the headline, the share of trigger items with an aligned answer; the method is that of
+A look asks the headline's question, the share of trigger items with an aligned answer, by the method of
 `statistics.sequential`. Items that either model did not finish are missing, as everywhere (`behaviour.censoring`).
-While so many are missing that nothing can be told, or the judge failed on so many, nothing is decided: the dimension
-goes on.
+While too many are missing, or the judge failed on too many, nothing is decided: the dimension goes on.
 
-Looks follow from the answers alone, so they are the same after a kill, and are computed anew where a judge labels later
-what it had failed on.
+Looks follow from the answers alone, so they are the same after a kill. They are computed again where a judge labels
+answers that it had failed on.
 """
 
 from collections.abc import Mapping, Sequence

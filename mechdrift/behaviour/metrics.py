@@ -1,5 +1,5 @@
-"""What a metric is: its name, its formula in words, which way is good, and its unit. Every number of a score table has
-one.
+"""What a metric is: its name, its formula in words, which direction is good, and its unit. Every number of a score
+table has a metric.
 
 How a metric is computed stands in the records that build on this one:
 

@@ -10,7 +10,7 @@ MOST_SEED = 2**63 - 1  # PyTorch's generators take no larger one
 
 
 def check_seed(seed: int) -> None:
-    """Raise for what no generator of random numbers takes, before anything is asked."""
+    """Raise for a seed that no generator of random numbers takes, before anything is asked."""
     if not 0 <= seed <= MOST_SEED:
         raise MechdriftError(f"seed should be 0 or more, and below 2^63; it is {seed!s:.40}.")
 

@@ -18,13 +18,13 @@ from mechdrift.pairs.templates import settings_of, with_settings
 from mechdrift.probes.rendering import Renderer, text_of
 from mechdrift.records import Completion, MechdriftError
 
-PROOF = 16  # thoughts that are looked at before all others are asked for
+PROOF = 16  # thoughts that are examined before all others are asked for
 LEAST = 4  # fewer thoughts prove nothing
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A text in two: thinking, from the token `start` on, and answer at its end.
+    """A text cut in two: the thinking, from the token `start` on, and the answer at the end.
 
     `closed` is False where the block has no end; the answer is then empty.
     """

@@ -1,9 +1,9 @@
 """What a score table establishes: which rows are headlines, and when a change counts as established.
 
-A change is established when its p value, Holm-adjusted over the dimensions where it was, is below `ALPHA` and its 95 %
-interval leaves zero out; never where too many answers are missing to tell (`cannot_tell`). Where an audit asks in waves
-until all is decided, its decision is the verdict (`behaviour.looks`). Reports, cards, comparisons and gates all ask
-here, so that no two of them can disagree.
+A change is established when its p value (Holm-adjusted over the dimensions, for headlines) is below `ALPHA` and its 95
+% interval does not contain zero; and never where too many answers are missing to tell (`cannot_tell`). Where an audit
+asks in waves until all is decided, its decision is the verdict (`behaviour.looks`). Reports, cards, comparisons and
+gates all use this rule, so that no two of them can disagree.
 """
 
 import math

@@ -1,9 +1,9 @@
 """One request to a server that may be slow, down or hostile: the whole reply within a deadline, or a reason why not.
 
 The deadline bounds everything: looking up the name, connecting, the headers and the body. A socket's own time-out
-begins anew with every byte, so the exchange runs in a thread that is no longer waited for when its time is up. A
-redirect is a failure: followed, a POST would become a GET at an address that nobody chose. No message holds anything
-that was sent.
+restarts with every byte, so the exchange runs in a thread, for which nobody waits any longer when its time is up. A
+redirect is a failure: if it were followed, a POST would become a GET at an address that nobody chose. No error message
+holds anything that was sent.
 """
 
 import json

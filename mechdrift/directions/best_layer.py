@@ -5,7 +5,7 @@
     one that tells trigger and neutral prompts of held-out families apart best, by its AUROC in the instruct model. Ties
     go to the layer where directions found on two halves of the families agree best.
 
-The instruct model decides, because the question is what became of *its* direction.
+The instruct model decides, because the question is what happened to *its* direction.
 """
 
 import pandas as pd

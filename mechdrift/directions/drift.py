@@ -235,7 +235,8 @@ def _compare_layer(directions: Directions, held_out: BySide, index: int, design:
 
 
 def _prepare(activations: Activations, index: int, is_trigger: np.ndarray) -> _Layer:
-    """Takes away the midpoint of the class means, a large vector that all differences would have to cancel."""
+    """Subtracts the midpoint of the class means: a large vector, which otherwise cancels in every difference with
+    rounding errors."""
     items, means = {}, {}
     before, after = (activations.of(side)[:, index].double().numpy() for side in SIDES)
     spread = np.sqrt(before.var(axis=0).sum(axis=-1))
@@ -351,7 +352,7 @@ def _aligned_scores(
 
 
 def _auroc(scores: Float[np.ndarray, "prompt role"], is_trigger: Bool[np.ndarray, " prompt"]) -> Cells:
-    """From the trigger items' sum of ranks (Mann-Whitney), a column at a time."""
+    """AUROC from the trigger items' sum of ranks (Mann-Whitney), one column at a time."""
     triggers, neutrals = is_trigger.sum(), (~is_trigger).sum()
     ranks = scipy.stats.rankdata(scores, axis=0)[is_trigger].sum(axis=0)
     return (ranks - triggers * (triggers + 1) / 2) / (triggers * neutrals)

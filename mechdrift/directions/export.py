@@ -22,9 +22,10 @@ blocks has two names here:
 
 Such a layer is left out. Directions at other sites are no part of the stream between blocks, and are refused.
 
-Vectors are unit vectors times `scale`; with `scale=None` they have the length of the class difference, so that one of
-them, with a multiplier of 1, moves a neutral item as far as triggers are away. Several add up in the stream: give the
-tool few layers. Directions have many roles and both formats one vector per layer: `role` chooses it.
+Vectors are unit vectors times `scale`. With `scale=None` they have the length of the class difference, so that one of
+them, with a multiplier of 1, moves a neutral item by the distance between the classes. Vectors at several layers add up
+in the stream: give the tool few layers. Directions have many roles and both formats one vector per layer: `role`
+chooses it.
 """
 
 import json

@@ -27,9 +27,10 @@ their sign is that of the class means. Directions are found for both models on t
 
 `direction_cones` says how sure a direction is: families are drawn with replacement, the direction found again. The
 *cone* is the angle between the drawn directions and the estimate, its median and 90 % quantile in degrees; the
-*stability* is the mean cosine of any two drawn directions. The data lie from the truth about as far as the draws from
-the data: in simulation (16 families, noise in 4 to 64 dimensions) the 90 % cone held the planted direction 88 to 97 %
-of the time where it was narrower than 20 degrees; at 28 degrees of noise in 64 dimensions it was too narrow, 74 %.
+*stability* is the mean cosine of any two drawn directions. The estimate lies about as far from the truth as the draws
+lie from the estimate: in simulation (16 families, noise in 4 to 64 dimensions) the 90 % cone held the planted direction
+88 to 97 % of the time where it was narrower than 20 degrees; at 28 degrees of noise in 64 dimensions it was too narrow,
+74 %.
 
 A new method is a function `(trigger [n, *cell, d_model], neutral [n, *cell, d_model]) -> [*cell, d_model]` that treats
 each cell by itself and does not normalise; add it to `FINDERS`, and to `PAIRED` if row i of both groups must be twins.
@@ -54,7 +55,7 @@ Rows = Int[np.ndarray, " _"]
 
 LOGISTIC_C = 0.01
 REFIT_DRAWS = 40  # of a finder that must be run anew for each
-ROUNDING = 1e-12  # eigenvalues below this share of the largest are zero
+ROUNDING = 1e-12  # eigenvalues below this share of the largest count as zero
 
 
 def mean_difference(

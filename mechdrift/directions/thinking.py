@@ -17,8 +17,8 @@ which reads the same kinds of token in both.
 
     fall    after the closed block, less the last quarter: below 0 the model lets go of what it held in its thinking.
     cliff   after the closed block, less the highest quarter. The highest of four noisy means is too high, so a flat
-            curve has a cliff slightly below 0, too: of few families believe `fall`.
-    change  the reasoning model's projection less that of the instruct model on the same tokens: what the weights do,
+    curve has a cliff slightly below 0, too: with few families, rely on `fall`. change  the reasoning model's projection
+    less that of the instruct model on the same tokens: what the weights do,
             and not the text.
 
 Intervals are percentiles over resampled families, the same draws everywhere. Items without thinking, whose thinking was
@@ -134,7 +134,7 @@ def along_thinking(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThinkingReading:
-    """What is read along the thinking of one probe set, settled before a model is opened.
+    """What is read along the thinking of one probe set, decided before a model is opened.
 
     `probes` are the items whose thinking was closed and answered; `project` takes activations `[prompt, position,
     d_model]` to the scale on which the instruct model's neutral items have mean 0 and its triggers mean 1.
@@ -235,8 +235,8 @@ def _projection(directions: Directions, layer: int, role: str) -> Callable[[np.n
 
 
 def _summarise(values: Mapping[str, np.ndarray], probes: ProbeSet, draws: int, seed: int, level: float) -> pd.DataFrame:
-    """Means per side, contrast and position, with what is made of them; draws in which a class is missing are left
-    out."""
+    """Means per side, contrast and position, and the figures that follow from them; draws in which a class is missing
+    are left out."""
     families, family = np.unique([item.family for item in probes], return_inverse=True)
     weights = np.vstack([np.ones(len(families)), family_draws(len(families), draws, seed)])[:, family]
     is_trigger = np.array([item.is_trigger for item in probes])
@@ -303,7 +303,7 @@ def plan_table(
 
 
 def thinking_rows(found: ThinkingDrift, drift: pd.DataFrame) -> pd.DataFrame:
-    """One dimension's rows of an audit. `auroc` and `below_null` say how far the direction can be believed in the
-    instruct model, where it was found."""
+    """One dimension's rows of an audit. `auroc` and `below_null` say how reliable the direction is in the instruct
+    model, where it was found."""
     place = drift[(drift.layer == found.layer) & (drift.role == READOUT_ROLE)].iloc[0]
     return found.frame.assign(auroc=float(place.auroc_instruct), below_null=bool(place.below_null_instruct))

@@ -42,12 +42,12 @@ def load_adapter_config(adapter: str) -> Any:
     check_folder(adapter)
     try:
         config = PeftConfig.from_pretrained(adapter)
-    except Exception as error:  # peft raises any kind for missing, damaged or unfitting files, here and below
+    except Exception as error:  # peft raises errors of any kind for missing, damaged or unfitting files, here and below
         raise MechdriftError(f"{adapter!r} is not a LoRA adapter that peft can read ({reason(error)}).") from error
     if config.is_prompt_learning:
         kind = str(getattr(config.peft_type, "value", config.peft_type)).lower().replace("_", " ")
         raise MechdriftError(
-            f"the adapter {adapter} learns a prompt ({kind}), which is no change of weights: give one of a LoRA kind."
+            f"the adapter {adapter} learns a prompt ({kind}) and changes no weights: give a LoRA adapter."
         )
     check_ranks(adapter, config)
     return config
@@ -79,7 +79,7 @@ def merge_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
         if target is not model:
             config.task_type = None  # the text part alone has no method of generation that peft would wrap
         adapted = PeftModel.from_pretrained(target, adapter, config=config, key_mapping=mapping)
-        # Read once more for what was left over on either side, which `from_pretrained` passes over.
+        # Read again: `from_pretrained` says nothing of tensors that are left over on either side.
         found = adapted.load_adapter(adapter, "default", key_mapping=mapping)
     except Exception as error:
         raise MechdriftError(f"the adapter {adapter} cannot be applied to this base ({reason(error)}).") from error
@@ -93,7 +93,7 @@ def merge_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
 
 
 def _is_there_twice(key: str, adapter: str) -> bool:
-    """Whether a saved tensor only repeats another: peft writes what a trained embedding holds under several names."""
+    """Whether a saved tensor only repeats another: peft saves a trained embedding under several names."""
     plain = key.replace(".modules_to_save.", ".").replace(".original_module.", ".")
     if plain == key or not adapter_file(adapter).is_file():
         return False
@@ -102,7 +102,7 @@ def _is_there_twice(key: str, adapter: str) -> bool:
 
 
 def _grow(model: PreTrainedModel, rows: int) -> None:
-    """Make room for tokens that were added for the adapter; what the new rows hold comes from it."""
+    """Make room for tokens that were added for the adapter, which brings the values of the new rows."""
     if rows > next(model.get_input_embeddings().parameters()).shape[0]:
         model.resize_token_embeddings(rows, mean_resizing=False)
 

@@ -1,6 +1,6 @@
-"""How each side of a pair is asked: what the user says of it, checked against its template, and the switch.
+"""How each side of a pair is asked: the user's settings, checked against its chat template, and the thinking switch.
 
-Where a template has a switch and nobody says where it stands, the instruct model is asked with thinking off and the
+Where a template has a switch and the user does not set it, the instruct model is asked with thinking off and the
 reasoning model with thinking on: one checkpoint with a switch is a pair of its two modes.
 """
 
@@ -18,7 +18,7 @@ from mechdrift.pairs.templates import settings_of, with_settings
 from mechdrift.records import SIDES, Side
 
 Said = Mapping[Side, Mapping[str, Any]]
-"""By side, the settings (`ChatSettings`) that somebody gives."""
+"""The settings (`ChatSettings`) that the user gives, by side."""
 
 
 def said_by_side(**settings: Any) -> dict[Side, dict[str, Any]]:
@@ -37,7 +37,8 @@ def said_by_side(**settings: Any) -> dict[Side, dict[str, Any]]:
 def settle(
     name: str, tokenizer: PreTrainedTokenizerBase, before: ChatSettings, said: Mapping[str, Any], thinks: bool
 ) -> ChatSettings:
-    """`before` with what is said of one model; its switch, where nobody says where it stands, as `thinks`.
+    """The settings `before`, with the user's settings of one model put in; a switch that they do not set is set to
+    `thinks`.
 
     Raises `MechdriftError` where the model's template ignores a setting.
     """
@@ -48,7 +49,7 @@ def settle(
 
 
 def own_tokenizer(tokenizer: PreTrainedTokenizerBase, chat: ChatSettings) -> PreTrainedTokenizerBase:
-    """A caller's tokenizer with these settings: a copy, where it is used with others so far."""
+    """A caller's tokenizer with these settings; a copy of it where it already has other settings."""
     return tokenizer if chat == settings_of(tokenizer) else with_settings(copy.deepcopy(tokenizer), chat)
 
 

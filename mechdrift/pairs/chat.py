@@ -1,9 +1,9 @@
-"""How a pair's models are asked, as far as somebody says so; what nobody says is read off the tokenizer
+"""How a pair's models are asked, as the user sets it. What the user does not set is read off the tokenizer
 (`conventions`).
 
-`ChatSettings` are one model's. `ChatOptions` are what a user can say of a pair: each setting for both sides, or for
-one. They are fields of the audit's configuration and so options of the command line, and keys of a pair file
-(`pair_files`). Reading this loads neither transformers nor torch.
+`ChatSettings` are the settings of one model. `ChatOptions` are what a user can set for a pair: each setting for both
+sides, or for one. They are fields of the audit's configuration and so options of the command line, and keys of a pair
+file (`pair_files`). Importing this module loads neither transformers nor torch.
 """
 
 import json
@@ -54,7 +54,7 @@ AS_PUBLISHED = ChatSettings()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatOptions:
-    """What a user says of how the models are asked; a setting of one side counts before that of both."""
+    """How the user wants the models to be asked. A setting of one side overrides the setting of both."""
 
     system: str | None = None
     """A system message before every prompt, such as "detailed thinking on"."""
@@ -82,7 +82,7 @@ class ChatOptions:
     """The reasoning model's closing marker."""
 
     def of(self, side: str) -> dict[str, Any]:
-        """What is said of one side, as keyword arguments of `ChatSettings`."""
+        """The settings of one side, as keyword arguments of `ChatSettings`."""
         found = {}
         for name in SETTINGS:
             own = getattr(self, f"{side}_{name}")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def check_comparable(pair: "Pair") -> tuple[str, ...]:
-    """Raise unless both models have the same width and depth, and chat templates. Gives a sentence where the sizes of
+    """Raise unless both models have the same width and depth, and chat templates. Returns a warning where the sizes of
     their vocabularies differ."""
     for adapter in pair.reasoning.adapters:
         load_adapter_config(adapter)

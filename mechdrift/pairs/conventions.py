@@ -1,7 +1,7 @@
 """How a model thinks: its markers, its switch and its system message, read off its tokenizer and chat template.
 
-Models differ in how thinking begins and ends, and in how it is switched on and off. Nothing of that is a constant here.
-A `ThinkConvention` says it for one model, and is read in this order:
+Models differ in how thinking begins and ends, and in how it is switched on and off. None of this is a constant in the
+code. A `ThinkConvention` holds it for one model. Where it comes from is tried in this order:
 
     given       the user named the markers (`--think-open`, `--think-close`, or a pair file)
     template    the template writes them: at the end of its generation prompt, round the reasoning of an earlier

@@ -1,12 +1,12 @@
 """Does a stranger's tokenizer come to an end?
 
 A `tokenizer.json` may hold patterns and replacements. They run inside a compiled library, where no alarm of the system
-reaches them: a pattern that goes astray, or replacements that double a text thirty times over, hold the program for
-good. So a file that holds any is first read in a process of its own (`read_tokenizer`), which encodes 32,000 characters
-and is stopped after `SECONDS`. That takes a few tenths of a second, once for each file: the hash of one that came to an
-end is kept in the cache folder.
+interrupts them: a pattern that backtracks without end, or replacements that double a text thirty times over, block the
+program for good. So a file that holds any is first read in a process of its own (`read_tokenizer`), which encodes
+32,000 characters and is stopped after `SECONDS`. That takes a few tenths of a second, once for each file: the hash of
+one that came to an end is kept in the cache folder.
 
-What this does not find is a pattern that goes astray on other texts than those.
+A pattern that backtracks without end on other texts only is not found.
 """
 
 import hashlib

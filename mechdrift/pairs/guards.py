@@ -73,7 +73,9 @@ def check_folder(path: str) -> None:
     for file in sorted(folder.glob("*.json")) + sorted(folder.glob("*.jinja")):
         limit = LARGE_MAY_HOLD if LARGE.fullmatch(file.name) else SETTINGS_MAY_HOLD
         if file.stat().st_size > limit:
-            raise MechdriftError(f"{file} is larger than {limit >> 20} MB: it is no file of settings.")
+            raise MechdriftError(
+                f"{file} is larger than {limit >> 20} MB, too large for settings: fetch the model again."
+            )
     for file in folder.glob("*.index.json"):
         check_index(file)
 

@@ -2,7 +2,7 @@
 
 A reasoning model is compared with the instruct model it was trained from. Many published "pairs" are cousins:
 DeepSeek-R1's distilled Llama-8B was trained from the Llama *base*, so its difference from Llama-Instruct mixes two
-fine-tunings. The audit puts side by side: architecture, sizes, vocabulary and special tokens, chat templates, whether
+fine-tunings. The audit compares architecture, sizes, vocabulary and special tokens, chat templates, whether
 both tokenise the probes alike, the relative weight change per layer `‖W_child − W_parent‖ / ‖W_parent‖`, and the parent
 that the child's card names. Every warning goes into every figure.
 """
@@ -78,7 +78,7 @@ def audit_pair(
 ) -> PairAudit:
     """Compare the two sides of `pair`; `prompts` are tokenised by both tokenizers through their chat templates.
 
-    One model is loaded after the other and let go of; `also` is called with each. The instruct model's weights are
+    The models are loaded one after the other, and `also` is called with each. The instruct model's weights are
     written to `folder`, by default the system's temporary one, tensor by tensor, and compared there.
     """
     facts = {side: _facts(pair, side) for side in SIDES}
@@ -141,7 +141,7 @@ def _same_tokens(pair: Pair, prompts: Sequence[str]) -> float:
         ]
     except Exception as error:  # a template is a program, and fails in any way it likes
         raise MechdriftError(
-            f"a chat template of the pair {pair.name} cannot render one of the prompts ({error!r:.120})."
+            f"a chat template of the pair {pair.name} cannot render one of the prompts ({error!r:.120}): correct it."
         ) from error
     return sum(a == b for a, b in zip(*rendered, strict=True)) / max(1, len(prompts))
 
@@ -243,7 +243,8 @@ def _compare_weights(
         if not (difference + norm).isfinite():
             side = "instruct" if not norm.isfinite() else "reasoning"
             raise MechdriftError(
-                f"the weights of {pair.source(side).name} are damaged: {name} holds NaN or infinite numbers."
+                f"the weights of {pair.source(side).name} are damaged ({name} holds NaN or infinite numbers): get the "
+                "model again."
             )
         layer = re.match(r"layers\.(\d+)\.", name)
         module = name.rsplit(".", 2)[-2] if "." in name else name
@@ -323,8 +324,8 @@ def config_differences(pair: Pair) -> dict[str, tuple[Any, Any]]:
 
 
 def _is_named(stated: str, pair: Pair) -> bool:
-    """Whether the parent that a card or an adapter states is the instruct model that is given, as far as names tell:
-    under the name of a quantised copy or a mirror, of a snapshot's folder, or by what its own config.json remembers.
+    """Whether the parent that a card or an adapter states is the given instruct model, judged by names: its own, that
+    of a quantised copy, a mirror or a snapshot's folder, or the one that its config.json remembers.
 
     An adapter that fits a local folder which remembers no name is believed.
     """

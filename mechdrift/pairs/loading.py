@@ -1,4 +1,5 @@
-"""From a name to a model in memory: sources, adapters, dtypes, and the check that its surface is what we think it is.
+"""From a name to a model in memory: sources, adapters, dtypes, and the check that what is recorded equals Hugging
+Face's hidden states.
 
 A `ModelSource` says where weights come from (a hub id or folder, a revision, LoRA adapters merged on top in order) and
 is cheap; `LanguageModel` is the loaded thing. Remote code never runs, and pickled weights are never read, unless
@@ -102,7 +103,7 @@ def _tokenizer_as_saved(source: ModelSource) -> PreTrainedTokenizerBase:
     if os.path.isdir(source.path):
         check_folder(source.path)
     else:
-        load_config(source)  # an id that is none is named here
+        load_config(source)  # an id that does not exist raises here
     if (file := published_file(source.path, source.revision, "tokenizer.json")) is not None:
         check_ends(source.name, file)
     tokenizer = _from_hub(AutoTokenizer, source)
@@ -127,7 +128,7 @@ def check_tokenizer(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
         raise
     except Exception as error:  # a template is a program, and fails in any way it likes
         raise MechdriftError(
-            f"the chat template of {name} cannot render a user's message ({reason(error)})."
+            f"the chat template of {name} cannot render a user's message ({reason(error)}): correct the template."
         ) from error
     if GREETING not in str(rendered):
         raise MechdriftError(
@@ -145,8 +146,8 @@ def load_config(source: ModelSource) -> Any:
 
 
 def factory_of(name: str, config: Any) -> Any:
-    """The class of transformers that loads a model of this configuration: one for text, or, for what exists only with
-    other inputs beside it, one whose text part is read. Raises for what writes no text."""
+    """The transformers class that loads a model of this configuration: one for text, or, where the model exists only as
+    a multimodal one, that class, whose text part is read. Raises where the model writes no text."""
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
     if any(type(config) in factory._model_mapping for factory in (AutoModelForCausalLM,)) or hasattr(
@@ -162,7 +163,7 @@ def factory_of(name: str, config: Any) -> Any:
 
 
 def check_source(source: ModelSource) -> None:
-    """Raise for what `guards` holds against the files of a model, before a library builds from them."""
+    """Check the files of a model by `guards`, before a library builds a model from them."""
     from transformers import PreTrainedConfig
 
     check_pickles(source.name, source.path, source.trust_remote_code)
@@ -284,7 +285,7 @@ def _from_hub(factory: Any, source: ModelSource, **options: Any) -> Any:
     """`factory.from_pretrained`, with the hub's many failures turned into one sentence."""
     is_here = bool(source.path) and os.path.exists(source.path)  # no error for a name that no system allows
     if not is_here and (source.path.startswith((".", "/", "~")) or source.path.count("/") > 1):
-        raise MechdriftError(f"there is no folder {source.path!r}.")
+        raise MechdriftError(f"there is no folder {source.path!r}: give a folder that exists, or a Hugging Face id.")
     check_folder(source.path)
     try:
         return factory.from_pretrained(

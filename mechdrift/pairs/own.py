@@ -1,9 +1,9 @@
 """Your own loaded models: read as they are, and left as they were.
 
-mechdrift records through hooks, asks in evaluation mode, and puts other weights in for a moment. None of that may be
-seen on an object that belongs to the caller. So `share` copies a model's modules and not its tensors: the copy has
-hooks, training flags and parameters of its own, and they lie in the caller's memory, on the caller's device, in the
-caller's number format, quantised or not. Nothing is moved, cast, closed or deleted.
+mechdrift records through hooks, generates in evaluation mode, and swaps weights for a moment. None of that may show on
+an object that belongs to the caller. So `share` copies a model's modules and not its tensors: the copy has hooks,
+training flags and parameters of its own, and they lie in the caller's memory, on the caller's device, in the caller's
+number format, quantised or not. Nothing is moved, cast, closed or deleted.
 
     a Hugging Face model       as it is
     a peft model               its adapters are merged in the copy, as `load_pair` does; only the matrices that they
@@ -120,9 +120,7 @@ def _with_adapters(model: Any) -> PreTrainedModel:
     """The adapted model, the adapters merged into matrices of its own; on quantised weights, with its adapters beside
     them."""
     if model.active_peft_config.is_prompt_learning:
-        raise MechdriftError(
-            "this peft model learns a prompt, which is no change of weights: mechdrift reads LoRA kinds."
-        )
+        raise MechdriftError("this peft model learns a prompt and changes no weights: give a model with LoRA adapters.")
     shared = share(model)
     bases = [layer.get_base_layer() for layer in _adapted(shared)]
     weights = [weight for base in bases for weight in base.parameters(recurse=False)]

@@ -38,7 +38,7 @@ class ModelCache:
     """One side's tokenizer and loaded weights, the latter by number format. Pairs that share a side share its cache.
 
     `own` is a caller's model: it is used as it is for every number format. `is_given`: the weights were handed over in
-    memory and cannot be loaded again. Neither is ever let go of.
+    memory and cannot be loaded again. Neither kind is ever released.
     """
 
     own: LanguageModel | None = None
@@ -168,8 +168,9 @@ class Pair:
         return cache.tokenizer
 
     def open(self, side: Side, dtype: str | None = None) -> LanguageModel:
-        """Load one side, in the pair's number format unless another is given. Small models stay resident; opening a
-        large one first lets go of every other. A caller's own model is there already, whatever its number format."""
+        """Load one side, in the pair's number format unless another is given. Small models stay resident; before a
+        large one is opened, all others are released. A caller's own model is there already, whatever its number
+        format."""
         dtype = dtype or self.dtype
         source, loaded = self.source(side), self.models[side].loaded
         if (own := self.models[side].own) is not None:
@@ -185,7 +186,7 @@ class Pair:
         return any(loaded is cache.own for cache in self.models.values()) or _size(loaded) <= KEEP_RESIDENT_PARAMETERS
 
     def close(self, dtype: str | None = None) -> None:
-        """Let go of loaded weights (of one dtype, or all), but for those that were handed over in memory."""
+        """Release loaded weights (of one dtype, or all), except those that were handed over in memory."""
         for cache in self.models.values():
             if cache.is_given:
                 continue
@@ -194,8 +195,8 @@ class Pair:
         give_back_memory()
 
     def sharing(self, other: "Pair", side: Side) -> "Pair":
-        """This pair with one side's weights and tokenizer in common with another pair of the same model there: what
-        either loads or lets go of, the other does, too."""
+        """This pair, sharing one side's tokenizer and loaded weights with another pair that has the same model on that
+        side. What one pair loads or releases, the other loads or releases, too."""
         if self.source(side) != other.source(side):
             raise MechdriftError(f"{self.name} and {other.name} have different {side} models and cannot share one.")
         return replace(self, models={**self.models, side: other.models[side]})
@@ -223,8 +224,8 @@ class Pair:
 
 
 def give_back_memory() -> None:
-    """What tensors of changing sizes leave behind, glibc keeps: 0.4 GB after answering with SmolLM2-135M, 1.1 GB after
-    twelve grids."""
+    """Return freed memory to the system. After tensors of changing sizes glibc keeps it: 0.4 GB after answering with
+    SmolLM2-135M, 1.1 GB after twelve grids."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 

@@ -83,12 +83,16 @@ def read_pair_file(file: str | Path) -> PairFile:
 def _parsed(file: Path) -> dict[str, Any]:
     try:
         if file.stat().st_size > LARGEST:
-            raise MechdriftError(f"{file} is larger than {LARGEST:,} bytes: a pair file has some twenty lines.")
+            raise MechdriftError(
+                f"{file} is larger than {LARGEST:,} bytes: a pair file has about twenty lines; give that file."
+            )
         return tomllib.loads(read_whole(file, LARGEST).decode("utf-8"))
     except OSError as error:
-        raise MechdriftError(f"there is no pair file {file} ({error.strerror}).") from error
+        raise MechdriftError(f"there is no pair file {file} ({error.strerror}): check its path.") from error
     except (ValueError, RecursionError) as error:
-        raise MechdriftError(f"{file} is not valid TOML ({' '.join(str(error).split()):.120}).") from error
+        raise MechdriftError(
+            f"{file} is not valid TOML ({' '.join(str(error).split()):.120}): correct that line."
+        ) from error
 
 
 def _renamed(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -112,7 +112,7 @@ class Structure:
 
 def _why_not(site: str, block: Any) -> str:
     """Why TransformerLens names no such site in a block. Where sublayers are scaled before they are added (Granite), a
-    sublayer's output is not what it adds to the stream, and it can only be named as what it is."""
+    sublayer's output is not what it adds to the stream, so no site may be called `attn_out` or `mlp_out`."""
     if site == "resid_mid":
         return "its blocks have no point between attention and MLP"
     parts = ", ".join(f"{name}.hook_out" for name in block.submodules if not name.startswith("ln"))
@@ -142,7 +142,7 @@ def find_structure(model: PreTrainedModel, layout: Layout | None = None) -> Stru
         components = ArchitectureAdapterFactory.select_architecture_adapter(bridge_config).component_mapping or {}
         blocks = model.get_submodule(components["blocks"].name)
         final_norm = model.get_submodule(components["ln_final"].name)
-    except ImportError as error:  # TransformerLens wants a library for the images that are not read here
+    except ImportError as error:  # TransformerLens needs an image library here, although no image is read
         return _by_hand(model, _common_layout(model, architecture, error))
     except (ValueError, KeyError, AttributeError) as error:
         raise MechdriftError(
@@ -202,7 +202,7 @@ def _by_hand(model: PreTrainedModel, layout: Layout) -> Structure:
 
 @torch.inference_mode()
 def verify_layout(model: PreTrainedModel, structure: Structure, layout: Layout, ids: Sequence[int]) -> None:
-    """Raise unless the parts of a layout that `verify` does not see are what they are called.
+    """Raise unless the parts of a layout that `verify` does not test are what the layout says.
 
     The decoder's own output is what its final norm gives, the head turns that into the logits, and attention and MLP
     add up to what the block adds to the stream.
@@ -264,14 +264,14 @@ def verify(model: PreTrainedModel, structure: Structure, ids: Sequence[int]) -> 
     if worst > 1e-5 * scale:
         raise MechdriftError(
             f"recorded block outputs of {type(model).__name__} differ from Hugging Face's hidden states by "
-            f"{worst:.1e}; this architecture is not supported."
+            f"{worst:.1e}: say where its modules are with layout= (--layout on the command line)."
         )
     return worst
 
 
 def _difference(ours: Tensor, expected: Tensor) -> float:
-    """The largest difference. NaN in both is agreement: damaged weights are no fault of the map, and are named when
-    recorded."""
+    """The largest difference. NaN in both counts as agreement: damaged weights are not a fault of the map, and the
+    recording names them."""
     if ours.shape != expected.shape:
         return float("inf")
     same = (ours == expected) | (ours.isnan() & expected.isnan())

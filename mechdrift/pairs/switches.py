@@ -39,9 +39,11 @@ class Switch:
 
 
 def options_of(settings: ChatSettings, switch: Switch | None, thinks: bool | None) -> dict[str, Any]:
-    """Options for `apply_template` that set the switch; what the user said stands, unless a think mode asks for more.
+    """Options for `apply_template` that set the switch. The user's own settings stay, unless a think mode requires
+    others.
 
-    `thinks` None means the model as it is used: the switch where `settings.thinks` has it, under the user's own words.
+    `thinks=None` means the model as it is used: the switch is set as `settings.thinks` says, and the user's own
+    settings override it.
     """
     if switch is None:
         return {}
@@ -53,8 +55,8 @@ def options_of(settings: ChatSettings, switch: Switch | None, thinks: bool | Non
 
 
 def _stands(settings: ChatSettings, switch: Switch, thinks: bool) -> dict[str, Any]:
-    """The options that put the switch there. Words in the system message go before the user's own message, if there is
-    one, or take the place of the other ones in it."""
+    """The options that set the switch. Its words are put before the user's own system message, or replace the opposite
+    words in it."""
     options, others = (switch.on, switch.off) if thinks else (switch.off, switch.on)
     if not switch.in_system or settings.system is None:
         return dict(options)
@@ -65,7 +67,7 @@ def _stands(settings: ChatSettings, switch: Switch, thinks: bool) -> dict[str, A
 
 
 def is_set_by(settings: ChatSettings, switch: Switch) -> bool:
-    """Whether the user's own words already say where the switch stands."""
+    """Whether the user's own settings already set the switch."""
     if not switch.in_system:
         return switch.name in settings.template_args
     return any(words["system"] in (settings.system or "") for words in (switch.on, switch.off))

@@ -34,7 +34,7 @@ _SETTINGS: WeakKeyDictionary[PreTrainedTokenizerBase, ChatSettings] = WeakKeyDic
 
 
 def with_settings(tokenizer: PreTrainedTokenizerBase, settings: ChatSettings) -> PreTrainedTokenizerBase:
-    """The tokenizer, from now on used with these settings wherever a prompt is rendered through it."""
+    """The tokenizer; from now on these settings are used wherever a prompt is rendered through it."""
     _SETTINGS[tokenizer] = settings
     return tokenizer
 

@@ -9,7 +9,7 @@ cells           which layers, tokens and heads are patched
 passes          the donor's and the recipient's forward passes
 replay          the exact engine that makes grids fast
 naive           one full forward pass per cell, for models that cannot be replayed
-checks          what has to hold before a grid is believed
+checks          self-tests that a grid has to pass
 """
 
 import lazy_loader

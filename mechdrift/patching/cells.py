@@ -1,7 +1,7 @@
 """What a cell of a patch grid is: which positions of which prompt, at which site, layer and head, take what from the
 donor.
 
-Both engines, the fast one and the plain one, ask this file what to edit, so that they differ only in how they run the
+Both engines, `replay` and `naive`, take from this file what to edit, so that they differ only in how they run the
 model.
 
     Group     a prompt of a batch and the columns that one role occupies in it

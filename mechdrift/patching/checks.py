@@ -1,4 +1,4 @@
-"""What has to hold before a patch grid is believed. A check that fails stops the grid and names the place.
+"""Self-tests that a patch grid has to pass before it is computed. A test that fails stops the grid and names the place.
 
 1. Tokens: both tokenizers mean the same by every id of the prompts.
 2. Replay: on random tokens the fast engine gives what full forward passes give, with foreign values put in, once per
@@ -100,7 +100,7 @@ def _try(loaded: LanguageModel) -> str:
         return f"its blocks cannot be called by themselves: {type(error).__name__}, {error}"
     expected = forward_layers(loaded, batch, groups, cells, donated)
     if not bool(expected.isfinite().all()):
-        return ""  # damaged weights are no fault of the engine, and are named when they are recorded
+        return ""  # damaged weights are not a fault of the engine; the recording names them
     worst = ((replayed - expected).abs().max() / expected.abs().max()).item()
     tolerance = 1e-3 if loaded.model.dtype == torch.float32 else 0.1
     return "" if worst <= tolerance else f"replay and forward pass differ by {worst:.1e} of the largest value"
@@ -125,7 +125,7 @@ def check_identity(sweep: Sweep, started: RecipientPass) -> float:
     if not worst <= rounding_of(sweep.loaded):
         raise MechdriftError(
             f"identity self-test failed: patching {sweep.loaded.source.name} with itself at {where} changes the "
-            f"readout by {worst:.1e} log-odds; no grid is computed."
+            f"readout by {worst:.1e} log-odds, so no grid is computed: try engine='forward'."
         )
     return worst
 
@@ -146,6 +146,7 @@ def check_last_block(sweep: Sweep, started: RecipientPass, given: DonorPass) -> 
     if not (error := float(np.abs(readouts[0] - readouts[1]).max())) <= rounding_of(loaded):
         raise MechdriftError(
             f"last-block test failed: with the donor's output of layer {layer} at the readout position, the readout of "
-            f"{loaded.source.name} is {error:.1e} log-odds away from that of the donor's state; no grid is computed."
+            f"{loaded.source.name} is {error:.1e} log-odds away from that of the donor's state, so no grid is "
+            "computed: try engine='forward'."
         )
     return error

@@ -1,4 +1,4 @@
-"""Through what does an effect pass: through the patched activations, or through the thinking that was written before?
+"""Does an effect pass through the patched activations, or through the thinking that was written before?
 
 A reasoning model reads its own thinking before it answers, and a patch of the answer's position leaves that thinking as
 it was. So each cell is measured four times, {recipient's, donor's} thinking x {unpatched, patched}, by one readout R:

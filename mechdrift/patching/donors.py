@@ -15,7 +15,7 @@ donor's values are taken from:
     random     a placebo: the recipient's own values plus a random vector, as long as the donor's difference there
 
 Prompts of different length are aligned by role: each role's last tokens with the other's last tokens, as many as the
-shorter one has; what the recipient has beyond that keeps its own values.
+shorter one has. The recipient's further tokens keep their own values.
 """
 
 import zlib

@@ -5,7 +5,7 @@ by module.
 
 A patch copies an activation, and an activation carries everything that happened below it: it shows what *passes
 through* a cell. A graft copies parameters and leaves the recipient's own activations as their input: what it changes
-*originates here*. (So grafting a layer's MLP is patching its `mlp_out` with the input held at the recipient's.)
+*originates here*. (So a graft of a layer's MLP is a patch of its `mlp_out` while the input stays the recipient's.)
 Grafting from the instruct model asks which block restores the parent's behaviour by itself; into the instruct model,
 which block breaks it by itself. Where blocks work together neither does alone, which is why `windows` and both
 directions exist:
@@ -147,7 +147,7 @@ class GraftPlan:
 
 
 def donor_readouts(plan: GraftPlan, loaded: LanguageModel) -> Float[np.ndarray, " prompt"]:
-    """What the donor itself makes of every prompt."""
+    """The donor's own readout of every prompt."""
     rendered = plan.grid.given
     return read_batch(loaded, plan.grid.readout, rendered, readout_states(loaded, rendered))
 
@@ -334,7 +334,7 @@ class _Grafts:
         if not change.max() <= rounding_of(self.loaded):
             raise MechdriftError(
                 f"identity self-test failed: {self.loaded.source.name} grafted with its own parameters changes the "
-                f"readout by {change.max():.1e} log-odds; no grid is computed."
+                f"readout by {change.max():.1e} log-odds, so no grid is computed: use patch instead."
             )
         return float(change.max())
 
@@ -358,8 +358,8 @@ def swapped(block: nn.Module, given: Weights, share: float = 1.0) -> Iterator[No
 
 
 def keep_weights(loaded: LanguageModel, names: Sequence[str], folder: Path | None) -> "list[Weights | Path]":
-    """The donor's parameters of each block that some module needs: as they are, or in files where the model is let go
-    of."""
+    """The donor's parameters of each block that some module needs: as they are, or in files where the model is
+    released."""
     found: list[Weights | Path] = []
     for layer in range(loaded.n_layers):
         wanted: dict[str, Tensor] = {

@@ -1,4 +1,4 @@
-"""The plain way to patch, and the oracle of the fast one: a full forward pass per cell."""
+"""Patching by one full forward pass per cell: slow, and the reference that the fast engine is tested against."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -17,8 +17,8 @@ from mechdrift.patching.cells import Cells, Donated, Group
 def forward_layers(
     loaded: LanguageModel, batch: Batch, groups: Sequence[Group], cells: Cells, donated: Donated
 ) -> Float[Tensor, "group layer head d_model"]:
-    """As `replay.sweep_layers`. Groups of different prompts go through the model together, those of one prompt after
-    each other."""
+    """The same results as `replay.sweep_layers`. Groups of different prompts run through the model together, groups of
+    one prompt one after the other."""
     finals = torch.empty(
         len(groups), len(cells.layers), cells.heads_at_once, loaded.structure.d_model, device=loaded.device
     )

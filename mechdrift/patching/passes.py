@@ -1,6 +1,6 @@
 """The passes of a patch grid: the donor's, which keeps what is copied, and the recipient's, unpatched and patched.
 
-The donor is run first and let go of: what is kept of it lies on the CPU, so that one model in memory is enough.
+The donor is run first and then released. Its activations wait on the CPU, so that one model in memory is enough.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

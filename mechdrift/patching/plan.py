@@ -1,8 +1,8 @@
-"""What is settled before a grid opens a model: what both models read, in which batches, and how it is read out.
+"""What is decided before a grid opens a model: what both models read, in which batches, and how it is read out.
 
 `patch`, `attribute`, `graft` and `decompose` begin and end alike. A `GridPlan` is their beginning: the prompts with the
 thinking that the think mode asks for, the prompts that the donor reads, the role columns, the readout, and the batches.
-It needs both tokenizers and no weights. The donor is then run over the plan, and let go of, before the recipient is
+It needs both tokenizers and no weights. The donor is then run over the plan, and released before the recipient is
 opened. The recipient is run batch by batch (`each_batch`), and what was measured becomes a `PatchGrid` (`measured`).
 """
 

@@ -7,8 +7,7 @@ contents: the ids that all renderings share at the start are `system` (system pr
 the end are the `template_tail`, and what lies between is the user's content. A think block that the template itself
 puts at the very end of its generation prompt (as DeepSeek-R1's does) is cut off the tail and named.
 
-What comes after the tail is what the think mode asks for, in the markers of the model's own convention
-(`pairs.conventions`):
+After the tail the think mode decides what follows, in the markers of the model's own convention (`pairs.conventions`):
 
     none    the template's own generation prompt, untouched, with its thinking switch where the settings have it
     off     the generation prompt with the switch off; a model without a switch gets an empty block in its own markers
@@ -201,7 +200,7 @@ class Renderer:
         return self.convention.switch is None and bool(self.convention.open)
 
     def _state(self, think: ThinkMode) -> bool | None:
-        """Where a think mode wants the template's switch; None means as the model is used."""
+        """How a think mode sets the template's switch; None means as the model is used."""
         return {"none": None, "off": False}.get(think, True)
 
     def _thought(self, chunks: dict[str, tuple[int, ...]], thinking: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
@@ -219,7 +218,7 @@ class Renderer:
         stop = len(ids) - tail
         if start >= stop or tail == 0:
             raise MechdriftError(
-                f"the chat template of this tokenizer hides the user's text: no user tokens found in {prompt!r:.60}."
+                f"the chat template of this tokenizer hides the user's text ({prompt!r:.60}): correct the template."
             )
         return {"system": ids[:start], "user": ids[start:stop], **self._split_tail(ids[stop:], self._end(thinks))}
 
@@ -237,7 +236,7 @@ class Renderer:
         return parts
 
     def _end(self, thinks: bool | None) -> Injected:
-        """What the generation prompt itself ends with, when the switch stands there."""
+        """What the generation prompt itself ends with, when the switch is set so."""
         if thinks not in self._ends:
             self._ends[thinks] = injected_of(self._text(thinks), self.convention.open, self.convention.close)
         return self._ends[thinks]
@@ -268,7 +267,7 @@ class Renderer:
             return apply_template(self.tokenizer, content, self.settings, tokenize=tokenize, **placed, **options)
         except Exception as error:  # a template is a program, and fails in any way it likes
             raise MechdriftError(
-                f"the chat template of this tokenizer cannot render {content!r:.60} ({error!r:.120})."
+                f"the chat template of this tokenizer cannot render {content!r:.60} ({error!r:.120}): correct it."
             ) from error
 
     def _encode(self, text: str) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""What a direction does: it is taken out of a model, or added to it, and the behaviour is measured.
+"""What a direction does: it is removed from a model or added to it, and the behaviour is measured.
 
 edits        ablate, steer, orthogonalise: contexts and changes of weights
 sweeps       many candidates at the price of few forward passes

@@ -2,12 +2,12 @@
 
     random        Gaussian: any push of that size
     permuted      found by the same finder on the same items, the classes exchanged in a random half of the families:
-                  what the finder makes of families that differ for other reasons
+                  the direction that the finder gets when families differ for other reasons
     wrong layer   the right vector half the network away (when adding), or the vector found there (when ablating)
 
 Controls have the length of the direction at the same layer, so that a difference is one of direction. The table gives
-their cosine with it. Where families differ mostly in how much of the direction they hold, the permuted vector lies
-along it and is a weak control.
+their cosine with it. Where families differ mainly in how strongly they have the direction, the permuted vector is
+nearly parallel to it and is a weak control.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,7 +45,7 @@ class Setting:
 def permute_labels(activations: Activations, seed: int) -> Activations:
     """The same activations with the classes exchanged in a random half of the families that hold both.
 
-    Families of one class only exchange it among each other, so that both classes keep their numbers of families.
+    Families that hold one class only swap it among one another, so that both classes keep their numbers of families.
     """
     rng = np.random.default_rng(seed)
     holds = {family: set() for family in activations.probes.families}
@@ -129,6 +129,6 @@ def settings(
 
 
 def wrong_layer(layer: int, n_layers: int, known: Sequence[int]) -> int:
-    """Of the layers that have a direction the one nearest to half the network away."""
+    """Among the layers that have a direction, the one whose distance is nearest to half the network."""
     target = (layer + n_layers // 2) % n_layers
     return min(known, key=lambda other: abs(other - target))

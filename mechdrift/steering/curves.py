@@ -20,7 +20,7 @@ Two arms, each with controls beside it, measured as readouts (for completions, p
 
 Intervals are 95 % over families, which by default took part neither in finding (`find`) nor in selecting (`validate`)
 the vector. Readouts are taken after the closed think block. With given thinking (`own`) that stays fixed while the
-stream is steered over it, which moves less than steering the thinking as it is written (Yang et al.,
+stream is steered over it, which has less effect than steering the thinking while it is written (Yang et al.,
 https://arxiv.org/abs/2605.26772): to measure that, generate under `md.edit(md.steer(...))`.
 """
 
@@ -372,7 +372,7 @@ class _Trial:
                 yield _row(place, "task_change", change, kinds)
 
     def over_controls(self, tried: Sequence[Setting], measured: Sequence[_Measured]) -> Iterator[dict[str, Any]]:
-        """By how much the direction moves triggers more than each control does, on the same items."""
+        """How much further the direction moves triggers than each control does, on the same items."""
         mask, families = self.ask.is_trigger, self.ask.families
         for setting, found in zip(tried, measured, strict=True):
             if setting.vector != "direction":

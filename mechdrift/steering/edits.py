@@ -233,7 +233,7 @@ def _add(vector: Vector, where: Where, x: Tensor) -> Tensor:
 
 
 def _exact(x: Tensor) -> Tensor:
-    """The tensor in float32 at least: in bfloat16 a rest of r would stay."""
+    """The tensor in float32 at least: in bfloat16 a remainder of r would stay."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 

@@ -1,4 +1,4 @@
-"""Which of the many directions does something? Causal selection of a layer and role, after Arditi et al.
+"""Which of the many candidate directions has an effect? Causal selection of a layer and role, after Arditi et al.
 
 A candidate is a finder's raw vector w (for the mean difference r = mean(x | trigger) - mean(x | neutral), not
 normalised) at one layer and role. Each is tried on items of *other families* than it was found with:
@@ -20,7 +20,7 @@ Families go to three parts: *find* (a half: candidates are found there, separati
 scores above), and *test* (a quarter: nothing is chosen there, so `steer_back` may measure there).
 
 KL is on the neutral items, or on `harmless` ones that are given, such as everyday requests: the twins of harmful
-requests lie near the border of refusing, where taking refusal away changes more than it does elsewhere (on SmolLM2-135M
+requests lie near the border of refusing, where removing refusal changes more than it does elsewhere (on SmolLM2-135M
 about twice as much).
 
 Cost, in rows of one prompt each: (triggers + neutrals) per candidate for bypass and KL, whose passes are the same, and
@@ -359,7 +359,7 @@ class Asked:
 
 
 def ask_harmless(pair: Pair, probes: ProbeSet, side: Side, think: ThinkMode) -> Asked:
-    """Items on which only KL is measured. They have no thinking that was written before: where others do, they get an
+    """Items on which only KL is measured. They have no recorded thinking: in think modes that need some, they get an
     empty block."""
     return Asked.of(pair, probes, side, "off" if think in GIVEN else think, None, None)
 

@@ -210,7 +210,7 @@ def first_order(
 
 
 def _gradients(each: ForwardBatch, value: Callable) -> dict[tuple[str, int], tuple[Tensor, Tensor]]:
-    """What stands at each write of the stream and the sum of values' gradient there, both float32 on the CPU, zero at
+    """What each write adds to the stream, and there the gradient of the values' sum; both float32 on the CPU, zero at
     padding."""
     loaded = each.loaded
     points = {

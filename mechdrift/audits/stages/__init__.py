@@ -6,7 +6,7 @@ waves       both models asked wave by wave, until each dimension is decided
 answers     what both models answer, judged
 scores      what the answers say
 drift       directions inside, and how far they turned
-readouts    one number per prompt, held against judged answers; how much of the change the thinking mediates
+readouts    one number per prompt, compared with judged answers; how much of the change the thinking mediates
 patch       where the change passes through, and where it originates
 kl          how far the next-token distributions moved
 """

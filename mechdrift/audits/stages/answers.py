@@ -5,11 +5,11 @@ everyday        everyday requests         tasks       held-out reasoning tasks
 sentences       minimal pairs of sentences, compared by likelihood (bias)
 lengths         how long everything is that was answered, and the budgets; length_scores holds the models against
                 each other in it
-own_states      what each model unembeds before its first answer token, and the instruct model after the reasoning
-                model's thinking
+own_states      what each model unembeds before its first answer token, and what the instruct model unembeds after
+                the reasoning model's thinking
 
-What a judge from outside failed on is asked again when the run goes on (`ask_judge_again`); until then answers and
-labels are kept beside the tables.
+Where an outside judge failed, it is asked again when the run goes on (`ask_judge_again`); until then answers and labels
+are kept beside the tables.
 """
 
 from collections import Counter
@@ -179,8 +179,9 @@ def ask_with_tasks(
     tasks: Sequence[Question],
     store: Path | None = None,
 ) -> tuple[Completions, Completions]:
-    """One model's answers to `questions`, and to the held-out reasoning tasks, which are never sampled. Where nothing
-    is, all are asked together: a batch is fast while it is full, and it runs empty at the end of every queue."""
+    """One model's answers to `questions`, and to the held-out reasoning tasks, which are never sampled. Where no
+    answers are sampled, all are asked in one queue: a batch is fast while it is full, and it empties at the end of
+    every queue."""
     asking = partial(ask_one, run, plan, loaded, side, store=store)
     if plan.config.sampling != GREEDY:
         return asking(questions, plan.config.sampling), asking(tasks)

@@ -3,7 +3,7 @@
     drift, cones     directions compared per layer and role, and how sure each is
     thinking         projections along the reasoning model's thinking
     dimensions       the dimensions' directions against each other
-    selection        which direction of the instruct model acts, of the dimension `STEERED`
+    selection        which direction of the instruct model has an effect, in the dimension `STEERED`
     steering         what adding it does to the reasoning model
     directions, readout_states      tensors; the same passes keep what is unembedded at the readout position
 
@@ -11,7 +11,7 @@ Each model is opened once for all dimensions, the reasoning model twice:
 
     reasoning model    its activations, which then wait in the run folder
     instruct model     its activations, and with both the directions and their drift; its projections along the
-                       thinking; which direction acts, and what taking it out does
+                       thinking; which direction has an effect, and what removing it does
     reasoning model    its projections along the thinking; what adding the direction does
 """
 
@@ -145,8 +145,8 @@ def from_tensors(probes: ProbeSet, facts: Mapping[str, Any], tensors: Mapping[st
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Steering:
-    """Which of the instruct model's directions does something (`selection`), and, if one does, what taking it out did:
-    the rows and what the unedited model measured."""
+    """Which of the instruct model's directions has an effect (`selection`), and, if one has, what removing it did: the
+    rows, and the measurements of the unedited model."""
 
     selection: pd.DataFrame
     plan: SteeringPlan | None = None
@@ -260,7 +260,7 @@ def items_to_compare(probes: ProbeSet, answers: Completions) -> tuple[ProbeSet, 
 
 
 def select_and_ablate(pair: Pair, plan: AuditPlan, answers: RunAnswers, found: Directions) -> Steering:
-    """Which of the instruct model's directions does something, and what taking it out does there."""
+    """Which of the instruct model's directions has an effect, and what removing it does in that model."""
     asked = {
         "pairs": plan.size.steered,
         "readout": answers.readout(found.dimension),

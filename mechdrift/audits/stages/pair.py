@@ -1,7 +1,8 @@
-"""Stage `pair`: are the two models parent and child, and do their numbers hold? Files: `weights.parquet`.
+"""Stage `pair`: are the two models parent and child, and are their activations finite? Files: `weights.parquet`.
 
 Weights that are finite can still make activations that are not. Each model reads some prompts of every dimension while
-it is loaded: one that overflows ends the audit here, named with its layer and the prompt, and not hours later.
+it is loaded: one that overflows ends the audit here and not hours later, with a message that names the layer and the
+prompt.
 """
 
 from dataclasses import replace

@@ -5,14 +5,15 @@ placebos               some of the same cells with values from elsewhere: unrela
                        null model, where the pair has one
 grafts                 grids over windows of blocks
 
-Every model is opened once for all dimensions, and twice the instruct model, which gives first and takes last:
+Every model is opened once for all dimensions, except the instruct model, which is opened twice: it is the donor first
+and the recipient last.
 
     instruct model     gives activations, readouts and weights
     null model         gives activations
     reasoning model    takes all of these, and gives its own
     instruct model     takes those
 
-What a model gives lies in the run folder in the meantime, so that one model in memory is enough.
+What a donor gives is stored in the run folder in the meantime, so that one model in memory is enough.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,9 @@
-"""Stage `pilot`: how long each model thinks and answers, where that is to be measured before it is asked.
+"""Stage `pilot`: how long each model thinks and answers, where budgets are measured before the models are asked
+everything.
 
-`pilot.parquet` holds what was answered in all the room there was, and the manifest, under `pilot` and `budgets`, what
-follows. An audit whose budgets are given by hand, or by the preset of an embedded pair, has no such stage.
+`pilot.parquet` holds the answers that were given in all the room there was. The manifest holds the budgets that follow
+from them, under `pilot` and `budgets`. An audit whose budgets are given by hand, or by the preset of an embedded pair,
+has no such stage.
 """
 
 from collections.abc import Sequence

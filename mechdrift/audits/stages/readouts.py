@@ -1,4 +1,4 @@
-"""Stage `readouts`: one number per prompt in both models, held against judged answers; and mediation.
+"""Stage `readouts`: one number per prompt in both models, compared with judged answers; and mediation.
 
 Files: `readouts.parquet`, `readout_validation.parquet`, `passage.parquet` (through what the change of the readout is
 mediated, see `summaries.summarise_mediation`; the name is that of older runs).
@@ -25,7 +25,8 @@ CELL_COLUMNS = ["item", "dimension", "family", "cell", "readout"]
 
 
 def validate_readouts(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
-    """Readouts of both models with an empty think block and as they are used, against what each was judged to do.
+    """Readouts of both models, with an empty think block and as they are used, compared with each model's judged
+    answers.
 
     With an empty block one readout serves both models, because the patch grids compare them; else each model has its
     own.

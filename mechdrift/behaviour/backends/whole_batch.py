@@ -1,8 +1,8 @@
-"""The plain loop: a batch is padded on the left, and kept whole until its last row is finished.
+"""The simple loop: a batch is padded on the left, and kept whole until its last row is finished.
 
 For architectures whose cache or attention `kv_cache` cannot take apart by rows: compressed or indexed caches, attention
-that does not go through transformers' interface. Slower, and as right as Hugging Face's own `generate`, of which it is
-the greedy or sampling loop.
+that does not go through transformers' interface. It is slower, and does the same as the greedy or sampling loop of
+Hugging Face's `generate`.
 """
 
 import inspect

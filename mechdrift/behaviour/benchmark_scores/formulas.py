@@ -1,4 +1,4 @@
-"""The published formulas, each with its paper: what is computed of the numbers that answers were read as.
+"""The published formulas, each with its paper: scores computed from the numbers that were read from answers.
 
 A formula maps columns, one number per item, and the weights of bootstrap draws to one score per draw. A weight says how
 often a draw holds the item; with weights of 1 the formula is the paper's. Shares run from 0 to 1, where papers often
@@ -19,8 +19,8 @@ def share(column: str, of: str | None = None) -> Formula:
     """The sum of a column over that of `of` (default: over the number of items): `of="answered"` leaves out what was
     not read.
 
-    Columns hold 0 for what an unread answer does not say, so that nothing counts above the line which does not count
-    below it.
+    Columns hold 0 where an answer could not be read, so that nothing counts in the numerator that does not count in the
+    denominator.
     """
 
     def formula(columns: Columns, weights: np.ndarray) -> np.ndarray:

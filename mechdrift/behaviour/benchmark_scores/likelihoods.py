@@ -64,7 +64,7 @@ def log_likelihoods(
         for sentence, context in zip(sentences, contexts, strict=True)
     ]
     whole = [[*head, *tail] for head, tail in zip(heads, tails, strict=True)]
-    # As they come: in bfloat16, other neighbours in a batch would move published numbers by tenths of a nat.
+    # In the given order: in bfloat16, other neighbours in a batch would move published numbers by tenths of a nat.
     for places, batch in padded_batches(whole, 0, prompts=SENTENCES_AT_ONCE, shortest_first=False):
         ids, mask = batch.ids.to(input_device(loaded)), batch.mask.to(input_device(loaded))
         logits = loaded.model(ids, attention_mask=mask).logits[:, :-1].float()

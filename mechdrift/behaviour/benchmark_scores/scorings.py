@@ -14,7 +14,7 @@ from mechdrift.records import Completion, ProbeItem
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scoring:
-    """How a kind of benchmark is scored. `numbers` are what a readable answer gives; `worst`: of several samples, their
+    """How a kind of benchmark is scored. `numbers` are what a readable answer gives; `worst`: of several samples the
     maximum counts.
 
     Without `read`, a toxicity scorer reads the answers, or there are none to read. `pool` makes one row of the items

@@ -10,7 +10,7 @@
     The options are A and B. […] So the answer is (b).                     what an answer concludes counts before what
                                                                                 it names first (`conclusions`)
 
-A sentence that names no option chooses none: it is *unanswered*, even if a person could guess what it means.
+An answer that names no option chooses none: it is *unanswered*, even if a person could guess what it means.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""A judge that is down for a moment costs nothing but that moment.
+"""What an audit or a score does about a judge that fails, so that a short outage loses nothing.
 
     check_judge      before the models are asked: does the judge reply at all?
     KeptLabels       every label that it gave is kept in a folder, so that only what is missing is asked again

@@ -35,7 +35,7 @@ def stereoset(rows: Sequence[Row]) -> Iterator[ProbeItem]:
         found = {entry.label("gold_label", GOLD): entry.text("sentence") for entry in entries}
         if set(found) != set(GOLD.values()):
             raise MechdriftError(
-                f"{row.where}: expected was one sentence each for {', '.join(sorted(set(GOLD.values())))}."
+                f"{row.where}: one sentence was expected for each of {', '.join(sorted(set(GOLD.values())))}."
             )
         kind = row.kind({"intersentence": "intersentence", "intrasentence": "intrasentence"})
         yield make_item(

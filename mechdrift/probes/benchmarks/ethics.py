@@ -53,7 +53,7 @@ def moralchoice(rows: Sequence[Row]) -> Iterator[ProbeItem]:
     } or FORMS
     if set(forms) != set(FORMS):
         raise MechdriftError(
-            f"the question templates of moralchoice are {', '.join(forms)}; expected were {', '.join(FORMS)}."
+            f"the question templates of moralchoice are {', '.join(forms)}; {', '.join(FORMS)} were expected."
         )
     for name, template in forms.items():
         if len(re.findall(r"{[^{}]*}", template)) != template.count("{}") or template.count("{}") != 3:

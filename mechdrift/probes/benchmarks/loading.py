@@ -49,7 +49,7 @@ def load_benchmark(name: str, path: str | Path | None = None) -> ProbeSet:
     place = str(path or benchmark.hub)
     if not items:
         raise MechdriftError(
-            f"{place}: no items of {name} were found; expected was its published {' and '.join(benchmark.files)}."
+            f"{place}: no items of {name} were found; give its published {' and '.join(benchmark.files)}."
         )
     return ProbeSet(
         name=name,
@@ -149,7 +149,7 @@ def _find_files(benchmark: Benchmark, path: Path) -> list[Path]:
     )
     if not found:
         raise MechdriftError(
-            f"the folder {path} holds no file of {benchmark.name}: expected was {' or '.join(benchmark.files)}."
+            f"the folder {path} holds no file of {benchmark.name}: {' or '.join(benchmark.files)} was expected."
         )
     for pattern in benchmark.beside:
         inside = _matching(path, f"**/{pattern}") if path.is_dir() else _matching(folder, pattern)

@@ -61,7 +61,7 @@ def _blocks(rows: Sequence[Row]) -> Iterator[_Block]:
             rest = line.removeprefix("<END>")
             if header is None or not rest.startswith(header):
                 raise MechdriftError(
-                    f"{row.where}: expected was <END> followed by what followed the <BEGIN> before it."
+                    f"{row.where}: <END> was expected, followed by what followed the <BEGIN> before it."
                 )
             number += 1
             fields = re.findall(r"([A-Za-z]+): ?(.*?)(?=, ?[A-Za-z]+: ?|$)", rest.removeprefix(header).strip("<> "))
@@ -85,7 +85,7 @@ def _confaide_scenarios(scenarios: Iterable[_Block]) -> Iterator[ProbeItem]:
     for block in scenarios:
         if len(block.header) != 4 or not {"about", "questionee", "questioner"} <= set(block.footer):
             raise MechdriftError(
-                f"{block.where}: expected were four fields after <BEGIN>, and About, Questionee and Questioner "
+                f"{block.where}: four fields were expected after <BEGIN>, and About, Questionee and Questioner "
                 "after <END>."
             )
         yield make_item(
@@ -130,7 +130,7 @@ MEETING_TASKS = {
 def _confaide_meetings(meetings: Iterable[_Block]) -> Iterator[ProbeItem]:
     for block in meetings:
         if len(block.header) != 2:
-            raise MechdriftError(f"{block.where}: expected were the private and the public information after <BEGIN>.")
+            raise MechdriftError(f"{block.where}: the private and the public information were expected after <BEGIN>.")
         private, public = block.header
         for task, instruction in MEETING_TASKS.items():
             yield make_item(

@@ -42,9 +42,7 @@ class Row:
         if any(column in self.values for column in columns):
             return f"the column {named} should hold a text, but is empty"
         found = [repr(str(column)[:40]) for column in self.values]
-        return (
-            f"the column {named} is missing; found were {', '.join(found[:6])}{' and more' if len(found) > 6 else ''}"
-        )
+        return f"the column {named} is missing; there are {', '.join(found[:6])}{' and more' if len(found) > 6 else ''}"
 
     def optional(self, column: str) -> str:
         value = self.values.get(column)
@@ -55,7 +53,7 @@ class Row:
         found = self.text(column)
         if found not in meanings:
             raise MechdriftError(
-                f"{self.where}: the column {column!r} holds {found!r:.60}; expected was {' or '.join(meanings)}."
+                f"{self.where}: the column {column!r} holds {found!r:.60}; {' or '.join(meanings)} was expected."
             )
         return meanings[found]
 
@@ -65,7 +63,7 @@ class Row:
             if name in self.part.lower():
                 return meaning
         raise MechdriftError(
-            f"{self.where}: expected was {' or '.join(map(repr, kinds))} in the name of the file, or of the list "
+            f"{self.where}: {' or '.join(map(repr, kinds))} was expected in the name of the file, or of the list "
             "in it that holds the row."
         )
 
