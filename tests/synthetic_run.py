@@ -4,6 +4,7 @@ The planted story: safety and privacy fell, toxicity has an unreliable readout, 
 noise, reasoning rose; the change in safety sits at the late layers, at the tail of the template.
 """
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,17 @@ PROMPTS = {
 
 def build_run(folder: Path, pairs: int = 25, without: tuple[str, ...] = ()) -> Run:
     """A run with `2 * pairs` items per dimension; the tables named in `without` are left out."""
+    run = open_run(folder, {"pair": "synthetic-sft"}, _manifest(pairs))
+    for name, (table, seconds) in _tables(pairs).items():
+        if name not in without:
+            run.write_table(name, table)
+            run.finish(name, seconds, (f"{name}.parquet",))
+    return run
+
+
+@cache
+def _tables(pairs: int) -> dict[str, tuple[pd.DataFrame, float]]:
+    """Every table, and how long its stage is said to have taken. They are made once for all runs of a process."""
     rng = np.random.default_rng(7)
     completions = _completions(rng, pairs)
     patch = _patch(rng)
@@ -71,12 +83,7 @@ def build_run(folder: Path, pairs: int = 25, without: tuple[str, ...] = ()) -> R
         "selection": _selection(),
         "steering": _steering(),
     }
-    run = open_run(folder, {"pair": "synthetic-sft"}, _manifest(pairs))
-    for name, table in tables.items():
-        if name not in without:
-            run.write_table(name, filled(name, table))
-            run.finish(name, float(rng.uniform(3, 900)), (f"{name}.parquet",))
-    return run
+    return {name: (filled(name, table), float(rng.uniform(3, 900))) for name, table in tables.items()}
 
 
 def filled(name: str, table: pd.DataFrame) -> pd.DataFrame:

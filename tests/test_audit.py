@@ -222,7 +222,7 @@ def test_what_stands_beside_the_items_has_its_rows(finished, tiny_pair, tmp_path
     assert run.table("everyday").empty
 
 
-def test_a_null_model_is_asked_without_thinking_in_every_stage(tiny_pair, tmp_path, monkeypatch):
+def test_a_null_model_is_asked_without_thinking_in_every_stage(tiny_pair, tmp_path, stages_run, monkeypatch):
     monkeypatch.setattr(audit_module, "load_from", lambda config: replace(tiny_pair, child_thinks=False))
     run = audit(config(tiny_pair, tmp_path / "run"))
     table = run.table("completions")

@@ -201,7 +201,7 @@ from mechdrift.activations.capture import collect_to
 from mechdrift.records import Rendered
 
 one_layer = dict(num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1)
-model = load(make_model(hidden_size=64, intermediate_size=16, **one_layer))
+model = load(make_model(hidden_size=128, intermediate_size=16, **one_layer))
 
 def prompts(n):
     for i in range(n):
@@ -214,15 +214,15 @@ def peak(n):
     assert len(blocks) == n
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
-small, large = peak(10_000), peak(100_000)
+small, large = peak(4_000), peak(40_000)
 print(small, large)
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs the operating system's record of peak memory")
 def test_memory_does_not_grow_with_the_number_of_prompts(tmp_path):
-    """A hundred thousand prompts' activations are 300 MB; ten times as many prompts as before add less than 50 MB to
-    the peak."""
+    """Forty thousand prompts' activations are 240 MB; ten times as many prompts as before add less than 50 MB to the
+    peak."""
     done = subprocess.run(
         [sys.executable, "-c", GROWTH, str(tmp_path)],
         cwd=Path(__file__).parent,
@@ -232,7 +232,7 @@ def test_memory_does_not_grow_with_the_number_of_prompts(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     small, large = map(float, done.stdout.split()[-2:])
-    assert sum(file.stat().st_size for file in tmp_path.glob("*.safetensors")) > 300e6
+    assert sum(file.stat().st_size for file in tmp_path.glob("*.safetensors")) > 230e6
     assert large - small < 50
     for file in tmp_path.glob("*.safetensors"):
         file.unlink()

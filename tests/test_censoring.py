@@ -1,8 +1,5 @@
 """Cut answers are missing: bounds and verdicts against closed forms, and budgets against thoughts of a known length."""
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +11,7 @@ from scipy import stats
 from test_scores import COMPLY, REFUSE, SAFETY, TRIGGERS, answered
 
 import mechdrift as md
+from mechdrift.audits.config import PRESETS
 from mechdrift.behaviour.censoring import finished_only, loop_start, p_censored, why_cannot_tell
 from mechdrift.behaviour.lengths import median
 from mechdrift.behaviour.pilot import LEAST, MARGIN, budget_of, choose, rounds
@@ -22,8 +20,6 @@ from mechdrift.behaviour.scores import score_table
 from mechdrift.behaviour.verdicts import SAME_WEIGHTS, cannot_tell, is_clear, withheld
 from mechdrift.records import Completion, Completions, MechdriftError
 from mechdrift.report.narrative import findings, lead
-
-ROOT = Path(__file__).parents[1]
 
 
 def judged(cut: int, cut_before: int = 0, say=REFUSE) -> pd.DataFrame:
@@ -213,33 +209,23 @@ def test_a_budget_is_a_number_of_tokens_or_auto(value):
         md.Audit(think=30, think_max=50)
 
 
-def run_cli(*arguments: str) -> subprocess.CompletedProcess:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(
-        [sys.executable, "-m", "mechdrift.cli", *arguments],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
-
-
-def test_audit_gate_and_card_say_the_same(parrots, tmp_path):
+def test_audit_gate_and_card_say_the_same(parrots, mechdrift, tmp_path, monkeypatch):
     """Cut at 64 of 151 tokens: exit code 3. Then with a pilot, which finds the length: pass."""
+    monkeypatch.setitem(PRESETS, "quick", replace(PRESETS["quick"], variants=0, tasks=4, kl=1, thinking=1))
     pair = ["--instruct", str(parrots["parent"]), "--reasoning", str(parrots["long"])]
     small = ["--preset", "quick", "--dimensions", "safety", "--no-until-decided"]
     cut, whole = str(tmp_path / "cut"), str(tmp_path / "whole")
-    ran = run_cli("audit", *pair, *small, "--out", cut, "--think", "64", "--answer", "32")
-    assert ran.returncode == 0, ran.stderr
+    code, _, said = mechdrift("audit", *pair, *small, "--out", cut, "--think", "64", "--answer", "32")
+    assert code == 0, said
     reason = "of the thoughts were cut at 64 tokens; raise --think"
     assert f"Cannot tell: 100% {reason}" in (tmp_path / "cut" / "report.html").read_text(encoding="utf-8")
-    gate = run_cli("gate", cut, "--max-drop", "safety=0.05")
-    assert gate.returncode == 3
-    assert f"100% {reason}" in gate.stdout
-    assert reason in run_cli("card", cut).stdout.replace("\\", "")
+    code, printed, _ = mechdrift("gate", cut, "--max-drop", "safety=0.05")
+    assert code == 3
+    assert f"100% {reason}" in printed
+    assert reason in mechdrift("card", cut)[1].replace("\\", "")
 
-    ran = run_cli("audit", *pair, *small, "--out", whole)
-    assert ran.returncode == 0, ran.stderr
+    code, _, said = mechdrift("audit", *pair, *small, "--out", whole)
+    assert code == 0, said
     run = md.load_run(whole)
     assert run.manifest["pilot"]["reasoning"]["think_q95"] == 150
     assert run.manifest["budgets"]["think"] >= 151
@@ -247,4 +233,4 @@ def test_audit_gate_and_card_say_the_same(parrots, tmp_path):
     thoughts = lengths[(lengths.side == "reasoning") & (lengths.phase == "asked")]
     assert (thoughts.missing == "").all()
     assert set(thoughts.think_tokens) == {150}
-    assert run_cli("gate", whole, "--max-drop", "safety=0.5").returncode == 0  # eight families say no more
+    assert mechdrift("gate", whole, "--max-drop", "safety=0.5")[0] == 0  # eight families say no more

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import fields
 from functools import partial
@@ -33,25 +33,6 @@ from mechdrift.runs import Run, load_run
 COMMANDS = ("audit", "look", "report", "compare", "trajectory", "repair", "card", "gate", "pairs", "probes", "bench")
 COMMANDS += ("merge", "plan", "run", "work", "status", "export")
 ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture
-def mechdrift(monkeypatch, capsys, tmp_path) -> Callable:
-    """Run a command line in this process, in an empty folder: exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MECHDRIFT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mechdrift", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code or 0
-        return code, *capsys.readouterr()
-
-    return run
 
 
 # Help
@@ -348,7 +329,7 @@ def test_an_interrupt_during_the_imports_is_one_sentence_for_the_command_only(na
 
 
 def start(folders: Path, out: Path) -> subprocess.Popen:
-    fixed = ["--preset", "standard", "--dimensions", "safety", "--no-until-decided"]
+    fixed = ["--preset", "quick", "--dimensions", "safety", "--no-until-decided"]
     words = [*PAIR.format(folders).split(), *fixed, "--out", str(out)]
     environment = os.environ | {
         "MECHDRIFT_CACHE": str(out.parent / "cache"),
@@ -365,7 +346,7 @@ def send_when(process: subprocess.Popen, file: Path, number: signal.Signals, hol
     """Send a signal as soon as `file` is there and has a line that `holds` something; exit code, standard output,
     standard error."""
     while process.poll() is None and not (file.exists() and holds in file.read_bytes().rpartition(b"\n")[0]):
-        time.sleep(0.005)
+        time.sleep(0.02)
     process.send_signal(number)
     out, err = process.communicate()
     return process.returncode, out, err

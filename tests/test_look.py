@@ -1,7 +1,6 @@
 """`mechdrift look`: what a question becomes in each think mode, by role, without weights and without escapes."""
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -41,25 +40,24 @@ def test_it_shows_what_is_rendered_for_both_sides_in_every_mode(without_weights)
             assert ("think" in set(rows.role)) == (think == "own")  # where the model writes
 
 
-def test_the_command_needs_no_weights_and_writes_nothing_that_a_terminal_obeys(tmp_path):
+def test_the_command_needs_no_weights_and_writes_nothing_that_a_terminal_obeys(mechdrift, tmp_path):
     folder = save_model(tmp_path / "hostile")
     make_tokenizer(HOSTILE).save_pretrained(folder)
     (folder / "model.safetensors").unlink()
-    command = [sys.executable, "-m", "mechdrift.cli", "look", "--instruct", str(folder), "--reasoning", str(folder)]
-    command += ["--prompt", "Why \x1b[31m?", "--reasoning-system", "Think."]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert all(c.isprintable() or c == "\n" for c in done.stdout)
-    assert "\\x1b[2J\\x1b]0;title\\x07\\u202e\\u200b\\n" in done.stdout
-    assert "Why \\x1b[31m?" in done.stdout
-    told = done.stdout.split("reasoning model:")
+    words = ["--prompt", "Why \x1b[31m?", "--reasoning-system", "Think."]
+    code, printed, said = mechdrift("look", "--instruct", folder, "--reasoning", folder, *words)
+    assert code == 0, said
+    assert all(c.isprintable() or c == "\n" for c in printed)
+    assert "\\x1b[2J\\x1b]0;title\\x07\\u202e\\u200b\\n" in printed
+    assert "Why \\x1b[31m?" in printed
+    told = printed.split("reasoning model:")
     assert len(told) == 2
     assert "Think.<|im_end|>" not in told[0]
     for mode in ("none", "off", "own"):
         assert f"think mode {mode}:" in told[1]
     for role in ("system", "user", "template_tail", "think_open", "think", "think_close", "answer"):
         assert re.search(rf"^    {role} ", told[1], re.MULTILINE), role
-    assert "give --think-open and --think-close" in done.stdout  # nothing says how it thinks
+    assert "give --think-open and --think-close" in printed  # nothing says how it thinks
 
 
 def test_with_colours_every_role_has_its_own_and_the_words_are_the_same(without_weights, monkeypatch, capsys):

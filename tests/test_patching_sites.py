@@ -45,7 +45,7 @@ def site_cells(loaded) -> list[Cells]:
 @torch.inference_mode()
 def test_replay_gives_the_states_of_forward_passes_at_every_site_whatever_the_padding(family, side):
     donor, loaded = load(make_model(family, 0)), load(make_model(family, 1))
-    prompts = [prompt.ids for prompt in render_all(make_probes(3))]
+    prompts = [prompt.ids for prompt in render_all(make_probes(2))]
     batch = pad(prompts, 0, side=side)
     groups = [
         Group(prompt=row, start=offset + first, stop=offset + stop, end=offset + len(ids))

@@ -4,6 +4,7 @@ localiser finds it."""
 import json
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from mechdrift.directions.drift import compare_directions
 from mechdrift.hooks import record
 from mechdrift.pairs.loading import LanguageModel
+from mechdrift.patching.grafts import graft
 from mechdrift.planting import benchmark, children, drift, localisers
 from mechdrift.planting.benchmark import print_planted, tables
 from mechdrift.planting.children import LEAST, PARTS, PLANTS, Case, decoy, erodes, plant
@@ -295,6 +298,8 @@ def test_the_best_localiser_reaches_its_targets_and_the_raw_profile_is_reported_
         benchmark, "LOCALISERS", {name: LOCALISERS[name] for name in (BEST, FAILING, "cosine drift", "weight change")}
     )
     monkeypatch.setattr(benchmark, "CELLS", {})
+    # The drift's cosines and p-values are the same with few draws: intervals alone are made of them.
+    monkeypatch.setattr(localisers, "compare_directions", partial(compare_directions, draws=20))
     rows = [row for found in benchmark.run("tiny", 10, 4) for row in found]
     table = summarise(rows).set_index("localiser")
     best = table.loc[BEST]
@@ -327,6 +332,7 @@ def test_rows_are_kept_as_they_come_and_mistakes_are_named(parent, monkeypatch, 
     print_planted("tiny", 2, 1, tmp_path / "rows.jsonl")
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
     assert [row["kind"] for row in rows] == ["project", "restore", "null child"]
+    monkeypatch.setattr(benchmark, "run", lambda *_: iter([rows]))  # planted above; now they are printed
     print_planted("tiny", 1, 1, tmp_path / "table.md")
     assert (tmp_path / "table.md").read_text() in capsys.readouterr().out
     with pytest.raises(MechdriftError, match="1 or more"):
@@ -341,14 +347,14 @@ def test_rows_are_kept_as_they_come_and_mistakes_are_named(parent, monkeypatch, 
 
 
 def test_null_children_are_found_as_often_as_promised(parent):
-    effects = null_grids.child_effects(parent, 16, 0, null_grids.WAYS["graft of layers"])
-    assert effects.shape[:2] == (16, 2)
+    graft_triggers = lambda pair, probes, **options: graft(pair, probes.where("trigger"), **options)  # noqa: E731
+    effects = null_grids.child_effects(parent, 16, 0, graft_triggers)
+    assert effects.shape[:3] == (16, 2, len(parent.triggers))
     mirrored = effects.mean(axis=(2, 4))  # to first order a child's mirror image does the opposite
     assert np.corrcoef(mirrored[:, 0].ravel(), mirrored[:, 1].ravel())[0, 1] < -0.8
-    families = np.array([item.family for item in parent.probes])
-    trigger = np.array([item.is_trigger for item in parent.probes])
+    families, trigger = parent.triggers.frame.family.to_numpy(), np.ones(len(parent.triggers), dtype=bool)
     grids = null_grids.null_grids(effects, families, 200, seed=1)
-    wrong = [null_grids.is_wrong(grid[trigger], families[trigger], trigger[trigger], 0) for grid in grids]
+    wrong = [null_grids.is_wrong(grid, families, trigger, 0) for grid in grids]
     assert 2 <= sum(wrong) <= 20  # 5 % of 200; outside with a chance of 1 in 300
 
 

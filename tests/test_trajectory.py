@@ -108,6 +108,12 @@ def _noted(ran: list[str], stages: Sequence[Stage]) -> tuple[Stage, ...]:
     return tuple(map(noted, stages))
 
 
+@pytest.fixture
+def no_page(monkeypatch) -> None:
+    """The page is not drawn: other tests do that."""
+    monkeypatch.setattr(Trajectory, "report", lambda found: found.run.folder)
+
+
 # What is in it
 
 
@@ -199,7 +205,7 @@ def test_unclosed_thinking_is_counted_apart_and_its_answers_are_missing(finished
     assert "More than 5% of the answers are missing at the last checkpoint" in said
 
 
-def test_a_null_model_without_thinking_is_asked_without_it(copied: Path, tmp_path: Path, monkeypatch):
+def test_a_null_model_without_thinking_is_asked_without_it(copied: Path, tmp_path: Path, no_page, monkeypatch):
     # In bfloat16 a model that was cast after merging has other rotary frequencies than one that was loaded so.
     monkeypatch.setattr("mechdrift.trajectories.stages.default_dtype_for_generation", lambda: "float32")
     write_history(copied, parent=_parent_of(copied), route="null")
@@ -255,8 +261,12 @@ def test_a_second_call_runs_no_stage_and_opens_no_model(
 
 
 def test_a_killed_trajectory_goes_on_at_its_unfinished_stage(
-    finished: Trajectory, checkpoints: Path, tmp_path: Path, stages_run, monkeypatch
+    finished: Trajectory, checkpoints: Path, tmp_path: Path, stages_run, no_page, monkeypatch
 ):
+    shutil.copytree(finished.run.folder, tmp_path / "run")  # as it was before the second checkpoint's last stage
+    load_run(tmp_path / "run" / "step-00010").forget(["kl"])
+    shutil.rmtree(tmp_path / "run" / "step-00020")
+
     def stop(run: Run, *arguments) -> dict:
         if run.folder.name == "step-00010":
             raise KeyboardInterrupt
@@ -266,14 +276,16 @@ def test_a_killed_trajectory_goes_on_at_its_unfinished_stage(
         patched.setattr(kl, "STAGE", replace(kl.STAGE, run=stop))
         with pytest.raises(KeyboardInterrupt):
             trajectory(checkpoints, dimensions=("safety", "bias"), out=tmp_path / "run")
-    assert stages_run[-1] == "step-00010/kl"
+    assert stages_run == ["step-00010/kl"]
     stages_run.clear()
     again = trajectory(checkpoints, dimensions=("safety", "bias"), out=tmp_path / "run")
     assert stages_run == ["step-00010/kl", *(f"step-00020/{stage}" for stage in ("answers", "scores", "inside", "kl"))]
     pd.testing.assert_frame_equal(again.frame, finished.frame)
 
 
-def test_a_checkpoint_that_came_later_is_added(finished: Trajectory, checkpoints: Path, tmp_path: Path, stages_run):
+def test_a_checkpoint_that_came_later_is_added(
+    finished: Trajectory, checkpoints: Path, tmp_path: Path, stages_run, no_page
+):
     folder, out = tmp_path / "run", tmp_path / "out"
     shutil.copytree(checkpoints, folder)
     shutil.copytree(finished.run.folder, out)
@@ -435,10 +447,13 @@ def test_the_command_prints_the_sentences_or_one_error(
     assert "has no history.json" in said
 
 
-def test_one_dimension_is_enough_and_budgets_can_be_given(checkpoints: Path, tmp_path: Path):
-    found = trajectory(checkpoints, dimensions=("ethics",), out=tmp_path / "run", think=3, answer=2)
+def test_one_dimension_is_enough_and_budgets_can_be_given(copied: Path, tmp_path: Path):
+    shutil.rmtree(copied / "step-00020")
+    write_history(copied, parent=_parent_of(copied), steps=[5, 10], tokens=[50, 100])
+    found = trajectory(copied, dimensions=("ethics",), out=tmp_path / "out", think=3, answer=2)
     asked = load_run(found.run.folder / "step-00005").table("completions")
     assert (asked.think_tokens.max(), asked.answer_tokens.max()) == (3, 2)
     assert "all" not in set(found.frame.query("quantity not in ('unclosed', 'incoherent')").dimension)
-    assert read_history(checkpoints).steps == STEPS
+    assert read_history(copied).steps == (5, 10)
+    assert (found.run.folder / "trajectory.html").is_file()
     assert isinstance(found.run, Run)
