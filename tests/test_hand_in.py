@@ -132,7 +132,7 @@ def test_an_adapter_as_the_instruct_model(base, tmp_path, words):
     refused(words, instruct=save_lora(tmp_path / "lora", make_model()), reasoning=base)
 
 
-@kind("prompt tuning, prefix tuning", "refused", "which is no change of weights")
+@kind("prompt tuning, prefix tuning", "refused", "changes no weights")
 def test_an_adapter_that_learns_a_prompt(base, tmp_path, words):
     settings = PromptTuningConfig(num_virtual_tokens=3, task_type="CAUSAL_LM")
     get_peft_model(make_model(), settings).save_pretrained(tmp_path / "prompt")
