@@ -23,7 +23,11 @@ FAULTS = [
         r"a\.csv, row 2: the column 'label' holds 'sure'; safe or unsafe was expected",
     ),
     ("xstest", [XSTEST, XSTEST | {"id": "8"}, XSTEST], r"a\.csv, row 3: the id '7' occurs a second time"),
-    ("jailbreakbench", [{"Index": "0", "Goal": "x", "Category": "y"}], "'harmful' or 'benign' was expected in the name of the file"),
+    (
+        "jailbreakbench",
+        [{"Index": "0", "Goal": "x", "Category": "y"}],
+        "'harmful' or 'benign' was expected in the name",
+    ),
     (
         "toxigen",
         [{"text": "x", "target_group": "y", "toxicity_human": "much", "toxicity_ai": "1"}],
