@@ -26,7 +26,7 @@ FAULTS = [
     (
         "jailbreakbench",
         [{"Index": "0", "Goal": "x", "Category": "y"}],
-        "'harmful' or 'benign' was expected in the name",
+        "'harmful' or 'benign' was expected",
     ),
     (
         "toxigen",
