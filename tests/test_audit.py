@@ -314,7 +314,7 @@ def test_a_kill_while_stages_are_made_again_does_not_bring_back_old_ones(copy, t
 
 
 def test_answers_go_on_after_the_last_finished_one(tiny_pair, tmp_path, stages_run, monkeypatch):
-    finished, append = [], generation._append
+    finished, append = [], generation.write_completions
 
     def note(store, rows):
         if len(finished) == 20:  # in the middle of the second model's answers
@@ -322,7 +322,7 @@ def test_answers_go_on_after_the_last_finished_one(tiny_pair, tmp_path, stages_r
         finished.extend((store.name, row.item_id) for row in rows)
         append(store, rows)
 
-    monkeypatch.setattr(generation, "_append", note)
+    monkeypatch.setattr(generation, "write_completions", note)
     with pytest.raises(KeyboardInterrupt):
         audit(config(tiny_pair, tmp_path / "run"))
     assert stages_run == ["pair"]

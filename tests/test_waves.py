@@ -209,7 +209,7 @@ def settings(tiny_pair, tmp_path, monkeypatch) -> Audit:
 
 
 def test_a_stopped_audit_has_a_page_that_refreshes_and_goes_on_at_its_wave(settings, monkeypatch):
-    asked, append, write = [], generation._append, waves_module.write_report
+    asked, append, write = [], generation.write_completions, waves_module.write_report
 
     def note(store, rows):
         asked.extend((store.name, row.item_id) for row in rows)
@@ -219,7 +219,7 @@ def test_a_stopped_audit_has_a_page_that_refreshes_and_goes_on_at_its_wave(setti
         write(run)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(generation, "_append", note)
+    monkeypatch.setattr(generation, "write_completions", note)
     with monkeypatch.context() as patched:
         patched.setattr(waves_module, "write_report", stop)
         with pytest.raises(KeyboardInterrupt):
