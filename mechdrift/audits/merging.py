@@ -21,7 +21,7 @@ from mechdrift.audits.shards import STEPS, WHOLE, Step, answers_of, check_key, k
 from mechdrift.audits.stages import answers, drift, kl, patch, readouts, scores
 from mechdrift.audits.stages.order import stages_of
 from mechdrift.behaviour.backends.written import check_engines
-from mechdrift.behaviour.judges.external import load_judge
+from mechdrift.behaviour.judges.files import load_judge
 from mechdrift.behaviour.labels import RULES
 from mechdrift.pairs.pair import Pair
 from mechdrift.records import SIDES, MechdriftError

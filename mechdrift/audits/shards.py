@@ -53,7 +53,7 @@ from mechdrift.audits.stages.order import stages_of
 from mechdrift.audits.stages.questions import task_questions
 from mechdrift.behaviour.backends.choosing import close_engines
 from mechdrift.behaviour.generation import Question
-from mechdrift.behaviour.judges.external import load_judge
+from mechdrift.behaviour.judges.files import load_judge
 from mechdrift.behaviour.labels import RULES
 from mechdrift.behaviour.thoughts import ask_without_markers
 from mechdrift.pairs.pair import Pair
