@@ -190,8 +190,9 @@ BAD = {
 def test_a_dry_run_says_what_would_be_asked_and_writes_nothing(mechdrift, folders):
     out = folders / "never"
     code, said, err = mechdrift("audit", *PAIR.format(folders).split(), "--dry-run", "--out", str(out))
-    assert (code, err, out.exists()) == (0, "", False)
+    assert (code, "mechdrift:" in err, out.exists()) == (0, False, False)
     assert "asked of each model:" in said
+    assert "The time is not estimated" in said  # the longest prompts leave no room in the context of these models
 
 
 @pytest.mark.parametrize("words", BAD)

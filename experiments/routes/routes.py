@@ -67,7 +67,9 @@ def complete(run: Run, side: Side) -> float:
 
 def angle(run: Run) -> float:
     """The median angle between the two models' directions, in degrees, without what noise adds; over all cells above
-    noise."""
+    noise. Missing where a run did not come to its directions."""
+    if "drift" not in run.manifest["stages"]:
+        return float("nan")
     drift = run.table("drift")
     return float(drift[~drift.below_null].angle.median())
 
@@ -107,7 +109,13 @@ def table(summary: pd.DataFrame, changes: pd.DataFrame) -> str:
     rows.append(["answers coherent and complete", *(number(share, share=True) for share in whole)])
     spread = [f"{number(run['kl'])} ({interval(run['kl_low'], run['kl_high'])})" for run in runs]
     rows.append(["KL(parent ‖ child) per token, nats", "", *spread])
-    rows.append(["angle of the directions, median", "", *(f"{run['angle']:.0f}°" for run in runs)])
+    rows.append(
+        [
+            "angle of the directions, median",
+            "",
+            *("" if pd.isna(run["angle"]) else f"{run['angle']:.0f}°" for run in runs),
+        ]
+    )
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

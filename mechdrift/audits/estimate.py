@@ -28,7 +28,7 @@ from mechdrift.behaviour.backends.hugging_face import ROWS_ON_CPU, ROWS_ON_GPU, 
 from mechdrift.behaviour.divergence import MEMORY, POSITIONS_AT_ONCE
 from mechdrift.pairs.loading import ModelSource
 from mechdrift.pairs.pair import KEEP_RESIDENT_PARAMETERS, Pair
-from mechdrift.records import SIDES, Side
+from mechdrift.records import SIDES, MechdriftError, Side
 
 TENSORS = 10  # as wide as the residual stream, that one layer holds at a time
 GATES = 3  # as wide as an MLP, of a part of the positions
@@ -73,7 +73,10 @@ def print_dry_run(config: Audit) -> None:
     if not are_here(pair):
         print("\nThe time is not estimated: the weights are not on this machine yet.")
         return
-    print(f"\n{estimate(pair, plan, seen).text}")
+    try:
+        print(f"\n{estimate(pair, plan, seen).text}")
+    except MechdriftError as error:  # what is asked has been told: a dry run does not fail for its times
+        print(f"\nThe time is not estimated: {error}")
 
 
 def estimate(pair: Pair, plan: AuditPlan, seen: Preview) -> Estimate:

@@ -219,7 +219,7 @@ class RunningBatch:
         known = _shared(ids, row.seen[:-1])
         if known:
             for layer, before in zip(filled.layers, kept.layers, strict=True):
-                if isinstance(before, DynamicLayer):
+                if isinstance(before, DynamicLayer) and before.keys is not None and before.values is not None:
                     layer.update(before.keys[:, :, :known], before.values[:, :, :known])
         return filled, known
 
