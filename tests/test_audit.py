@@ -211,13 +211,14 @@ def test_what_stands_beside_the_items_has_its_rows(finished, tiny_pair, tmp_path
     run = audit(config(tiny_pair, tmp_path / "run", dimensions=("bias",)))
     scores = run.table("scores").set_index("metric")
     assert scores.n["stereotype_preference"] == 96
-    # One of the two items was finished by neither model, in other words: it is missing.
-    assert scores.loc["follows_group", ["n", "asked", "incomplete_instruct", "incomplete_reasoning"]].tolist() == [
-        1,
-        2,
-        1,
-        1,
-    ]
+    # What random models finish is chance: an item counts where both models finished it, and its variant.
+    variants = run.table("variants").query("variant == 'swapped' and contrast == 'trigger'")
+    items = run.table("completions").query("item in @variants.item")
+    missing = {side: set(items[(items.side == side) & (items.missing != "")]["item"]) for side in SIDES}
+    either = set.union(*missing.values(), variants[variants.missing != ""]["item"])
+    row = scores.loc["follows_group"]
+    assert row[["asked", "n"]].tolist() == [2, 2 - len(either)]
+    assert [row[f"incomplete_{side}"] for side in SIDES] == [len(missing[side]) for side in SIDES]
     assert len(run.table("sentences")) == 2 * 96
     assert run.table("everyday").empty
 

@@ -191,8 +191,10 @@ class Scripted:
 def given(monkeypatch, answers: dict):
     """Let the models answer this."""
     monkeypatch.setattr(
-        "mechdrift.behaviour.benchmark_scores.asking._ask",
-        lambda pair, questions, side, *_: completed(side, [asked.id for asked in questions], answers[side]),
+        "mechdrift.behaviour.benchmark_scores.asking.ask_both",
+        lambda pair, groups, **_: (
+            (side, completed(side, [asked.id for asked in groups[0]], answers[side])) for side in SIDES
+        ),
     )
 
 
@@ -224,7 +226,7 @@ def test_a_judge_that_always_fails_is_named_and_gives_no_table(twin_pair, monkey
 
 def test_what_cannot_judge_is_found_before_the_models_are_asked(twin_pair, monkeypatch):
     monkeypatch.setattr(
-        "mechdrift.behaviour.benchmark_scores.asking._ask", lambda *_, **__: pytest.fail("the models were asked")
+        "mechdrift.behaviour.benchmark_scores.asking.ask_both", lambda *_, **__: pytest.fail("the models were asked")
     )
     with pytest.raises(MechdriftError, match="bbq is not scored by refusals"):
         score_benchmark(twin_pair, probe_set("bbq", CASES["bbq"], "bias"), judge=Scripted())

@@ -613,7 +613,12 @@ def test_every_figure_says_what_to_see_and_what_would_fool_a_reader(page: Path, 
 
 def test_captions_are_sentences_of_figures_that_exist():
     shown = {each.caption for each in (*exhibits.FIXED, *COMPARED, *TRAJECTORY)}
-    assert set(CAPTIONS.values()) == shown | {CAPTIONS["patch"], CAPTIONS["origins"]}
+    assert set(CAPTIONS.values()) == shown | {
+        CAPTIONS["patch"],
+        CAPTIONS["origins"],
+        CAPTIONS["stress"],
+        CAPTIONS["stress_doses"],
+    }
     for caption in CAPTIONS.values():
         assert caption.see.endswith((".", "”."))
         assert caption.fooled.endswith(".")

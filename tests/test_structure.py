@@ -100,10 +100,10 @@ def test_every_site_is_what_the_transformer_lens_bridge_records(family, tmp_path
 def test_a_right_map_passes_verification_and_a_wrong_one_does_not(family):
     model, structure = make(family)
     assert verify(model, structure, IDS) <= 1e-5
-    with pytest.raises(MechdriftError, match="not supported") as error:
+    with pytest.raises(MechdriftError, match="differ from Hugging Face's hidden states") as error:
         verify(model, replace(structure, blocks=structure.blocks[::-1]), IDS)
     assert is_one_sentence(error)
-    with pytest.raises(MechdriftError, match="not supported"):
+    with pytest.raises(MechdriftError, match="differ from Hugging Face's hidden states"):
         verify(model, replace(structure, final_norm=torch.nn.Identity()), IDS)
 
 
@@ -112,7 +112,9 @@ def test_damaged_weights_are_not_blamed_on_the_architecture():
     model, structure = make("llama")
     model.model.layers[2].mlp.down_proj.weight.data[0, 0] = float("nan")
     assert verify(model, structure, IDS) == 0
-    with pytest.raises(MechdriftError, match="not supported"):  # but NaN in only one of the two is no agreement
+    with pytest.raises(
+        MechdriftError, match="differ from Hugging Face's hidden states"
+    ):  # but NaN in only one of the two is no agreement
         verify(model, replace(structure, blocks=structure.blocks[::-1]), IDS)
 
 

@@ -109,13 +109,8 @@ def table(summary: pd.DataFrame, changes: pd.DataFrame) -> str:
     rows.append(["answers coherent and complete", *(number(share, share=True) for share in whole)])
     spread = [f"{number(run['kl'])} ({interval(run['kl_low'], run['kl_high'])})" for run in runs]
     rows.append(["KL(parent ‖ child) per token, nats", "", *spread])
-    rows.append(
-        [
-            "angle of the directions, median",
-            "",
-            *("" if pd.isna(run["angle"]) else f"{run['angle']:.0f}°" for run in runs),
-        ]
-    )
+    if summary.angle.notna().all():
+        rows.append(["angle of the directions, median", "", *(f"{run['angle']:.0f}°" for run in runs)])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

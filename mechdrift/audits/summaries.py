@@ -89,7 +89,7 @@ def summarise_kl(tokens: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Mean KL per dimension and answer position, with an interval over families; positions that fewer than 3 answers
     reach are left out."""
     rows = []
-    for (dimension, position), part in tokens.groupby(["dimension", "position"]):
+    for (dimension, position), part in tokens.groupby(["dimension", "position"]) if len(tokens) else ():
         if len(part) >= 3:
             interval = statistics.cluster_bootstrap(
                 part.kl.to_numpy(), part.family.to_numpy(), bounds=POSITIVE, draws=500, seed=seed
