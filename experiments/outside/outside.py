@@ -66,9 +66,14 @@ SETS = (
 )
 
 
+def read_scores() -> pd.DataFrame:
+    """What is kept; the child called null is not missing."""
+    return pd.read_csv(SCORES, keep_default_na=False, na_values=[""])
+
+
 def measure(data: Path, keep: Path) -> None:
     """Ask and score one benchmark after the other, and write what is finished."""
-    found = pd.read_csv(SCORES) if SCORES.exists() else pd.DataFrame({"benchmark": []})
+    found = read_scores() if SCORES.exists() else pd.DataFrame({"benchmark": []})
     keep.mkdir(parents=True, exist_ok=True)
     for outside in SETS:
         if outside.name not in set(found.benchmark):
@@ -144,7 +149,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.data:
         measure(given.data, given.keep)
-    print(table(pd.read_csv(SCORES), pd.read_csv(ROUTES)))
+    print(table(read_scores(), pd.read_csv(ROUTES)))
 
 
 if __name__ == "__main__":
