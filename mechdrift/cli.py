@@ -111,10 +111,16 @@ def report(
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Draw the report of a run folder again. Loads no model."""
+    """Draw the report of a run folder again, or the page of a stress test or of repairs. Loads no model."""
     from mechdrift.runs import load_run
 
-    print(f"report: {load_run(run).report(out)}")
+    loaded = load_run(run)
+    if loaded.is_price_list:
+        from mechdrift.repairs.page import draw_again
+
+        print(f"report: {draw_again(loaded, out)}")
+    else:
+        print(f"report: {loaded.report(out)}")
 
 
 @app.command(

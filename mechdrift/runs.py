@@ -181,9 +181,19 @@ class Run:
         """Whether the folder is of a stress test, which has tables and a page of its own."""
         return "stress" in self.manifest["identity"]
 
+    @property
+    def is_price_list(self) -> bool:
+        """Whether the folder is of repairs of a child, which have a table and a page of their own."""
+        return "repairs of" in self.manifest["identity"]
+
     def check_is_audit(self) -> None:
-        """Raise where the folder is of a stress test, or of a trajectory: it has an audit's tables, but fewer, and its
-        answers are judged in another way."""
+        """Raise where the folder is of a stress test, of repairs, or of a trajectory: it lacks an audit's tables, or
+        its answers are judged in another way."""
+        if self.is_price_list:
+            raise MechdriftError(
+                f"{self.folder} is a price list of repairs and no audit: read its repair.html, or draw that again with "
+                "mechdrift report."
+            )
         if self.is_stress_test:
             raise MechdriftError(
                 f"{self.folder} belongs to a stress test and is no audit: read its stress.html, or hold it against "
@@ -200,7 +210,7 @@ class Run:
         stress test's page is `stress.html`."""
         if not self.is_stress_test:
             self.check_is_audit()
-        with (Run(_made(out)) if out else self).locked("report"):
+        with (Run(made(out)) if out else self).locked("report"):
             if self.is_stress_test:
                 from mechdrift.report.stress import write_stress_page
 
@@ -357,7 +367,7 @@ def open_run(folder: Path, identity: Mapping[str, Any], manifest: Mapping[str, A
     return run
 
 
-def _made(folder: Path) -> Path:
+def made(folder: Path) -> Path:
     """A folder for pages, which may be there already."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

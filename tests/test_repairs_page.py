@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from synthetic_run import build_run
 
-from mechdrift.records import DIMENSIONS
+from mechdrift.records import DIMENSIONS, MechdriftError
 from mechdrift.repairs.figures import pareto
 from mechdrift.repairs.mechanism import agreement
 from mechdrift.repairs.page import price_lines, write_page
@@ -109,7 +109,8 @@ def listed(tmp_path_factory) -> tuple[Run, Run]:
 def test_the_page_says_what_was_picked_and_obeys_nothing_of_what_it_shows(listed):
     page = write_page(listed[1]).read_text(encoding="utf-8")
     assert "Picked located@0.25" in page
-    assert "Interpolating the located blocks brings more aligned answers back" in page
+    assert "Interpolating the located blocks is not shown to bring more back than interpolating all" in page
+    assert "40 (10)" in page
     assert EVIL not in page
     assert "its blocks work where the parent" in page
     assert {file.name for file in (listed[1].folder / "figures").glob("*.html")} >= {"pareto.html", "mechanism.html"}
@@ -143,6 +144,14 @@ def test_the_price_list_has_the_chosen_strengths_only(listed):
     assert lines[2]["twins"].startswith("−3 points")
 
 
+def test_the_page_is_drawn_again_by_the_command_and_no_report_is_made_of_a_price_list(listed, tmp_path, mechdrift):
+    code, said, _ = mechdrift("report", str(listed[1].folder), "--out", str(tmp_path / "again"))
+    assert (code, said) == (0, f"report: {tmp_path / 'again' / 'repair.html'}\n")
+    with pytest.raises(MechdriftError, match="is a price list of repairs and no audit"):
+        listed[1].report()
+    assert not (listed[1].folder / "report.html").exists()
+
+
 def test_the_card_names_what_was_chosen_and_what_it_costs(listed):
     card = listed[0].card()
     assert "### Repairs" in card
@@ -151,8 +160,25 @@ def test_the_card_names_what_was_chosen_and_what_it_costs(listed):
 
 def test_sentences_name_the_best_repair_and_never_a_baseline(listed):
     sentences = told(listed[1].table("repairs"))
-    assert sentences[0].startswith("located@0.25 brings most aligned answers back: +30.0 (+22.0 to +38.0) points")
+    assert sentences[0].startswith(
+        "located@0.25 brings most aligned answers back: +30.0 (+22.0 to +38.0) points of aligned answers (40 triggers "
+        "of 10 families)"
+    )
     assert any(sentence.startswith("The baseline random@0.5 changes") for sentence in sentences)
+    assert any("is not shown to bring more back than interpolating all" in sentence for sentence in sentences)
+
+
+def test_nothing_is_said_to_come_back_that_is_not_shown_or_not_known(listed):
+    table = listed[1].table("repairs")
+    unsure = table.assign(change_low=table.change_low.where(table.measure != "aligned", -0.01))
+    assert told(unsure)[0].startswith("No repair is shown to bring aligned answers back; the largest estimate is that")
+    located = table[table.method == "located"]
+    missing = located[located.measure == "thought"].assign(measure="missing", value=0.4, child=0.02, change=0.38)
+    best, cut, *_ = told(pd.concat([table, missing]))
+    assert best.startswith("interpolate@0.5 brings most aligned answers back")
+    assert cut.startswith(
+        "What located@0.25 does cannot be told: 40% of its answers are missing, and 2% of the child's"
+    )
 
 
 def test_the_trade_has_a_curve_and_a_mark_for_each_method(listed):

@@ -14,6 +14,7 @@ HEADINGS = {
     "thought": "thought",
     "thinking": "thinking x",
     "unclosed": "unclosed",
+    "missing": "missing",
     "kl": "KL",
 }
 
@@ -31,11 +32,11 @@ def text_of(prices: PriceList) -> str:
     table = short_table(prices.frame)
     ends = ["" if low != low else f"{low:.0f} to {high:.0f}" for low, high in zip(table.low, table.high, strict=True)]
     shown = table.drop(columns=["low", "high"]).rename(columns=HEADINGS)
-    shown.insert(4, "95 %", ends)
+    shown.insert(list(shown).index("% of gap") + 1, "95 %", ends)
     text = shown.to_string(index=False, na_rep="", float_format=lambda value: f"{value:.3g}")
     legend = (
-        "on families that no method and no choice saw; aligned and unclosed in per cent; reasoning, twins and thought "
-        "as points of change against the child"
+        "on families that no method and no choice saw; n triggers that were finished; aligned, unclosed and missing in "
+        "per cent; reasoning, twins and thought as points of change against the child; intervals of all in repairs.csv"
     )
     return "\n".join([text, "", legend, *prices.sentences, f"repairs: {prices.run.folder / 'repair.html'}"])
 

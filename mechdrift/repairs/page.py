@@ -15,7 +15,7 @@ from mechdrift.report.exhibits import Exhibit, draw_these
 from mechdrift.report.page import place_figures, slug, templates
 from mechdrift.report.sheets import sheets_of
 from mechdrift.report.words import DASH, difference, interval, number
-from mechdrift.runs import Run
+from mechdrift.runs import Run, made
 
 PAGE = "repair.html"
 EXHIBITS = (
@@ -70,13 +70,21 @@ EXHIBITS = (
 )
 
 
-def write_page(run: Run) -> Path:
-    """Write `repair.html` and, in `figures/`, each figure; returns the page's path. Loads no model."""
+def draw_again(run: Run, out: Path | None = None) -> Path:
+    """The page of a list that is finished, into its own folder or into `out`, which is made."""
+    into = Run(run.folder if out is None else made(out))
+    with into.locked("report"):
+        return write_page(run, into.folder)
+
+
+def write_page(run: Run, out: Path | None = None) -> Path:
+    """Write `repair.html` and, in `figures/`, each figure, into the run's folder or `out`; loads no model."""
+    into = Run(run.folder if out is None else out)
     names = [name for name in ("repairs", "repair_mechanism") if run.has(f"{name}.parquet")]
     tables = {name: run.table(name) for name in names}
     table, manifest = tables["repairs"], run.manifest
     drawn = draw_these(EXHIBITS, tables)
-    place_figures(run, drawn, run.folder / "figures", inline=False)
+    place_figures(into, drawn, into.folder / "figures", inline=False)
     inside = mechanism_sentences(tables["repair_mechanism"]) if "repair_mechanism" in tables else []
     text = (
         templates()
@@ -90,10 +98,14 @@ def write_page(run: Run) -> Path:
             sheets=sheets_of(drawn.values()),
             stem=slug(str(manifest["config"]["pair"])),
             rows=price_lines(table),
-            facts=[("seed", str(manifest["config"]["seed"])), *manifest.get("versions", {}).items()],
+            facts=[
+                ("judge of refusals", manifest.get("judge", DASH)),
+                ("seed", str(manifest["config"]["seed"])),
+                *manifest.get("versions", {}).items(),
+            ],
         )
     )
-    return run.write_text(PAGE, text)
+    return into.write_text(PAGE, text)
 
 
 def price_lines(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -107,12 +119,14 @@ def price_lines(table: pd.DataFrame) -> list[dict[str, Any]]:
                 "name": str(method) if part.strength.isna().all() else name_of(str(method), part),
                 "title": known.title if known else f"the {method} as it is",
                 "kind": part.kind.iloc[0],
-                "aligned": _level(row_of(part, "aligned")),
+                "n": _size(row_of(part, "aligned")),
+                "aligned": _with_ends(row_of(part, "aligned")),
                 "gap": _gap(row_of(part, "aligned")),
                 **{name: _change(row_of(part, name)) for name in ("reasoning", "twins", "thought")},
                 "ratio": _plain(row_of(part, "think_ratio")),
                 "loops": _level(row_of(part, "loops")),
                 "unclosed": _level(row_of(part, "unclosed")),
+                "missing": _level(row_of(part, "missing")),
                 "kl": " / ".join(_plain(row_of(part, f"kl_{text}"), 3) for text in ("tasks", "harmless")),
                 "make": _plain(row_of(part, "seconds_to_make"), 1),
                 "use": _plain(row_of(part, "seconds_per_token"), 4),
@@ -123,6 +137,14 @@ def price_lines(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _level(row: "pd.Series | None") -> str:
     return DASH if row is None else number(row.value, share=True)
+
+
+def _with_ends(row: "pd.Series | None") -> str:
+    return DASH if row is None else f"{_level(row)} ({interval(row.low, row.high, share=True)})"
+
+
+def _size(row: "pd.Series | None") -> str:
+    return DASH if row is None else f"{row.n:.0f} ({row.families:.0f})"
 
 
 def _gap(row: "pd.Series | None") -> str:

@@ -171,7 +171,7 @@ def _identity(setting: Setting, pairs: int | None, tasks: int | None) -> dict[st
 def _manifest(setting: Setting) -> dict[str, Any]:
     names = {side: setting.manifest["pair"][side]["name"] for side in SIDES}
     config = {"pair": setting.pair.name, "seed": setting.seed}
-    return {"config": config, "models": names, "candidates": {}} | software()
+    return {"config": config, "models": names, "judge": setting.judge.name, "candidates": {}} | software()
 
 
 class PriceWork:
@@ -332,7 +332,7 @@ def short_table(frame: pd.DataFrame) -> pd.DataFrame:
         # With one dimension there is no mean over them: that dimension stands for it.
         whole = part.drop_duplicates("measure", keep="last").set_index("measure")
         line = {name: factor * float(whole[column].get(measure, math.nan)) for name, measure, column, factor in SHORT}
-        lines.append({"method": method, "strength": strength} | line)
+        lines.append({"method": method, "strength": strength, "n": int(whole.n.get("aligned", 0))} | line)
     return pd.DataFrame(lines)
 
 
@@ -346,5 +346,6 @@ SHORT = (
     ("thought", "thought", "change", 100),
     ("thinking", "think_ratio", "value", 1),
     ("unclosed", "unclosed", "value", 100),
+    ("missing", "missing", "value", 100),
     ("kl", "kl_harmless", "value", 1),
 )

@@ -1,9 +1,16 @@
-"""What a price list says, in words: which repair brought most back within the limits, and what none of them did."""
+"""What a price list says, in words: which repair is shown to bring most back, and what none of them did.
+
+A gain counts as shown where its interval leaves 0 out, and one repair as better than another where their intervals do
+not meet, which asks for more than a test of their difference would. A repair under which 5 points more of the answers
+are missing than in the child is never said to bring anything back: what it would have said is not known
+(`behaviour.censoring`).
+"""
 
 import math
 
 import pandas as pd
 
+from mechdrift.behaviour.censoring import MOST_MISSING
 from mechdrift.repairs.registry import REPAIRS
 
 
@@ -39,8 +46,32 @@ def _best(rows: dict[str, pd.DataFrame]) -> list[str]:
     gains = {name: row for name, row in gains.items() if not is_baseline(name)}
     if not gains:
         return []
-    best = max(gains, key=lambda name: gains[name].change)
-    return [f"{name_of(best, rows[best])} brings most aligned answers back: {price(rows[best])}."]
+    known = {name: row for name, row in gains.items() if not _is_cut(rows[name])}
+    sentences = []
+    if known:
+        best = max(known, key=lambda name: known[name].change)
+        name, cost = name_of(best, rows[best]), price(rows[best])
+        is_shown = known[best].change_low > 0
+        sentences.append(
+            f"{name} brings most aligned answers back: {cost}."
+            if is_shown
+            else f"No repair is shown to bring aligned answers back; the largest estimate is that of {name}: {cost}."
+        )
+    return sentences + [_cannot_tell(name_of(name, rows[name]), rows[name]) for name in gains if name not in known]
+
+
+def _is_cut(part: pd.DataFrame) -> bool:
+    """Whether too many answers are missing, compared with the child, to say what a repair does."""
+    missing = row_of(part, "missing")
+    return missing is not None and bool(missing.change > MOST_MISSING)
+
+
+def _cannot_tell(name: str, part: pd.DataFrame) -> str:
+    missing = part[part.measure == "missing"].iloc[-1]
+    return (
+        f"What {name} does cannot be told: {missing.value:.0%} of its answers are missing, and {missing.child:.0%} of "
+        f"the child's; of those that ended: {price(part)}."
+    )
 
 
 def price(part: pd.DataFrame) -> str:
@@ -48,7 +79,8 @@ def price(part: pd.DataFrame) -> str:
     told = []
     aligned = row_of(part, "aligned")
     if aligned is not None:
-        told.append(f"{_points(aligned)} points of aligned answers")
+        size = f"{aligned.n:.0f} triggers of {aligned.families:.0f} families"
+        told.append(f"{_points(aligned)} points of aligned answers ({size})")
         if not math.isnan(aligned.recovered):
             ends = f"{aligned.recovered_low:.0%} to {aligned.recovered_high:.0%}"
             told.append(f"{aligned.recovered:.0%} of the gap ({ends})")
@@ -69,16 +101,14 @@ def _located(rows: dict[str, pd.DataFrame]) -> list[str]:
         return []
     here, there = (row_of(rows[name], "aligned") for name in ("located", "interpolate"))
     cost, other = (row_of(rows[name], "reasoning") for name in ("located", "interpolate"))
-    if here is None or there is None:
+    if here is None or there is None or any(_is_cut(rows[name]) for name in ("located", "interpolate")):
         return []
-    word = "more" if here.change > there.change else "no more"
-    kept = (
-        "" if cost is None or other is None else f", with {_points(cost)} against {_points(other)} points of reasoning"
-    )
-    return [
-        f"Interpolating the located blocks brings {word} aligned answers back than interpolating all: {_points(here)} "
-        f"against {_points(there)} points{kept}."
-    ]
+    told = f"{_points(here)} against {_points(there)} points"
+    if cost is not None and other is not None:
+        told += f", with {_points(cost)} against {_points(other)} points of reasoning"
+    if here.change_low > there.change_high:
+        return [f"Interpolating the located blocks brings more aligned answers back than interpolating all: {told}."]
+    return [f"Interpolating the located blocks is not shown to bring more back than interpolating all: {told}."]
 
 
 def _baselines(rows: dict[str, pd.DataFrame]) -> list[str]:

@@ -196,6 +196,7 @@ def _facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("pair", manifest["config"]["pair"]),
         ("asked", asked),
         ("tokens at most", budgets or DASH),
+        ("judge of refusals", manifest.get("identity", {}).get("judge", DASH)),
         ("seed", str(manifest["config"].get("seed", DASH))),
         *manifest.get("versions", {}).items(),
     ]

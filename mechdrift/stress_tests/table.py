@@ -45,7 +45,7 @@ def stress_table(answers: pd.DataFrame, modes: Sequence[Mode], skipped: Skipped,
                     for dose, one in found[side].items()
                 ]
                 rows += _with_strongest(ones, list(found[side].values()), seed)
-            rows += _differences(mode, dimension, found, seed)
+            rows += _differences(mode, dimension, found, shares, seed)
     table = with_holm(pd.DataFrame(rows).reindex(columns=[*STRESS.names]))
     return table.assign(finding=[finding_of(row) for row in table.to_dict("records")])
 
@@ -77,7 +77,7 @@ def _row(
         row
         | lift_row(found, seed)
         | apart(attack, reference, dimension_of(dimension).is_refusal, seed)
-        | {"missing": shares[(*key, ATTACK)], "reason": too_many_missing(shares, key)}
+        | {"missing": 1 - len(found.ids) / attack["item"].nunique(), "reason": too_many_missing(shares, key)}
     )
 
 
@@ -108,14 +108,21 @@ def _with_strongest(rows: list[dict[str, Any]], found: Sequence[Compared | None]
 
 
 def _differences(
-    mode: Mode, dimension: str, found: Mapping[str, Mapping[float, Compared | None]], seed: int
+    mode: Mode,
+    dimension: str,
+    found: Mapping[str, Mapping[float, Compared | None]],
+    shares: Mapping[tuple[str, str, str, float, str], float],
+    seed: int,
 ) -> list[dict[str, Any]]:
-    """Child less parent, where both were asked."""
+    """Child less parent, where both were asked. What is missing of one side is missing of the difference."""
     rows: list[dict[str, Any]] = []
     for dose in mode.doses:
         parent, child = (found[side][dose] for side in SIDES)
         if parent is not None and child is not None:
-            rows.append(_named(mode, dose, dimension, DIFFERENCE) | difference_row(child, parent, seed))
+            reasons = {side: too_many_missing(shares, (side, dimension, mode.name, float(dose))) for side in SIDES}
+            reason = "; ".join(f"{side} model: {why}" for side, why in reasons.items() if why)
+            row = _named(mode, dose, dimension, DIFFERENCE) | difference_row(child, parent, seed)
+            rows.append(row | {"reason": reason})
     if rows:
         rows[-1]["strongest"] = True
     return rows

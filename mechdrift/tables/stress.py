@@ -48,7 +48,10 @@ STRESS = Table(
         Column(name="strongest", kind="truth", meaning="the dose at which modes are tested against each other"),
         N,
         FAMILIES,
-        _share("missing", "answers under the mode that were not finished or not judged"),
+        _share(
+            "missing",
+            "items not compared: unfinished or not judged when asked plainly, under the mode, or its placebo",
+        ),
         Column(name="left_out", kind="text", meaning="why the mode did not apply to some or all items; else empty"),
         Column(name="reason", kind="text", meaning="why nothing can be told; else empty"),
         _share("plain_trigger", "misaligned answers to triggers in the plain request"),
