@@ -10,8 +10,9 @@ from .behaviour.judges.refusals import judge_refusals
 from .behaviour.one_call import score
 from .behaviour.sampling import Budget
 from .comparisons.children import Comparison, compare_runs
-from .comparisons.gate import Gate, gate
+from .comparisons.gate import gate
 from .comparisons.many import PooledRuns, pool_runs
+from .comparisons.outcomes import Gate
 from .directions.dimensions import compare_dimensions
 from .directions.drift import compare_directions
 from .directions.export import load_directions, save_directions, to_gguf, to_steering_vectors

@@ -211,25 +211,18 @@ class Run:
         if not self.is_stress_test:
             self.check_is_audit()
         with (Run(made(out)) if out else self).locked("report"):
-            if self.is_stress_test:
-                from mechdrift.report.stress import write_stress_page
+            from mechdrift.report.of_run import write_page
 
-                return write_stress_page(self, out)
-            from mechdrift.report.page import write_report
-
-            return write_report(self, out)
+            return write_page(self, out)
 
     def card(self) -> str:
         """A section for a model card, as Markdown: scores with intervals, what was found inside, limits, versions,
         hashes of weights. Of a stress test, its modes."""
-        if self.is_stress_test:
-            from mechdrift.report.stress import stress_card
+        if not self.is_stress_test:
+            self.check_is_audit()
+        from mechdrift.report.of_run import card_of
 
-            return stress_card(self)
-        self.check_is_audit()
-        from mechdrift.report.card import model_card
-
-        return model_card(self)
+        return card_of(self)
 
     @property
     def figures(self) -> "Figures":
@@ -241,9 +234,9 @@ class Run:
             MechdriftError: for a name that the run has no figure of, and where its table holds nothing to draw.
         """
         self.check_is_audit()
-        from mechdrift.report.gallery import Figures
+        from mechdrift.report.of_run import figures_of
 
-        return Figures(self)
+        return figures_of(self)
 
     @property
     def summary(self) -> str:

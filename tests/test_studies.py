@@ -13,7 +13,7 @@ from test_shards import LESS
 from mechdrift.records import MechdriftError
 from mechdrift.studies import launch, slurm
 from mechdrift.studies.cells import NOTHING, Cell, as_table, waves_of
-from mechdrift.studies.launch import Ended, drive
+from mechdrift.studies.launch import drive
 from mechdrift.studies.ledger import Ledger
 from mechdrift.studies.planning import plan_cells
 from mechdrift.studies.schedule import Schedule
@@ -21,6 +21,7 @@ from mechdrift.studies.status import cause_of, status_of
 from mechdrift.studies.storage import Store
 from mechdrift.studies.study import read_study
 from mechdrift.studies.work import Worker
+from mechdrift.studies.workers import Ended
 
 TWO = """
 out = "out"

@@ -37,23 +37,19 @@ it where no family differs. Where the drop is m itself, no number is enough.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-import pandas as pd
+from typing import Any
 
 from mechdrift.behaviour.verdicts import cannot_tell, decision_of, families_needed, headline_rows, withheld
+from mechdrift.comparisons.outcomes import Gate, Outcome, in_points
+from mechdrift.comparisons.stress_gate import gate_lifts
 from mechdrift.records import DIMENSIONS, SIDES, MechdriftError
-from mechdrift.records.notebook import as_html
 from mechdrift.report.words import MINUS, counted, dimension_name, number
 from mechdrift.runs import Run, load_run
 from mechdrift.statistics.intervals import unseen_share
 from mechdrift.statistics.resampling import ROUNDING
 
-Outcome = Literal["pass", "fail", "cannot tell"]
-EXIT_CODES: Mapping[Outcome, int] = {"pass": 0, "fail": 2, "cannot tell": 3}
-"""1 is for errors of use, as in every command."""
 STAGES = ("pair", "answers", "scores", "kl", "drift", "readouts", "patch")
 """What an audit has finished when it is whole."""
 UNDECIDED = "The waves of this audit decided nothing here: its set has too few families for such a difference."
@@ -87,7 +83,7 @@ class Verdict:
         name = dimension_name(self.dimension).lower()
         if math.isnan(self.drop):
             return f"{self.outcome}: no answers to compare in {name}. {self.reason}"
-        ends = "unknown" if math.isnan(self.least) else f"{_tenths(self.least)} to {_tenths(self.most)}"
+        ends = "unknown" if math.isnan(self.least) else f"{in_points(self.least)} to {in_points(self.most)}"
         size = f"{counted(self.n, 'prompt')} in {counted(self.families, 'family', 'families')}"
         text = f"{self.outcome}: {_more(self.drop)} aligned answers in {name}"
         text += f" (drop {_points(self.drop)}, bounds {ends}; allowed {_points(self.allowed)}), {size}."
@@ -108,37 +104,6 @@ class Verdict:
             unseen = number(unseen_share(self.families), share=True)
             return f"Families do not differ, and a change in up to {unseen} of them may be unseen"
         return f"The smallest difference that this design finds in 80% of cases is {_points(self.mde)}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gate:
-    """The verdicts of a run (`Verdict`, or `LiftVerdict` of a stress test), in the order of dimensions. Failing any
-    fails; else not being able to tell any is not being able to tell."""
-
-    run: Run
-    verdicts: tuple[Any, ...]
-
-    @property
-    def outcome(self) -> Outcome:
-        found = {verdict.outcome for verdict in self.verdicts}
-        return "fail" if "fail" in found else "cannot tell" if "cannot tell" in found else "pass"
-
-    def exit_code(self, unknown_ok: bool = False) -> int:
-        """0 pass, 2 fail, 3 cannot tell (0 if `unknown_ok`)."""
-        return 0 if unknown_ok and self.outcome == "cannot tell" else EXIT_CODES[self.outcome]
-
-    @property
-    def frame(self) -> pd.DataFrame:
-        columns = [field.name for field in fields(type(self.verdicts[0]) if self.verdicts else Verdict)]
-        return pd.DataFrame(
-            [{name: getattr(verdict, name) for name in columns} for verdict in self.verdicts], columns=columns
-        )
-
-    def _repr_html_(self) -> str:
-        return as_html("Gate", self.outcome, self.frame)
-
-    def __repr__(self) -> str:
-        return "\n".join([*(verdict.line for verdict in self.verdicts), f"gate: {self.outcome}"])
 
 
 def gate(
@@ -172,8 +137,6 @@ def gate(
     """
     run = run if isinstance(run, Run) else load_run(run)
     if max_lift:
-        from mechdrift.comparisons.stress_gate import gate_lifts
-
         return gate_lifts(run, max_lift)
     run.check_is_audit()
     max_drop = max_drop or {}
@@ -297,10 +260,5 @@ def _more(drop: float) -> str:
 
 
 def _points(share: float) -> str:
-    text = _tenths(share)
+    text = in_points(share)
     return f"{text} {'point' if text.removeprefix(MINUS) == '1' else 'points'}"
-
-
-def _tenths(share: float) -> str:
-    """A share in points, with a decimal where it has one: beside a limit such as 0.025, whole points are too coarse."""
-    return f"{round(share * 100, 1) + 0.0:g}".replace("-", MINUS)

@@ -28,7 +28,6 @@ another way than most are left out altogether, as are folders that cannot be rea
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -36,18 +35,15 @@ import numpy as np
 import pandas as pd
 
 from mechdrift.behaviour.verdicts import cannot_tell, headline_rows, is_clear, reasoning_rows, withheld
-from mechdrift.records import SIDES, MechdriftError, order_dimensions
+from mechdrift.comparisons.groups import GROUPS, NO_DIMENSIONS, UNITS, groups_of, measures_of
+from mechdrift.records import SIDES, MechdriftError
 from mechdrift.records.notebook import as_html
 from mechdrift.records.words import ALL
 from mechdrift.runs import Run, load_run
 from mechdrift.statistics.pooling import mean_of_independent, pool, variance_from_interval
 from mechdrift.statistics.resampling import holm
 
-NO_DIMENSIONS = ("reasoning", ALL)
-GROUPS = ("route", "family", "size", "parent")
-MOST_PARENTS = 40  # in a list to choose from
 SAME = ("judge", "sampling")  # what makes answers or their labels another thing
-UNITS = {"pair": "pair", "parent": "parent_print"}
 SIZES = ((1e9, "below 1B"), (4e9, "1B to 4B"), (16e9, "4B to 16B"), (48e9, "16B to 48B"), (np.inf, "above 48B"))
 UNKNOWN = "unknown"
 ENDS = ("low", "high", "predicted_low", "predicted_high")
@@ -215,13 +211,6 @@ def _mean_row(rows: Sequence[Row]) -> Row:
     return mean | sides | dict(zip(("difference", "low", "high"), mean_of_independent(*ends), strict=True))
 
 
-def measures_of(table: pd.DataFrame) -> list[str]:
-    """What is measured, in the order of pages: accuracy on reasoning tasks, the dimensions, and their mean."""
-    found = set(table.dimension)
-    named = ["reasoning", *order_dimensions(sorted(found - set(NO_DIMENSIONS))), ALL]
-    return [name for name in named if name in found]
-
-
 def _divergence(run: Run) -> dict[str, float]:
     """Mean KL per token by dimension, and over dimensions."""
     if not run.has("kl.parquet"):
@@ -269,13 +258,6 @@ def _notes(table: pd.DataFrame) -> Iterator[str]:
         )
 
 
-def filters_of(table: pd.DataFrame) -> tuple[str, ...]:
-    """By what the runs can be grouped: what differs among them, and for parents, what is few enough to choose from."""
-    counts = {name: table[name].nunique() for name in GROUPS}
-    is_list = 1 < counts["parent"] <= MOST_PARENTS and counts["parent"] < table.pair.nunique()
-    return tuple(name for name in GROUPS if counts[name] > 1 and (name != "parent" or is_list))
-
-
 def _pooled(table: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
     """A row per group of runs, unit and measure."""
     facts = frame.merge(table[["run", "pair", "parent_print"]], on="run")
@@ -289,28 +271,6 @@ def _pooled(table: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
             known = [named | {"unit": unit} | row for row in found if row.get("k")]
             rows += _adjusted(known)
     return pd.DataFrame(rows, columns=COLUMNS)
-
-
-def groups_of(table: pd.DataFrame) -> dict[tuple[str, ...], np.ndarray]:
-    """Groups of runs by their route, family, size and parent ("" is any), each with its members. Of several choices
-    that the same runs fit, the one with the fewest words is there: a parent has one family and one size."""
-    chosen = filters_of(table)
-    values = table[[*GROUPS]].assign(**dict.fromkeys(set(GROUPS) - set(chosen), "")).drop_duplicates()
-    options = {
-        tuple(value if keep else "" for value, keep in zip(row, kept, strict=True))
-        for row in values.itertuples(index=False, name=None)
-        for kept in product((False, True), repeat=len(GROUPS))
-    }
-    found: dict[bytes, tuple[str, ...]] = {}
-    for option in sorted(options, key=lambda option: (sum(map(bool, option)), [not word for word in option], option)):
-        found.setdefault(members_of(table, option).tobytes(), option)
-    return {option: np.frombuffer(members, dtype=bool) for members, option in found.items()}
-
-
-def members_of(table: pd.DataFrame, group: Sequence[str]) -> np.ndarray:
-    """Which runs fit a choice of route, family, size and parent."""
-    fits = [(table[name] == value).to_numpy() for name, value in zip(GROUPS, group, strict=True) if value]
-    return np.logical_and.reduce(fits) if fits else np.ones(len(table), dtype=bool)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,18 +10,21 @@ import os
 from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pandas as pd
 
-from mechdrift.comparisons.many import GROUPS, NO_DIMENSIONS, UNITS, PooledRuns, filters_of, measures_of, members_of
+from mechdrift.comparisons.groups import GROUPS, NO_DIMENSIONS, UNITS, filters_of, measures_of, members_of
 from mechdrift.records.words import ALL
 from mechdrift.report.page import slug, templates
 from mechdrift.report.sheets import packed
 from mechdrift.report.words import DASH, MINUS, counted, dimension_name, interval, number, p_value
 from mechdrift.runs import Run, check_target
 from mechdrift.statistics.grids import ALPHA
+
+if TYPE_CHECKING:  # it has this page for a method
+    from mechdrift.comparisons.many import PooledRuns
 
 TITLES = {"reasoning": "Reasoning", ALL: "Mean of the dimensions"}
 GROUP_WORDS = {"route": "route", "family": "model family", "size": "size", "parent": "parent"}
@@ -31,7 +34,7 @@ POINTS = 100
 ENDS = ("estimate", "low", "high", "predicted_low", "predicted_high")
 
 
-def write_many(pooled: PooledRuns, out: Path) -> Path:
+def write_many(pooled: "PooledRuns", out: Path) -> Path:
     """Write the page to `out`; it needs no other file."""
     out = check_target(out)
     measures = measures_of(pooled.frame)
@@ -67,7 +70,7 @@ def _title(table: pd.DataFrame) -> str:
     return f"{runs}{counted(pairs, 'pair')} of models, {counted(parents, 'parent')}"
 
 
-def lead(pooled: PooledRuns) -> str:
+def lead(pooled: "PooledRuns") -> str:
     """The mean of the dimensions over all runs in two sentences."""
     rows = pooled.summary
     row = next(iter(rows[(rows.dimension == ALL) & (rows.unit == "pair")].to_dict("records")), None)
@@ -107,7 +110,7 @@ def _filters(table: pd.DataFrame) -> list[dict[str, Any]]:
     return lists
 
 
-def _rows(pooled: PooledRuns, folder: Path, measures: list[str]) -> list[dict[str, Any]]:
+def _rows(pooled: "PooledRuns", folder: Path, measures: list[str]) -> list[dict[str, Any]]:
     """A line of the table per run; a cell per measure."""
     changes = {name: part.set_index("dimension").to_dict("index") for name, part in pooled.frame.groupby("run")}
     bounds = pooled.frame[["low", "high"]].abs().max(axis=1)
@@ -160,7 +163,7 @@ def _cell(row: Mapping[str, Any] | None, scale: float) -> dict[str, Any]:
     }
 
 
-def _content(pooled: PooledRuns, rows: list[dict[str, Any]], measures: list[str]) -> dict[str, Any]:
+def _content(pooled: "PooledRuns", rows: list[dict[str, Any]], measures: list[str]) -> dict[str, Any]:
     """What the script works on: runs with their changes in points, and the summary of every group."""
     keys = list(dict.fromkeys(map(tuple, pooled.pooled[[*GROUPS]].to_numpy())))
     return {
@@ -227,6 +230,6 @@ def _words(row: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _changes_sheet(pooled: PooledRuns) -> pd.DataFrame:
+def _changes_sheet(pooled: "PooledRuns") -> pd.DataFrame:
     facts = pooled.runs.drop(columns=["pair", "parent_print", "has_report"])
     return facts.merge(pooled.frame, on="run")

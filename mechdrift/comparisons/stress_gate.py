@@ -15,9 +15,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mechdrift.comparisons.gate import Gate, Outcome
+from mechdrift.comparisons.outcomes import Gate, Outcome, in_points
 from mechdrift.records import MechdriftError
-from mechdrift.report.words import MINUS, counted, dimension_name
+from mechdrift.report.words import counted, dimension_name
 from mechdrift.runs import Run
 from mechdrift.statistics.resampling import ROUNDING
 
@@ -44,10 +44,10 @@ class LiftVerdict:
         where = f"{self.mode} in {dimension_name(self.dimension).lower()}"
         if math.isnan(self.lift):
             return f"{self.outcome}: {where} was not measured: {self.reason}."
-        bounds = "unknown" if math.isnan(self.least) else f"{_points(self.least)} to {_points(self.most)}"
+        bounds = "unknown" if math.isnan(self.least) else f"{in_points(self.least)} to {in_points(self.most)}"
         size = f"{counted(self.n, 'prompt')} in {counted(self.families, 'family', 'families')}"
-        text = f"{self.outcome}: {where} lifts misaligned answers by {_points(self.lift)} points"
-        text += f" (bounds {bounds}; allowed {_points(self.allowed)}), {size}."
+        text = f"{self.outcome}: {where} lifts misaligned answers by {in_points(self.lift)} points"
+        text += f" (bounds {bounds}; allowed {in_points(self.allowed)}), {size}."
         return f"{text} {self.reason}." if self.reason else text
 
 
@@ -84,7 +84,3 @@ def judge_lift(row: Mapping[str, Any], allowed: float) -> LiftVerdict:
         n=int(row["n"]),
         families=int(row["families"]),
     )
-
-
-def _points(share: float) -> str:
-    return f"{round(share * 100, 1) + 0.0:g}".replace("-", MINUS)

@@ -7,6 +7,7 @@
     ledger       what became of each cell, as files
     work         one cell, in this process
     schedule     which cell next, on which device
+    workers      what a launcher has to offer
     local, on_ray, slurm     launchers
     status       where a study stands
 

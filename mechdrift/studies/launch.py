@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 from mechdrift.records import MechdriftError
 from mechdrift.records.progress import tell
@@ -21,33 +21,9 @@ from mechdrift.studies.ledger import Ledger
 from mechdrift.studies.schedule import Schedule
 from mechdrift.studies.storage import Store
 from mechdrift.studies.study import Study, read_study
+from mechdrift.studies.workers import Ended, Workers
 
 Launcher = Literal["local", "ray", "slurm"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
-    """What became of the cell of one worker: nothing, or why it failed; `is_lost` where the worker went with it."""
-
-    worker: str
-    why: str = ""
-    is_lost: bool = False
-
-
-@runtime_checkable
-class Workers(Protocol):
-    """What runs cells: names of workers, each with the bytes of its device, and one cell for each at a time."""
-
-    @property
-    def memory(self) -> Mapping[str, int]: ...
-
-    def start(self, worker: str, cell: Cell) -> None:
-        """Let an idle worker begin a cell."""
-        ...
-
-    def wait(self) -> Sequence[Ended]:
-        """Wait until some cell ends."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

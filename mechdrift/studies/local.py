@@ -17,9 +17,9 @@ import psutil
 from mechdrift.records import MechdriftError
 from mechdrift.runs import folder_lock
 from mechdrift.studies.cells import Cell
-from mechdrift.studies.launch import Ended
 from mechdrift.studies.storage import Store
 from mechdrift.studies.study import Study
+from mechdrift.studies.workers import Ended
 
 SPAWN = multiprocessing.get_context("spawn")
 _worker: Any = None  # of this process, in a pool

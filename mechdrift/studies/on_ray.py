@@ -13,8 +13,8 @@ from typing import Any
 
 from mechdrift.records import MechdriftError
 from mechdrift.studies.cells import Cell
-from mechdrift.studies.launch import Ended
 from mechdrift.studies.study import Study
+from mechdrift.studies.workers import Ended
 
 ENVIRONMENT = ("PYTHONPATH", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "HF_HOME", "HF_HUB_OFFLINE", "HF_TOKEN")
 MEMORY_OF_NODES = 1 << 62  # where a cluster has no accelerators, Ray itself watches over memory
