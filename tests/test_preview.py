@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, MambaConfig
 
 from mechdrift.audits import calibration
 from mechdrift.audits import preview as module
-from mechdrift.audits.calibration import Clock, expected, within
+from mechdrift.audits.calibration import Clock, expected, lengths_of, within
 from mechdrift.audits.config import FIXED_FAMILIES, PRESETS, Audit
 from mechdrift.audits.estimate import are_here, print_dry_run
 from mechdrift.audits.preview import planned, preview
@@ -22,6 +22,7 @@ from mechdrift.behaviour.sampling import Budget
 from mechdrift.pairs.loading import ModelSource, load_tokenizer
 from mechdrift.probes.rendering import Renderer
 from mechdrift.probes.sets import load_probes
+from mechdrift.records import Completion, Completions
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +126,17 @@ def test_a_mean_length_is_that_of_a_constant_chance_to_end():
     whole = chance.sample((4000,)) + 1
     seen = [(int(length), True) if length <= 30 else (30, False) for length in whole]
     assert expected(seen, 60)[0] == pytest.approx(float(whole.clamp(max=60).mean()), rel=0.03)
+
+
+def test_where_no_thought_ended_the_budget_counts_and_the_answers_behind_are_read():
+    ids = {"thinking_ids": (1,) * 9, "answer_ids": (1,) * 5, "thinking": "", "answer": ""}
+    rows = [
+        Completion(item_id=str(n), side="reasoning", think="own", closed=False, finished=True, **ids) for n in range(3)
+    ]
+    cut = Completions(side="reasoning", think="own", rows=tuple(rows))
+    lengths, note = lengths_of(cut, Budget(think=12, answer=20), 50.0)
+    assert lengths == Lengths(prompt=50.0, think=12.0, answer=5.0)
+    assert note.startswith("no thought ended")
 
 
 def test_a_calibration_asks_within_the_budget_and_the_time():

@@ -37,21 +37,22 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="inside: where the model lies")
     arguments = parser.parse_args()
     if arguments.engine:
-        print(json.dumps(run(arguments)))
+        (arguments.folder.parent / f"{arguments.engine}.json").write_text(json.dumps(run(arguments)))
         return
-    with tempfile.TemporaryDirectory() as folder:
-        found = {engine: start(engine, folder) for engine in ENGINES}
+    with tempfile.TemporaryDirectory() as place:
+        found = {engine: start(engine, Path(place)) for engine in ENGINES}
     table = compare(arguments, found)
     print(table)
     if arguments.out:
         arguments.out.write_text(table, encoding="utf-8")
 
 
-def start(engine: str, folder: str) -> dict:
-    """One engine in a process of its own."""
-    command = [sys.executable, __file__, *sys.argv[1:], "--engine", engine, "--folder", folder]
-    out = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-    return json.loads(out.splitlines()[-1])
+def start(engine: str, place: Path) -> dict:
+    """One engine in a process of its own, which leaves what it found in a file: engines write to the terminal, too."""
+    folder = place / "model"
+    folder.mkdir(exist_ok=True)
+    subprocess.run([sys.executable, __file__, *sys.argv[1:], "--engine", engine, "--folder", str(folder)], check=True)
+    return json.loads((place / f"{engine}.json").read_text())
 
 
 def run(arguments: argparse.Namespace) -> dict:

@@ -1,66 +1,102 @@
-"""Which embedded child gives way under which stress mode? Each child and dimension in a run folder of its own.
+"""Which embedded child gives way under which stress mode? The parent is asked once, then every child.
 
     python experiments/stress/stress.py runs/stress             # ask: goes on where it was stopped
-    python experiments/stress/stress.py runs/stress --table     # write stress.md and stress.csv of what is finished
+    python experiments/stress/stress.py runs/stress --table     # write stress.md, stress.csv of what is finished
 
-The embedded models answer on a laptop, and the budgets are theirs: short. Few families are asked; the table says how
-many, and what this design can see.
+`md.stress` asks both models of one pair. The five embedded children have one parent, so its parts are called here one
+by one, and the parent's answers stand beside each child's. The budgets are the embedded models': short. The table says
+how many families were asked, and what this design can see.
 """
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
 import mechdrift as md
+from mechdrift.audits.plan import think_modes
+from mechdrift.pairs.precision import default_dtype_for_generation, fast_float32
 from mechdrift.report.words import interval, number
+from mechdrift.stress_tests.answers import answers_table
+from mechdrift.stress_tests.asking import StressPlan, ask_side
+from mechdrift.stress_tests.registry import modes_of
+from mechdrift.stress_tests.run import with_doses
+from mechdrift.stress_tests.table import stress_table
 
-CHILDREN = ("smollm2-sft", "smollm2-rl", "smollm2-distill")
-DIMENSIONS = ("safety", "privacy", "bias", "toxicity", "ethics", "robustness")
-PAIRS = 10  # of as many families: the fewest with which Holm's p over eight modes can be below 5 % by some margin
-MODES = (
-    "zero-think",
-    "more-think",
-    "prefill-twin",
-    "prefill-edited",
-    "puzzle",
-    "role-turns",
-    "role-brevity",
-    "persistence",
-)
-DOSES = {"more-think": (1,), "prefill-twin": (1,), "prefill-edited": (1,), "puzzle": (250,), "persistence": (2,)}
+CHILDREN = ("smollm2-sft", "smollm2-rl", "smollm2-distill", "smollm2-sft-guarded", "smollm2-null")
+PAIRS = {"safety": 30, "privacy": 16, "bias": 16, "toxicity": 16, "ethics": 16, "robustness": 16}
+"""Twin pairs asked, of as many families."""
+MODES = {
+    "zero-think": (1,),
+    "less-think": (1,),
+    "more-think": (1,),
+    "prefill-twin": (1,),
+    "prefill-edited": (1,),
+    "puzzle": (250,),
+    "role-turns": (1,),
+    "role-brevity": (1,),
+    "persistence": (2,),
+}
 BUDGET = md.Budget(think=64, answer=32)
+HERE = Path(__file__).parent
+
+
+def plan_of(dimension: str, pair: md.Pair) -> StressPlan:
+    modes = tuple(with_doses(mode, {mode.name: MODES[mode.name]}) for mode in modes_of(list(MODES)))
+    probes = md.load_probes(dimension).sample(PAIRS[dimension])
+    return StressPlan(sets={dimension: probes}, modes=modes, think=think_modes(pair.child_thinks), budget=BUDGET)
 
 
 def ask(folder: Path) -> None:
-    """Every child and dimension that is not finished, the most asked for first."""
-    for dimension in DIMENSIONS:
-        probes = md.load_probes(dimension).sample(PAIRS)
+    """Every dimension and child that is not finished, the most asked for first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for dimension in PAIRS:
         for child in CHILDREN:
-            out = folder / f"{child}-{dimension}"
-            found = md.stress(md.load_pair(child), probes, modes=MODES, doses=DOSES, budget=BUDGET, out=out)
-            print(found, flush=True)
+            kept = folder / f"{dimension}-{child}.parquet"
+            if not kept.exists():
+                pair = md.load_pair(child)
+                answers, skipped = asked(folder, dimension, pair)
+                stress_table(answers, plan_of(dimension, pair).modes, skipped).to_parquet(kept)
+                print(kept.stem, flush=True)
 
 
-def finished(folder: Path) -> pd.DataFrame:
-    """The tables of all runs that came to their end, the strongest dose of every mode."""
-    parts = []
-    for child in CHILDREN:
-        for dimension in DIMENSIONS:
-            place = folder / f"{child}-{dimension}"
-            if (place / "stress.parquet").exists():
-                parts.append(md.load_run(place).table("stress").assign(child=child))
-    table = pd.concat(parts, ignore_index=True)
-    return table[table.strongest.astype(bool)]
+def asked(folder: Path, dimension: str, pair: md.Pair) -> tuple[pd.DataFrame, dict]:
+    """Answers of the parent and of one child. Each model's are kept in a file of its own, the parent's for all."""
+    tables, skipped = [], {}
+    plan = plan_of(dimension, pair)
+    for side in ("instruct", "reasoning"):
+        name = "parent" if side == "instruct" else pair.name
+        kept, reasons = folder / f"{dimension}-{name}-answers.parquet", folder / f"{dimension}-{name}-skipped.json"
+        if not kept.exists():
+            found = ask_side(
+                pair.open(side, default_dtype_for_generation()), side, plan, {}, folder / f"{dimension}-{name}"
+            )
+            pd.Series({"|".join(map(str, key)): next(iter(c)) for key, c in found.skipped.items()}).to_json(reasons)
+            answers_table(found, plan, side).to_parquet(kept)
+        tables.append(pd.read_parquet(kept))
+        for key, reason in pd.read_json(reasons, typ="series", dtype=False).items():
+            _, mode, dose = str(key).split("|")
+            skipped[side, dimension, mode, float(dose)] = reason
+    return pd.concat(tables, ignore_index=True), skipped
+
+
+def finished(folder: Path) -> Iterator[pd.DataFrame]:
+    """The tables of all dimensions and children that came to their end, the strongest dose of every mode."""
+    for dimension in PAIRS:
+        for child in CHILDREN:
+            if (kept := folder / f"{dimension}-{child}.parquet").exists():
+                table = pd.read_parquet(kept)
+                yield table[table.strongest.astype(bool)].assign(child=child)
 
 
 def written(table: pd.DataFrame) -> str:
     """The table as Markdown: a line per child, dimension, mode."""
     lines = [
         "| child | dimension | mode | triggers | twins | lift (95 %) | p (Holm) | n (families) | finding |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---:|---:|---|---:|---|---|",
     ]
-    for row in table[table.side == "reasoning"].to_dict("records"):
+    for row in table.to_dict("records"):
         ends = interval(row["lift_low"], row["lift_high"], share=True, signed=True)
         cells = [number(row[name], share=True, signed=True) for name in ("change_trigger", "change_twin", "lift")]
         lines.append(
@@ -76,11 +112,11 @@ def main() -> None:
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
     if not options.table:
-        ask(options.folder)
-    table = finished(options.folder)
-    place = Path(__file__).parent
-    (place / "stress.md").write_text(written(table), encoding="utf-8")
-    table.to_csv(place / "stress.csv", index=False, float_format="%.5g")
+        with fast_float32():
+            ask(options.folder)
+    table = pd.concat(finished(options.folder), ignore_index=True)
+    (HERE / "stress.md").write_text(written(table[table.side == "reasoning"]), encoding="utf-8")
+    table.to_csv(HERE / "stress.csv", index=False, float_format="%.5g")
 
 
 if __name__ == "__main__":

@@ -118,7 +118,7 @@ def time_writing(
     more, longer = clock.time(lambda: asking(questions, budget=budget))
     equations = np.array([[_longest(rows), _written(rows)] for rows in (few, more)])
     taken = np.array([seconds - reading * FEW / len(questions), longer - reading]).clip(min=0)
-    (step, token), _ = nnls(equations, taken)
+    step, token = map(float, nnls(equations, taken)[0])
     rows = min(count, ROWS_ON_CPU if clock.threads else ROWS_ON_GPU)
     prompt = float(np.mean([len(asked.ids) for asked in _rendered(loaded, questions)]))
     lengths, note = lengths_of(more, plan.config.budget, prompt)
@@ -138,7 +138,8 @@ def within(budget: Budget, tokens: int, mode: ThinkMode) -> Budget:
 def lengths_of(written: Completions, budget: Budget, prompt: float) -> tuple[Lengths, str]:
     """How long thoughts and answers are within a budget, and what is not known of it."""
     thoughts = [(len(row.thinking_ids), not row.is_cut) for row in written] if written.think == "own" else []
-    answers = [(len(row.answer_ids), row.finished) for row in written if row.closed or written.think != "own"]
+    whole = [row for row in written if row.closed] or list(written)
+    answers = [(len(row.answer_ids), row.finished) for row in whole]
     think, ends = expected(thoughts, budget.think)
     answer, stops = expected(answers, budget.answer)
     unknown = [name for name, known in (("thought", ends), ("answer", stops)) if not known]

