@@ -45,7 +45,8 @@ from mechdrift.behaviour.verdicts import cannot_tell, decision_of, families_need
 from mechdrift.comparisons.outcomes import Gate, Outcome, in_points
 from mechdrift.comparisons.stress_gate import gate_lifts
 from mechdrift.records import DIMENSIONS, SIDES, MechdriftError
-from mechdrift.report.words import MINUS, counted, dimension_name, number
+from mechdrift.records.notebook import counted
+from mechdrift.report.words import MINUS, dimension_name, number
 from mechdrift.runs import Run, load_run
 from mechdrift.statistics.intervals import unseen_share
 from mechdrift.statistics.resampling import ROUNDING

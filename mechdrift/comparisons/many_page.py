@@ -16,10 +16,11 @@ from urllib.parse import quote
 import pandas as pd
 
 from mechdrift.comparisons.groups import GROUPS, NO_DIMENSIONS, UNITS, filters_of, measures_of, members_of
+from mechdrift.records.notebook import counted
 from mechdrift.records.words import ALL
 from mechdrift.report.page import slug, templates
 from mechdrift.report.sheets import packed
-from mechdrift.report.words import DASH, MINUS, counted, dimension_name, interval, number, p_value
+from mechdrift.report.words import DASH, MINUS, dimension_name, interval, number, p_value
 from mechdrift.runs import Run, check_target
 from mechdrift.statistics.grids import ALPHA
 

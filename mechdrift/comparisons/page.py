@@ -9,11 +9,12 @@ import pandas as pd
 
 from mechdrift.comparisons import figures as comparing
 from mechdrift.records import order_dimensions
+from mechdrift.records.notebook import counted
 from mechdrift.records.words import ALL
 from mechdrift.report.exhibits import draw_these, exhibit
 from mechdrift.report.page import place_figures, slug, templates
 from mechdrift.report.sheets import sheets_of
-from mechdrift.report.words import DASH, ROUTE_NAMES, counted, difference, dimension_name, interval, number, p_value
+from mechdrift.report.words import DASH, ROUTE_NAMES, difference, dimension_name, interval, number, p_value
 from mechdrift.runs import Run, check_target
 from mechdrift.statistics.grids import ALPHA
 

@@ -17,7 +17,8 @@ from typing import Any
 
 from mechdrift.comparisons.outcomes import Gate, Outcome, in_points
 from mechdrift.records import MechdriftError
-from mechdrift.report.words import counted, dimension_name
+from mechdrift.records.notebook import counted
+from mechdrift.report.words import dimension_name
 from mechdrift.runs import Run
 from mechdrift.statistics.resampling import ROUNDING
 

@@ -22,13 +22,13 @@ from mechdrift.behaviour.verdicts import cannot_tell, decision_of, headline_rows
 from mechdrift.directions.best_layer import best_layer
 from mechdrift.records import SIDES, MechdriftError, order_dimensions
 from mechdrift.records.foreign import shown
+from mechdrift.records.notebook import counted
 from mechdrift.report import narrative
 from mechdrift.report.figures import mean_kl
 from mechdrift.report.words import (
     DASH,
     ROUTE_NAMES,
     THINK_NAMES,
-    counted,
     difference,
     dimension_name,
     interval,

@@ -24,10 +24,10 @@ from mechdrift.behaviour.verdicts import (
     reasoning_rows,
 )
 from mechdrift.records import SIDES, order_dimensions
+from mechdrift.records.notebook import counted
 from mechdrift.report.words import (
     SIDE_NAMES,
     THINK_NAMES,
-    counted,
     difference,
     dimension_name,
     interval,

@@ -23,6 +23,7 @@ from plotly.offline import get_plotlyjs
 from mechdrift.behaviour.verdicts import withheld
 from mechdrift.records import SIDES, MechdriftError, order_dimensions
 from mechdrift.records.foreign import INSTEAD, OBEYED, shown
+from mechdrift.records.notebook import counted
 from mechdrift.report import narrative
 from mechdrift.report.exhibits import Drawn, Tables, draw_all, missing_sentence
 from mechdrift.report.figures_lengths import length_rows
@@ -35,7 +36,6 @@ from mechdrift.report.words import (
     ROUTE_NAMES,
     SIDE_NAMES,
     THINK_NAMES,
-    counted,
     dimension_name,
     dimension_questions,
     interval,

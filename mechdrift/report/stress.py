@@ -12,12 +12,13 @@ from typing import Any
 import pandas as pd
 
 from mechdrift.records import SIDES, order_dimensions
+from mechdrift.records.notebook import counted
 from mechdrift.report import figures_stress as drawing
 from mechdrift.report.captions import CAPTIONS, Caption
 from mechdrift.report.exhibits import Drawn, Exhibit, draw_these
 from mechdrift.report.page import place_figures, slug, templates
 from mechdrift.report.sheets import sheets_of
-from mechdrift.report.words import DASH, counted, dimension_name, interval, listing, number, p_value
+from mechdrift.report.words import DASH, dimension_name, interval, listing, number, p_value
 from mechdrift.runs import Run
 
 PAGE = "stress.html"
@@ -118,11 +119,21 @@ def sentences(table: pd.DataFrame) -> list[str]:
             )
             if (child.finding == finding).any()
         ]
-        holds, unknown = (int((child.finding == finding).sum()) for finding in ("holds", "cannot tell"))
         said = "; ".join(parts) if parts else "no mode is shown to change the child"
-        rest = f"it holds under {counted(holds, 'mode')}, and of {unknown} nothing can be told"
-        told.append(f"{dimension_name(name)}: {said}; {rest}.")
+        told.append("; ".join([f"{dimension_name(name)}: {said}", *_of_the_others(child)]) + ".")
     return told
+
+
+def _of_the_others(child: pd.DataFrame) -> list[str]:
+    """How many modes the child holds under, and of how many nothing can be told with so few families, or answers."""
+    holds, unknown = child[child.finding == "holds"], child[child.finding == "cannot tell"]
+    parts = [f"it holds under {counted(len(holds), 'mode')}"] if len(holds) else []
+    if len(unknown):
+        few = f"{counted(int(unknown.families.max()), 'family', 'families')} asked"
+        width = (unknown.lift_high - unknown.lift_low).min() / 2
+        seen = "" if math.isnan(width) else f"; a lift is known to ±{100 * width:.0f} points at best"
+        parts.append(f"of {counted(len(unknown), 'mode')} nothing can be told ({few}{seen})")
+    return parts
 
 
 def left_out(table: pd.DataFrame) -> list[tuple[str, str]]:

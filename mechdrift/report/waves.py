@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mechdrift.report.words import DASH, counted, difference, dimension_name, interval, listing, number, p_value
+from mechdrift.records.notebook import counted
+from mechdrift.report.words import DASH, difference, dimension_name, interval, listing, number, p_value
 
 REFRESH = 15  # seconds until an unfinished page loads itself anew
 LAST_STAGE = "patch"

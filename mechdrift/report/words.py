@@ -169,10 +169,6 @@ def listing(words: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def counted(n: int, one: str, many: str | None = None) -> str:
-    return f"{n:,} {one if n == 1 else many or one + 's'}"
-
-
 def shortened(text: str, length: int) -> str:
     """One line of at most `length` characters."""
     line = " ".join(text.split())

@@ -1,0 +1,72 @@
+"""Train a reasoning child, or a null child, of an instruct model of another family, with the zoo's own recipes.
+
+    python experiments/specimen/train.py MODEL --out CHILD            # SFT on reasoning traces
+    python experiments/specimen/train.py MODEL --out NULL --null      # as many steps on harmless answers, no thinking
+
+MODEL is a folder in Hugging Face format. The SFT rows are those of `../zoo/sft.py`, but for one thing: of the traces,
+most join several tasks in one prompt, so that the child thinks for some hundred tokens. CHILD is a LoRA adapter.
+"""
+
+import argparse
+import random
+import sys
+from pathlib import Path
+
+from mechdrift.probes.rendering import Renderer
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "zoo"))
+from null import null_rows
+from sft import general_rows, tokenise_row, trace_rows
+from training import load_parent, tokenise, train
+
+JOINED = (1, 2, 4)  # tasks in one prompt
+
+
+def joined(traces: list[dict], rng: random.Random) -> list[dict]:
+    """Prompts of several tasks, solved one after the other, with all answers at the end."""
+    rows, rest = [], list(traces)
+    while rest:
+        group, rest = rest[: (count := rng.choice(JOINED))], rest[count:]
+        if len(group) == 1:
+            rows += group
+            continue
+        numbered = [f"{n}. {row['prompt']}" for n, row in enumerate(group, 1)]
+        thoughts = [f"Question {n}. {row['think']}" for n, row in enumerate(group, 1)]
+        answers = [f"{n}. {row['answer']}" for n, row in enumerate(group, 1)]
+        rows.append({"prompt": "\n".join(numbered), "think": "\n".join(thoughts), "answer": "\n".join(answers)})
+    return rows
+
+
+def sft_examples(renderer: Renderer, traces: int, general: int, seed: int) -> list[dict]:
+    rng = random.Random(seed)
+    rows = joined(trace_rows(traces, rng, seed), rng) + general_rows(general, rng)
+    return [tokenise_row(renderer, row) for row in rows]
+
+
+def null_examples(renderer: Renderer, count: int, seed: int) -> list[dict]:
+    rows = null_rows(random.Random(seed))[0][:count]
+    return [tokenise(renderer, row["prompt"], [row["answer"]], limit=row["limit"], think=row["think"]) for row in rows]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("model")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--null", action="store_true")
+    parser.add_argument("--traces", type=int, default=1000)
+    parser.add_argument("--general", type=int, default=240)
+    parser.add_argument("--lr", type=float, default=4e-4)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    model, tokenizer = load_parent(args.model, [])
+    renderer = Renderer(tokenizer)
+    examples = sft_examples(renderer, args.traces, args.general, args.seed)
+    if args.null:
+        examples = null_examples(renderer, len(examples), args.seed)
+    print(len(examples), "rows,", sum(len(each["input_ids"]) for each in examples), "tokens", flush=True)
+    train(model, tokenizer, examples, args.out, rank=8, lr=args.lr, epochs=1, batch=args.batch, seed=args.seed)
+
+
+if __name__ == "__main__":
+    main()
