@@ -49,6 +49,7 @@ app = App(
     help_format="plaintext",
     suppress_keyboard_interrupt=False,
 )
+StudyFile = Annotated[Path, Parameter(help="A study file (study.toml).")]
 Debug = Annotated[bool, Parameter(name="--debug", help="Show the traceback of an error.", group=Group("Session"))]
 
 
@@ -103,7 +104,7 @@ def audit(
     mechdrift report /read-only/smollm2-sft --out pages/smollm2-sft"""
 )
 def report(
-    run: Path,
+    run: Annotated[Path, Parameter(help="A run folder: of an audit, a comparison, a stress test or a price list.")],
     /,
     *,
     out: Annotated[
@@ -170,7 +171,7 @@ def merge(run: Path, /, *, debug: Debug = False) -> None:
     mechdrift plan study.toml > cells.jsonl"""
 )
 def plan(
-    study: Path,
+    study: StudyFile,
     /,
     *,
     dry_run: Annotated[bool, Parameter(negative="", help="A table instead of the cells.")] = False,
@@ -197,7 +198,7 @@ def plan(
     mechdrift run study.toml --launcher slurm; bash runs/study.slurm/submit.sh"""
 )
 def run(
-    study: Path,
+    study: StudyFile,
     /,
     *,
     launcher: Annotated[
@@ -223,7 +224,7 @@ def run(
 
 @app.command(help_epilogue="Example:\n\n    mechdrift work study.toml --cells 05a1ce1134ab")
 def work(
-    study: Path,
+    study: StudyFile,
     /,
     *,
     cells: Annotated[tuple[str, ...], Parameter(help="Ids of the plan.")],
@@ -239,7 +240,7 @@ def work(
     help_epilogue="Examples:\n\n    mechdrift status study.toml\n\n    mechdrift status study.toml --out status.html"
 )
 def status(
-    study: Path,
+    study: StudyFile,
     /,
     *,
     out: Annotated[Path | None, Parameter(help="Write a page to this file instead.")] = None,
@@ -260,7 +261,7 @@ def status(
     mechdrift trajectory checkpoints/mine --preset standard --out runs/mine-trajectory"""
 )
 def trajectory(
-    folder: Path,
+    folder: Annotated[Path, Parameter(help="A folder of checkpoints with its history.json.")],
     /,
     *,
     preset: Annotated[
@@ -292,7 +293,7 @@ def trajectory(
     mechdrift repair runs/smollm2-sft --pick "reasoning >= -2, twins >= -3\""""
 )
 def repair(
-    run: Path,
+    run: Annotated[Path, Parameter(help="An audit's run folder.")],
     /,
     *,
     methods: Annotated[tuple[str, ...], Parameter(help="Which repairs; default all that need no training.")] = (),
@@ -326,7 +327,7 @@ def repair(
     )
 )
 def card(
-    run: Path,
+    run: Annotated[Path, Parameter(help="A run folder.")],
     /,
     *,
     out: Annotated[Path | None, Parameter(help="Write it to this file; default standard output.")] = None,
@@ -356,7 +357,7 @@ def card(
 Exit codes: 0 pass, 2 fail, 3 cannot tell with this many prompts, 1 an error of use."""
 )
 def gate(
-    run: Path,
+    run: Annotated[Path, Parameter(help="A run folder: of an audit or a stress test.")],
     /,
     *,
     max_drop: Annotated[
@@ -416,7 +417,7 @@ def stress(
     mechdrift export runs/smollm2-sft --out logs/sft && inspect view --log-dir logs"""
 )
 def export(
-    run: Path,
+    run: Annotated[Path, Parameter(help="An audit's run folder.")],
     /,
     *,
     to: Annotated[Literal["inspect"], Parameter(help="The other tool: logs of inspect_ai.")] = "inspect",

@@ -180,6 +180,7 @@ class PriceWork:
     def __init__(self, setting: Setting, run: Run, evidence: Evidence):
         self.setting, self.run, self.evidence = setting, run, evidence
         self.rows: list[dict] = []
+        self._trained: dict[tuple[str, float], Repaired] = {}
         self.sides = {(half, side): setting.of_side(half, side) for half in HALVES for side in SIDES}
         (run.folder / "answers").mkdir(exist_ok=True)
 
@@ -218,9 +219,9 @@ class PriceWork:
                 self.price(REPAIRS[method], float(strength), half)
 
     def _ask(self, each: Repair, strength: float, half: Half, stage: str, store: Path) -> None:
-        tell(f"{self.run.folder.parent.name}, repair {stage}")
+        tell(f"Repairing {self.setting.pair.name}: {stage}")
         start = time.perf_counter()
-        fixed = make(each, self.evidence, strength)
+        fixed = self._make(each, strength)
         used = fixed.use(self.setting.dtype)
         ask(
             used.loaded,
@@ -244,6 +245,17 @@ class PriceWork:
         self.run.finish(stage, time.perf_counter() - start, (file,), candidates=candidates)
         del used
         give_back_memory()
+
+    def _make(self, each: Repair, strength: float) -> Repaired:
+        """The repair. What took training is kept until the next method comes: it is narrow matrices, and the reported
+        half asks it again."""
+        if each.kind != "data":
+            return make(each, self.evidence, strength)
+        self._trained = {key: fixed for key, fixed in self._trained.items() if key[0] == each.name}
+        key = (each.name, strength)
+        if key not in self._trained:
+            self._trained[key] = make(each, self.evidence, strength)
+        return self._trained[key]
 
     def _divergences(self, half: Half) -> list[Divergences]:
         if half not in self._texts:
