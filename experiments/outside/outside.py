@@ -39,13 +39,15 @@ BUDGET = Budget(think=96, answer=64)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outside:
     """A benchmark: its file or folder in DATA, how many items are drawn (evenly over its families, seed 0), and which
-    of its scores stands for the dimension. `part` keeps the items that have this value of a tag."""
+    of its scores stands for the dimension. `part` keeps the items that have this value of a tag; `pools_styles` scores
+    all changed styles as one, since few items are drawn of each."""
 
     name: str
     place: str
     items: int
     metric: str
     part: tuple[str, str] | None = None
+    pools_styles: bool = False
 
 
 SETS = (
@@ -62,7 +64,7 @@ SETS = (
         part=("ambiguity", "low"),
     ),
     Outside(name="confaide", place="confaide/benchmark/tier_3.txt", items=64, metric="leak, tier 3"),
-    Outside(name="dt_style", place="dt_style/style.json", items=66, metric="accuracy"),
+    Outside(name="dt_style", place="dt_style/style.json", items=66, metric="accuracy, changed", pools_styles=True),
 )
 
 
@@ -77,7 +79,7 @@ def measure(data: Path, keep: Path) -> None:
     keep.mkdir(parents=True, exist_ok=True)
     for outside in SETS:
         if outside.name not in set(found.benchmark):
-            found = pd.concat([found, scores_of(drawn(outside, data), keep)], ignore_index=True)
+            found = pd.concat([found, scores_of(outside, drawn(outside, data), keep)], ignore_index=True)
             found.to_csv(SCORES, index=False, float_format="%.5g")
 
 
@@ -95,12 +97,14 @@ def drawn(outside: Outside, data: Path) -> ProbeSet:
     return subset(probes, outside.items, seed=0)
 
 
-def scores_of(probes: ProbeSet, keep: Path) -> pd.DataFrame:
+def scores_of(outside: Outside, probes: ProbeSet, keep: Path) -> pd.DataFrame:
     """A row per metric and child: the child against the parent."""
     parent = read_answers(probes, answers_of("sft", "instruct", probes, keep))
     tables = []
     for child in CHILDREN:
         answers = pd.concat([parent, read_answers(probes, answers_of(child, "reasoning", probes, keep))])
+        if outside.pools_styles:
+            answers["style"] = answers["style"].where(answers["style"] == "base", "changed")
         tables.append(benchmark_table(probes.name, answers.reset_index(drop=True)).assign(child=child))
     return pd.concat(tables, ignore_index=True)
 

@@ -66,6 +66,9 @@ def main() -> None:
         examples = null_examples(renderer, len(examples), args.seed)
     print(len(examples), "rows,", sum(len(each["input_ids"]) for each in examples), "tokens", flush=True)
     train(model, tokenizer, examples, args.out, rank=8, lr=args.lr, epochs=1, batch=args.batch, seed=args.seed)
+    file = args.out / "adapter_config.json"  # the zoo's trainer names the zoo's base
+    config = json.loads(file.read_text()) | {"base_model_name_or_path": str(Path(args.model).resolve())}
+    file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":
