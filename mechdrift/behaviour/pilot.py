@@ -5,7 +5,7 @@ where a thought never ends, because everything else ends by itself. So budgets a
 
     questions    24, evenly over what is going to be asked (dimensions and reasoning tasks)
     room         all there is: for the thinking `--think-max` tokens, by default 16,384 or what the model's context
-                 leaves; for the answer 2,048, or a quarter of what the context leaves
+                 leaves; for the answer 512, or a quarter of what the context leaves
     in rounds    of 1,024 tokens, 2,048, ...: whoever has not ended is asked again with twice the room, unless its
                  tokens repeat themselves to the end (`censoring.loop_start`), which no room mends. Such a thought
                  counts as long as it was until it began to repeat
@@ -15,6 +15,12 @@ where a thought never ends, because everything else ends by itself. So budgets a
 Why half as much again? Of 24 lengths the 95 % quantile is the second largest, beyond which another one in twelve lies
 on average. A budget of exactly that would cut more than the 5 % beyond which no verdict is given, in half of all runs.
 Lengths of thoughts are skewed: with a log-normal spread of 0.6, which is common, 1.5 q is the 99 % quantile.
+
+Why no more than 512 tokens to answer? A thought that is cut says nothing, but an answer that is cut is judged by what
+stands there: whether a model refuses, names an option or tells a secret shows early, and who complies at length could
+go on for thousands of tokens. HarmBench cuts answers at 512 tokens for that reason, in all models alike
+(https://arxiv.org/abs/2402.04249, where the share of harmful answers is shown to depend on that number). Where nothing
+can be read before the cut, the answer is missing. `--answer` sets another number.
 
 The pilot's answers are kept where they fit the budget: there, they are what would be said again. Those that do not fit
 are asked again like all others, so that no item has more room than another.
@@ -37,7 +43,7 @@ from mechdrift.records import Completion, Completions, MechdriftError, Side, Thi
 QUESTIONS = 24
 QUANTILE, MARGIN = 0.95, 1.5
 LEAST = Budget(think=1024, answer=256)
-MOST_THINKING, MOST_ANSWER = 16_384, 2_048
+MOST_THINKING, MOST_ANSWER = 16_384, 512
 MOST_OF_CONTEXT = 0.25  # of what the context leaves, for the answer
 
 
