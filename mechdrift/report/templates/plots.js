@@ -1,5 +1,6 @@
 "use strict";
-// Draws the figures from the JSON beside them: those in view at once, the others when the browser is idle. Puts a list
+// Draws the figures from the JSON beside them: those in view at once, the others when the browser is idle. Before the
+// first it runs plotly.js, which lies in the page as text, so that the page opens without that second. Puts a list
 // in the place of plotly's menus, which no keyboard reaches; gives figures dark colours where a reader prefers them;
 // switches tabs; and fits the figures to paper when the page is printed.
 (function () {
@@ -25,6 +26,14 @@
     return dark ? recoloured(figure) : figure;
   }
 
+  function runPlotly() {
+    const text = document.getElementById("plotly");
+    if (!text) return; // it ran already, or is a file of its own
+    const script = document.createElement("script");
+    script.textContent = text.textContent;
+    text.replaceWith(script); // runs it before the next line
+  }
+
   function listFor(plot, menu) {
     const label = document.createElement("label");
     const list = document.createElement("select");
@@ -39,6 +48,7 @@
   }
 
   function draw(plot, dark = night.matches) {
+    runPlotly();
     const { data, layout } = figureOf(plot, dark);
     const menu = layout.updatemenus && layout.updatemenus[0];
     if (menu) {
