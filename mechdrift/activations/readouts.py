@@ -16,7 +16,8 @@ validation on different families. Below 0.7 everything that is measured with it 
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mechdrift.activations.batching import forward_batches
+from mechdrift.activations.batching import ForwardBatch, forward_batches
 from mechdrift.activations.recording import long_prompts_in_parts
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.probes.rendering import Renderer
@@ -141,12 +142,18 @@ def readout_logits(loaded: LanguageModel, rendered: Sequence[Rendered]) -> Float
 
 
 @torch.inference_mode()
-def readout_states(loaded: LanguageModel, rendered: Sequence[Rendered]) -> Float[Tensor, "prompt d_model"]:
-    """What the unembedding reads at each prompt's readout position."""
+def readout_states(
+    loaded: LanguageModel,
+    rendered: Sequence[Rendered],
+    around: Callable[[ForwardBatch], AbstractContextManager[None]] = nullcontext,
+) -> Float[Tensor, "prompt d_model"]:
+    """What the unembedding reads at each prompt's readout position. Each batch runs inside `around(batch)`, which may
+    edit activations."""
     states = torch.empty(len(rendered), loaded.structure.d_model)
     with long_prompts_in_parts(loaded):
         for each in forward_batches(loaded, rendered):
-            states[each.places] = each.at_readout(each.run())
+            with around(each):
+                states[each.places] = each.at_readout(each.run())
     return states
 
 

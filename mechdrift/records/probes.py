@@ -132,6 +132,12 @@ class Rendered:
     def readout_position(self) -> int:
         return self.roles["answer"][0] - 1 if "answer" in self.roles else len(self.ids) - 1
 
+    @property
+    def before_answer(self) -> "Rendered":
+        """The prompt up to its readout position. In a causal model what follows changes nothing there."""
+        roles = {role: span for role, span in self.roles.items() if role != "answer"}
+        return replace(self, ids=self.ids[: self.readout_position + 1], roles=roles)
+
 
 def items_by_id(sets: Sequence[ProbeSet]) -> dict[str, ProbeItem]:
     return {item.id: item for probes in sets for item in probes}

@@ -427,6 +427,7 @@ def solution_log_probability(
     """Mean log-probability per token of each prompt's thinking and answer, teacher-forced, with the setting's vector
     added."""
     values = np.empty(len(rendered))
+    # `answer_positions` unembeds one span in parts; here are two spans, and a task has few enough tokens for one part.
     for each in forward_batches(loaded, rendered):
         with _added(each, setting, roles):
             hidden = each.run()

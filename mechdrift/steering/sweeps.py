@@ -66,7 +66,7 @@ def ablated_states(
 ) -> Float[Tensor, "setting prompt d_model"]:
     """What is unembedded at each prompt's readout position with each direction ablated everywhere; lengths do not
     matter."""
-    prompts = [_before_the_answer(prompt) for prompt in rendered]
+    prompts = [prompt.before_answer for prompt in rendered]
     shared = _shared_start(prompts)
     settings = max(1, min(len(directions), TOKENS_AT_ONCE // max(1, shared)))
     out = torch.empty(len(directions), len(prompts), directions.shape[1])
@@ -80,12 +80,6 @@ def ablated_states(
                 out[first : first + len(part), places] = _continue_from(loaded, batch, shared, cache, part)
                 advance(len(part) * len(places))
     return out
-
-
-def _before_the_answer(prompt: Rendered) -> Rendered:
-    """The prompt up to its readout position. What follows changes nothing there."""
-    roles = {role: span for role, span in prompt.roles.items() if role != "answer"}
-    return Rendered(item_id=prompt.item_id, ids=prompt.ids[: prompt.readout_position + 1], roles=roles)
 
 
 def _shared_start(prompts: Sequence[Rendered]) -> int:
@@ -137,7 +131,7 @@ def steered_states(
 ) -> Float[Tensor, "setting prompt d_model"]:
     """What is unembedded at each prompt's readout position with each vector added, at all tokens or at those of some
     roles."""
-    prompts = [_before_the_answer(prompt) for prompt in rendered]
+    prompts = [prompt.before_answer for prompt in rendered]
     out = torch.empty(len(additions), len(prompts), loaded.structure.d_model)
     with progress(description, len(additions) * len(prompts)) as advance:
         for each in forward_batches(loaded, prompts, prompts=PROMPTS_AT_ONCE, side="left"):
@@ -194,7 +188,7 @@ def first_order(
 ) -> FirstOrder:
     """How much `value(logits, item_id)` at each readout position would change, to first order; see the module's
     text."""
-    prompts = [_before_the_answer(prompt) for prompt in rendered]
+    prompts = [prompt.before_answer for prompt in rendered]
     shape = len(prompts), *vectors.shape[:2]
     added, ablated = torch.zeros(shape), torch.zeros(shape)
     units = torch.nn.functional.normalize(vectors, dim=-1).flatten(0, 1)

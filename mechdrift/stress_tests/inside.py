@@ -19,6 +19,7 @@ Modes of several turns are left out: their last prompt depends on what was answe
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -28,9 +29,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mechdrift.activations.batching import ForwardBatch, forward_batches
+from mechdrift.activations.batching import ForwardBatch
 from mechdrift.activations.capture import mean_the_same
-from mechdrift.activations.readouts import Readout, make_readout, measure, observe, readout_logits, unembed
+from mechdrift.activations.readouts import (
+    Readout,
+    make_readout,
+    measure,
+    observe,
+    readout_logits,
+    readout_states,
+    unembed,
+)
 from mechdrift.activations.recording import record_roles
 from mechdrift.directions.thinking import READOUT_ROLE, ROLES, plan_reading
 from mechdrift.hooks import edit
@@ -293,13 +302,8 @@ def _along(values: Mapping[str, np.ndarray], runs: _Runs, seed: int) -> pd.DataF
 def _before_answers(runs: _Runs) -> tuple[list[Rendered], list[Rendered]]:
     """The triggers' prompts up to where the answer is decided, plain and attacked."""
     chosen = [place for place, item in enumerate(runs.probes) if item.is_trigger]
-    plain, attack = ([_cut(prompts[place]) for place in chosen] for prompts in (runs.plain, runs.attack))
+    plain, attack = ([prompts[place].before_answer for place in chosen] for prompts in (runs.plain, runs.attack))
     return plain, attack
-
-
-def _cut(prompt: Rendered) -> Rendered:
-    roles = {role: span for role, span in prompt.roles.items() if role != "answer"}
-    return replace(prompt, ids=prompt.ids[: prompt.readout_position + 1], roles=roles)
 
 
 def _read(loaded: LanguageModel, prompts: Sequence[Rendered], readout: Readout) -> float:
@@ -307,7 +311,6 @@ def _read(loaded: LanguageModel, prompts: Sequence[Rendered], readout: Readout) 
     return float(measure(readout, logits, [prompt.item_id for prompt in prompts]).mean())
 
 
-@torch.inference_mode()
 def _patched(loaded: LanguageModel, runs: _Runs, layers: Sequence[int]) -> pd.DataFrame:
     """Recovery per layer and role: the plain run's activation put into the attacked run at that role's last token."""
     plain, attack = _before_answers(runs)
@@ -332,20 +335,19 @@ def _read_patched(
     role: str,
     vectors: Float[Tensor, "prompt d_model"],
 ) -> float:
-    states = torch.empty(len(prompts), loaded.structure.d_model)
-    point = loaded.structure.hook_point("resid_pre", layer)
-    for each in forward_batches(loaded, prompts):
-        positions = torch.tensor(_positions(each, role))
-        with edit({point: partial(_put, positions, vectors[each.places])}):
-            states[each.places] = each.at_readout(each.run())
-    logits = unembed(loaded, states)
-    return float(measure(readout, logits, [prompt.item_id for prompt in prompts]).mean())
+    states = readout_states(loaded, prompts, partial(_patch_of, layer, role, vectors))
+    return float(measure(readout, unembed(loaded, states), [prompt.item_id for prompt in prompts]).mean())
 
 
-def _positions(each: ForwardBatch, role: str) -> list[int]:
-    return [
+def _patch_of(
+    layer: int, role: str, vectors: Float[Tensor, "prompt d_model"], each: ForwardBatch
+) -> AbstractContextManager[None]:
+    """Within it, each prompt of a batch has its vector at a role's position of one layer."""
+    point = each.loaded.structure.hook_point("resid_pre", layer)
+    positions = [
         offset + role_span(prompt, role)[0] for prompt, offset in zip(each.prompts, each.batch.offsets, strict=True)
     ]
+    return edit({point: partial(_put, torch.tensor(positions), vectors[each.places])})
 
 
 def _put(
