@@ -7,6 +7,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from mechdrift.records.notebook import counted
+
 NOTHING = "nothing"  # a cell that does nothing, to measure what the rest costs
 JOIN = "join"  # what the steps are called that join parts: join-answers, …
 
@@ -81,5 +83,5 @@ def as_table(cells: Sequence[Cell]) -> str:
     models = len({cell.model for cell in cells if cell.model})
     total = sum(cell.tokens or 0 for cell in cells)
     lines.append(f"{'all':18} {len(cells):>6,} {'':12} {'':>13} {f'{total:,}':>15}")
-    lines.append(f"{runs:,} runs; {models:,} models and pairs to open; tokens: read and written, at most")
+    lines.append(f"{counted(runs, 'run')}; {models:,} models and pairs to open; tokens: read and written, at most")
     return "\n".join(lines)
