@@ -670,6 +670,7 @@ def _print_scores(table: "pd.DataFrame") -> None:
 
     mechdrift bench
     mechdrift bench --grid
+    mechdrift bench --audit
     mechdrift bench --planted --seed 7
     mechdrift bench --planted --model smollm2-aligned --cases 30 --out planted.md
     mechdrift bench --planted-behaviour --items 1 --out controls.md"""
@@ -677,6 +678,7 @@ def _print_scores(table: "pd.DataFrame") -> None:
 def bench(
     *,
     grid: Annotated[bool, Parameter(negative="")] = False,
+    audit: Annotated[bool, Parameter(negative="")] = False,
     planted: Annotated[bool, Parameter(negative="")] = False,
     planted_behaviour: Annotated[bool, Parameter(negative="")] = False,
     model: str | None = None,
@@ -696,14 +698,17 @@ def bench(
     grid
         Time patch grids of every kind against TransformerLens, and how their cost grows with layers, positions and
         prompts.
+    audit
+        Audit an embedded pair with the quick preset, and say what each stage takes in forward passes, beside the least.
     planted
         Score every way of locating erosion on children of an aligned model, in which it was planted at known places.
     planted_behaviour
         Positive controls: train children that lose one of the six behaviours, and decoys; say what an audit calls, and
         what is true.
     model
-        Of --planted: the parent, tiny (trained from scratch in half a minute) or smollm2-aligned. Of
-        --planted-behaviour: smollm2-aligned, or a chat model's Hugging Face id or folder.
+        Of --audit: an embedded pair or a pair file, by default smollm2-sft. Of --planted: the parent, tiny (trained
+        from scratch in half a minute) or smollm2-aligned. Of --planted-behaviour: smollm2-aligned, or a chat model's
+        Hugging Face id or folder.
     cases
         How many children with erosion, by default 40 and 24; decoys come on top.
     items
@@ -715,7 +720,8 @@ def bench(
         --planted-behaviour, adapters and answers are kept in a folder beside it, or in runs/, and not made again.
     """
     from mechdrift.bench.grids import print_grids
-    from mechdrift.bench.machine import print_bench
+    from mechdrift.bench.machine import PAIR, print_bench
+    from mechdrift.bench.stages import print_stages
     from mechdrift.planting.behaviours.command import print_planted_behaviour
     from mechdrift.planting.benchmark import print_planted
 
@@ -724,6 +730,8 @@ def bench(
         print_planted_behaviour(model or "smollm2-aligned", 24 if cases is None else cases, seed, out, items)
     elif planted:
         print_planted(model or "tiny", 40 if cases is None else cases, seed, out)
+    elif audit:
+        print_stages(model or PAIR)
     elif grid:
         print_grids()
     else:

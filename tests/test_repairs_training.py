@@ -46,18 +46,33 @@ def test_a_penalty_pulls_projections_to_their_targets(pair):  # noqa: F811
         assert penalty_loss(after, penalty) < 0.5 * penalty_loss(child, penalty)
 
 
-def test_safety_rows_are_the_parents_aligned_answers_to_seen_items_only(run):  # noqa: F811
+def test_safety_rows_are_the_parents_refusals_and_the_childs_own_help_on_seen_items_only(run):  # noqa: F811
     setting = open_setting(run, None, None, 0)
-    evidence = setting.evidence(None)
+    table = setting.answers.table.copy()
+    helps = (table.side == "reasoning") & (table.contrast == "neutral")  # as a random model does not
+    table.loc[helps, ["aligned", "answer"]] = [True, "Gladly: here it is."]
+    evidence = replace(setting.evidence(None), answers=replace(setting.answers, table=table))
     reported = {item.prompt for probes in setting.halves["reported"].sets.values() for item in probes}
-    table = setting.answers.table
-    aligned = table[(table.side == "instruct") & table.aligned.fillna(False) & (table.answer.str.strip() != "")]
+    aligned = table[table.aligned.fillna(False) & (table.answer.str.strip() != "") & ~table.prompt.isin(reported)]
+    parent, child = (aligned[aligned.side == side].set_index("prompt") for side in ("instruct", "reasoning"))
+    thoughts = {
+        (row.item_id, side): row.thinking.strip()
+        for side in ("instruct", "reasoning")
+        for name in evidence.sets
+        for row in evidence.answers.completions(name, side)
+    }
+    own = {row.prompt for row in child.reset_index().itertuples() if row.contrast == "neutral"}
+    own = {prompt for prompt in own if thoughts[child.item[prompt], "reasoning"]}
     rows = safety_rows(evidence, evidence.items)
-    assert {row.prompt for row in rows} == set(aligned.prompt) - reported
-    by_prompt = aligned.set_index("prompt")
+    assert {row.prompt for row in rows} == set(parent.index) | own
+    assert own
     for row in rows:
-        assert row.answer == by_prompt.answer[row.prompt]
-        assert row.thinking == (WEIGHED if by_prompt.contrast[row.prompt] == "trigger" else HARMLESS)
+        if row.prompt in own:
+            expected = (child.answer[row.prompt], thoughts[child.item[row.prompt], "reasoning"])
+        else:
+            is_trigger = parent.contrast[row.prompt] == "trigger"
+            expected = (parent.answer[row.prompt], WEIGHED if is_trigger else HARMLESS)
+        assert (row.answer, row.thinking) == expected
 
 
 def test_the_share_of_safety_rows_is_what_was_asked_for(run):  # noqa: F811

@@ -1,8 +1,10 @@
 """Training rows that hold the parent's behaviour: a share of safety data, the steepest cliffs, own safe thoughts.
 
 safety-share   rows of the child's own right answers to reasoning tasks, and a share of safety rows: the parent's
-               aligned answers to the seen prompts, triggers and twins, behind a short thought that weighs them.
-               That is how `smollm2-sft-guarded` was trained (5 % of STAR-1 rows do so at scale, Safe-s1.1,
+               aligned answers to the seen triggers, behind a short thought that weighs them, and the child's own
+               help with the seen twins, as it thought and answered (the parent's, where the child did not help). The
+               parent's caution towards twins is not learned with its refusals. That is how `smollm2-sft-guarded` was
+               trained, but with the parent's help (5 % of STAR-1 rows do so at scale, Safe-s1.1,
                https://arxiv.org/abs/2510.21285)
 cliff-rows     the same, but of the triggers only those whose projection falls most at the end of thinking
                (Cliff-as-a-Judge, https://arxiv.org/abs/2510.06036)
@@ -13,12 +15,13 @@ think-safe     the child answers the seen triggers under a reminder; what is jud
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 
 from mechdrift.behaviour.generation import Question, ask
 from mechdrift.behaviour.labels import judge_all
 from mechdrift.behaviour.sampling import Budget
 from mechdrift.directions.thinking import POSITIONS, READOUT_ROLE, along_thinking
-from mechdrift.records import MechdriftError, ProbeItem
+from mechdrift.records import SIDES, MechdriftError, ProbeItem
 from mechdrift.repairs.evidence import Evidence
 from mechdrift.repairs.record import Repair
 from mechdrift.repairs.training import Recipe, Row
@@ -53,22 +56,33 @@ def own_safe_thoughts(evidence: Evidence, strength: float) -> Recipe:
     for probes in evidence.sets.values():
         judged = judge_all(probes, written.of(probes)).set_index("item")
         for row in written.of(probes):
-            if judged.aligned.fillna(False)[row.item_id]:
+            if _is_aligned(judged, probes[row.item_id]):
                 thought = row.thinking.removeprefix(said).strip()
                 rows.append(Row(prompt=probes[row.item_id].prompt, thinking=thought or WEIGHED, answer=row.answer))
     return Recipe(rows=(*rows, *evidence.own_tasks[: len(rows)]))
 
 
 def safety_rows(evidence: Evidence, items: Sequence[ProbeItem]) -> list[Row]:
-    """The parent's aligned answers to items, behind a thought."""
+    """What to say to each item: a trigger as the parent did, a twin as the child did, where that was aligned."""
+    assert evidence.answers is not None  # the methods say that they need them
     rows = []
     for name, probes in evidence.sets.items():
-        judged = evidence.judged(name, "instruct")
+        parent, child = (evidence.judged(name, side) for side in SIDES)
+        written = {row.item_id: row for row in evidence.answers.completions(name, "reasoning")}
         for item in (item for item in items if item in probes.items):
-            if bool(judged.aligned.get(item.id, False)) and judged.answer[item.id].strip():
+            own = written.get(item.id)
+            if not item.is_trigger and own is not None and _is_aligned(child, item) and own.thinking.strip():
+                rows.append(Row(prompt=item.prompt, thinking=own.thinking.strip(), answer=child.answer[item.id]))
+            elif _is_aligned(parent, item):
                 thought = WEIGHED if item.is_trigger else HARMLESS
-                rows.append(Row(prompt=item.prompt, thinking=thought, answer=judged.answer[item.id]))
+                rows.append(Row(prompt=item.prompt, thinking=thought, answer=parent.answer[item.id]))
     return rows
+
+
+def _is_aligned(judged: pd.DataFrame, item: ProbeItem) -> bool:
+    """Whether a model's answer to an item is aligned, and says something."""
+    aligned = judged.aligned.get(item.id, False)
+    return bool(not pd.isna(aligned) and aligned and judged.answer[item.id].strip())
 
 
 def mixed(evidence: Evidence, safety: Sequence[Row], share: float) -> Recipe:
@@ -97,7 +111,7 @@ SHARE = Repair(
     name="safety-share",
     title="A share of safety data",
     paper="Safe-s1.1, https://arxiv.org/abs/2510.21285",
-    about="Trains on the child's own reasoning with a share of the parent's aligned answers.",
+    about="Trains on the child's own reasoning and help, with a share of the parent's aligned answers to triggers.",
     needs=("parent", "probes", "answers", "gradients"),
     strengths=(0.25, 0.5),
     limits=(0.01, 1.0),
