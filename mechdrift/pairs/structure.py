@@ -13,13 +13,14 @@ bridge replaces attention by an eager re-implementation, which costs memory quad
 `verify` proves the map at load: the recorded block outputs must equal Hugging Face's own `hidden_states`.
 """
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
 from mechdrift.errors import reason
 from mechdrift.hooks import HookPoint, record
@@ -232,6 +233,13 @@ def verify_layout(model: PreTrainedModel, structure: Structure, layout: Layout, 
                 "block adds to the residual stream: name the modules that write to it as attn_out and mlp_out, or "
                 "give sums = false where it scales what they write."
             )
+
+
+def with_cache(module: nn.Module, cache: Cache) -> dict[str, Any]:
+    """The arguments that give a model its keys and values, to read and to extend: their name changes in transformers
+    5.40, from `past_key_values` to `cache`."""
+    accepted = inspect.signature(module.forward).parameters
+    return {"cache" if "cache" in accepted else "past_key_values": cache, "use_cache": True}
 
 
 def _close(ours: Tensor, expected: Tensor) -> bool:

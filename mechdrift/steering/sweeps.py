@@ -36,6 +36,7 @@ from transformers import DynamicCache
 from mechdrift.activations.batching import Batch, ForwardBatch, forward_batches, input_device, pad_id, padded_batches
 from mechdrift.hooks import edit, record
 from mechdrift.pairs.loading import LanguageModel
+from mechdrift.pairs.structure import with_cache
 from mechdrift.patching.cells import Cells, Group
 from mechdrift.patching.replay import run_model, sweep_layers
 from mechdrift.records import Rendered
@@ -95,7 +96,7 @@ def _run_start(loaded: LanguageModel, ids: Sequence[int], directions: Float[Tens
     if ids:
         rows = torch.tensor([ids] * len(directions), device=input_device(loaded))
         with edit(ablate(loaded, directions)):
-            loaded.model.base_model(rows, past_key_values=cache, use_cache=True)
+            loaded.model.base_model(rows, **with_cache(loaded.model.base_model, cache))
     return cache
 
 
@@ -115,7 +116,7 @@ def _continue_from(
     arguments = {"input_ids": batch.ids, "position_ids": batch.positions + shared, "attention_mask": mask}
     arguments = {name: value.repeat(settings, 1).to(input_device(loaded)) for name, value in arguments.items()}
     with edit(ablate(loaded, directions.repeat_interleave(count, dim=0))):
-        hidden = loaded.model.base_model(**arguments, past_key_values=own, use_cache=True).last_hidden_state
+        hidden = loaded.model.base_model(**arguments, **with_cache(loaded.model.base_model, own)).last_hidden_state
     last = (batch.mask.sum(dim=1) - 1).repeat(settings).to(hidden.device)
     states = hidden[torch.arange(len(hidden), device=hidden.device), last].float().cpu()
     return rearrange(states, "(setting prompt) d_model -> setting prompt d_model", setting=settings)

@@ -43,6 +43,7 @@ from mechdrift.behaviour.backends.whole_batch import write_whole
 from mechdrift.errors import is_out_of_memory
 from mechdrift.hooks import replace_attention
 from mechdrift.pairs.loading import LanguageModel
+from mechdrift.pairs.structure import with_cache
 from mechdrift.records import MechdriftError
 
 ROWS_ON_CPU, ROWS_ON_GPU = 64, 256
@@ -225,7 +226,7 @@ class RunningBatch:
 
     def _forward(self, module: Any, ids: Tensor, positions: Tensor, cache: Cache, mask: Tensor | None = None) -> Any:
         accepted = inspect.signature(module.forward).parameters
-        arguments = {"cache" if "cache" in accepted else "past_key_values": cache, "use_cache": True}
+        arguments = with_cache(module, cache)
         if "position_ids" in accepted:
             arguments["position_ids"] = positions.to(self.device)
         if "logits_to_keep" in accepted:

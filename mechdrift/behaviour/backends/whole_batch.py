@@ -18,6 +18,7 @@ from mechdrift.activations.batching import input_device, pad
 from mechdrift.behaviour.backends.protocol import Request, Written, finish_of
 from mechdrift.behaviour.backends.sampling import choose
 from mechdrift.pairs.loading import LanguageModel
+from mechdrift.pairs.structure import with_cache
 
 
 def write_whole(loaded: LanguageModel, queue: deque[Request], rows: int) -> Iterator[tuple[Request, Written]]:
@@ -33,7 +34,7 @@ def _write_group(loaded: LanguageModel, group: list[Request]) -> list[Written]:
     ids, mask, positions = batch.ids, batch.mask, batch.positions
     accepted = inspect.signature(loaded.model.forward).parameters
     cache = DynamicCache(config=loaded.model.config)
-    name = "cache" if "cache" in accepted else "past_key_values"
+    given = with_cache(loaded.model, cache)
     written: list[list[int]] = [[] for _ in group]
     values: list[list[float]] = [[] for _ in group]
     randoms = [random.Random(request.seed) for request in group]
@@ -41,7 +42,7 @@ def _write_group(loaded: LanguageModel, group: list[Request]) -> list[Written]:
         arguments = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
         arguments = {key: value.to(device) for key, value in arguments.items() if key in accepted}
         keep = torch.tensor([ids.shape[1] - 1])  # an index, not a slice: see `hugging_face`
-        logits = loaded.model(**arguments, **{name: cache}, use_cache=True, logits_to_keep=keep).logits[:, -1:]
+        logits = loaded.model(**arguments, **given, logits_to_keep=keep).logits[:, -1:]
         logits = rearrange(logits, "row 1 vocab -> row vocab").float()
         chosen, found = choose(logits, [request.temperature for request in group], randoms)
         for index, request in enumerate(group):

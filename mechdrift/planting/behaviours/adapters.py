@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
-from inspect import signature
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from torch import Tensor
 
 from mechdrift.pairs.adapters import adapter_file, merge_adapter
 from mechdrift.pairs.loading import LanguageModel, cast_weights
-from mechdrift.pairs.structure import find_structure
+from mechdrift.pairs.structure import find_structure, with_cache
 from mechdrift.planting.behaviours.recipes import Child, Example, examples_of
 from mechdrift.probes.rendering import Renderer
 from mechdrift.records.progress import progress
@@ -98,11 +97,11 @@ def surprise(model: Any, rows: Sequence[Ids]) -> Float[Tensor, ""]:
         labels[row, start - 1 - shared : len(ids) - 1 - shared] = torch.tensor(ids[start:])
     cache = DynamicCache(config=model.config)
     read, device = model.base_model, model.device
-    given = {"cache" if "cache" in signature(read.forward).parameters else "past_key_values": cache}
+    given = with_cache(read, cache)
     if shared:
-        read(torch.tensor([rows[0][0][:shared]], device=device), **given, use_cache=True)
+        read(torch.tensor([rows[0][0][:shared]], device=device), **given)
         cache.batch_repeat_interleave(len(rows))
-    hidden = read(tails.to(device), **given, use_cache=True).last_hidden_state
+    hidden = read(tails.to(device), **given).last_hidden_state
     logits = model.get_output_embeddings()(hidden[(labels != -100).to(device)])
     return torch.nn.functional.cross_entropy(logits.float(), labels[labels != -100].to(device))
 
