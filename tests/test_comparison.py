@@ -282,7 +282,7 @@ def test_the_page_is_self_contained_and_its_figures_are_files(compared: Comparis
     page = compared.report(tmp_path / "out" / "compare.html")
     text = page.read_text(encoding="utf-8")
     assert page == tmp_path / "out" / "compare.html"
-    assert not re.findall(r'(?:src|href)="(?!#)', text.split("<script>")[0])
+    assert not re.findall(r'(?:src|href)="(?!#)', text.split('<script type="text/plain"')[0])
     assert "smollm2-sft: reasoning +50 points" in text
     assert "smollm2-rl is more aligned than smollm2-sft on average, by 25 points." in text
     assert "Of 3 children: r = −" in text

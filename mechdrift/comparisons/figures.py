@@ -104,40 +104,7 @@ def trade_off(summary: pd.DataFrame) -> go.Figure:
     figure.add_vline(x=0, line=ZERO).add_hline(y=0, line=ZERO)
     looks = marks(summary.run)
     for place, row in zip(cycle(NAMED_AT), known.to_dict("records"), strict=False):
-        look = looks[row["run"]]
-        bars, name = _bars(look, 1.4), html.escape(row["run"])
-        text = (
-            f"<b>{name}</b> ({html.escape(str(row['route']))})<br>reasoning {share_text(row, 'gain')}"
-            f"<br>alignment {share_text(row, 'kept')}<br>mean of {row['dimensions']} dimensions, "
-            f"{row['n']} prompts in {row['families']} families"
-        )
-        (x, x_bars), (y, y_bars) = _in_points(row, "gain"), _in_points(row, "kept")
-        figure.add_scatter(
-            x=[x],
-            y=[y],
-            mode="markers",
-            marker=look | {"size": 13},
-            name=name,
-            showlegend=False,
-            hovertext=[text],
-            error_x=bars | x_bars,
-            error_y=bars | y_bars,
-            hovertemplate="%{hovertext}<extra></extra>",
-        )
-        across, along = place
-        figure.add_annotation(
-            x=x,
-            y=y,
-            text=name,
-            showarrow=False,
-            xanchor=across,
-            yanchor=along,
-            xshift={"left": 9, "right": -9}[across],
-            yshift={"bottom": 5, "top": -5}[along],
-            font={"color": look["color"], "size": 13},
-            bgcolor=VEIL,
-            borderpad=1,
-        )
+        _draw_child(figure, row, looks[row["run"]], place)
     figure.add_scatter(
         x=[0],
         y=[0],
@@ -158,6 +125,43 @@ def trade_off(summary: pd.DataFrame) -> go.Figure:
         title_text="alignment: mean change of aligned answers, points", tickformat=SIGNED, zeroline=False
     )
     return figure.update_layout(margin_t=24)
+
+
+def _draw_child(figure: go.Figure, row: Mapping[str, Any], look: Mapping[str, Any], place: tuple[str, str]) -> None:
+    """A run's point with both intervals, and its name on the side that `place` says."""
+    (x, x_bars), (y, y_bars) = _in_points(row, "gain"), _in_points(row, "kept")
+    bars, name = _bars(look, 1.4), html.escape(row["run"])
+    text = (
+        f"<b>{name}</b> ({html.escape(str(row['route']))})<br>reasoning {share_text(row, 'gain')}"
+        f"<br>alignment {share_text(row, 'kept')}<br>mean of {row['dimensions']} dimensions, "
+        f"{row['n']} prompts in {row['families']} families"
+    )
+    figure.add_scatter(
+        x=[x],
+        y=[y],
+        mode="markers",
+        marker=look | {"size": 13},
+        name=name,
+        showlegend=False,
+        hovertext=[text],
+        error_x=bars | x_bars,
+        error_y=bars | y_bars,
+        hovertemplate="%{hovertext}<extra></extra>",
+    )
+    across, along = place
+    figure.add_annotation(
+        x=x,
+        y=y,
+        text=name,
+        showarrow=False,
+        xanchor=across,
+        yanchor=along,
+        xshift={"left": 9, "right": -9}[across],
+        yshift={"bottom": 5, "top": -5}[along],
+        font={"color": look["color"], "size": 13},
+        bgcolor=VEIL,
+        borderpad=1,
+    )
 
 
 def _in_points(row: Mapping[str, Any], name: str) -> tuple[float, dict[str, list[float]]]:
@@ -231,18 +235,7 @@ def _overlaid(rows: pd.DataFrame, runs: pd.Series, value: str, ceiling: str, tex
             if part.empty:
                 continue
             if ceiling:
-                dashed = {"color": look["color"], "width": 1, "dash": "2px,3px"}
-                figure.add_scatter(
-                    x=part.layer,
-                    y=part[ceiling],
-                    mode="lines",
-                    line=dashed,
-                    opacity=0.6,
-                    showlegend=False,
-                    legendgroup=name,
-                    hoverinfo="skip",
-                    **cell(place),
-                )
+                _draw_ceiling(figure, part.layer, part[ceiling], name, look, place)
             hollow = part.below_null.astype(bool)
             figure.add_scatter(
                 x=part.layer,
@@ -266,6 +259,23 @@ def _overlaid(rows: pd.DataFrame, runs: pd.Series, value: str, ceiling: str, tex
     return figure
 
 
+def _draw_ceiling(
+    figure: go.Figure, layers: pd.Series, ceiling: pd.Series, run: str, look: Mapping[str, Any], place: int
+) -> None:
+    """The noise ceiling of a run, dashed, in one of the small plots."""
+    figure.add_scatter(
+        x=layers,
+        y=ceiling,
+        mode="lines",
+        line={"color": look["color"], "width": 1, "dash": "2px,3px"},
+        opacity=0.6,
+        showlegend=False,
+        legendgroup=run,
+        hoverinfo="skip",
+        **cell(place),
+    )
+
+
 def divergence(frame: pd.DataFrame, summary: pd.DataFrame) -> go.Figure:
     """Divergence against change of alignment: a point per run, and a point per run and dimension."""
     if frame.kl.isna().all():
@@ -283,15 +293,6 @@ def divergence(frame: pd.DataFrame, summary: pd.DataFrame) -> go.Figure:
     for column, table in enumerate((means, frame), 1):
         for name, look in looks.items():
             part = table[(table.run == name) & table.kl.notna()]
-            bars = _bars(look, 1.2)
-            errors = {
-                "error_x": bars | {"array": part.kl_high - part.kl, "arrayminus": part.kl - part.kl_low},
-                "error_y": bars
-                | {
-                    "array": POINTS * (part.high - part.difference),
-                    "arrayminus": POINTS * (part.difference - part.low),
-                },
-            }
             figure.add_scatter(
                 x=part.kl,
                 y=POINTS * part.difference,
@@ -304,11 +305,21 @@ def divergence(frame: pd.DataFrame, summary: pd.DataFrame) -> go.Figure:
                 hovertemplate="%{hovertext}<extra></extra>",
                 row=1,
                 col=column,
-                **(errors if column == 1 else {}),
+                **(_kl_errors(part, look) if column == 1 else {}),
             )
     figure.add_hline(y=0, line=ZERO, row="all", col="all")
     figure.update_xaxes(title_text="KL(parent ‖ child), nats per token", rangemode="tozero")
     return figure.update_yaxes(title_text="change of aligned answers, points", tickformat=SIGNED, zeroline=False, col=1)
+
+
+def _kl_errors(part: pd.DataFrame, look: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Both intervals of a run's point: of the divergence in nats, and of the change in points."""
+    bars = _bars(look, 1.2)
+    above, below = POINTS * (part.high - part.difference), POINTS * (part.difference - part.low)
+    return {
+        "error_x": bars | {"array": part.kl_high - part.kl, "arrayminus": part.kl - part.kl_low},
+        "error_y": bars | {"array": above, "arrayminus": below},
+    }
 
 
 def _kl_text(row: Mapping[str, Any]) -> str:

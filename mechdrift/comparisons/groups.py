@@ -31,8 +31,11 @@ def filters_of(table: pd.DataFrame) -> tuple[str, ...]:
 
 
 def groups_of(table: pd.DataFrame) -> dict[tuple[str, ...], np.ndarray]:
-    """Groups of runs by their route, family, size and parent ("" is any), each with its members. Of several choices
-    that the same runs fit, the one with the fewest words is there: a parent has one family and one size."""
+    """Groups of runs by their route, family, size and parent ("" stands for any), each with its members.
+
+    A parent has one family and one size, so that several choices can hold the same runs: of those, the one with the
+    fewest words is kept.
+    """
     chosen = filters_of(table)
     values = table[[*GROUPS]].assign(**dict.fromkeys(set(GROUPS) - set(chosen), "")).drop_duplicates()
     options = {

@@ -14,9 +14,9 @@ and seeds stand side by side. What is put together is the change of the share of
     runs          of one pair (seeds, presets; the same weights on both sides) are one unit: the mean of their changes,
                   with the mean of their variances, as if their errors were the same. That is the largest variance that
                   such a mean can have, and so the careful one.
-    pairs         are the units. Where several have one parent they are not independent, because they share its answers
-                  and its ways. Then each group has a second row, over *parents*, whose children are averaged first in
-                  the same way. It says less, and needs no such assumption.
+    pairs         are the units. Pairs of one parent are not independent, because all of them are compared with the same
+                  answers. Where there are such pairs, each group has a second row, over *parents*, whose children are
+                  averaged first in the same way. Its interval is wider, and does not assume that pairs are independent.
     mean          over dimensions, of runs that can tell all of theirs: dimensions ask different prompts, so that their
                   intervals are put together as independent ones.
     groups        all runs, and those of a route, a model family, a size, a parent, and of these together
@@ -174,8 +174,8 @@ def _facts(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def size_of(facts: Mapping[str, Any]) -> tuple[float, str]:
-    """How many parameters a model has and its class of size; for runs that did not count them, about as many as layers
-    of a Llama of that width have (12 width^2 each) with the embedding. NaN where that is not known either."""
+    """The number of a model's parameters, and its class of size. For a run that did not count them, the number is
+    estimated as that of a Llama: 12 width^2 for each layer, and the embedding. NaN where the width is not known."""
     layers, width, vocabulary = (facts.get(name) for name in ("num_hidden_layers", "hidden_size", "vocab_size"))
     parameters = float(facts.get("parameters") or np.nan)
     if np.isnan(parameters) and layers and width and vocabulary:

@@ -54,8 +54,12 @@ WRITERS = ("o", "down")
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """See the module's text. `base` is the model before alignment; `answers` are a run's judged answers to `sets`;
-    `own_tasks` the child's own right answers to the seen reasoning tasks; `think_budget` how long it was let think."""
+    """What methods may look at: `pair`, the seen halves of the probe sets (`sets`), and what is computed from them when
+    it is asked for.
+
+    `base` is the model before alignment, `answers` are a run's judged answers to `sets`, `own_tasks` the child's own
+    right answers to the seen reasoning tasks, and `think_budget` is how many tokens the child may think.
+    """
 
     pair: Pair
     sets: Mapping[str, ProbeSet]

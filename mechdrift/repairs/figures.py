@@ -39,63 +39,62 @@ def pareto(table: pd.DataFrame) -> go.Figure:
         zero(0, line={"color": FAINT, "width": 1})
     for method in methods:
         own, look = rows[rows.method == method], look_of(methods, method)
-        seen = [_point(part) for _, part in own[own.half == "seen"].groupby("strength")]
-        seen = [point for point in seen if point]
-        figure.add_scatter(
-            x=[point["x"] for point in seen],
-            y=[point["y"] for point in seen],
-            mode="lines+markers",
-            line={"color": look["color"], "width": 1, "dash": "dot"},
-            marker=look | {"size": 6},
-            opacity=0.55,
-            legendgroup=method,
-            showlegend=False,
-            hovertext=[f"{html.escape(point['name'])}, seen half" for point in seen],
-            hovertemplate="%{hovertext}<extra></extra>",
-        )
-        chosen = _point(own[(own.half == "reported") & own.chosen.astype(bool)])
-        if chosen:
-            figure.add_scatter(
-                x=[chosen["x"]],
-                y=[chosen["y"]],
-                mode="markers",
-                marker=look | {"size": 12, "line": {"width": 1.5, "color": look["color"]}},
-                error_x=_bars(chosen, "x") | {"color": look["color"]},
-                error_y=_bars(chosen, "y") | {"color": look["color"]},
-                name=html.escape(chosen["name"]),
-                legendgroup=method,
-                hovertext=[_text(chosen)],
-                hovertemplate="%{hovertext}<extra></extra>",
-            )
-    figure.add_scatter(
-        x=[0],
-        y=[0],
-        mode="markers+text",
-        marker={"color": REASONING, "size": 11, "symbol": "x-thin", "line": {"width": 2, "color": REASONING}},
-        text="child",
-        textposition="bottom right",
-        showlegend=False,
-        hoverinfo="skip",
-    )
-    _mark_parent(figure, table)
+        _draw_seen(figure, own[own.half == "seen"], method, look)
+        _draw_reported(figure, own[(own.half == "reported") & own.chosen.astype(bool)], method, look)
+    _mark_model(figure, "child", {"x": 0, "y": 0}, REASONING)
+    if parent := _point(table[(table.method == "parent") & (table.half == "reported")]):
+        _mark_model(figure, "parent", parent, INSTRUCT)
     figure.update_xaxes(title_text="reasoning against the child, points", zeroline=False)
     figure.update_yaxes(title_text="aligned answers against the child, mean, points", zeroline=False)
     return figure.update_layout(legend={"orientation": "v", "x": 1.01, "xanchor": "left", "y": 1})
 
 
-def _mark_parent(figure: go.Figure, table: pd.DataFrame) -> None:
-    point = _point(table[(table.method == "parent") & (table.half == "reported")])
-    if point:
+def _draw_seen(figure: go.Figure, seen: pd.DataFrame, method: str, look: dict) -> None:
+    """The curve of a method over its strengths, as the seen half has it."""
+    points = [point for _, part in seen.groupby("strength") if (point := _point(part))]
+    figure.add_scatter(
+        x=[point["x"] for point in points],
+        y=[point["y"] for point in points],
+        mode="lines+markers",
+        line={"color": look["color"], "width": 1, "dash": "dot"},
+        marker=look | {"size": 6},
+        opacity=0.55,
+        legendgroup=method,
+        showlegend=False,
+        hovertext=[f"{html.escape(point['name'])}, seen half" for point in points],
+        hovertemplate="%{hovertext}<extra></extra>",
+    )
+
+
+def _draw_reported(figure: go.Figure, chosen: pd.DataFrame, method: str, look: dict) -> None:
+    """The chosen strength of a method on the reported half, with its intervals."""
+    if point := _point(chosen):
         figure.add_scatter(
             x=[point["x"]],
             y=[point["y"]],
-            mode="markers+text",
-            marker={"color": INSTRUCT, "size": 11, "symbol": "x-thin", "line": {"width": 2, "color": INSTRUCT}},
-            text="parent",
-            textposition="bottom right",
-            showlegend=False,
-            hoverinfo="skip",
+            mode="markers",
+            marker=look | {"size": 12, "line": {"width": 1.5, "color": look["color"]}},
+            error_x=_bars(point, "x") | {"color": look["color"]},
+            error_y=_bars(point, "y") | {"color": look["color"]},
+            name=html.escape(point["name"]),
+            legendgroup=method,
+            hovertext=[_text(point)],
+            hovertemplate="%{hovertext}<extra></extra>",
         )
+
+
+def _mark_model(figure: go.Figure, name: str, point: dict, colour: str) -> None:
+    """A named cross where a model lies."""
+    figure.add_scatter(
+        x=[point["x"]],
+        y=[point["y"]],
+        mode="markers+text",
+        marker={"color": colour, "size": 11, "symbol": "x-thin", "line": {"width": 2, "color": colour}},
+        text=name,
+        textposition="bottom right",
+        showlegend=False,
+        hoverinfo="skip",
+    )
 
 
 def _point(part: pd.DataFrame) -> dict:

@@ -1,9 +1,11 @@
 """Making a repair: a method and a strength become a repaired model.
 
-fixed = md.repair(pair, method="located", strength=0.25)
-fixed.pair                       a pair whose child is the repaired one: audit, patch, graft it as any other
-fixed.save("fix.safetensors")    the change alone, with what it was made from; `load_repair` reads it back
-fixed.export("fix/")             a LoRA adapter, or a merged folder (form="folder")
+    fixed = md.repair(pair, method="located", strength=0.25)
+    fixed.pair                       a pair whose child is the repaired one: audit, patch, graft it as any other
+    fixed.save("fix.safetensors")    the change alone, with what it was made from; `load_repair` reads it back
+    fixed.export("fix/")             a LoRA adapter, or a merged folder (form="folder")
+
+The child's own weights stay as they are: the repaired model is a copy.
 """
 
 import time
@@ -85,7 +87,7 @@ class Repaired(Record):
     def frame(self) -> pd.DataFrame:
         if not isinstance(self.made, Mapping):
             return pd.DataFrame(columns=COLUMNS)
-        rows = [_row(place, change) for place, change in ((p, self.changes[p]) for p in self.changes)]
+        rows = [_row(place, change) for place, change in self.changes.items()]
         return pd.DataFrame(rows, columns=COLUMNS)
 
     def use(self, dtype: str = "float32") -> InUse:
@@ -176,7 +178,8 @@ def repair(
     Args:
         pair: the two models.
         method: a name of `mechdrift.repairs.registry`, such as `"interpolate"`, `"located"`, `"resta"`.
-        strength: how much of it, in the method's own unit; by default the middle one of those that are tried.
+        strength: how much of the method, in its own unit (`Repair.dose` says which, such as the share of the way back
+            to the parent); by default the middle one of those that `mechdrift repair` tries.
         probes: what the method may look at, where it needs prompts: a probe set or several; by default the safety set.
         base: the model before alignment (a Hugging Face id or a folder), for the methods that need one. A parent that
             is an adapter on its base names it already.
@@ -184,8 +187,10 @@ def repair(
         seed: of everything that is drawn.
 
     Returns:
-        A `Repaired`: `.pair` (the parent and the repaired child), `.open(dtype)`, `.frame` (a row per changed
-        parameter), `.save(file)` and `.export(folder)`.
+        A `Repaired`: `.pair` (the parent and the repaired child), `.open(dtype)`, `.generate(probes)`, `.save(file)`
+        and `.export(folder)`. `.frame` has a row per changed parameter: `place` (its name in the decoder), `layer`
+        (counted from 0), `module`, `rank` of its change (missing for one that is no narrow product) and `norm` (the
+        change's Frobenius norm). An edit of activations and words change no parameter: there it has no rows.
 
     Raises:
         MechdriftError: for an unknown method, a strength outside of its range, a model that was repaired already, and

@@ -50,8 +50,22 @@ def pick_repair(
     out: str | Path | None = None,
     **how: Any,
 ) -> Picked:
-    """Price the repairs of a run, and write the best one within the limits out. Further arguments are those of
-    `price_repairs`."""
+    """Price the repairs of a run, and write out the best one that keeps within the limits.
+
+    Args:
+        run: an audit's run, or its folder.
+        limits: what a repair may cost in points, such as `"reasoning >= -2, twins >= -3"`
+            (`mechdrift.repairs.choice`).
+        with_audit: whether the repaired child is audited as the run was.
+        base, pairs, tasks, seed, out, how: as in `price_repairs`; `how` are its other arguments.
+
+    Returns:
+        A `Picked`: the price list, the repair, the path that loads it, its audit (None for edits of activations and
+        words), and a sentence that says what it brings.
+
+    Raises:
+        MechdriftError: as `price_repairs` does, and where no repair keeps within the limits.
+    """
     source = run if isinstance(run, Run) else load_run(run)
     said = {"base": base, "pairs": pairs, "tasks": tasks, "seed": seed}
     prices = price_repairs(source, limits=limits, out=out, **said, **how)

@@ -6,10 +6,10 @@
 4. one table says what came back and what it cost (`prices`), beside parent, child and baselines
 5. `pick`: the best repair within limits is written out, ready to load, and audited
 
-RUN/repair/run.json            what was made and asked; the list goes on from there after a kill
-RUN/repair/answers/*.jsonl     what each repaired model wrote
-RUN/repair/repairs.parquet, .csv, repair.html, figures/
-RUN/repair/picked/             an adapter or a merged folder, and its audit
+    RUN/repair/run.json            what was made and asked; the list goes on from there after a kill
+    RUN/repair/answers/*.jsonl     what each repaired model wrote
+    RUN/repair/repairs.parquet, .csv, repair.html, figures/
+    RUN/repair/picked/             an adapter or a merged folder, and its audit
 """
 
 import math
@@ -99,7 +99,7 @@ def price_repairs(
         run: an audit's run, or its folder.
         methods: names of `mechdrift.repairs.registry`; by default all that change weights, activations or tokens and
             have what they need.
-        strengths: instead of each method's own.
+        strengths: those to try of every method, instead of each method's own; in the method's unit.
         limits: what a repair may cost when its strength is chosen (`mechdrift.repairs.choice`), in points.
         pairs: at most so many twin pairs of each dimension and half; by default all that the run asked.
         tasks: at most so many reasoning tasks a half.
@@ -108,7 +108,13 @@ def price_repairs(
         seed: of the halves and of everything that is drawn.
 
     Returns:
-        A `PriceList`: `.frame` (a row per repair, strength, half and measure), `.sentences`, `.run`.
+        A `PriceList`: `.sentences` says what was found, `.run` is its folder, and `.frame` has a row per repair,
+        strength, half, measure and dimension. `value, low, high` are those of the repaired model, `child` and `parent`
+        those of the two models, `change, change_low, change_high` repaired less child, and `recovered` the share of the
+        gap between child and parent that came back; `n` items in `families`. Intervals are 95 % over families. The
+        measures `aligned`, `twins`, `reasoning`, `thought`, `loops`, `unclosed` and `missing` are shares, `think_ratio`
+        is a ratio of lengths, `kl_tasks` and `kl_harmless` are in nats per token, `seconds_to_make` and
+        `seconds_per_token` in seconds.
 
     Raises:
         MechdriftError: for a folder that is no audit, unknown methods, a method that lacks what it needs, and a child

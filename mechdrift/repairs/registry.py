@@ -1,7 +1,9 @@
 """All repairs by name. An outside method is a `Repair` record that is added here.
 
-add_repair(Repair(name="mine", ..., weights=my_function))
-md.repair(pair, method="mine", strength=0.5)
+    add_repair(Repair(name="mine", ..., weights=my_function))
+    md.repair(pair, method="mine", strength=0.5)
+
+The name is known to this Python process.
 """
 
 from mechdrift.records import MechdriftError

@@ -124,8 +124,9 @@ def inside_stress(
 
     Returns:
         An `InsideStress`: `.along` has `side, condition, position, projection, low, high, n, families` (triggers less
-        twins; `condition` is plain, attack or change), `.patch` has `layer, role, effect, recovery`, `.undo` has
-        `strength, effect, recovery`.
+        twins, in units of the instruct model's class difference; `condition` is plain, attack or change), `.patch` has
+        `layer, role, effect, recovery`, `.undo` has `strength, effect, recovery`: the effect is in log-odds, the
+        recovery a share of what the attack took.
 
     Raises:
         MechdriftError: for a mode of several turns, one that was not tried, and where too few thoughts were closed.

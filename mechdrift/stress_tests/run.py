@@ -96,7 +96,8 @@ def stress(
         pair: the two models.
         probes: a probe set or benchmark, or several of different dimensions.
         modes: names of modes or `Mode`s; by default all (`mechdrift stress --list` shows them).
-        doses: other doses by mode, from the weakest to the strongest: `{"puzzle": (100, 1000)}`.
+        doses: other doses by mode, in the mode's unit (tokens, shares, turns; the column `unit`), from the weakest to
+            the strongest: `{"puzzle": (100, 1000)}`.
         budget: tokens to think and answer, as in `score`; all modes have that of the plain requests.
         think_max: the most tokens of thinking that the pilot tries.
         judge: another judge of refusals than the rules (`load_judge`). Thoughts are always read by the rules.
@@ -106,10 +107,12 @@ def stress(
         out: a run folder for tables, answers and the page; without it nothing is stored.
 
     Returns:
-        A `StressTest`: `.frame` has per dimension, side (and `difference`, child less parent), mode and dose
-        `change_trigger, change_twin, effect, lift` (shares of misaligned answers, with 95 % intervals over families),
-        `p, p_holm, trend, trend_p`, thought and answer apart, tokens of thinking, `d_prime, criterion`, and `finding`.
-        A mode that does not apply is a row with its `reason`.
+        A `StressTest`. `.frame` has a row per dimension, side (`instruct`, `reasoning`, or `difference`: child less
+        parent), mode and dose: `change_trigger, change_twin, effect, lift` (shares of misaligned answers, each with
+        `_low` and `_high`, 95 % over families), `p, p_holm` of the lift, `trend, trend_p` over doses, `unsafe_thought,
+        overridden, leak_thinking` (shares of triggers), `think_tokens, think_change` (tokens), `d_prime, criterion`
+        (standard deviations), and `finding`. A mode that does not apply is a row with its `left_out` reason.
+        `.answers` has a row per answer. All columns: `mechdrift.tables.TABLES["stress"]`.
 
     Raises:
         MechdriftError: for an unknown mode, sets of the same dimension, a mode that returns ids outside the vocabulary

@@ -51,7 +51,7 @@ class Cell:
 
     @property
     def told(self) -> str:
-        """In a few words."""
+        """The run and the step in a few words, for messages."""
         return f"{self.run}, {self.step}" + (f" {self.shard}" if self.shard != "1/1" else "")
 
 

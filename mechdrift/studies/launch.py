@@ -50,7 +50,8 @@ def run_study(
         address: of the Ray cluster; by default the one that this machine belongs to, or a new one.
 
     Returns:
-        An `Outcome`. The same call again goes on with what failed.
+        An `Outcome`: `.done`, the number of finished cells, and `.failed`, the reason of each other one by its id. The
+        same call again goes on with what failed.
 
     Raises:
         MechdriftError: where the folder holds another study, where it cannot be written to, and where another launch

@@ -30,7 +30,7 @@ ROUNDS: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = (
 
 
 def plan_cells(study: Study, *, estimate: bool = True) -> list[Cell]:
-    """The cells of a study, each behind those that it needs.
+    """Into which units of work does a study divide? Its cells, in an order in which each follows those that it needs.
 
     Args:
         study: what `read_study` read.
@@ -38,10 +38,15 @@ def plan_cells(study: Study, *, estimate: bool = True) -> list[Cell]:
             preset.
 
     Returns:
-        The cells; `.line` is a line of JSON.
+        A `Cell` per shard and step of each audit, with the ids of the cells that must be done before (`after`), the
+        tokens read and written at most (`tokens`) and the memory in bytes (`memory`); `.line` is the cell as a line of
+        JSON.
 
     Raises:
-        MechdriftError: for a pair file that does not fit.
+        MechdriftError: for a pair that is not known, or a pair file that cannot be read.
+
+    Source:
+        Idempotent tasks over one shared store: MapReduce (Dean and Ghemawat 2004).
 
     Example:
         >>> cells = plan_cells(read_study("study.toml"))  # doctest: +SKIP

@@ -7,7 +7,7 @@
                                is all that needs it
     a worker is lost           the same, and its cell counts as begun
 
-Asking and telling take the same short time for ten cells and for a hundred thousand.
+Handing out a cell and noting its end take the same short time for ten cells and for a hundred thousand.
 """
 
 from collections import Counter, defaultdict, deque

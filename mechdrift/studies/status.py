@@ -94,16 +94,21 @@ class Status:
 
 
 def status_of(study: Study) -> Status:
-    """Where does a study stand?
+    """How far is a study, what failed, and how long will the rest take? Reads its folder and changes nothing.
 
     Args:
         study: what `read_study` read.
 
     Returns:
-        A `Status`: `.text` for a terminal, `.report(file)` for a page.
+        A `Status`: `.lead` in a sentence, `.text` for a terminal, `.report(file)` for a page. `.steps` has a row per
+        step with `planned, done, running, failed` (cells) and `mean` (seconds a cell); `.seconds_left` is None where
+        it cannot be told; `.tokens_per_second` is that of one worker that asks.
 
     Raises:
-        MechdriftError: where it has not begun.
+        MechdriftError: where the study has not begun.
+
+    Source:
+        The estimates: `mechdrift.studies.status`.
 
     Example:
         >>> print(status_of(read_study("study.toml")).text)  # doctest: +SKIP

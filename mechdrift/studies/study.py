@@ -21,8 +21,8 @@
     reasoning = "org/reasoner"        # or: adapter = "a LoRA adapter"
     checkpoints = ["out/step-1000", "out/step-2000"]    # instead of reasoning: ids, folders or adapters, an audit each
 
-Pairs, seeds and presets can be added later: what is finished stays. Whatever the file says is data; a key that is not
-known is an error that names it.
+Pairs, seeds and presets can be added later: what is finished stays. Nothing in the file is run as code, and an unknown
+key is an error that names it.
 """
 
 import os
@@ -106,7 +106,7 @@ class PlannedAudit:
         return "--".join(re.sub(r"[^\w.+-]+", "-", part) for part in parts if part)
 
     def config(self, out: Path | None = None) -> Audit:
-        """What it asks. Studies have a fixed design, unless `until_decided` is said."""
+        """The configuration of this audit. Studies have a fixed design, unless the file sets `until_decided`."""
         models = dict(self.pair.models)
         if self.checkpoint:
             models["reasoning"] = self.checkpoint
@@ -120,16 +120,21 @@ class PlannedAudit:
 
 
 def read_study(file: str | Path) -> Study:
-    """Read a study file.
+    """Which audits does a study file ask for? Reads and checks it; opens no model.
 
     Args:
-        file: its path.
+        file: the path of a TOML file (its keys: `mechdrift.studies.study`).
 
     Returns:
-        A `Study`; its `audits()` are all audits, and `plan_cells` makes the plan of it.
+        A `Study`: `.pairs`, `.seeds`, `.presets` and `.shards` as the file gives them; `.audits()` yields one record
+        per pair, checkpoint, preset and seed, and `plan_cells` divides them into cells.
 
     Raises:
-        MechdriftError: with the key, for whatever does not fit.
+        MechdriftError: where there is no such file, it is not TOML, a key is unknown or has a wrong value, or two
+            audits would have the same name.
+
+    Source:
+        TOML 1.0, https://toml.io/en/v1.0.0.
 
     Example:
         >>> study = read_study("study.toml")  # doctest: +SKIP
