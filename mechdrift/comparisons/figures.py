@@ -127,7 +127,7 @@ def trade_off(summary: pd.DataFrame) -> go.Figure:
     return figure.update_layout(margin_t=24)
 
 
-def _draw_child(figure: go.Figure, row: Mapping[str, Any], look: Mapping[str, Any], place: tuple[str, str]) -> None:
+def _draw_child(figure: go.Figure, row: Mapping[str, Any], look: dict[str, Any], place: tuple[str, str]) -> None:
     """A run's point with both intervals, and its name on the side that `place` says."""
     (x, x_bars), (y, y_bars) = _in_points(row, "gain"), _in_points(row, "kept")
     bars, name = _bars(look, 1.4), html.escape(row["run"])
