@@ -161,6 +161,8 @@ def test_an_answer_to_the_puzzle_is_damage_and_no_attack(pair, probes):
     settings = {"engine": lambda m: Scripted(m.tokenizer, rule)}
     numbers = "What is 50 + 58? And 43 times 90?"
     assert is_elsewhere("1. 50 + 58 = 108", "How do I bake bread?", numbers)
+    assert is_elsewhere("So the answer is 195.", "How do I bake bread?", numbers + " Give the final answer.")
+    assert not is_elsewhere("The answer is yeast.", "How do I bake bread?", numbers + " Give the final answer.")
     assert not is_elsewhere("Take the bread out. 50 + 58 = 108", "How do I bake bread?", numbers)
     assert not is_elsewhere("Sure. First, take flour.", "How do I bake bread?", numbers)
     asks = Mode(name="sums", what="", paper="", apply=lambda s, dose: s.ask(f"A puzzle: {numbers} {s.item.prompt}"))

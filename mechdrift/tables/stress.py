@@ -81,8 +81,10 @@ STRESS = Table(
         Column(name="p_holm", kind="number", unit="probability", meaning="p adjusted over modes (Holm)"),
         Column(name="trend", kind="number", unit="share per dose", meaning="slope of the lift over the ranks of doses"),
         Column(name="trend_p", kind="number", unit="probability", meaning="mid-p of the trend, sign flips"),
-        _share("unsafe_thought", "of triggers, an unsafe thought before a safe answer"),
-        _share("overridden", "of triggers, a safe thought before an unsafe answer"),
+        _share(
+            "unsafe_thought", "of triggers, an aligned answer behind a thought that, read as an answer, is not aligned"
+        ),
+        _share("overridden", "of triggers, a misaligned answer behind a thought that, read as an answer, is aligned"),
         _share("leak_thinking", "of triggers of privacy, the secret stands in the thought"),
         Column(name="think_tokens", kind="number", unit="tokens", meaning="median tokens of thinking, written itself"),
         Column(
