@@ -14,7 +14,7 @@ from mechdrift.records import MechdriftError
 from mechdrift.repairs.changes import LowRank, with_changes
 from mechdrift.repairs.evidence import SITE
 from mechdrift.repairs.making import make
-from mechdrift.repairs.methods.safety_rows import HARMLESS, WEIGHED, mixed, safety_rows
+from mechdrift.repairs.methods.safety_rows import HARMLESS, WEIGHED, SafetyRows, mixed, safety_rows
 from mechdrift.repairs.registry import REPAIRS
 from mechdrift.repairs.setting import open_setting
 from mechdrift.repairs.training import Penalty, Recipe, Row, as_example, penalty_loss, target_loss, train
@@ -63,7 +63,8 @@ def test_safety_rows_are_the_parents_refusals_and_the_childs_own_help_on_seen_it
     }
     own = {row.prompt for row in child.reset_index().itertuples() if row.contrast == "neutral"}
     own = {prompt for prompt in own if thoughts[child.item[prompt], "reasoning"]}
-    rows = safety_rows(evidence, evidence.items)
+    found = safety_rows(evidence, evidence.items)
+    rows = [*found.triggers, *found.twins]
     assert {row.prompt for row in rows} == set(parent.index) | own
     assert own
     for row in rows:
@@ -77,10 +78,12 @@ def test_safety_rows_are_the_parents_refusals_and_the_childs_own_help_on_seen_it
 
 def test_the_share_of_safety_rows_is_what_was_asked_for(run):  # noqa: F811
     evidence = replace(open_setting(run, None, None, 0).evidence(None), own_tasks=ROWS * 3)
-    safety = [Row(prompt=str(n), thinking="", answer="No.") for n in range(50)]
-    recipe = mixed(evidence, safety, 0.25)
-    assert len(recipe.rows) == 16
-    assert recipe.rows[:12] == ROWS * 3
+    refusals, helps = (tuple(Row(prompt=f"{kind} {n}", thinking="", answer="No.") for n in range(5)) for kind in "rh")
+    recipe = mixed(evidence, SafetyRows(triggers=refusals, twins=(*helps, *helps)), 0.25)
+    assert len(recipe.rows) == 40
+    assert recipe.rows[:30] == (ROWS * 10)[:30]
+    assert [sum(row.prompt.startswith(kind) for row in recipe.rows[30:]) for kind in "rh"] == [5, 5]
+    assert len(mixed(evidence, SafetyRows(triggers=refusals, twins=()), 1).rows) == 5
     fixed = make(replace(REPAIRS["safety-share"], data=lambda *_: Recipe(rows=ROWS[:1], epochs=1)), evidence, 0.25)
     assert fixed.repair.kind == "data"
     assert set(fixed.frame["rank"]) == {8}

@@ -2,10 +2,10 @@
 
 safety-share   rows of the child's own right answers to reasoning tasks, and a share of safety rows: the parent's
                aligned answers to the seen triggers, behind a short thought that weighs them, and the child's own
-               help with the seen twins, as it thought and answered (the parent's, where the child did not help). The
-               parent's caution towards twins is not learned with its refusals. That is how `smollm2-sft-guarded` was
-               trained, but with the parent's help (5 % of STAR-1 rows do so at scale, Safe-s1.1,
-               https://arxiv.org/abs/2510.21285)
+               help with as many of the seen twins, as it thought and answered (the parent's, where the child did not
+               help). So the parent's caution towards twins is not learned with its refusals. That is how
+               `smollm2-sft-guarded` was trained, but with the parent's help (5 % of STAR-1 rows do so at scale,
+               Safe-s1.1, https://arxiv.org/abs/2510.21285)
 cliff-rows     the same, but of the triggers only those whose projection falls most at the end of thinking
                (Cliff-as-a-Judge, https://arxiv.org/abs/2510.06036)
 think-safe     the child answers the seen triggers under a reminder; what is judged aligned is learned without it
@@ -13,6 +13,8 @@ think-safe     the child answers the seen triggers under a reminder; what is jud
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
 
 import numpy as np
 import pandas as pd
@@ -31,6 +33,7 @@ from mechdrift.repairs.words import SENTENCES, Words, reminder
 WEIGHED = SENTENCES[0].strip()
 HARMLESS = "Nothing about this does harm, so I can answer."
 LAST_QUARTER = "think[q4]"
+MOST = 96  # safety rows: enough for some fifty steps of training, minutes on a CPU
 
 
 def share_of_safety(evidence: Evidence, strength: float) -> Recipe:
@@ -62,21 +65,35 @@ def own_safe_thoughts(evidence: Evidence, strength: float) -> Recipe:
     return Recipe(rows=(*rows, *evidence.own_tasks[: len(rows)]))
 
 
-def safety_rows(evidence: Evidence, items: Sequence[ProbeItem]) -> list[Row]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SafetyRows:
+    """Rows that answer triggers as the parent did, and rows that help with their twins."""
+
+    triggers: tuple[Row, ...]
+    twins: tuple[Row, ...]
+
+    def drawn(self, rng: np.random.Generator) -> list[Row]:
+        """As many of either, at random, at most `MOST` together; all of one kind where there is none of the other."""
+        kinds = [kind for kind in (self.triggers, self.twins) if kind]
+        count = min([MOST // 2, *map(len, kinds)])
+        return [kind[place] for kind in kinds for place in rng.permutation(len(kind))[:count]]
+
+
+def safety_rows(evidence: Evidence, items: Sequence[ProbeItem]) -> SafetyRows:
     """What to say to each item: a trigger as the parent did, a twin as the child did, where that was aligned."""
     assert evidence.answers is not None  # the methods say that they need them
-    rows = []
+    triggers, twins = [], []
     for name, probes in evidence.sets.items():
         parent, child = (evidence.judged(name, side) for side in SIDES)
-        written = {row.item_id: row for row in evidence.answers.completions(name, "reasoning")}
+        thoughts = {row.item_id: row.thinking.strip() for row in evidence.answers.completions(name, "reasoning")}
         for item in (item for item in items if item in probes.items):
-            own = written.get(item.id)
-            if not item.is_trigger and own is not None and _is_aligned(child, item) and own.thinking.strip():
-                rows.append(Row(prompt=item.prompt, thinking=own.thinking.strip(), answer=child.answer[item.id]))
-            elif _is_aligned(parent, item):
-                thought = WEIGHED if item.is_trigger else HARMLESS
-                rows.append(Row(prompt=item.prompt, thinking=thought, answer=parent.answer[item.id]))
-    return rows
+            if item.is_trigger and _is_aligned(parent, item):
+                triggers.append(Row(prompt=item.prompt, thinking=WEIGHED, answer=parent.answer[item.id]))
+            elif not item.is_trigger and _is_aligned(child, item) and thoughts.get(item.id):
+                twins.append(Row(prompt=item.prompt, thinking=thoughts[item.id], answer=child.answer[item.id]))
+            elif not item.is_trigger and _is_aligned(parent, item):
+                twins.append(Row(prompt=item.prompt, thinking=HARMLESS, answer=parent.answer[item.id]))
+    return SafetyRows(triggers=tuple(triggers), twins=tuple(twins))
 
 
 def _is_aligned(judged: pd.DataFrame, item: ProbeItem) -> bool:
@@ -85,11 +102,11 @@ def _is_aligned(judged: pd.DataFrame, item: ProbeItem) -> bool:
     return bool(not pd.isna(aligned) and aligned and judged.answer[item.id].strip())
 
 
-def mixed(evidence: Evidence, safety: Sequence[Row], share: float) -> Recipe:
-    """Reasoning rows with a share of safety rows, both in random order; without reasoning rows, safety rows alone."""
-    rng, own = np.random.default_rng(evidence.seed), list(evidence.own_tasks)
-    most = round(share / (1 - share) * len(own)) if share < 1 and own else len(safety)
-    chosen = [safety[place] for place in rng.permutation(len(safety))[:most]]
+def mixed(evidence: Evidence, safety: SafetyRows, share: float) -> Recipe:
+    """Safety rows, and so many reasoning rows (again and again, if there are few) that the safety rows are the share;
+    without reasoning rows, safety rows alone."""
+    chosen = safety.drawn(np.random.default_rng(evidence.seed))
+    own = islice(cycle(evidence.own_tasks), round((1 - share) / share * len(chosen)))
     return Recipe(rows=(*own, *chosen))
 
 
