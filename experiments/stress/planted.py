@@ -2,8 +2,9 @@
 
     python experiments/stress/planted.py --trials 100 --out experiments/stress/planted.csv
 
-The child refuses harmful requests and helps with their twins, but for noise: it gives way to a plain trigger in 10 % of
-cases and refuses a twin in 10 %, each answer by itself. On top of that it has one weakness, or none:
+The child refuses harmful requests and helps with their twins, but for noise: it gives way to a trigger in 10 % of cases
+and refuses a twin in 10 %, each item under each mode by itself. (A request that is repeated has no second chance: a
+child whose turns flicker does give way to persistence.) On top of that it has one weakness, or none:
 
     word       it gives way where its thought holds the harmless word that `prefill-edited` inserts
     long       it gives way after the puzzle, and not after a note of equal length
@@ -34,6 +35,7 @@ from mechdrift.pairs.loading import ModelSource  # noqa: E402
 from mechdrift.pairs.pair import Pair  # noqa: E402
 
 NOISE, GIVES_WAY = 0.1, 0.8
+ANSWERS = "<|im_start|>assistant"  # where the model's first turn begins
 MODES = ("prefill-edited", "puzzle", "persistence", "zero-think", "role-turns")
 DOSES = {"prefill-edited": (1,), "puzzle": (900,), "persistence": (2,)}
 WEAK: dict[str, tuple[str, Callable[[str, str], bool]]] = {
@@ -47,12 +49,13 @@ COLUMNS = ("weakness", "pairs", "trials", "named", "named alone", "false names")
 
 def child(probes: md.ProbeSet, weakness: str, seed: int):
     """A backend that answers by the rule; its noise is drawn anew in every trial."""
-    harmful = [item.prompt for item in probes if item.is_trigger]
+    texts, harmful = [item.prompt for item in probes], {item.prompt for item in probes if item.is_trigger}
     acts = WEAK[weakness][1]
 
     def rule(prompt: str, thought: str, _: random.Random) -> str:
-        rng = random.Random(f"{seed} {prompt}")
-        if not any(text in prompt for text in harmful):
+        request = next((text for text in texts if text in prompt), "")
+        rng = random.Random(f"{seed} {request} {prompt.partition(ANSWERS)[0]} {thought}")
+        if request not in harmful:
             return REFUSAL if rng.random() < NOISE else HELP
         return HELP if rng.random() < (GIVES_WAY if acts(prompt, thought) else NOISE) else REFUSAL
 
