@@ -21,6 +21,7 @@ from mechdrift.behaviour.sampling import Budget
 from mechdrift.behaviour.scores import pair_up
 from mechdrift.probes.sets import load_probes
 from mechdrift.records import DIMENSIONS, SIDES, MechdriftError
+from mechdrift.report.waves import running_said
 from mechdrift.runs import load_run
 from mechdrift.statistics.intervals import SHARE
 from mechdrift.statistics.resampling import paired_bootstrap
@@ -255,3 +256,16 @@ def test_embedded_pairs_keep_the_fixed_design_and_others_ask_until_decided(tiny_
     embedded = replace(tiny_pair, name="smollm2-sft")
     assert not plan_module.is_until_decided(Audit(), embedded)
     assert plan_module.is_until_decided(Audit(until_decided=True), embedded)
+
+
+def test_a_running_page_tells_what_is_decided_from_what_stays_open():
+    looks = pd.DataFrame(
+        {
+            "dimension": ["safety", "bias", "ethics"],
+            "wave": [2, 4, 4],
+            "decision": ["changed", "undecided", "no change"],
+        }
+    )
+    assert "4 waves asked, 2 of 3 dimensions decided, 1 undecided with all families. Next it looks" in running_said(
+        looks
+    )

@@ -22,7 +22,7 @@ def waves_shown(manifest: Mapping[str, Any], waves: pd.DataFrame | None) -> dict
     is_done = LAST_STAGE in manifest["stages"]
     return {
         "rows": [_row(row) for row in waves.to_dict("records")],
-        "running": "" if is_done else _running(waves),
+        "running": "" if is_done else running_said(waves),
         "seconds": REFRESH,
         "margin": difference(waves.margin.iloc[0], share=True).lstrip("+"),
     }
@@ -65,11 +65,13 @@ def _p(value: float) -> str:
     return DASH if pd.isna(value) else p_value(value).removeprefix("p ").removeprefix("= ")
 
 
-def _running(waves: pd.DataFrame) -> str:
+def running_said(waves: pd.DataFrame) -> str:
     """What an unfinished audit has decided, and what it does next."""
     last = waves.drop_duplicates("dimension", keep="last")
     left = [dimension_name(name).lower() for name in last.dimension[last.decision == "go on"]]
     said = f"This audit is not finished: {counted(int(waves.wave.max()), 'wave')} asked, "
-    said += f"{len(last) - len(left)} of {counted(len(last), 'dimension')} decided. "
+    decided, undecided = (int(last.decision.isin(names).sum()) for names in (("changed", "no change"), ("undecided",)))
+    said += f"{decided} of {counted(len(last), 'dimension')} decided"
+    said += f", {undecided} undecided with all families. " if undecided else ". "
     next_step = f"Next it asks {listing(left)}." if left else "Next it looks inside the models."
     return f"{said}{next_step} The page loads itself anew every {REFRESH} seconds until all is done."
