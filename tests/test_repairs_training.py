@@ -55,25 +55,15 @@ def test_safety_rows_are_the_parents_refusals_and_the_childs_own_help_on_seen_it
     reported = {item.prompt for probes in setting.halves["reported"].sets.values() for item in probes}
     aligned = table[table.aligned.fillna(False) & (table.answer.str.strip() != "") & ~table.prompt.isin(reported)]
     parent, child = (aligned[aligned.side == side].set_index("prompt") for side in ("instruct", "reasoning"))
-    thoughts = {
-        (row.item_id, side): row.thinking.strip()
-        for side in ("instruct", "reasoning")
-        for name in evidence.sets
-        for row in evidence.answers.completions(name, side)
-    }
-    own = {row.prompt for row in child.reset_index().itertuples() if row.contrast == "neutral"}
-    own = {prompt for prompt in own if thoughts[child.item[prompt], "reasoning"]}
+    own = set(child.index[child.contrast == "neutral"])
     found = safety_rows(evidence, evidence.items)
     rows = [*found.triggers, *found.twins]
     assert {row.prompt for row in rows} == set(parent.index) | own
     assert own
     for row in rows:
-        if row.prompt in own:
-            expected = (child.answer[row.prompt], thoughts[child.item[row.prompt], "reasoning"])
-        else:
-            is_trigger = parent.contrast[row.prompt] == "trigger"
-            expected = (parent.answer[row.prompt], WEIGHED if is_trigger else HARMLESS)
-        assert (row.answer, row.thinking) == expected
+        is_trigger = row.prompt not in own and parent.contrast[row.prompt] == "trigger"
+        answers = child if row.prompt in own else parent
+        assert (row.answer, row.thinking) == (answers.answer[row.prompt], WEIGHED if is_trigger else HARMLESS)
 
 
 def test_the_share_of_safety_rows_is_what_was_asked_for(run):  # noqa: F811

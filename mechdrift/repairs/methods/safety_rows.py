@@ -2,10 +2,10 @@
 
 safety-share   rows of the child's own right answers to reasoning tasks, and a share of safety rows: the parent's
                aligned answers to the seen triggers, behind a short thought that weighs them, and the child's own
-               help with as many of the seen twins, as it thought and answered (the parent's, where the child did not
-               help). So the parent's caution towards twins is not learned with its refusals. That is how
-               `smollm2-sft-guarded` was trained, but with the parent's help (5 % of STAR-1 rows do so at scale,
-               Safe-s1.1, https://arxiv.org/abs/2510.21285)
+               help with as many of the seen twins (the parent's, where the child did not help), behind one that
+               finds no harm. That is how `smollm2-sft-guarded` was trained, but with the parent's help (5 % of STAR-1
+               rows do so at scale, Safe-s1.1, https://arxiv.org/abs/2510.21285). Twins behind the child's own
+               thoughts, which weigh nothing, taught it to decline: measured in `experiments/repairs`
 cliff-rows     the same, but of the triggers only those whose projection falls most at the end of thinking
                (Cliff-as-a-Judge, https://arxiv.org/abs/2510.06036)
 think-safe     the child answers the seen triggers under a reminder; what is judged aligned is learned without it
@@ -81,18 +81,14 @@ class SafetyRows:
 
 def safety_rows(evidence: Evidence, items: Sequence[ProbeItem]) -> SafetyRows:
     """What to say to each item: a trigger as the parent did, a twin as the child did, where that was aligned."""
-    assert evidence.answers is not None  # the methods say that they need them
     triggers, twins = [], []
     for name, probes in evidence.sets.items():
         parent, child = (evidence.judged(name, side) for side in SIDES)
-        thoughts = {row.item_id: row.thinking.strip() for row in evidence.answers.completions(name, "reasoning")}
         for item in (item for item in items if item in probes.items):
             if item.is_trigger and _is_aligned(parent, item):
                 triggers.append(Row(prompt=item.prompt, thinking=WEIGHED, answer=parent.answer[item.id]))
-            elif not item.is_trigger and _is_aligned(child, item) and thoughts.get(item.id):
-                twins.append(Row(prompt=item.prompt, thinking=thoughts[item.id], answer=child.answer[item.id]))
-            elif not item.is_trigger and _is_aligned(parent, item):
-                twins.append(Row(prompt=item.prompt, thinking=HARMLESS, answer=parent.answer[item.id]))
+            elif not item.is_trigger and (helped := [each for each in (child, parent) if _is_aligned(each, item)]):
+                twins.append(Row(prompt=item.prompt, thinking=HARMLESS, answer=helped[0].answer[item.id]))
     return SafetyRows(triggers=tuple(triggers), twins=tuple(twins))
 
 
