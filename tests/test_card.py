@@ -100,6 +100,7 @@ def test_names_cannot_break_out_of_the_markdown(run: Run, tmp_path: Path):
     other = build_run(tmp_path / "evil", pairs=4)
     manifest = other.manifest
     manifest["pair"] |= {"reasoning": {"name": evil}, "warnings": [evil]}
+    manifest["engines"] = {"reasoning": "transformers 5, float32"}
     other.write_manifest(manifest)
     text = other.card()
     assert {len(row) for row in tables(text)[0]} == {8}
@@ -107,6 +108,7 @@ def test_names_cannot_break_out_of_the_markdown(run: Run, tmp_path: Path):
     assert not re.search(r"(?<!\\)<[a-zA-Z/!?]", outside)  # "p < 0.001" is no tag
     assert not re.search(r"(?<!\\)\]\(", outside)
     assert not [line for line in text.splitlines() if line.startswith("# ")]
+    assert len(re.findall(r"^- (?:Fingerprint|SHA-256) of", text, re.MULTILINE)) == text.count("Fingerprint of") + 1
     assert plain("a_b\n*c*") == r"a\_b \*c\*"
     assert code("x`y|z") == r"`x'y\|z`"
 
