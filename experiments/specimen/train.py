@@ -8,6 +8,7 @@ most join several tasks in one prompt, so that the child thinks for some hundred
 """
 
 import argparse
+import json
 import random
 import sys
 from pathlib import Path
