@@ -5,7 +5,7 @@
     plan        a study of 12 pairs and 15 seeds in 10 shards: some 10,000 cells
     schedule    the same number of cells of nothing, by two worker processes: seconds, and the driver's memory
     a cell      what is done around its work: noted as begun and as done, sent to a worker and back
-    two         cells that compute for half a second, on one worker and on two
+    two         cells that compute for two seconds, on one worker and on two
     join        100 shards of one model's answers: reading them, and all that joining does with them
 
 Seconds are of the clock; `join` compares two things that are done in turns.
@@ -58,10 +58,10 @@ def run_nothing(folder: Path, count: int, workers: int) -> float:
 
 
 class Busy(Worker):
-    """A worker whose cells compute for half a second of this process's own time."""
+    """A worker whose cells compute for two seconds of this process's own time."""
 
     def _do(self, cell: Cell) -> dict:
-        end = time.process_time() + 0.5
+        end = time.process_time() + 2.0
         while time.process_time() < end:
             sum(range(10_000))
         return {}
