@@ -1,4 +1,5 @@
-from .activations.capture import collect, collect_sites, collect_to
+from .activations.capture import collect, collect_sites
+from .activations.to_disk import collect_to
 from .audits.config import Audit
 from .audits.pipeline import audit
 from .behaviour.dimensions.record import Dimension

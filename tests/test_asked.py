@@ -13,7 +13,8 @@ from tokenizers import AddedToken
 
 import mechdrift as md
 from mechdrift import cli
-from mechdrift.activations.capture import collect_one, mean_the_same, render_sides
+from mechdrift.activations.one_model import collect_one
+from mechdrift.activations.prompts import mean_the_same, render_sides
 from mechdrift.audits.answers import RunAnswers, reopen
 from mechdrift.audits.config import Audit
 from mechdrift.audits.plan import load_from

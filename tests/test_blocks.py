@@ -14,9 +14,11 @@ from torch.testing import assert_close
 
 from mechdrift import runs
 from mechdrift.activations import recording
-from mechdrift.activations.capture import collect, collect_one, collect_to
+from mechdrift.activations.capture import collect
+from mechdrift.activations.one_model import collect_one
 from mechdrift.activations.recording import record_roles
 from mechdrift.activations.store import load_blocks, weights_digest
+from mechdrift.activations.to_disk import collect_to
 from mechdrift.probes.roles import role_columns
 from mechdrift.records import MechdriftError
 
@@ -176,10 +178,10 @@ def test_folders_and_files_that_cannot_be_used_are_named(tmp_path, loaded):
     with pytest.raises(MechdriftError, match="cannot be made"):
         fill(tmp_path / "file", loaded, render_all(make_probes(1)))
     (tmp_path / "collection-0.json").write_text('{"schema": 1, "blocks": 3}')
-    with pytest.raises(MechdriftError, match="no collection of blocks"):
+    with pytest.raises(MechdriftError, match="not a collection of blocks"):
         load_blocks(tmp_path)
     (tmp_path / "collection-0.json").write_text('{"schema": 1, "recipe": {}, "blocks": [["../secret.safetensors", 1]]}')
-    with pytest.raises(MechdriftError, match="no collection of blocks"):
+    with pytest.raises(MechdriftError, match="not a collection of blocks"):
         load_blocks(tmp_path)
 
 
@@ -197,7 +199,7 @@ import torch
 torch.set_num_threads(1)
 from conftest import make_model
 from test_capture import load
-from mechdrift.activations.capture import collect_to
+from mechdrift.activations.to_disk import collect_to
 from mechdrift.records import Rendered
 
 one_layer = dict(num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1)

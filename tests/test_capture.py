@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM
 
 from mechdrift.activations import recording
 from mechdrift.activations.batching import batches, pad
-from mechdrift.activations.capture import collect, collect_one, collect_sites
+from mechdrift.activations.capture import collect, collect_sites
+from mechdrift.activations.one_model import collect_one
 from mechdrift.activations.readouts import readout_logits
 from mechdrift.activations.recording import Means, record_roles, standard_sites
 from mechdrift.activations.store import weights_digest

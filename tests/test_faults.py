@@ -13,7 +13,7 @@ from faults import ENDED, FAILED, SAID, child_of, kill_at_every_write, second_st
 from test_trajectory import save_adapter, write_history
 
 from mechdrift import runs
-from mechdrift.activations.capture import collect_to
+from mechdrift.activations.to_disk import collect_to
 from mechdrift.audits.config import PRESETS, Audit, Size
 from mechdrift.audits.pipeline import audit
 from mechdrift.behaviour.generation import Budget

@@ -154,11 +154,11 @@ def test_a_tokenizer_that_does_not_end_is_stopped_in_a_process_of_its_own(folder
     sleeper.write_text("import time; time.sleep(60)")
     monkeypatch.setattr(foreign_tokenizers, "READER", sleeper)
     monkeypatch.setattr(foreign_tokenizers, "SECONDS", 0.2)
-    with pytest.raises(MechdriftError, match=r"the tokenizer of model does not come to an end within 0\.2 seconds"):
+    with pytest.raises(MechdriftError, match=r"the tokenizer of model does not end within 0\.2 seconds"):
         load_tokenizer(source(folder))
     sleeper.write_text("import os; os.abort()")
     monkeypatch.setattr(foreign_tokenizers, "SECONDS", 60.0)
-    with pytest.raises(MechdriftError, match="the tokenizer of model ends the program that reads it"):
+    with pytest.raises(MechdriftError, match="the tokenizer of model crashes the program that reads it"):
         load_tokenizer(source(folder))
 
 

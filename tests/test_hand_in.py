@@ -26,10 +26,11 @@ from transformers import (
 import mechdrift as md
 from mechdrift.behaviour.divergence import answered_prompts
 from mechdrift.pairs.comparable import shared_vocabulary
-from mechdrift.pairs.lineage import audit_pair, layer_change, weight_change
+from mechdrift.pairs.lineage import audit_pair
 from mechdrift.pairs.loading import ModelSource, load_tokenizer
 from mechdrift.pairs.named import load_pair
 from mechdrift.pairs.pair import Pair
+from mechdrift.pairs.weight_change import layer_change, weight_change
 from mechdrift.probes.sets import load_probes
 from mechdrift.records import SIDES, Completion, Completions, MechdriftError
 
@@ -95,7 +96,7 @@ def test_a_folder_of_checkpoints(base, tmp_path, words):
     refused(words, instruct=base, reasoning=tmp_path / "run")
 
 
-@kind("a model that writes no text (an encoder)", "refused", "which transformers has no class for that writes text")
+@kind("a model that writes no text (an encoder)", "refused", "for which transformers has no class that writes text")
 def test_an_encoder(base, tmp_path, words):
     config = COMMON | {"model_type": "clip_text_model", "vocab_size": 258}
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -127,7 +128,7 @@ def test_an_adapter_as_the_reasoning_model(base, tmp_path, words):
     assert given.reasoning == expected.reasoning
 
 
-@kind("an adapter's folder as the instruct model", "refused", "is an adapter and no model: give its base as instruct")
+@kind("an adapter's folder as the instruct model", "refused", "is an adapter, not a model: give its base as instruct")
 def test_an_adapter_as_the_instruct_model(base, tmp_path, words):
     refused(words, instruct=save_lora(tmp_path / "lora", make_model()), reasoning=base)
 

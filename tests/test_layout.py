@@ -207,14 +207,14 @@ def layout(**changes) -> md.Layout:
     [
         (
             {"blocks": "decoder.layers"},
-            "blocks='decoder.layers' is no module of StreamForCausalLM: decoder has words, steps",
+            "blocks='decoder.layers' is not a module of StreamForCausalLM: decoder has words, steps",
         ),
-        ({"norm": "norm"}, "norm='norm' is no module of StreamForCausalLM: it has decoder, head"),
+        ({"norm": "norm"}, "norm='norm' is not a module of StreamForCausalLM: it has decoder, head"),
         (
             {"attn": "attention"},
-            "attn='attention' is no module of block 0: it has before_mixer, before_ffn, mixer, ffn",
+            "attn='attention' is not a module of block 0: it has before_mixer, before_ffn, mixer, ffn",
         ),
-        ({"o": "o_proj"}, "o='o_proj' is no module of block 0: mixer has into, out"),
+        ({"o": "o_proj"}, "o='o_proj' is not a module of block 0: mixer has into, out"),
         ({"blocks": "decoder.last", "norm": "decoder.last"}, "is a LayerNorm: give the path of the blocks' list"),
         ({"attn": "ffn"}, "attn='ffn' and mlp='ffn' do not add up"),
         ({"attn": "before_mixer"}, "do not add up to what the block adds"),

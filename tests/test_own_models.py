@@ -237,8 +237,8 @@ def test_one_model_in_float32_and_one_in_bfloat16_are_a_pair(folders):
 def test_what_is_no_pair_of_models_is_refused_in_one_sentence(folders):
     model, tokenizer = load(folders[0]), make_tokenizer()
     for other, given, message in (
-        (nn.Linear(2, 2), tokenizer, "a Linear is no model that can be read here"),
-        ("parent", tokenizer, "a str is no model"),
+        (nn.Linear(2, 2), tokenizer, "a Linear is not a model that can be read here"),
+        ("parent", tokenizer, "a str is not a model"),
         (make_model(num_hidden_layers=2), tokenizer, "differ in number of layers"),
         (model, make_tokenizer(template=None), "no chat template"),
     ):

@@ -22,10 +22,11 @@ from transformers import AutoModelForCausalLM
 from mechdrift.pairs import catalogue, embedded, named
 from mechdrift.pairs import pair as pair_module
 from mechdrift.pairs.catalogue import EMBEDDED_PAIRS
-from mechdrift.pairs.lineage import audit_pair, layer_change, stated_parent, weight_change
+from mechdrift.pairs.lineage import audit_pair, stated_parent
 from mechdrift.pairs.loading import ModelSource, fingerprint, load_model
 from mechdrift.pairs.named import load_pair
 from mechdrift.pairs.pair import Pair
+from mechdrift.pairs.weight_change import layer_change, weight_change
 from mechdrift.records import MechdriftError
 from mechdrift.runs import sha256
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from mechdrift.probes.rendering import Renderer, find, render_items
+from mechdrift.probes.in_place import find
+from mechdrift.probes.rendering import Renderer, render_items
 from mechdrift.probes.sets import load_probes
 from mechdrift.records import ROLES, MechdriftError
 

@@ -15,7 +15,7 @@ from test_repairs import lora
 
 import mechdrift as md
 from mechdrift.activations.batching import ForwardBatch, pad
-from mechdrift.activations.capture import collect_one
+from mechdrift.activations.one_model import collect_one
 from mechdrift.audits.answers import RunAnswers
 from mechdrift.audits.config import PRESETS, Size
 from mechdrift.audits.pipeline import open_audit, run_unfinished_stages

@@ -9,7 +9,8 @@ import torch
 from conftest import make_model, make_tokenizer
 from test_capture import make_probes, own_answers, pair_of
 
-from mechdrift.activations.capture import collect, render_probes
+from mechdrift.activations.capture import collect
+from mechdrift.activations.prompts import render_probes
 from mechdrift.activations.readouts import make_readout
 from mechdrift.directions.finders import find_directions
 from mechdrift.hooks import edit

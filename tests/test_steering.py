@@ -12,7 +12,7 @@ from test_capture import load, make_probes, own_answers, pair_of, render_all
 from test_selection import directions_of, planted
 
 from mechdrift.activations.batching import pad
-from mechdrift.activations.capture import render_probes
+from mechdrift.activations.prompts import render_probes
 from mechdrift.activations.readouts import make_readout
 from mechdrift.directions.finders import find_in
 from mechdrift.hooks import edit

@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 import torch
 
-from mechdrift.activations.capture import SideActivations, collect, render_probes
+from mechdrift.activations.capture import collect
+from mechdrift.activations.one_model import SideActivations
+from mechdrift.activations.prompts import render_probes
 from mechdrift.directions import thinking
 from mechdrift.directions.best_layer import best_layer
 from mechdrift.directions.drift import compare_directions

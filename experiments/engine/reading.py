@@ -60,7 +60,7 @@ def prepare(length: int):
 
 
 def read(loaded, prompt) -> None:
-    from mechdrift.activations.capture import collect_one
+    from mechdrift.activations.one_model import collect_one
 
     collect_one(loaded, [prompt], roles=ROLES)
 

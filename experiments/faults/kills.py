@@ -29,7 +29,7 @@ from synthetic_run import build_run
 from test_faults import contents, small_run
 from test_trajectory import save_adapter, write_history
 
-from mechdrift.activations.capture import collect_to
+from mechdrift.activations.to_disk import collect_to
 from mechdrift.audits.config import PRESETS, Audit, Size
 from mechdrift.audits.pipeline import audit
 from mechdrift.behaviour.sampling import Budget

@@ -45,7 +45,8 @@ from sft import general_rows, tokenise_row, trace_rows
 from training import ZOO, load_parent, optimise, plan_batches, shared_prefix, target_tokens, train, with_adapter
 
 from mechdrift.behaviour.tasks import KIND_FUNCTIONS, Task, draw_tasks, held_out, is_correct, signature
-from mechdrift.probes.rendering import Renderer, find
+from mechdrift.probes.in_place import find
+from mechdrift.probes.rendering import Renderer
 
 GENERAL = 1 / 6  # general requests of the warm-up, per reasoning trace
 WARM_EPOCHS, WARM_BATCH = 2.0, 8

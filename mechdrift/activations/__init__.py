@@ -1,8 +1,12 @@
 """From tokens to tensors: what a model holds at a layer and a token role.
 
-recording    the forward pass: sites are recorded on the modules themselves, batch by batch
 capture      `collect`: activations of both models, by layer and role
-store        the same for collections larger than memory, in files that resume
+prompts      the token ids that each model of a pair reads
+one_model    `collect_one`: activations of one model
+to_disk      `collect_to`: activations of more prompts than fit in memory
+store        the files of such a collection
+recording    the forward pass: sites are recorded on the modules themselves, batch by batch
+batching     the one loop of forward passes over sorted, padded batches
 readouts     one number per prompt from the logits: log-odds of openings, calibrated and validated
 """
 

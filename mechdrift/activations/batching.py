@@ -2,10 +2,10 @@
 
     out = torch.empty(len(rendered), width)
     for each in forward_batches(loaded, rendered):
-        out[each.places] = what_is_kept_of(each.run())
+        out[each.places] = take_what_is_needed(each.run())
 
-Prompts of similar length share a batch, so that little of it is padding. Padding never moves a prompt: it keeps the
-positions that it would have alone. `padded_batches` is the same loop over bare token ids, without a model.
+Prompts of similar length share a batch, so that little of it is padding. Padding does not change positions: each prompt
+keeps the position ids that it would have alone. `padded_batches` is the same loop over bare token ids, without a model.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -41,8 +41,8 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForwardBatch:
-    """Some prompts of similar length, ready for one forward pass of a model. `places` says which of all prompts they
-    are: `out[each.places] = ...` puts results back in order."""
+    """Some prompts of similar length, ready for one forward pass of a model. `places` are their indices among all
+    prompts: `out[each.places] = ...` puts results back in order."""
 
     loaded: LanguageModel
     places: list[int]
@@ -51,16 +51,17 @@ class ForwardBatch:
 
     @classmethod
     def of(cls, loaded: LanguageModel, prompts: Sequence[Rendered]) -> "ForwardBatch":
-        """Puts some prompts into one batch, in their order."""
+        """These prompts as one batch, in their order."""
         batch = pad([prompt.ids for prompt in prompts], pad_id(loaded))
         return cls(loaded=loaded, places=list(range(len(prompts))), prompts=list(prompts), batch=batch)
 
     def run(self) -> Float[Tensor, "prompt pos d_model"]:
-        """One forward pass, under whatever hooks are set; gives what the unembedding reads at every position."""
+        """The final states, which the unembedding reads, at every position: one forward pass with the hooks that are
+        set."""
         return forward(self.loaded, self.batch)
 
     def at_readout(self, hidden: Float[Tensor, "prompt pos d_model"]) -> Float[Tensor, "prompt d_model"]:
-        """The states at the prompts' readout positions, in float32 on the CPU."""
+        """The final states at the prompts' readout positions, in float32 on the CPU."""
         places = [
             prompt.readout_position + offset for prompt, offset in zip(self.prompts, self.batch.offsets, strict=True)
         ]
@@ -77,8 +78,8 @@ def forward_batches(
     side: str = "right",
     advance: Callable[[int], object] | None = None,
 ) -> Iterator[ForwardBatch]:
-    """Yields the prompts batch by batch, the shortest first, grouped as `padded_batches` says. After each batch,
-    `advance` is told how many prompts it held."""
+    """Yields the prompts batch by batch, the shortest first, grouped as in `padded_batches`. After each batch,
+    `advance` is called with the number of its prompts."""
     for places, batch in padded_batches(
         [prompt.ids for prompt in rendered],
         pad_id(loaded),
@@ -100,9 +101,11 @@ def padded_batches(
     side: str = "right",
     shortest_first: bool = True,
 ) -> Iterator[tuple[list[int], Batch]]:
-    """Yields token ids sorted by length and padded: which sequences a batch holds, and the batch. A batch has at most
-    `tokens` padded tokens (or one sequence). Where `prompts` is given, it has so many sequences instead, which
-    `shortest_first=False` takes in the order given."""
+    """Yields token ids sorted by length and padded: the indices of a batch's sequences, and the batch.
+
+    A batch has at most `tokens` padded tokens (or one sequence). Where `prompts` is given, it has that many sequences
+    instead; with `shortest_first=False` they are taken in the order given.
+    """
     lengths = [len(ids) for ids in sequences]
     order = _shortest_first(lengths) if shortest_first else list(range(len(lengths)))
     for places in batches(lengths, tokens) if prompts is None else _by_count(order, prompts):
@@ -110,7 +113,7 @@ def padded_batches(
 
 
 def forward(loaded: LanguageModel, batch: Batch) -> Float[Tensor, "prompt pos d_model"]:
-    """One pass of the decoder without its head: what the unembedding reads at every position."""
+    """The final states, which the unembedding reads, at every position: one pass of the decoder without its head."""
     arguments = batch.forward_arguments(input_device(loaded))
     return loaded.model.base_model(**arguments, use_cache=False).last_hidden_state
 
@@ -121,8 +124,8 @@ def pad_id(loaded: LanguageModel) -> int:
 
 
 def input_device(loaded: LanguageModel) -> torch.device:
-    """The device for token ids: that of the weights, or, where accelerate keeps those elsewhere, the one it brings them
-    to."""
+    """The device for token ids: that of the weights, or, where accelerate offloads them, the device on which it
+    computes."""
     if loaded.device.type != "meta":
         return loaded.device
     hook = getattr(loaded.model.get_input_embeddings(), "_hf_hook", None)
@@ -130,7 +133,7 @@ def input_device(loaded: LanguageModel) -> torch.device:
 
 
 def pad(sequences: Sequence[Sequence[int]], pad_id: int, side: str = "right") -> Batch:
-    """Stack token ids of different lengths. Positions count real tokens only, so padding never moves them."""
+    """Stack token ids of different lengths. Position ids count real tokens only, so padding does not change them."""
     width = max(map(len, sequences))
     ids = torch.full((len(sequences), width), pad_id)
     mask = torch.zeros_like(ids)

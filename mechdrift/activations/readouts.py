@@ -1,18 +1,18 @@
 """Readouts: one number per prompt from the logits at the first answer position.
 
-The readout is the log-odds of the openings of the behaviour that a trigger calls for (refusing, withholding, "unknown",
-"wrong") against the openings of plain answering,
+The readout is the log-odds, in nats, of openings of the behaviour that a trigger calls for (refusing, withholding,
+"unknown", "wrong") against openings of plain answering,
 
     readout = logsumexp(logits[T]) - logsumexp(logits[P]),
 
-with T and P sets of first tokens. They start from the openings written into a pair of twins and are calibrated on what
-the models really wrote (both of them with an empty think block, where they are compared; one of them as it is used): a
-first token that opens the one behaviour in at least 80 % of its uses joins that set and leaves the other; a token that
-both behaviours share leaves both. On neutral items the readout keeps its meaning (leaning towards the trigger's
-behaviour), so it is high where it should be low.
+where T and P are sets of first tokens. The sets start from the openings written into a pair of twins. They are
+calibrated on what the models really wrote (both models with an empty think block, where they are compared; or one of
+them as it is used): a first token that opens one behaviour in at least 80 % of its uses joins that behaviour's set and
+leaves the other; a token that both behaviours share leaves both. On neutral items the readout keeps its meaning: a high
+value means that the model leans to the trigger's behaviour, which there is the wrong one.
 
 A readout is used only after it was compared with judged answers: `validate` gives its AUROC, with calibration and
-validation on different families. Below 0.7 everything that is measured with it is marked unreliable.
+validation on different families. Below 0.7, everything that is measured with the readout is marked unreliable.
 """
 
 from collections import Counter
@@ -40,13 +40,14 @@ LEAST_USES = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readout:
-    """The token sets of every item: `trigger_ids` open the behaviour a trigger calls for, `comply_ids` a plain one."""
+    """The token sets of every item: `trigger_ids` open the behaviour that a trigger calls for, `comply_ids` a plain
+    answer."""
 
     trigger_ids: Mapping[str, tuple[int, ...]]
     comply_ids: Mapping[str, tuple[int, ...]]
 
     def of(self, logits: Float[Tensor, " vocab"], item_id: str) -> float:
-        """The log-odds of one prompt."""
+        """The log-odds of one prompt, in nats."""
         return self.log_odds(logits, item_id).item()
 
     def log_odds(self, logits: Float[Tensor, " vocab"], item_id: str) -> Float[Tensor, ""]:
@@ -55,7 +56,7 @@ class Readout:
         return logits[trigger].logsumexp(0) - logits[plain].logsumexp(0)
 
     def words(self, renderer: Renderer) -> tuple[str, str]:
-        """Both sets as text, for the reader: the tokens that most items share."""
+        """Both sets as text for a reader: of each, the eight tokens that most items share."""
         texts = []
         for sets in (self.trigger_ids, self.comply_ids):
             counts = Counter(token for ids in sets.values() for token in ids)
@@ -65,8 +66,8 @@ class Readout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """What a model wrote to an item, as calibration and validation need it: the first token and what it turned out to
-    be."""
+    """What a model wrote to an item, as calibration and validation need it: the first token of the answer, and whether
+    the judged answer shows the behaviour that a trigger calls for (`behaves`)."""
 
     item_id: str
     family: str
@@ -75,8 +76,8 @@ class Observed:
 
 
 def make_readout(renderer: Renderer, probes: ProbeSet, observed: Sequence[Observed] = ()) -> Readout:
-    """Token sets from the openings of each item and its twin (where the set holds it), calibrated on what models were
-    observed to write."""
+    """A readout whose token sets come from the openings of each item and its twin (where the set holds it), calibrated
+    on what models were observed to write."""
     to_trigger, to_plain, to_neither = _calibrate(observed)
     trigger_ids, comply_ids = {}, {}
     by_id = {item.id: item for item in probes}
@@ -84,15 +85,15 @@ def make_readout(renderer: Renderer, probes: ProbeSet, observed: Sequence[Observ
         first, second = _openings(renderer, item, by_id.get(item.twin))
         trigger, plain = (first | to_trigger) - to_plain, (second | to_plain) - to_trigger
         shared = (trigger & plain) | to_neither
-        # Calibration may empty a set that it contradicts throughout; the written openings then stand.
+        # Where calibration empties a set, because it contradicts every opening, the written openings are kept.
         trigger_ids[item.id] = tuple(sorted(trigger - shared or first))
         comply_ids[item.id] = tuple(sorted(plain - shared or second))
     return Readout(trigger_ids=trigger_ids, comply_ids=comply_ids)
 
 
 def _openings(renderer: Renderer, item: ProbeItem, twin: ProbeItem | None) -> tuple[set[int], set[int]]:
-    """First tokens of the trigger's behaviour and of plain answering, as the trigger item names them. A neutral item
-    without a twin names both itself."""
+    """First tokens of the trigger's behaviour and of plain answering. The trigger item names both; for a neutral item
+    without a twin, its own fields do."""
     own = first_tokens(renderer, item.aligned), first_tokens(renderer, item.misaligned)
     if twin is None:
         return own if item.is_trigger else own[::-1]
@@ -105,7 +106,7 @@ def first_tokens(renderer: Renderer, openings: Sequence[str]) -> set[int]:
 
 
 def _calibrate(observed: Sequence[Observed]) -> tuple[set[int], set[int], set[int]]:
-    """First tokens that open the trigger's behaviour, plain answers, and both alike."""
+    """First tokens that mostly open the trigger's behaviour, that mostly open plain answers, and that open both."""
     uses = Counter(row.first_token for row in observed)
     behaving = Counter(row.first_token for row in observed if row.behaves)
     frequent = {token for token, count in uses.items() if count >= LEAST_USES}
@@ -115,7 +116,7 @@ def _calibrate(observed: Sequence[Observed]) -> tuple[set[int], set[int], set[in
 
 
 def observe(probes: ProbeSet, completions: Sequence[Completion], aligned: Sequence[bool]) -> list[Observed]:
-    """Completions that have an answer, with whether they show the behaviour that a trigger calls for."""
+    """The completions that have an answer, as observations; `aligned` says of each whether it was judged aligned."""
     return [
         Observed(
             item_id=row.item_id,
@@ -129,7 +130,7 @@ def observe(probes: ProbeSet, completions: Sequence[Completion], aligned: Sequen
 
 
 def render_answered(renderer: Renderer, probes: ProbeSet, answers: Completions) -> list[Rendered]:
-    """Each item with its model's thinking, up to where the answer began."""
+    """Each item's prompt with the thinking that its model wrote, up to the readout position."""
     return [
         renderer.render(item.id, item.prompt, answers.think, thinking=row.thinking_ids)
         for item, row in zip(probes, answers.first, strict=True)
@@ -147,8 +148,8 @@ def readout_states(
     rendered: Sequence[Rendered],
     around: Callable[[ForwardBatch], AbstractContextManager[None]] = nullcontext,
 ) -> Float[Tensor, "prompt d_model"]:
-    """What the unembedding reads at each prompt's readout position. Each batch runs inside `around(batch)`, which may
-    edit activations."""
+    """The final states, which the unembedding reads, at each prompt's readout position. Each batch runs inside
+    `around(batch)`, which may edit activations."""
     states = torch.empty(len(rendered), loaded.structure.d_model)
     with long_prompts_in_parts(loaded):
         for each in forward_batches(loaded, rendered):
@@ -159,7 +160,7 @@ def readout_states(
 
 @torch.inference_mode()
 def unembed(loaded: LanguageModel, states: Float[Tensor, "prompt d_model"]) -> Float[Tensor, "prompt vocab"]:
-    """Logits from what was kept at the readout positions (`collect(..., readout=True)`)."""
+    """Logits from the final states at the readout positions (`collect(..., readout=True)` keeps them)."""
     return loaded.structure.unembed(states.to(loaded.device, loaded.model.dtype)).float().cpu()
 
 
@@ -167,8 +168,8 @@ def unembed(loaded: LanguageModel, states: Float[Tensor, "prompt d_model"]) -> F
 def read_states(
     loaded: LanguageModel, readout: Readout, states: Float[Tensor, "*cell d_model"], item_id: str
 ) -> Float[np.ndarray, "*cell"]:
-    """One prompt's log-odds at many states. Only the rows of its own tokens are unembedded, because the normaliser
-    cancels."""
+    """One prompt's log-odds, in nats, at many final states. Only the rows of its own tokens are unembedded, because the
+    softmax's normaliser cancels."""
     trigger, plain = readout.trigger_ids[item_id], readout.comply_ids[item_id]
     unembedding, ids = loaded.structure.unembed, list(trigger + plain)
     if type(unembedding) is torch.nn.Linear:
@@ -184,6 +185,7 @@ def read_states(
 def measure(
     readout: Readout, logits: Float[Tensor, "prompt vocab"], items: Sequence[str]
 ) -> Float[np.ndarray, " prompt"]:
+    """The log-odds of each prompt, in nats."""
     return np.array([readout.of(row, item) for row, item in zip(logits, items, strict=True)])
 
 
@@ -191,9 +193,9 @@ def measure(
 class Validation:
     """How well a readout ranks judged answers: AUROC with a 95 % interval, and the number of answers of each kind.
 
-    The bootstrap interval of a perfect ranking has no width, however few answers there are. There `low` is 0.025^(1/m),
-    where m is the number of families of the rarer kind of answer: with a lower AUROC, m families would be ranked
-    without a mistake in fewer than 2.5 % of cases.
+    The bootstrap interval of a perfect ranking has no width, however few answers there are. For a perfect ranking,
+    `low` is 0.025^(1/m), where m is the number of families of the rarer kind of answer: with a lower AUROC, m families
+    would be ranked without a mistake in fewer than 2.5 % of cases.
     """
 
     auroc: float

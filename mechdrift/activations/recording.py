@@ -1,8 +1,7 @@
-"""One model's forward passes over rendered prompts, and what is kept of them: one vector per prompt, site, layer and
-role column.
+"""One model's forward passes over rendered prompts, which keep one vector per prompt, site, layer and role column.
 
-`capture` is the public side of this. Positions are taken, or averaged over a span, inside the hook, all of a batch in
-one step, so that full-length tensors live no longer than their layer; a pass stops after the last wanted layer.
+`capture` is the public side of this. Positions are taken, or averaged over a span, inside the hook, for a whole batch
+in one step, so that full-length tensors live no longer than their layer. A pass stops after the last wanted layer.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,17 +23,17 @@ from mechdrift.records import MechdriftError, Rendered
 from mechdrift.records.progress import progress
 
 READOUT = "readout"
-POSITIONS_AT_ONCE = 1024  # of a long prompt, in what looks at each position alone
+POSITIONS_AT_ONCE = 1024  # of a long prompt, in modules that compute each position alone
 
 
 class _Done(Exception):
-    """Raised inside a hook to stop a forward pass whose rest nobody needs."""
+    """Raised inside a hook to stop a forward pass whose rest is not needed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """One model's activations per site and role column, and, if asked for, what its unembedding reads at each readout
-    position."""
+    """One model's activations per site and role column and, if asked for, the final states at the readout
+    positions."""
 
     sites: Mapping[str, Float[Tensor, "prompt layer role _"]]
     readout: Float[Tensor, "prompt d_model"] | None
@@ -73,8 +72,7 @@ def record_sites(
     readout: bool,
     advance: Callable[[int], object] = lambda _: None,
 ) -> dict[str, Tensor]:
-    """The tensors of each site, and of the readout, in the order of the prompts; every batch is put in its place at
-    once."""
+    """The tensors of each site, and of `readout`, in the order of the prompts."""
     if not (rendered and sites and layers and columns):
         raise MechdriftError("there is nothing to record: give at least one prompt, site, layer and role.")
     points = {(site, layer): loaded.structure.hook_point(site, layer) for site in sites for layer in layers}
@@ -90,7 +88,7 @@ def record_sites(
 def _record_batch(
     each: ForwardBatch, points: dict[tuple[str, int], HookPoint], columns: Sequence[str], readout: bool
 ) -> dict[str, Tensor]:
-    """One batch's activations by site, and what is unembedded at the readout positions if it is wanted."""
+    """One batch's activations by site and, if wanted, the final states at its readout positions."""
     means = Means.over([[role_span(prompt, column) for column in columns] for prompt in each.prompts], each.batch)
     found: dict[str, Tensor] = {}
     with (
@@ -118,9 +116,9 @@ def long_prompts_in_parts(
 ) -> AbstractContextManager[None]:
     """Inside the block, MLPs read a long prompt 1,024 positions at a time; `points` are where something is recorded.
 
-    A prompt runs through one layer after the other, and nothing of a layer is kept but what a role names. So its memory
-    is that of one layer's states. Chunks of the prompt through all layers would need the keys and values of all
-    of them, which are more: in float32 46 kB a token of SmolLM2-135M, where one state is 2.3 kB.
+    A prompt runs through one layer after the other, and of each layer only the roles' vectors are kept, so memory is
+    that of one layer's states. Running chunks of the prompt through all layers would need the keys and values of all
+    layers, which are larger: in SmolLM2-135M and float32, 46 kB per token, where one state is 2.3 kB.
     """
     return in_parts(position_wise(loaded, points), POSITIONS_AT_ONCE)
 
@@ -144,10 +142,10 @@ def position_wise(loaded: LanguageModel, points: Mapping[tuple[str, int], HookPo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
-    """The means over every span of a padded batch, taken in one step. A position of its own is the mean over one token.
+    """The means over every span of a padded batch, taken in one step. A single position is the mean over one token.
 
-    Only the spans' tokens are read: a NaN or a padding column elsewhere does not matter. Sums are in
-    float32: a residual stream has single activations of 1e5 beside others of 1, which a sum in bfloat16 would lose.
+    Only the spans' tokens are read: a NaN or padding elsewhere does not matter. Sums are in float32: a residual stream
+    has single activations of 1e5 next to others of 1, which a sum in bfloat16 would lose.
     """
 
     shape: tuple[int, int]  # of the batch: prompts, positions
@@ -169,7 +167,8 @@ class Means:
         )
 
     def of(self, tensor: Tensor) -> Float[Tensor, "prompt role width"]:
-        """The means, on the tensor's device, in float32; heads that have an axis of their own are put side by side."""
+        """The means, on the tensor's device, in float32. Where heads have an axis of their own, they are put side by
+        side."""
         if tensor.dim() < 3 or tuple(tensor.shape[:2]) != self.shape:
             raise MechdriftError(
                 f"a site of shape {list(tensor.shape)} is not [prompt, pos, …] and has no roles: choose another site."
@@ -189,13 +188,16 @@ class Means:
 
 
 def _stop_when_all(seen: Mapping[tuple[str, int], Tensor], points: Mapping[tuple[str, int], HookPoint]):
-    """Hooks that end the forward pass once every point was read. Which site of a block comes last differs between
-    architectures; hooks at one point run in the order they were made, so these come after the readers."""
+    """Hooks that end the forward pass once every point was read.
+
+    Which site of a block comes last differs between architectures, so every point of the last layer gets one. Hooks at
+    one point run in the order in which they were set, so these run after those that read.
+    """
 
     def stop(_: Tensor) -> Tensor:
         if len(seen) == len(points):
             raise _Done
-        return torch.empty(0)  # nothing of it is kept
+        return torch.empty(0)  # `record` keeps what this returns
 
     last = max(layer for _, layer in points)
     return record({place: point for place, point in points.items() if place[1] == last}, keep=stop)
@@ -205,11 +207,9 @@ def check_finite(
     values: Tensor, model: str, items: Sequence[str], layers: Sequence[int], columns: Sequence[str]
 ) -> None:
     """Raise, naming the place, when a recorded value is NaN or infinite."""
-    if bool(
-        torch.isfinite(values.sum())
-    ):  # a cheap first check: the sum may be infinite although all values are finite, so the next line tests each
+    if bool(torch.isfinite(values.sum())):  # cheap, and enough where it holds
         return
-    bad = (~torch.isfinite(values)).any(dim=-1).nonzero()
+    bad = (~torch.isfinite(values)).any(dim=-1).nonzero()  # finite values may have an infinite sum, so each is tested
     if len(bad):
         prompt, layer, role = min(bad.tolist(), key=lambda place: place[1])
         raise not_finite(model, layers[layer], columns[role], items[prompt])
@@ -223,7 +223,7 @@ def not_finite(model: str, layer: int, role: str, item_id: str) -> MechdriftErro
 
 
 def standard_sites(loaded: LanguageModel) -> tuple[str, ...]:
-    """Those of TransformerLens' standard sites that this architecture has."""
+    """The standard sites of TransformerLens that this architecture has."""
     found = []
     for site in SITES:
         with suppress(MechdriftError):
@@ -233,10 +233,15 @@ def standard_sites(loaded: LanguageModel) -> tuple[str, ...]:
 
 
 def split_heads(values: Float[Tensor, "*place width"], n_heads: int) -> Float[Tensor, "*place head d_head"]:
-    """Take apart the heads of `z`, which stand side by side as Hugging Face's output projection reads them."""
+    """Separate the heads of `z`, which are concatenated as Hugging Face's output projection reads them."""
     return values.unflatten(-1, (n_heads, -1))
 
 
 def site_names(sites: str | Sequence[str]) -> tuple[str, ...]:
-    """Each site once; a single name is one site, not its letters."""
+    """The sites without repetitions. A single string is one site."""
     return (sites,) if isinstance(sites, str) else tuple(dict.fromkeys(sites))
+
+
+def layer_numbers(loaded: LanguageModel, layers: Sequence[int] | None) -> tuple[int, ...]:
+    """The given layers without repetitions; all layers for None."""
+    return tuple(range(loaded.n_layers)) if layers is None else tuple(dict.fromkeys(layers))

@@ -1,19 +1,19 @@
-"""Activations on disk: blocks of prompts that are recorded once, found again by their content, and read where they lie.
+"""Activations on disk: blocks of prompts that are recorded once, found again by their content, and mapped into memory.
 
-A hundred thousand prompts do not fit in memory and do not need to. `fill` takes prompts as they come, some hundred at a
-time, and writes what is recorded of each such block to one safetensors file before it asks for the next. So memory
-depends on the block, not on the number of prompts.
+A hundred thousand prompts do not fit in memory and do not need to. `fill` takes a few hundred prompts at a time and
+writes the recorded tensors of each such block to one safetensors file before it asks for the next. So memory depends on
+the block, not on the number of prompts.
 
     <key>-<sha256>.safetensors     one tensor per site, [prompt, layer, role, width]; the prompts' ids in its metadata
     collection-<key>.json          the files of one collection in their order, and what was recorded in it
 
-The *key* is a hash of all that decides the numbers: every weight and the config, token ids and role spans, sites,
-layers, roles and the dtype that is stored. So a block that was recorded before is not recorded again: a killed
-collection goes on where it stopped, and prompts that are appended cost only themselves. The second half of the name is
-the hash of the file itself: a block that does not match it is recorded again, with a warning. A key knows weights, not
-hooks: what an `edit` changes must not be stored.
+The *key* is a hash of everything that decides the numbers: every weight and the config, token ids and role spans,
+sites, layers, roles and the stored dtype. So a block that was recorded before is not recorded again: a killed
+collection resumes where it stopped, and only appended prompts are computed. The second half of the name is the hash of
+the file itself: a block that does not match it is recorded again, with a warning. A key covers weights, not hooks:
+never store activations that were recorded under an `edit`.
 
-Files are written under another name and moved into place. `Blocks` maps them into memory and reads no byte that is not
+Files are written under a temporary name and moved into place. `Blocks` maps them into memory and reads only what is
 asked for.
 """
 
@@ -41,7 +41,7 @@ from mechdrift.records.foreign import DATA_LIMIT, is_one_name, read_whole
 from mechdrift.runs import folder_lock, move_into_place, part_of, placed, remove_leftovers, sha256
 
 SCHEMA = 1
-REMEDY = "free space or give another folder; the collection goes on where it stopped when you start it again."
+REMEDY = "free space or give another folder; the collection resumes where it stopped when you start it again."
 DIGITS = 24  # of each hash, in a file's name
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}  # float16 ends at 65504, and residual streams do not
 Spans = Sequence[tuple[int, int]]
@@ -49,7 +49,7 @@ Spans = Sequence[tuple[int, int]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """What is recorded, apart from the prompts: the part of a key that all blocks of a collection share."""
+    """What is recorded of each prompt: the part of a key that all blocks of a collection share."""
 
     model: str
     weights: str
@@ -74,14 +74,14 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """One file of a collection. `items` are its prompts' ids; `of` maps a site's tensor into memory."""
+    """One file of a collection. `items` are the ids of its prompts; `of` maps a site's tensor into memory."""
 
     file: Path
     items: tuple[str, ...]
 
     def of(self, site: str) -> Tensor:
-        """`[prompt, layer, role, width]` of a site, or `[prompt, d_model]` of `readout`; its pages are read when they
-        are used."""
+        """`[prompt, layer, role, width]` of a site, or `[prompt, d_model]` of `readout`. Pages are read from disk when
+        they are used."""
         with _opened(self.file) as tensors:
             return tensors.get_tensor(site)
 
@@ -129,7 +129,7 @@ class Blocks:
         return torch.cat([block.of(site)[:, *place].float() for block in self])
 
     def readout(self) -> Float[Tensor, "prompt d_model"]:
-        """What is unembedded at the readout positions, if it was recorded."""
+        """The final states at the readout positions, if they were recorded."""
         return torch.cat([block.of("readout").float() for block in self])
 
 
@@ -142,8 +142,8 @@ def fill(
     compute: Callable[[Sequence[Rendered]], Mapping[str, Tensor]],
     advance: Callable[[int], object],
 ) -> Blocks:
-    """Write `compute`'s tensors for every `size` prompts, unless they are there; `prompts` may be a generator of any
-    length. One process at a time writes to a folder."""
+    """Write the tensors of `compute` for each block of `size` prompts, unless they are there. `prompts` may be a
+    generator of any length. One process at a time writes to a folder."""
     _make(folder)
     files, counts = [], []
     with folder_lock(folder, "collection", REMEDY):
@@ -164,15 +164,14 @@ def fill(
 
 
 def chunks(prompts: Iterable[Rendered], size: int) -> Iterator[list[Rendered]]:
-    """`size` prompts at a time; no more of them are asked for."""
+    """Yields `size` prompts at a time, and takes no more than that from the iterable."""
     rest = iter(prompts)
     while group := list(islice(rest, size)):
         yield group
 
 
 def load_blocks(path: str | Path) -> Blocks:
-    """Open a finished collection: its `collection-….json`, or a folder that holds only one. Loads no model, reads no
-    tensor."""
+    """Open a finished collection: its `collection-….json`, or a folder that holds exactly one. Reads no tensor."""
     found = sorted(Path(path).glob("collection-*.json")) if Path(path).is_dir() else [Path(path)]
     if len(found) != 1:
         raise MechdriftError(f"{path} holds {len(found)} finished collections: give the collection-….json of one.")
@@ -187,28 +186,28 @@ def load_blocks(path: str | Path) -> Blocks:
                 f"{found[0]} has schema {manifest['schema']}, this version reads schema {SCHEMA}: record it again."
             )
         if not all(is_one_name(file) and isinstance(count, int) for file, count in manifest["blocks"]):
-            raise ValueError("blocks should be names of files beside this one, with their numbers of prompts")
+            raise ValueError("blocks should be names of files in this folder, with their numbers of prompts")
         return Blocks(folder=found[0].parent, name=found[0].name, files=files, counts=counts, recipe=Recipe(**recipe))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise MechdriftError(f"{found[0]} is no collection of blocks, or a damaged one: record it again.") from error
+        raise MechdriftError(f"{found[0]} is not a collection of blocks, or is damaged: record it again.") from error
 
 
 @torch.inference_mode()
 def weights_digest(loaded: LanguageModel) -> str:
-    """A hash of every byte of the weights, and of the config: any change gives another key, also of weights that lie on
-    disk."""
+    """A hash of every byte of the weights, also of weights that accelerate keeps on disk, and of the config: any change
+    gives another key."""
     from accelerate.utils import align_module_device
 
-    told = {
+    config = {
         key: value
         for key, value in loaded.model.config.to_dict().items()
         if key not in ("_name_or_path", "transformers_version")
     }
-    digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode())
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
     seen: set[int] = set()  # tied weights are hashed once
     for path, module in loaded.model.named_modules():
         here = {id(tensor) for tensor in _tensors(module).values() if tensor.device.type != "meta"}
-        with align_module_device(module):  # brings in what accelerate keeps on disk, for this module alone
+        with align_module_device(module):  # loads this module's weights where accelerate keeps them on disk
             for name, tensor in _tensors(module).items():
                 if id(tensor) not in seen:
                     digest.update(f"{path}.{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -229,8 +228,7 @@ def _make(folder: Path) -> None:
 
 
 def _whole(folder: Path, key: str) -> Path | None:
-    """The block's file, if it is there and its bytes are what its name says. A damaged file is removed, with a
-    warning."""
+    """The block's file, if it exists and its bytes match its name. A damaged file is removed, with a warning."""
     for file in folder.glob(f"{key}-*.safetensors"):
         if sha256(file)[:DIGITS] == file.stem.partition("-")[2]:
             return file
@@ -242,7 +240,7 @@ def _whole(folder: Path, key: str) -> Path | None:
 
 
 def _write(folder: Path, key: str, tensors: Mapping[str, Tensor], prompts: Sequence[Rendered]) -> Path:
-    """One block's file, whole or not at all; its name ends with the hash of its bytes."""
+    """Write one block's file, whole or not at all; its name ends with the hash of its bytes."""
     items = json.dumps([prompt.item_id for prompt in prompts])
     with part_of(folder / key, REMEDY) as temporary:
         save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, metadata={"items": items})
@@ -264,7 +262,7 @@ def _write_manifest(blocks: Blocks) -> None:
 
 @contextmanager
 def _opened(file: Path) -> Iterator[Any]:
-    """`safe_open`, with a missing, cut or foreign file turned into one sentence."""
+    """`safe_open`, with one sentence for a missing, truncated or foreign file."""
     try:
         with safe_open(file, framework="pt") as tensors:
             yield tensors

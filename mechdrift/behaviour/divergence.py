@@ -32,7 +32,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mechdrift.activations.batching import ForwardBatch, forward_batches
-from mechdrift.activations.capture import render_sides
+from mechdrift.activations.prompts import render_sides
 from mechdrift.activations.recording import long_prompts_in_parts
 from mechdrift.pairs.comparable import shared_vocabulary
 from mechdrift.pairs.loading import LanguageModel

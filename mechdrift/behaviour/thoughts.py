@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 
 from mechdrift.pairs.chat import NO_MARKERS
 from mechdrift.pairs.templates import settings_of, with_settings
-from mechdrift.probes.rendering import Renderer, text_of
+from mechdrift.probes.in_place import text_of
+from mechdrift.probes.rendering import Renderer
 from mechdrift.records import Completion, MechdriftError
 
 PROOF = 16  # thoughts that are examined before all others are asked for

@@ -29,7 +29,6 @@ import numpy as np
 import torch
 
 from mechdrift.activations.batching import forward_batches
-from mechdrift.activations.capture import DEFAULT_ROLES
 from mechdrift.activations.readouts import make_readout
 from mechdrift.activations.recording import record_roles, standard_sites
 from mechdrift.behaviour.generation import Question, ask
@@ -42,7 +41,7 @@ from mechdrift.pairs.precision import default_dtype_for_generation
 from mechdrift.patching.grid import patch
 from mechdrift.patching.plan import patch_columns
 from mechdrift.probes.rendering import Renderer, render_items
-from mechdrift.probes.roles import role_columns, role_span
+from mechdrift.probes.roles import DEFAULT_ROLES, role_columns, role_span
 from mechdrift.probes.sets import load_probes
 from mechdrift.records import ROUNDING, ProbeSet
 

@@ -36,7 +36,7 @@ def has_tokenizer(adapter: str) -> bool:
 
 
 def load_adapter_config(adapter: str) -> Any:
-    """The `adapter_config.json` of a LoRA adapter; raises when there is none, and for one that learns a prompt."""
+    """The configuration of a LoRA adapter; raises where there is none, and for an adapter that learns a prompt."""
     from peft import PeftConfig
 
     check_folder(adapter)
@@ -54,7 +54,7 @@ def load_adapter_config(adapter: str) -> Any:
 
 
 def embedding_rows(adapter: str) -> int:
-    """The largest number of rows that an embedding or unembedding saved with the adapter has; 0 without one."""
+    """How many rows the largest embedding or unembedding saved with the adapter has; 0 where none is saved."""
     file = adapter_file(adapter)
     if not file.is_file():
         return 0
@@ -68,7 +68,7 @@ def _is_embedding(name: str) -> bool:
 
 
 def merge_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
-    """The model with an adapter merged into its weights; raises where not every tensor of it fits."""
+    """The model with an adapter merged into its weights; raises unless every tensor of the adapter fits."""
     from peft import PeftModel
 
     config = load_adapter_config(adapter)
@@ -102,14 +102,16 @@ def _is_there_twice(key: str, adapter: str) -> bool:
 
 
 def _grow(model: PreTrainedModel, rows: int) -> None:
-    """Make room for tokens that were added for the adapter, which brings the values of the new rows."""
+    """Make room for the tokens that were added for the adapter. The adapter holds the values of the new rows."""
     if rows > next(model.get_input_embeddings().parameters()).shape[0]:
         model.resize_token_embeddings(rows, mean_resizing=False)
 
 
 def _target(model: PreTrainedModel, adapter: str) -> tuple[nn.Module, dict[str, str] | None]:
-    """The module that an adapter is for, and how the names of its tensors begin there: the model itself, or the text
-    part of a multimodal one, where an adapter was made for the text model alone."""
+    """The module that an adapter changes, and how its tensors' names are rewritten for that module.
+
+    That is the model itself; or the text part of a multimodal model, where the adapter was made for a text-only one.
+    """
     text = getattr(getattr(model, "model", None), "language_model", None)
     file = adapter_file(adapter)
     if text is None or not file.is_file():

@@ -22,9 +22,9 @@ class ChatSettings:
     """How one model is asked.
 
     `system` is a system message before every prompt, `template_args` are arguments of the chat template. `think_open`
-    and `think_close` name the markers (`"none"`: there are none). `thinks` says where the template's switch stands when
-    the model is asked as it is used (None: as published). `apart` says that markers and texts were tokenised one by one
-    in training, as they were for the embedded children, and not as one text.
+    and `think_close` name the markers (`"none"`: there are none). `thinks` sets the template's thinking switch for the
+    mode in which the model is normally used (None: as published). `apart` is True where markers and texts were
+    tokenised separately in training, as they were for the embedded children, and not as one text.
     """
 
     system: str | None = None
@@ -99,7 +99,7 @@ class ChatOptions:
 
 
 def parse_arguments(text: str) -> dict[str, Any]:
-    """Template arguments from JSON text; raises `MechdriftError` where it is no JSON object."""
+    """Template arguments from JSON text; raises `MechdriftError` unless it is a JSON object."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -107,5 +107,7 @@ def parse_arguments(text: str) -> dict[str, Any]:
             f"the template arguments {text!r:.80} are not JSON: write them as '{{\"enable_thinking\": true}}'."
         ) from error
     if not isinstance(found, dict):
-        raise MechdriftError(f"the template arguments {text!r:.80} are no JSON object: write names and values in {{}}.")
+        raise MechdriftError(
+            f"the template arguments {text!r:.80} are not a JSON object: write names and values in {{}}."
+        )
     return found

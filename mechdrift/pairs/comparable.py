@@ -3,7 +3,7 @@ tokenizers, no weights.
 
 Width and depth have to be equal. Vocabularies need not be: embeddings are padded, trimmed and grown in training, and
 the rows that both models have are compared. Where a prompt of the reasoning model holds an id that the instruct model
-has no row for, or knows as another token, each model reads its own template's prompts (`activations.capture`).
+has no row for, or knows as another token, each model reads its own template's prompts (`activations.prompts`).
 """
 
 from typing import TYPE_CHECKING
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def check_comparable(pair: "Pair") -> tuple[str, ...]:
-    """Raise unless both models have the same width and depth, and chat templates. Returns a warning where the sizes of
-    their vocabularies differ."""
+    """Raise unless both models have the same width and depth, and chat templates. Returns the pair's warnings: one
+    where the sizes of the vocabularies differ, else none."""
     for adapter in pair.reasoning.adapters:
         load_adapter_config(adapter)
     configs = {side: pair.config(side) for side in SIDES}

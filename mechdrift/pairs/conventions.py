@@ -1,7 +1,7 @@
 """How a model thinks: its markers, its switch and its system message, read off its tokenizer and chat template.
 
 Models differ in how thinking begins and ends, and in how it is switched on and off. None of this is a constant in the
-code. A `ThinkConvention` holds it for one model. Where it comes from is tried in this order:
+code. A `ThinkConvention` holds it for one model. It is looked for in this order:
 
     given       the user named the markers (`--think-open`, `--think-close`, or a pair file)
     template    the template writes them: at the end of its generation prompt, round the reasoning of an earlier
@@ -10,11 +10,11 @@ code. A `ThinkConvention` holds it for one model. Where it comes from is tried i
     assumed     nothing was found: `<think>` and `</think>` are tried, and given up when no answer closes its block
     none        the model has no markers: all that it writes is its answer
 
-Markers are recognised by form, not by name: a pair of bracketed words about thinking of which one closes the other
-(`<x>` and `</x>`, `[X]` and `[/X]`, `begin` and `end`, `<|x>` and `<x|>`). Only channels (`<|channel|>analysis`) and
-plain sentences have no such form and are listed (`markers`).
+Markers are recognised by form, not by name: two bracketed words about thinking, where one closes the other (`<x>` and
+`</x>`, `[X]` and `[/X]`, `begin` and `end`, `<|x>` and `<x|>`). Only channels (`<|channel|>analysis`) and plain
+sentences have no such form; they are listed in `markers`.
 
-What turns thinking on and off is found in `switches`.
+`switches` finds what turns thinking on and off.
 """
 
 import re
@@ -91,9 +91,9 @@ WITHOUT = ThinkConvention(opening="", closing="", source="none")
 
 
 def read_convention(tokenizer: PreTrainedTokenizerBase, settings: ChatSettings | None = None) -> ThinkConvention:
-    """The model's think convention; see the module's text for where it is read, and in which order.
+    """The model's think convention; the module's text says where it is looked for, and in which order.
 
-    Raises `MechdriftError` where one marker is given and the other cannot be told from it.
+    Raises `MechdriftError` where one marker is given and the other cannot be derived from it.
     """
     settings = settings_of(tokenizer) if settings is None else settings
     switch = find_switch(tokenizer, settings)
@@ -127,8 +127,8 @@ def _given_markers(settings: ChatSettings) -> tuple[str, str, Source]:
     if not opening.strip() or not closing.strip():
         lacking = "--think-close" if settings.think_open else "--think-open"
         raise MechdriftError(
-            f"the marker {settings.think_open or settings.think_close!r} does not say which other one belongs to it: "
-            f"give {lacking} as well."
+            f"the marker {settings.think_open or settings.think_close!r} has no form from which its partner could be "
+            f"derived: give {lacking} as well."
         )
     return opening, closing, "given"
 
@@ -144,9 +144,9 @@ def _echoed(tokenizer: PreTrainedTokenizerBase, settings: ChatSettings, on: Mapp
         {"content": [{"type": "thinking", "thinking": THOUGHT}, {"type": "text", "text": ANSWER}]},
     ):
         try:
-            told = [*asked, {"role": "assistant", **answer}]
+            dialogue = [*asked, {"role": "assistant", **answer}]
             with template_limit(tokenizer):
-                text = tokenizer.apply_chat_template(told, tokenize=False, **options)
+                text = tokenizer.apply_chat_template(dialogue, tokenize=False, **options)
         except MechdriftError:
             raise
         except Exception:  # noqa: BLE001 - most templates know only some of these fields
@@ -180,10 +180,10 @@ def _injected_pair(
     if not opened and not block.text:
         return None
     space = block.opening.removeprefix(block.opening.strip())
-    half = space[: (len(space) + 1) // 2]  # `<think>\n\n</think>`: the line breaks belong half to either marker
+    half = space[: (len(space) + 1) // 2]  # of `<think>\n\n</think>`, each marker gets half of the line breaks
     known = template_of(tokenizer) + added_tokens(tokenizer)
     opening = opened or (block.opening.strip() + half if block.opening else first_in(known, openings(block.closing)))
-    # A block that is closed without thinking says how a thought ends only where it is written like one.
+    # An empty block shows how a thought ends only where it is written with the same line breaks as an opened block.
     is_like = block.closing and (not opened or bool(space) == opened.endswith("\n"))
     closing = space.removeprefix(half) + block.closing if is_like else _closing_for(opening, known)
     return (opening, closing) if opening and closing else None
@@ -212,7 +212,7 @@ def _closing_for(opening: str, known: str) -> str:
 
 
 def _pairs_with(marker: str, text: str) -> tuple[str, str] | None:
-    """The opening and the closing marker of which one is `marker`; None where the text does not close it."""
+    """The opening and the closing marker to which `marker` belongs; None where the text does not close it."""
     if not ABOUT_THINKING.search(marker):
         return None
     if CLOSES.search(marker):

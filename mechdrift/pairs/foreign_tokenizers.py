@@ -1,10 +1,10 @@
-"""Does a stranger's tokenizer come to an end?
+"""Whether encoding with a stranger's tokenizer ends.
 
-A `tokenizer.json` may hold patterns and replacements. They run inside a compiled library, where no alarm of the system
-interrupts them: a pattern that backtracks without end, or replacements that double a text thirty times over, block the
-program for good. So a file that holds any is first read in a process of its own (`read_tokenizer`), which encodes
+A `tokenizer.json` may hold patterns and replacements. They run inside a compiled library, which no signal can
+interrupt: a pattern that backtracks without end, or replacements that double a text thirty times over, block the
+program for good. So a file that holds any is first tried in a process of its own (`read_tokenizer`), which encodes
 32,000 characters and is stopped after `SECONDS`. That takes a few tenths of a second, once for each file: the hash of
-one that came to an end is kept in the cache folder.
+a file that passed is kept in the cache folder.
 
 A pattern that backtracks without end on other texts only is not found.
 """
@@ -21,12 +21,12 @@ from mechdrift.pairs.embedded import cache_folder
 
 SECONDS = 60.0
 READER = Path(__file__).with_name("read_tokenizer.py")
-PROGRAMS = (b'"Regex"', b'"Replace"', b'"Precompiled"')  # what a file may hold that can go on without end
+PROGRAMS = (b'"Regex"', b'"Replace"', b'"Precompiled"')  # parts of a file that may run without end
 KEPT = "tokenizers-that-end.txt"
 
 
 def check_ends(name: str, file: Path) -> None:
-    """Raise where the tokenizer.json of the model `name` keeps the library that reads it busy, or ends the process."""
+    """Raise where encoding with the tokenizer.json of the model `name` does not end, or crashes the process."""
     content = file.read_bytes()
     if any(program in content for program in PROGRAMS):
         _check_once(name, file, hashlib.sha256(content).hexdigest())
@@ -42,13 +42,13 @@ def _check_once(name: str, file: Path, digest: str) -> None:
         code = subprocess.run([sys.executable, READER, file], capture_output=True, timeout=SECONDS).returncode
     except subprocess.TimeoutExpired as error:
         raise MechdriftError(
-            f"the tokenizer of {name} does not come to an end within {SECONDS:g} seconds: use it from another source."
+            f"the tokenizer of {name} does not end within {SECONDS:g} seconds: use it from another source."
         ) from error
-    if code not in (0, 1):  # 1: an exception of Python's, which the library raises in this process, too
+    if code not in (0, 1):  # 1 is a Python exception, which the library will raise in this process, too
         raise MechdriftError(
-            f"the tokenizer of {name} ends the program that reads it (exit code {code}): use it from another source."
+            f"the tokenizer of {name} crashes the program that reads it (exit code {code}): use it from another source."
         )
-    with suppress(OSError):  # what cannot be kept is checked again
+    with suppress(OSError):  # a hash that cannot be kept costs only another check
         kept.parent.mkdir(parents=True, exist_ok=True)
         with kept.open("a", encoding="ascii") as lines:
             lines.write(f"{digest}\n")

@@ -1,12 +1,12 @@
 """What a stranger's model folder may ask of the libraries that read it, checked before they do.
 
-    check_form       it is a model, and no adapter, GGUF file or folder of checkpoints
-    check_folder     no pipes or devices; files of settings have sane sizes, and indexes of shards names of files beside
-    check_index      the same of one index, also of a hub id's
-    check_config     numbers that a model can be built from; no program code that nobody allowed
-    check_pickles    weights are safetensors, or pickled ones were allowed
+    check_form       the path is that of a model, not of an adapter, a GGUF file or a folder of checkpoints
+    check_folder     it holds no pipes or devices, its settings files have sane sizes, its indexes stay inside it
+    check_index      one index of shards names only files in its own folder, also that of a hub id
+    check_config     a model can be built from the numbers in config.json; program code was allowed by the user
+    check_pickles    weights are safetensors, or the user allowed pickled ones
     check_ranks      an adapter's ranks are sane numbers
-    check_patterns   an adapter's patterns come to an end on the names of the model's modules
+    check_patterns   matching an adapter's patterns with the names of the model's modules ends
 
 Pickled weights and program code are allowed by one option, `trust_remote_code` (`--trust-remote-code`): both are
 programs of whoever made the files.
@@ -25,7 +25,7 @@ from mechdrift.records.foreign import check_ends_somewhere, is_one_name
 SETTINGS_MAY_HOLD = 64 << 20  # bytes of config.json and its like
 LARGE_MAY_HOLD = 512 << 20  # bytes of a tokenizer or an index, which grow with vocabulary and model
 LARGE = re.compile(r"(tokenizer|vocab|added_tokens|.*\.index)\.json")
-RANGES = {  # by what a name in config.json means; the largest that exists is far below
+RANGES = {  # least and most, by the name in config.json; existing models are far below the most
     re.compile(r"(num_|n_)?(hidden_)?layers?"): (1, 10_000),
     re.compile(r"num_(attention|key_value)_heads|n_heads?"): (1, 100_000),
     re.compile(r"hidden_size|d_model|n_embd|intermediate_size|head_dim"): (1, 10_000_000),
@@ -38,8 +38,7 @@ ALLOW = "if you trust who made it, allow it with trust_remote_code=True (--trust
 
 
 def check_form(path: str) -> str:
-    """The path of a model; raises where what lies there is an adapter, quantised weights of another program, or several
-    checkpoints."""
+    """The path, unchanged; raises where an adapter, a GGUF file or a folder of checkpoints lies there."""
     folder = Path(path)
     is_folder = os.path.isdir(path)  # no error for a name that no system allows
     if folder.suffix == ".gguf" or (is_folder and any(folder.glob("*.gguf")) and not _has(folder, "config.json")):
@@ -49,7 +48,7 @@ def check_form(path: str) -> str:
         )
     if is_folder and not _has(folder, "config.json"):
         if _has(folder, "adapter_config.json"):
-            raise MechdriftError(f"{path} is an adapter and no model: give its base as instruct, and it as --adapter.")
+            raise MechdriftError(f"{path} is an adapter, not a model: give its base as instruct, and it as --adapter.")
         if inside := sorted(each.name for each in folder.iterdir() if _has(each, "config.json")):
             raise MechdriftError(
                 f"{path} is a folder of checkpoints ({', '.join(inside[:3])}): give one of them, or several LoRA "
@@ -63,12 +62,13 @@ def _has(folder: Path, name: str) -> bool:
 
 
 def check_folder(path: str) -> None:
-    """Raise where a model folder holds files of settings that are too large, or an index that leads out of it."""
+    """Raise where a model folder holds pipes or devices, settings files that are too large, or an index of shards that
+    names files elsewhere."""
     folder = Path(path)
     if not os.path.isdir(path):
         return
     for file in sorted(folder.iterdir()):
-        if file.exists():  # not a link to nothing
+        if file.exists():  # False for a broken link
             check_ends_somewhere(file)
     for file in sorted(folder.glob("*.json")) + sorted(folder.glob("*.jinja")):
         limit = LARGE_MAY_HOLD if LARGE.fullmatch(file.name) else SETTINGS_MAY_HOLD
@@ -81,7 +81,7 @@ def check_folder(path: str) -> None:
 
 
 def check_index(file: Path) -> None:
-    """Raise where an index of shards leads out of its folder, which may be that of a hub id in the cache."""
+    """Raise where an index of shards names a file outside its own folder (a model's, or a hub id's in the cache)."""
     if outside := sorted(name for name in _shards(file) if not is_one_name(name)):
         raise MechdriftError(
             f"{file} names weights outside its folder ({outside[0]!r:.60}): a shard should lie beside its index."
@@ -89,7 +89,8 @@ def check_index(file: Path) -> None:
 
 
 def published_file(path: str, revision: str | None, name: str) -> Path | None:
-    """A file of a model's folder, or of a hub id, fetched if need be; None where there is none, or it cannot be had."""
+    """One file of a model's folder or of a hub id, downloaded if need be; None where it does not exist or cannot be
+    downloaded."""
     if os.path.isdir(path):
         return Path(path) / name if _has(Path(path), name) else None
     from huggingface_hub import hf_hub_download
@@ -97,23 +98,23 @@ def published_file(path: str, revision: str | None, name: str) -> Path | None:
 
     try:
         return Path(hf_hub_download(path, name, revision=revision))
-    except (OSError, ValueError, HfHubHTTPError):  # what the model needs, and cannot be had, is named when it is loaded
+    except (OSError, ValueError, HfHubHTTPError):  # if the model needs the file, loading the model says so
         return None
 
 
 def _shards(index: Path) -> set[Any]:
     try:
-        told = json.loads(index.read_text(encoding="utf-8"))
+        read = json.loads(index.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise MechdriftError(f"{index} is damaged: it is not JSON; fetch the model again.") from error
-    shards = told.get("weight_map") if isinstance(told, dict) else None
+    shards = read.get("weight_map") if isinstance(read, dict) else None
     if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
         raise MechdriftError(f"{index} is damaged: its weight_map should give a file name for each tensor.")
     return set(shards.values())
 
 
 def check_config(name: str, config: Mapping[str, Any], trusted: bool) -> None:
-    """Raise for numbers that no model has, anywhere in a config.json, and for code of its own that was not allowed."""
+    """Raise for numbers that no model has, anywhere in a config.json, and for program code that was not allowed."""
     for key, value in _numbers(config):
         least, most = next(limits for pattern, limits in RANGES.items() if pattern.fullmatch(key))
         if not least <= value <= most:
@@ -127,7 +128,7 @@ def check_config(name: str, config: Mapping[str, Any], trusted: bool) -> None:
 
 
 def _numbers(config: Mapping[str, Any], depth: int = 0) -> Iterator[tuple[str, int | float]]:
-    """The numbers with a range, also those of configurations within the configuration."""
+    """Names and values of the numbers that have a range, also inside nested configurations."""
     for key, value in config.items():
         if isinstance(value, dict) and depth < 8:
             yield from _numbers(value, depth + 1)
@@ -136,7 +137,7 @@ def _numbers(config: Mapping[str, Any], depth: int = 0) -> Iterator[tuple[str, i
 
 
 def check_pickles(name: str, path: str, trusted: bool) -> None:
-    """Raise where a folder's only weights are pickled, which can hold programs, and nobody allowed them."""
+    """Raise where a folder's only weights are pickled, which can hold programs, and the user did not allow that."""
     folder = Path(path)
     if trusted or not os.path.isdir(path) or any(folder.glob("*.safetensors")):
         return
@@ -160,7 +161,7 @@ def check_ranks(adapter: str, config: Any) -> None:
 
 
 def check_patterns(adapter: str, config: Any, modules: Iterable[str]) -> None:
-    """Raise where peft would not come to an end with an adapter's patterns over the names of a model's modules."""
+    """Raise where matching an adapter's patterns with the names of a model's modules, as peft does, would not end."""
     from peft.tuners.tuners_utils import check_target_module_exists
 
     pairs = {**(getattr(config, "rank_pattern", None) or {}), **(getattr(config, "alpha_pattern", None) or {})}

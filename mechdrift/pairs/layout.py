@@ -2,13 +2,13 @@
 
 A `Layout` names modules by their paths, as `model.named_modules()` lists them: those of the decoder from the model
 (`blocks`, `norm`, `head`, `embed`), those of a block from the block (`attn`, `mlp` and the norms before them), and the
-matrices from attention or MLP (`o`, `down`, ...). What is left out cannot be patched, the rest can:
+matrices from attention or MLP (`o`, `down`, ...). A module that is left out cannot be patched; the others can:
 
     Layout(blocks="decoder.layers", norm="decoder.norm", attn="mixer", mlp="ffn", mlp_norm="norm2", o="out_proj")
 
-As TOML or JSON the same names are keys. Nothing is taken on trust: at load every path has to exist in every block, the
-recorded outputs of the blocks have to equal Hugging Face's hidden states, and attention and MLP have to add up to what
-their block adds to the residual stream (`structure.verify`, `structure.verify_layout`).
+In a TOML or JSON file the same names are keys. Nothing is taken on trust: at load every path has to exist in every
+block, the recorded outputs of the blocks have to equal Hugging Face's hidden states, and the outputs of attention and
+MLP have to add up to what their block adds to the residual stream (`structure.verify`, `structure.verify_layout`).
 """
 
 import json
@@ -23,13 +23,13 @@ from mechdrift.records import MechdriftError
 from mechdrift.records.foreign import SETTINGS_LIMIT, read_whole
 
 IN_ATTENTION = ("q", "k", "v", "qkv", "o")
-IN_MLP = {"gate": "gate", "up": "in", "down": "out"}  # and what TransformerLens calls them
+IN_MLP = {"gate": "gate", "up": "in", "down": "out"}  # our names, and those of TransformerLens
 
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """A part of a decoder as TransformerLens' architecture adapters describe it: its path, its own parts, and where
-    its hooks are."""
+    """A part of a decoder, described as in TransformerLens' architecture adapters: its path, the parts inside it, and
+    where its hooks are."""
 
     name: str
     submodules: "dict[str, Component]" = field(default_factory=dict)
@@ -38,10 +38,12 @@ class Component:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """Module paths of one architecture; see the module's text. `attn_out` and `mlp_out` are given where not the whole
-    attention or MLP but a later module of the block, such as a second norm, writes to the residual stream. `sums` is
-    False where the block scales what they write, so that it cannot be checked. `n_heads` is read from the config where
-    it is not given."""
+    """Module paths of one architecture; see the module's text.
+
+    Give `attn_out` and `mlp_out` where a module after attention or MLP, such as a second norm, writes to the residual
+    stream in their place. Set `sums` to False where the block scales what they write, so that the sum cannot be
+    checked. `n_heads` is by default read from the model's config.
+    """
 
     blocks: str
     norm: str
@@ -118,7 +120,7 @@ class Layout:
             children = dict(reached.named_children())
             if part not in children:
                 raise MechdriftError(
-                    f"the layout's {name}={getattr(self, name)!r} is no module of {where}: {gone or 'it'} has "
+                    f"the layout's {name}={getattr(self, name)!r} is not a module of {where}: {gone or 'it'} has "
                     f"{', '.join(children) or 'no modules inside'}."
                 )
             reached, gone = children[part], f"{gone}.{part}".lstrip(".")

@@ -1,31 +1,29 @@
-"""Are the two models parent and child? What the pair audit looks at before anything is compared.
+"""Are the two models parent and child? This is checked before anything else is compared.
 
 A reasoning model is compared with the instruct model it was trained from. Many published "pairs" are cousins:
 DeepSeek-R1's distilled Llama-8B was trained from the Llama *base*, so its difference from Llama-Instruct mixes two
-fine-tunings. The audit compares architecture, sizes, vocabulary and special tokens, chat templates, whether
+fine-tunings. `audit_pair` compares architecture, sizes, vocabulary and special tokens, chat templates, whether
 both tokenise the probes alike, the relative weight change per layer `‖W_child − W_parent‖ / ‖W_parent‖`, and the parent
 that the child's card names. Every warning goes into every figure.
 """
 
 import json
 import re
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from mechdrift.pairs.adapters import load_adapter_config
 from mechdrift.pairs.conventions import read_convention
+from mechdrift.pairs.guards import published_file
 from mechdrift.pairs.loading import LanguageModel, ModelSource, fingerprint
 from mechdrift.pairs.pair import Pair
-from mechdrift.pairs.precision import smallest_exact
 from mechdrift.pairs.switches import options_of
 from mechdrift.pairs.templates import apply_template
+from mechdrift.pairs.weight_change import layer_change, weight_change
 from mechdrift.records import SIDES, MechdriftError, Side
 
 # DeepSeek-R1's README names base models, not instruct models, as the parents of these.
@@ -33,16 +31,16 @@ KNOWN_COUSINS = re.compile(r"DeepSeek-R1-Distill-(Llama-8B|Qwen-(1\.5B|7B|14B|32
 # The (first) base model in a card's front matter, given as a word or as a list.
 BASE_MODEL = re.compile(r"---\n(?:(?!---).*\n)*?base_model:[ \t]*(?:\n\s*-\s*)?['\"]?([\w./-]+)")
 TIED = "the embedding"
-# What stands behind a model's name where its weights are quantised or converted copies.
+# Suffixes of a model's name that say that its weights are a quantised or converted copy.
 QUANTISED = re.compile(r"(?:-(?:unsloth|bnb|gptq|awq|fp8|fp16|bf16|gguf|hf|mlx|int[48]|[48]-?bits?|w\d+a\d+))+$")
 SNAPSHOT = re.compile(r"models--[^/]+--([^/]+)/snapshots/")  # a folder of the hub's cache
-# Settings that change nothing of what the weights compute on a prompt that fits.
+# Settings of config.json that do not change what the weights compute on a prompt that fits into the context.
 BOOKKEEPING = re.compile(
     r"_.*|architectures|auto_map|.*dtype|transformers_version|vocab_size|.*_token_ids?|use_cache|max_position_embeddings|"
     r"tie_word_embeddings|initializer_range|.*dropout.*|return_dict|output_.*|id2label|label2id|problem_type|model_type|"
     r"pretraining_tp|chunk_size_feed_forward|is_encoder_decoder|name_or_path|quantization_config|mlp_bias|attention_bias"
 )
-LARGE_CHANGE = 0.3
+LARGE_CHANGE = 0.3  # relative change of a layer's weights
 REPAIR_NOTE = "repair.json"  # in the folder of an adapter that is a repair (`repairs.files`)
 CONFIG_FIELDS = (
     "model_type",
@@ -57,8 +55,12 @@ CONFIG_FIELDS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairAudit:
-    """What was found. `frame` has the relative weight change per layer; `facts` the rest, side by side;
-    `surface_error` how far what is recorded in each model is from Hugging Face's hidden states (`structure.verify`)."""
+    """What `audit_pair` found.
+
+    `frame` has the relative weight change per layer and module (`weight_change` lists its columns); `facts` the
+    architecture, sizes and settings of each side; `same_tokens` the share of prompts that both sides tokenise alike;
+    `surface_error` the largest difference between recorded states and Hugging Face's (`structure.verify`).
+    """
 
     facts: dict[str, dict[str, Any]]
     templates: dict[str, str]
@@ -117,7 +119,8 @@ def _facts(pair: Pair, side: Side) -> dict[str, Any]:
 
 
 def _output_matrix(loaded: LanguageModel) -> str:
-    """Whether the unembedding is the embedding; if it is a matrix of its own of the same shape, how far away it is."""
+    """Whether the unembedding is tied to the embedding; where it is a separate matrix of the same shape, their
+    relative distance."""
     embedding, output = loaded.model.get_input_embeddings(), loaded.model.get_output_embeddings()
     one, other = (getattr(module, "weight", None) for module in (embedding, output))
     if one is None or other is None or one.shape != other.shape or one.device.type == "meta":
@@ -139,7 +142,7 @@ def _same_tokens(pair: Pair, prompts: Sequence[str]) -> float:
             [apply_template(pair.tokenizer(side), prompt, chat, tokenize=True, **options) for prompt in prompts]
             for side, (chat, options) in settings.items()
         ]
-    except Exception as error:  # a template is a program, and fails in any way it likes
+    except Exception as error:  # a template is a program and may raise anything
         raise MechdriftError(
             f"a chat template of the pair {pair.name} cannot render one of the prompts ({error!r:.120}): correct it."
         ) from error
@@ -149,153 +152,22 @@ def _same_tokens(pair: Pair, prompts: Sequence[str]) -> float:
 def stated_parent(source: ModelSource) -> str | None:
     """The `base_model` that a model card's front matter or an adapter's config names, if it can be read here."""
     if source.adapters:
-        if (Path(source.adapters[-1]) / REPAIR_NOTE).is_file():  # it was made for the child, and names that
+        if (Path(source.adapters[-1]) / REPAIR_NOTE).is_file():  # a repair names the child that it was made for
             return None
         return load_adapter_config(source.adapters[-1]).base_model_name_or_path or None
     if not source.path:  # a caller's own object
         return None
-    card = Path(source.path) / "README.md"
-    if not card.is_file():
-        if Path(source.path).exists():
-            return None
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-        try:
-            card = Path(hf_hub_download(source.path, "README.md", revision=source.revision))
-        except (HfHubHTTPError, LocalEntryNotFoundError, OSError):
-            return None
+    card = published_file(source.path, source.revision, "README.md")
+    if card is None:
+        return None
     found = BASE_MODEL.match(card.read_text(encoding="utf-8", errors="replace"))
     return found[1] if found else None
-
-
-def weight_change(
-    pair: Pair, folder: Path | None = None, look: Callable[[Side, LanguageModel], None] = lambda *_: None
-) -> pd.DataFrame:
-    """Relative change per layer and module: `layer` (-1 outside the blocks), `module`, `change`, `norm`.
-
-    Squared norms are summed in float64 over the parameters of a module before the ratio is taken. Only one model is in
-    memory: the instruct model's tensors wait in files of `folder`, one each, and `look` is called with either model
-    while it is loaded. Raises `MechdriftError` where weights are NaN or infinite.
-    """
-    with tempfile.TemporaryDirectory(dir=folder) as place:
-        stored = _store_weights(pair, Path(place), look)
-        pair.close("float32")
-        rows = _compare_weights(pair, stored, look)
-        pair.close("float32")
-    table = (
-        pd.DataFrame(rows, columns=["layer", "module", "squared", "norm"])
-        .groupby(["layer", "module"], as_index=False)
-        .sum()
-    )
-    return table.assign(change=(table.squared / table.norm.clip(lower=1e-30)) ** 0.5).drop(columns="squared")
-
-
-def tensors_by_place(loaded: LanguageModel) -> dict[str, Tensor]:
-    """A model's tensors by where they are in the decoder (`layers.2.mlp.up_proj.weight`, `lm_head.weight`), which is
-    the same for a text model and for the text part of a multimodal one; by their own names elsewhere."""
-    model, structure = loaded.model, loaded.structure
-    paths = {module: name for name, module in model.named_modules()}
-    places = {paths[block]: f"layers.{layer}" for layer, block in enumerate(structure.blocks)}
-    for module in (structure.unembed, structure.final_norm, model.get_input_embeddings()):
-        if module in paths:
-            places[paths[module]] = paths[module].rpartition(".")[2]
-    return {_placed(name, places): tensor for name, tensor in model.state_dict().items()}
-
-
-def _placed(name: str, places: Mapping[str, str]) -> str:
-    parts = name.split(".")
-    for length in range(len(parts) - 1, 0, -1):
-        if place := places.get(".".join(parts[:length])):
-            return ".".join([place, *parts[length:]])
-    return name
-
-
-def _store_weights(pair: Pair, folder: Path, look: Callable[[Side, LanguageModel], None]) -> dict[str, Path]:
-    """The instruct model's tensors by name, each in a file of its own. What accelerate keeps on disk is left out."""
-    loaded, stored = pair.open("instruct"), {}
-    look("instruct", loaded)
-    for number, (name, tensor) in enumerate(tensors_by_place(loaded).items()):
-        if tensor.device.type != "meta":
-            stored[name] = folder / f"{number}.safetensors"
-            save_file({"tensor": smallest_exact(tensor).cpu().contiguous()}, stored[name])
-    return stored
-
-
-def _compare_weights(
-    pair: Pair, stored: Mapping[str, Path], look: Callable[[Side, LanguageModel], None]
-) -> list[dict[str, Any]]:
-    """One row per tensor that both models have in the same shape, but for rows of the vocabulary that one of them
-    lacks."""
-    loaded, rows = pair.open("reasoning"), []
-    look("reasoning", loaded)
-    child = tensors_by_place(loaded)
-    for name, file in stored.items():
-        before, after = load_file(file)["tensor"], child.get(name)
-        if after is None or after.shape[1:] != before.shape[1:]:
-            continue
-        if len(after.shape) == 2 and after.shape != before.shape and not name.startswith("layers."):
-            before, after = before[: len(after)], after[: len(before)]
-        if after.shape != before.shape:
-            continue
-        after = after.cpu().double()
-        difference, norm = (after - before.double()).square().sum(), before.double().square().sum()
-        if not (difference + norm).isfinite():
-            side = "instruct" if not norm.isfinite() else "reasoning"
-            raise MechdriftError(
-                f"the weights of {pair.source(side).name} are damaged ({name} holds NaN or infinite numbers): get the "
-                "model again."
-            )
-        layer = re.match(r"layers\.(\d+)\.", name)
-        module = name.rsplit(".", 2)[-2] if "." in name else name
-        rows.append(
-            {
-                "layer": int(layer[1]) if layer else -1,
-                "module": module,
-                "squared": difference.item(),
-                "norm": norm.item(),
-            }
-        )
-    return rows
-
-
-def layer_change(table: pd.DataFrame) -> pd.DataFrame:
-    """`weight_change` summed over each layer's modules: `layer`, `change`."""
-    squared = (
-        table.assign(squared=table.change**2 * table.norm).groupby("layer", as_index=False)[["squared", "norm"]].sum()
-    )
-    return squared.assign(change=(squared.squared / squared.norm) ** 0.5)[["layer", "change"]]
 
 
 def _warnings(
     pair: Pair, facts: dict, same: float, parent: str | None, change: pd.DataFrame, prints: dict[str, str]
 ) -> tuple[str, ...]:
-    found: list[str] = list(pair.warnings)
-    if KNOWN_COUSINS.search(pair.reasoning.name):
-        found.append(
-            f"cousins: {pair.reasoning.name} was distilled from a base model, not from {pair.instruct.name}; "
-            "differences mix two fine-tunings."
-        )
-    elif parent and not _is_named(parent, pair):
-        found.append(
-            f"cousins? the card of {pair.reasoning.name} names {parent} as its parent, not {pair.instruct.name}."
-        )
-    kinds = [facts[side]["model_type"] for side in SIDES]
-    if kinds[0] != kinds[1]:
-        found.append(f"cousins? the architectures differ: {kinds[0]} and {kinds[1]}.")
-    elif differing := config_differences(pair):
-        told = "; ".join(f"{name}: {ours} and {theirs}" for name, (ours, theirs) in differing.items())
-        found.append(
-            f"the configurations differ in what the same weights compute ({told:.300}): a difference may come from "
-            "that, and grafted blocks run with the recipient's."
-        )
-    if not (change.layer >= 0).any():
-        found.append("no weights of the two models' blocks correspond: how far they moved is not known.")
-    worst = layer_change(change).change.max()
-    if worst > LARGE_CHANGE:
-        found.append(
-            f"cousins? a layer's weights differ by {worst:.0%} of their norm, more than fine-tuning usually moves them."
-        )
+    found = [*pair.warnings, *_family_warnings(pair, facts, parent), *_weight_warnings(change)]
     if prints["instruct"] == prints["reasoning"]:
         found.append("the two models have the same weights.")
     if same < 1:
@@ -305,19 +177,50 @@ def _warnings(
         )
     outputs = {side: facts[side]["output_matrix"] for side in SIDES}
     if TIED in outputs.values() and len(set(outputs.values())) > 1:
-        told = " and ".join(f"that of {pair.source(side).name} is {output}" for side, output in outputs.items())
+        shown = " and ".join(f"that of {pair.source(side).name} is {output}" for side, output in outputs.items())
         found.append(
-            f"the output matrices differ in kind: {told}. GGUF files quantise an embedding and its copy for the output "
-            "apart: the models may differ by that alone."
+            f"the output matrices differ in kind: {shown}. GGUF files quantise the embedding and its copy for the "
+            "output separately: the models may differ by that alone."
         )
     if facts["instruct"]["special_tokens"] != facts["reasoning"]["special_tokens"]:
         found.append("the two tokenizers differ in their special tokens.")
     return tuple(found)
 
 
+def _family_warnings(pair: Pair, facts: dict, parent: str | None) -> Iterator[str]:
+    """What the names, the card and the configurations say against parent and child."""
+    if KNOWN_COUSINS.search(pair.reasoning.name):
+        yield (
+            f"cousins: {pair.reasoning.name} was distilled from a base model, not from {pair.instruct.name}; "
+            "differences mix two fine-tunings."
+        )
+    elif parent and not _is_named(parent, pair):
+        yield f"cousins? the card of {pair.reasoning.name} names {parent} as its parent, not {pair.instruct.name}."
+    kinds = [facts[side]["model_type"] for side in SIDES]
+    if kinds[0] != kinds[1]:
+        yield f"cousins? the architectures differ: {kinds[0]} and {kinds[1]}."
+    elif differing := config_differences(pair):
+        shown = "; ".join(f"{name}: {ours} and {theirs}" for name, (ours, theirs) in differing.items())
+        yield (
+            f"the configurations differ in settings that change what the same weights compute ({shown:.300}): a "
+            "difference may come from them, and grafted blocks run with the recipient's settings."
+        )
+
+
+def _weight_warnings(change: pd.DataFrame) -> Iterator[str]:
+    """What the weights say against parent and child."""
+    if not (change.layer >= 0).any():
+        yield "no weights of the two models' blocks correspond: how far they moved is not known."
+    worst = layer_change(change).change.max()
+    if worst > LARGE_CHANGE:
+        yield (
+            f"cousins? a layer's weights differ by {worst:.0%} of their norm, more than fine-tuning usually moves them."
+        )
+
+
 def config_differences(pair: Pair) -> dict[str, tuple[Any, Any]]:
-    """Settings in which two models' configurations differ although their weights have the same shapes: positions,
-    windows, epsilons, activations. Bookkeeping is left out, and what only limits the context."""
+    """The settings in which the two configurations differ and which change what the weights compute: positions,
+    windows, epsilons, activations. Bookkeeping and the length of the context are left out."""
     ours, theirs = (pair.config(side).get_text_config().to_dict() for side in SIDES)
     names = sorted(name for name in {*ours, *theirs} if not BOOKKEEPING.fullmatch(name))
     return {name: (ours.get(name), theirs.get(name)) for name in names if ours.get(name) != theirs.get(name)}
@@ -325,9 +228,9 @@ def config_differences(pair: Pair) -> dict[str, tuple[Any, Any]]:
 
 def _is_named(stated: str, pair: Pair) -> bool:
     """Whether the parent that a card or an adapter states is the given instruct model, judged by names: its own, that
-    of a quantised copy, a mirror or a snapshot's folder, or the one that its config.json remembers.
+    of a quantised copy, a mirror or a snapshot's folder, or the one that its config.json holds.
 
-    An adapter that fits a local folder which remembers no name is believed.
+    Where an adapter is given for a local folder whose config.json holds no name, the folder is taken as its parent.
     """
     source = pair.instruct
     given = {source.name, source.path, *SNAPSHOT.findall(source.path), remembered := _remembered(source.path)} - {""}

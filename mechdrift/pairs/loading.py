@@ -1,9 +1,9 @@
-"""From a name to a model in memory: sources, adapters, dtypes, and the check that what is recorded equals Hugging
-Face's hidden states.
+"""From a name to a model in memory: sources, adapters, dtypes, and the check that recorded states equal Hugging Face's
+hidden states.
 
 A `ModelSource` says where weights come from (a hub id or folder, a revision, LoRA adapters merged on top in order) and
-is cheap; `LanguageModel` is the loaded thing. Remote code never runs, and pickled weights are never read, unless
-`trust_remote_code=True` is given; what a folder asks of the libraries is checked first (`guards`).
+loads nothing; a `LanguageModel` is the loaded model. Remote code never runs, and pickled weights are never read, unless
+`trust_remote_code=True` is given. `guards` checks a folder before any library reads it.
 """
 
 import hashlib
@@ -81,8 +81,8 @@ class LanguageModel:
 
 
 def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
-    """The source's tokenizer, its adapter's where that has one of its own; raises when it has no working chat template,
-    which every rendering needs."""
+    """The source's tokenizer, or that of its last adapter where the adapter has one. Raises where it has no working
+    chat template, which every rendering needs."""
     tokenizer = _tokenizer_as_saved(source)
     if source.adapters and has_tokenizer(source.adapters[-1]):
         own = _tokenizer_as_saved(replace(source, path=source.adapters[-1], revision=None))
@@ -93,10 +93,10 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
 
 
 def _tokenizer_as_saved(source: ModelSource) -> PreTrainedTokenizerBase:
-    """The tokenizer of a hub id or folder that does to a text what its tokenizer.json does.
+    """The tokenizer of a hub id or folder, which splits a text as its tokenizer.json does.
 
-    transformers 5 builds some tokenizers anew from the model's type, whose splitting of a text may be another one than
-    that of the file, with which the model was trained. Then the file counts.
+    transformers 5 builds some tokenizers from the model's type instead. Where that splits a text in another way than
+    the file, with which the model was trained, the file is used.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -124,9 +124,9 @@ def check_tokenizer(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
         )
     try:
         rendered = apply_template(tokenizer, GREETING)
-    except MechdriftError:  # it does not end
+    except MechdriftError:  # the template does not end
         raise
-    except Exception as error:  # a template is a program, and fails in any way it likes
+    except Exception as error:  # a template is a program and may raise anything
         raise MechdriftError(
             f"the chat template of {name} cannot render a user's message ({reason(error)}): correct the template."
         ) from error
@@ -146,37 +146,35 @@ def load_config(source: ModelSource) -> Any:
 
 
 def factory_of(name: str, config: Any) -> Any:
-    """The transformers class that loads a model of this configuration: one for text, or, where the model exists only as
-    a multimodal one, that class, whose text part is read. Raises where the model writes no text."""
+    """The transformers class that loads a model of this configuration: the one for text, or the multimodal one, whose
+    text part is read, where no other exists. Raises where the model does not write text."""
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-    if any(type(config) in factory._model_mapping for factory in (AutoModelForCausalLM,)) or hasattr(
-        config, "auto_map"
-    ):
+    if type(config) in AutoModelForCausalLM._model_mapping or hasattr(config, "auto_map"):
         return AutoModelForCausalLM
     if type(config) in AutoModelForImageTextToText._model_mapping:
         return AutoModelForImageTextToText
     raise MechdriftError(
-        f"{name} is a {config.model_type} model, which transformers has no class for that writes text: give a causal "
+        f"{name} is a {config.model_type} model, for which transformers has no class that writes text: give a causal "
         "language model, or a multimodal one with text as its output."
     )
 
 
 def check_source(source: ModelSource) -> None:
-    """Check the files of a model by `guards`, before a library builds a model from them."""
+    """Raise where `guards` finds a fault in a model's files, before a library builds a model from them."""
     from transformers import PreTrainedConfig
 
     check_pickles(source.name, source.path, source.trust_remote_code)
     try:
         config, _ = PreTrainedConfig.get_config_dict(source.path, revision=source.revision)
-    except Exception:  # noqa: BLE001 - what is not there or cannot be read is named when it is loaded
+    except Exception:  # noqa: BLE001 - loading the model names a file that is missing or cannot be read
         return
     check_config(source.name, config, source.trust_remote_code)
 
 
 def load_model(source: ModelSource, dtype: str = "float32") -> LanguageModel:
-    """Load weights, merge adapters in float32, cast, and verify the recorded surface (float32 only, where it is
-    exact)."""
+    """Load weights, merge adapters in float32, cast, and verify that recorded states equal Hugging Face's (in float32
+    only, where the comparison is exact)."""
     check_source(source)
     tokenizer = load_tokenizer(source)
     model = load_weights(source, getattr(torch, dtype))
@@ -198,7 +196,7 @@ def load_weights(source: ModelSource, dtype: torch.dtype) -> PreTrainedModel:
 def prove(
     source: ModelSource, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, exact: bool = True
 ) -> LanguageModel:
-    """A model in memory with its structure found and, where that is exact, verified on a greeting."""
+    """The loaded model with its structure, which is verified on a greeting where `exact`."""
     model.generation_config = plain_generation_config(model)
     structure = find_structure(model, source.layout)
     _check_vocabulary(source, model, tokenizer)
@@ -210,10 +208,10 @@ def prove(
 
 
 def plain_generation_config(model: PreTrainedModel) -> Any:
-    """Greedy decoding with a cache, and of the model's own saved settings nothing but its special tokens.
+    """Greedy decoding with a cache. Of the model's own saved settings, only its special tokens are kept.
 
-    Penalties, beams, suppressed or forced tokens and cache kinds that a folder happens to ship would change what the
-    model writes, or how, without a word.
+    Penalties, beams, suppressed or forced tokens and cache kinds that a folder happens to ship would silently change
+    what the model writes.
     """
     from transformers import GenerationConfig
 
@@ -223,10 +221,11 @@ def plain_generation_config(model: PreTrainedModel) -> Any:
 
 
 def cast_weights(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
-    """The model in `dtype` as a load in that dtype makes it: what files hold is cast, and what is computed stays as it
-    is.
+    """The model in `dtype`, as loading it in that dtype would give it: what the files hold is cast, and buffers that
+    the model computes are not.
 
-    `model.to(dtype)` would also round the rotary frequencies: in bfloat16, a turn of up to 0.2 radians at position 100.
+    `model.to(dtype)` would also round the rotary frequencies: in bfloat16, an error of up to 0.2 radians at position
+    100.
     """
     stored = set(model.state_dict())
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
@@ -240,10 +239,8 @@ def _check_vocabulary(source: ModelSource, model: PreTrainedModel, tokenizer: Pr
     """Raise when the tokenizer writes ids that the model has no embedding for, as after adding think markers to it
     alone."""
     convention = read_convention(tokenizer)
-    ids, rows = (
-        tokenizer.encode(convention.opening + convention.closing + GREETING),
-        next(model.get_input_embeddings().parameters()).shape[0],
-    )
+    ids = tokenizer.encode(convention.opening + convention.closing + GREETING)
+    rows = next(model.get_input_embeddings().parameters()).shape[0]
     if max(ids, default=0) >= rows:
         raise MechdriftError(
             f"the tokenizer of {source.name} writes token ids up to {max(ids)}, but the model has {rows} embeddings: "
@@ -252,13 +249,13 @@ def _check_vocabulary(source: ModelSource, model: PreTrainedModel, tokenizer: Pr
 
 
 def _load_weights(source: ModelSource, dtype: torch.dtype) -> PreTrainedModel:
-    """The model with every weight from its files. Raises where one is lacking, which transformers would fill with
-    random numbers."""
+    """The model with every weight from its files. Raises where one is missing: transformers would fill it with random
+    numbers."""
     if (index := published_file(source.path, source.revision, "model.safetensors.index.json")) is not None:
         check_index(index)
     placement = {"device_map": source.device_map} if source.device_map else {}
     if not source.trust_remote_code:
-        placement |= {"use_safetensors": True}  # nothing pickled, also from the hub
+        placement |= {"use_safetensors": True}  # no pickled weights, from the hub either
     try:
         model, found = _from_hub(
             factory_of(source.name, load_config(source)),
@@ -282,8 +279,8 @@ def _load_weights(source: ModelSource, dtype: torch.dtype) -> PreTrainedModel:
 
 
 def _from_hub(factory: Any, source: ModelSource, **options: Any) -> Any:
-    """`factory.from_pretrained`, with the hub's many failures turned into one sentence."""
-    is_here = bool(source.path) and os.path.exists(source.path)  # no error for a name that no system allows
+    """`factory.from_pretrained`, with any failure of the hub turned into one sentence."""
+    is_here = bool(source.path) and os.path.exists(source.path)  # raises nothing, even for a name no system allows
     if not is_here and (source.path.startswith((".", "/", "~")) or source.path.count("/") > 1):
         raise MechdriftError(f"there is no folder {source.path!r}: give a folder that exists, or a Hugging Face id.")
     check_folder(source.path)
@@ -319,7 +316,7 @@ def check_device(device: str | None) -> None:
 
 
 def _sum_in_places(values: Tensor) -> float:
-    """The sum of a tensor with a weight for each row and column, in a pattern that few permutations leave as it is."""
+    """The sum of a tensor with a weight for each row and column. Almost any permutation changes it."""
     for axis in range(values.dim()):
         places = torch.arange(values.shape[0], dtype=values.dtype, device=values.device)
         values = torch.tensordot(torch.cos(places * (1.0 + axis)), values, dims=1)
@@ -327,8 +324,8 @@ def _sum_in_places(values: Tensor) -> float:
 
 
 def fingerprint(model: PreTrainedModel) -> str:
-    """A short hash of all parameters: names, shapes and float64 sums, so equal weights give equal hashes at any
-    size. One of the sums weighs each row by its place: rows that change places are other weights."""
+    """A short hash of all parameters, of their names, shapes and float64 sums: equal weights give equal hashes. One of
+    the sums weighs each row by its place, so that permuted rows give another hash."""
     digest = hashlib.sha256()
     for name, parameter in sorted(model.named_parameters()):
         if parameter.device.type == "meta":

@@ -1,8 +1,8 @@
-"""The forms of think markers: how a marker is known for one, which other one belongs to it, and whether a prompt ends
-with one. Text only.
+"""The forms of think markers: how a marker is recognised, which marker is its partner, and whether a prompt ends with
+one. This module works on text only.
 
-A marker is a bracketed word about thinking; a pair of them differ by a slash, by `begin` and `end`, or by the side of a
-bar. Conventions without such a form are listed in `FORMLESS`.
+A marker is a bracketed word about thinking. The opening and the closing one differ by a slash, by `begin` and `end`, or
+by the side of a bar. Conventions without such a form are listed in `FORMLESS`.
 """
 
 import re
@@ -22,7 +22,7 @@ BEGINNINGS = (
     ("START", "END"),
     ("OPEN", "CLOSE"),
 )
-# Conventions without a pair of brackets: the words that template or vocabulary must hold, the opening, the closing.
+# Conventions without bracketed markers: words that the template or vocabulary must hold, the opening, the closing.
 FORMLESS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (
         ("<|channel|>", "<|message|>", "<|start|>", "<|end|>"),
@@ -59,7 +59,7 @@ def injected_of(prompt: str, open_marker: str, close_marker: str) -> Injected:
 
 
 def injected(prompt: str) -> Injected:
-    """Which marker a generation prompt ends with, of those known by their form. Nothing earlier in the prompt
+    """The markers, recognised by their form, that a generation prompt ends with. Nothing earlier in the prompt
     counts."""
     if found := re.search(rf"(?P<opening>{NAMED}\s*)?(?P<closing>{MARKER}\s*)$", prompt):
         opening, closing = found["opening"] or "", found["closing"]
@@ -71,7 +71,7 @@ def injected(prompt: str) -> Injected:
 
 
 def breaks(written: str) -> str:
-    """Line breaks that are written as `\\n`, in a template's source or on a command line."""
+    """The text with real line breaks where they are written as `\\n`, in a template's source or on a command line."""
     return written.replace("\\n", "\n")
 
 
@@ -102,10 +102,10 @@ def openings(closing: str) -> tuple[str, ...]:
 
 
 def after_thinking(text: str) -> str | None:
-    """What follows the last think block of a text, in whatever markers; None where a block is opened and not closed.
+    """What follows the last think block of a text, in any markers; None where a block is opened and not closed.
 
-    For texts that came without token ids. A text without markers is returned as it is, and bracketed words inside of
-    it, as in a letter's "[reason]", are none.
+    This is for texts that came without token ids. A text without markers is returned as it is. Bracketed words inside
+    a text, such as "[reason]" in a letter, are not markers.
     """
     last = 0
     for found in re.finditer(NAMED, text):

@@ -56,16 +56,17 @@ def load_pair(
         null_model: a model that was trained from the parent for as long, but not to reason: an id, a folder, or a LoRA
             adapter for the instruct model; embedded pairs have theirs.
         revision: one revision on the hub for both models, or a dict per side.
-        device: such as `"cuda:0"`; `"auto"`, the default, is cuda, then mps, then the CPU.
+        device: such as `"cuda:0"`; `"auto"`, the default, takes the first that is there of cuda, mps and the CPU.
         device_map: such as `"auto"`: place a large model with accelerate.
-        dtype: the number format of everything that is measured inside, unless a call says another.
+        dtype: the number format of everything that is measured inside, unless a call names another.
         trust_remote_code: let the models' own code run.
         layout: where an architecture that TransformerLens does not know keeps its modules: a `Layout`, or a TOML or
             JSON file of the same names (see `mechdrift.pairs.layout`).
         system: a system message before every prompt, such as `"detailed thinking on"`; for both models, or a mapping
             per side, as the next ones.
         template_args: arguments of the chat template, such as `{"enable_thinking": True}`.
-        think_open: the marker that opens thinking, `"none"` where there is none; by default read off the tokenizer.
+        think_open: the marker that opens thinking, `"none"` where there is none; by default it is read off the
+            tokenizer.
         think_close: the marker that closes thinking.
         control: the old name of `null_model`.
 
@@ -73,8 +74,8 @@ def load_pair(
         A `Pair`. `pair.open(side)` loads one side.
 
     Raises:
-        MechdriftError: for unknown names, for tokenizers without a chat template, for models whose width, depth
-            or vocabulary differ, which cannot be compared layer by layer, and for settings that a template ignores.
+        MechdriftError: for unknown names, for tokenizers without a chat template, for models of different width or
+            depth, which cannot be compared layer by layer, and for settings that a template ignores.
 
     Source:
         The module layout comes from TransformerLens' architecture adapters,
@@ -125,7 +126,7 @@ def load_pair(
 def _pair_of_file(
     file: PairFile, said: Said, revision: str | Mapping[Side, str] | None, dtype: str, common: Mapping[str, Any]
 ) -> Pair:
-    """The pair that a pair file describes. What is said beside the file overrides what it says."""
+    """The pair that a pair file describes. Settings given as arguments override those of the file."""
     revisions = revision if isinstance(revision, Mapping) else dict.fromkeys(SIDES, revision)
     revisions = {side: revisions.get(side) or file.revision.get(side) for side in SIDES}
     instruct, adapter = file.instruct, file.adapter
@@ -156,7 +157,7 @@ def _pair_of_file(
 
 
 def ask_as(pair: Pair, said: Said) -> Pair:
-    """The pair, asked with these settings, which are checked against each side's template."""
+    """The pair with these settings, which are first checked against each side's template."""
     chats: dict[Side, ChatSettings] = {}
     for side in SIDES:
         source, tokenizer = pair.source(side), pair.tokenizer(side)
@@ -207,8 +208,8 @@ def _embedded_source(adapters: tuple[str, ...], device: str | None) -> ModelSour
 
 
 def load_parent(name: str, device: str | None = None, sha256: str = "") -> ModelSource:
-    """An embedded model by name, or the model of a hub id or folder, to train from. `sha256` is that of an embedded
-    adapter."""
+    """The model that checkpoints were trained from: an embedded model by name, or a hub id or folder. `sha256` is the
+    expected hash of an embedded model's adapter."""
     device = resolve_device(device)
     check_device(device)
     chains = {chain[-1]: chain for pair in EMBEDDED_PAIRS.values() for chain in (pair.instruct, pair.reasoning)}

@@ -5,12 +5,12 @@ an object that belongs to the caller. So `share` copies a model's modules and no
 training flags and parameters of its own, and they lie in the caller's memory, on the caller's device, in the caller's
 number format, quantised or not. Nothing is moved, cast, closed or deleted.
 
-    a Hugging Face model       as it is
-    a peft model               its adapters are merged in the copy, as `load_pair` does; only the matrices that they
-                               change take memory. On quantised weights, where merging would round, they stay beside
-    the model inside a peft    without the adapters, where the other side is that peft model: peft writes its layers
-    model                      into the model that it was given
-    a `TransformerBridge`      its Hugging Face model, without the modules that TransformerLens puts around it
+    a Hugging Face model       is used as it is
+    a peft model               has its adapters merged in the copy, as `load_pair` does; only the matrices that they
+                               change take memory. On quantised weights merging would round, so adapters stay unmerged
+    the model inside a peft    is used without the adapters, where the other side is that peft model: peft writes its
+    model                      layers into the model that it was given
+    a `TransformerBridge`      is used without the modules that TransformerLens puts around its Hugging Face model
 """
 
 import copy
@@ -31,7 +31,7 @@ from mechdrift.records import MechdriftError
 def own_model(
     model: Any, tokenizer: PreTrainedTokenizerBase, other: Any = None, layout: Layout | None = None
 ) -> LanguageModel:
-    """A caller's model, ready to be recorded; `other` is the other side of its pair. Raises for what is no decoder of
+    """A caller's model, ready to be recorded; `other` is the other side of its pair. Raises unless it is a decoder of
     transformers, peft or TransformerLens."""
     if _is_peft(other) and other.get_base_model() is model:
         shared, name = _without_adapters(other), _name(model)
@@ -52,7 +52,7 @@ def number_format(model: PreTrainedModel) -> str:
 
 
 def share(model: nn.Module) -> Any:
-    """A copy of the modules around the same tensors: no memory, and nothing done to it shows on the original.
+    """A copy of the modules around the same tensors. It takes no memory, and changes to it do not show on the original.
 
     Parameters are new objects around the same storage, so that they can be given other data or flags; a tensor of a
     quantised format, which is its own class, is shared as it is.
@@ -65,8 +65,8 @@ def share(model: nn.Module) -> Any:
         return copy.deepcopy(model, memo)
     except (TypeError, RuntimeError, AttributeError) as error:
         raise MechdriftError(
-            f"the modules of this {type(model).__name__} cannot be copied ({error!s:.100}), and mechdrift works on no "
-            "caller's object: give the plain model, without wrappers or hooks that hold what cannot be copied."
+            f"the modules of this {type(model).__name__} cannot be copied ({error!s:.100}), and mechdrift does not "
+            "work on your own object: give the plain model, without wrappers or hooks that cannot be copied."
         ) from error
 
 
@@ -82,8 +82,8 @@ def _own_copy(model: Any) -> PreTrainedModel:
         return _with_adapters(model)
     if not isinstance(model, PreTrainedModel):
         raise MechdriftError(
-            f"a {type(model).__name__} is no model that can be read here: give a transformers model, a peft model or a "
-            "TransformerBridge."
+            f"a {type(model).__name__} is not a model that can be read here: give a transformers model, a peft model "
+            "or a TransformerBridge."
         )
     if any(True for _ in _adapted(model)):
         raise MechdriftError(
@@ -94,7 +94,7 @@ def _own_copy(model: Any) -> PreTrainedModel:
 
 
 def _without_bridge(model: Any) -> PreTrainedModel:
-    """The Hugging Face modules that TransformerLens has put its own around, in their places again."""
+    """The model with its Hugging Face modules back in the places where TransformerLens has wrapped them."""
     for module in [model, *model.modules()]:
         for name, child in module._modules.items():
             while child is not None and child._modules.get("_original_component") is not None:
@@ -117,8 +117,8 @@ def _adapted(model: nn.Module) -> Iterator[Any]:
 
 
 def _with_adapters(model: Any) -> PreTrainedModel:
-    """The adapted model, the adapters merged into matrices of its own; on quantised weights, with its adapters beside
-    them."""
+    """The adapted model with its adapters merged into new matrices; on quantised weights, with its adapters
+    unmerged."""
     if model.active_peft_config.is_prompt_learning:
         raise MechdriftError("this peft model learns a prompt and changes no weights: give a model with LoRA adapters.")
     shared = share(model)

@@ -35,10 +35,10 @@ KEEP_RESIDENT_PARAMETERS = 1_000_000_000
 
 @dataclass(slots=True, kw_only=True)
 class ModelCache:
-    """One side's tokenizer and loaded weights, the latter by number format. Pairs that share a side share its cache.
+    """One side's tokenizer and its loaded weights by number format. Pairs that share a side share its cache.
 
-    `own` is a caller's model: it is used as it is for every number format. `is_given`: the weights were handed over in
-    memory and cannot be loaded again. Neither kind is ever released.
+    `own` is a caller's model: it is used as it is for every number format. `is_given` says that the weights were handed
+    over in memory and cannot be loaded again. Neither kind is ever released.
     """
 
     own: LanguageModel | None = None
@@ -53,7 +53,7 @@ class Pair:
 
     `null_model`, if there is one, was trained from the instruct model for about as long, but not to reason.
     `child_thinks` says whether the reasoning model is asked with its own thinking; a null model is asked without.
-    `file` is the pair file that describes it, where one does.
+    `file` is the pair file that the pair was read from, if any.
     """
 
     name: str
@@ -107,13 +107,14 @@ class Pair:
             name: the pair's name, in figures and as the default run folder.
             route: how the child was trained (`mechdrift.pairs.routes`), where you know it.
             layout: where an architecture that TransformerLens does not know keeps its modules.
-            system: a system message before every prompt; for both models or a mapping per side, as the next ones.
+            system: a system message before every prompt. This and the next three are one value for both models, or a
+                mapping per side.
             template_args: arguments of the chat template, such as `{"enable_thinking": True}`.
             think_open: the marker that opens thinking, as in `load_pair`.
             think_close: the marker that closes thinking.
 
         Returns:
-            A `Pair` for which `open` gives these models, whatever number format a stage asks for.
+            A `Pair` whose `open` gives these models, whatever number format a stage asks for.
 
         Raises:
             MechdriftError: as `load_pair` does, and for objects that cannot be read.
@@ -148,7 +149,7 @@ class Pair:
 
     @property
     def number_formats(self) -> dict[Side, str]:
-        """Of a caller's own models, what their numbers are stored in; empty for a pair that mechdrift loads."""
+        """The number formats of a caller's own models; empty for a pair that mechdrift loads."""
         return {side: number_format(cache.own.model) for side, cache in self.models.items() if cache.own is not None}
 
     def config(self, side: Side) -> Any:
@@ -168,9 +169,9 @@ class Pair:
         return cache.tokenizer
 
     def open(self, side: Side, dtype: str | None = None) -> LanguageModel:
-        """Load one side, in the pair's number format unless another is given. Small models stay resident; before a
-        large one is opened, all others are released. A caller's own model is there already, whatever its number
-        format."""
+        """Load one side, in the pair's number format unless another is given. Models of up to 1e9 parameters stay in
+        memory; while a larger one is loaded, opening another model releases all. A caller's own model is returned as
+        it is."""
         dtype = dtype or self.dtype
         source, loaded = self.source(side), self.models[side].loaded
         if (own := self.models[side].own) is not None:
@@ -186,7 +187,7 @@ class Pair:
         return any(loaded is cache.own for cache in self.models.values()) or _size(loaded) <= KEEP_RESIDENT_PARAMETERS
 
     def close(self, dtype: str | None = None) -> None:
-        """Release loaded weights (of one dtype, or all), except those that were handed over in memory."""
+        """Release loaded weights, of one number format or of all, except those that were handed over in memory."""
         for cache in self.models.values():
             if cache.is_given:
                 continue
@@ -195,14 +196,14 @@ class Pair:
         give_back_memory()
 
     def sharing(self, other: "Pair", side: Side) -> "Pair":
-        """This pair, sharing one side's tokenizer and loaded weights with another pair that has the same model on that
-        side. What one pair loads or releases, the other loads or releases, too."""
+        """A copy of this pair that shares one side's tokenizer and loaded weights with another pair, which has the same
+        model on that side. What one pair loads or releases is loaded or released for both."""
         if self.source(side) != other.source(side):
             raise MechdriftError(f"{self.name} and {other.name} have different {side} models and cannot share one.")
         return replace(self, models={**self.models, side: other.models[side]})
 
     def with_null_model(self) -> "Pair | None":
-        """The null model in the instruct model's place, with the same reasoning model; None where there is none."""
+        """The pair with the null model in the instruct model's place; None where there is no null model."""
         null = self.null_model
         return null and Pair(name=f"{self.name}, null model", instruct=null, reasoning=self.reasoning)
 
@@ -224,7 +225,7 @@ class Pair:
 
 
 def give_back_memory() -> None:
-    """Return freed memory to the system. After tensors of changing sizes glibc keeps it: 0.4 GB after answering with
+    """Return freed memory to the system. glibc keeps it after tensors of changing sizes: 0.4 GB after answering with
     SmolLM2-135M, 1.1 GB after twelve grids."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)

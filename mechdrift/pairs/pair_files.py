@@ -1,8 +1,8 @@
 """A pair in a small TOML file: which models, and how each is asked. `mechdrift audit pair.toml` reads it.
 
-    name = "qwen3-modes"            # of the run folder; default: the file's name
-    null_model = "models/null"      # optional: trained for as long, but not to reason
-    think_open = "<think>"          # settings up here are those of both sides
+    name = "qwen3-modes"            # the run folder's name; by default the file's
+    null_model = "models/null"      # optional: a model trained for as long, but not to reason
+    think_open = "<think>"          # settings up here hold for both sides
 
     [instruct]
     model = "org/chat"              # a Hugging Face id, or a folder (relative to this file, if it is there)
@@ -13,9 +13,9 @@
     model = "org/reasoner"          # or: adapter = "a LoRA adapter for the instruct model"
     system = "detailed thinking on"
 
-The settings are `system`, `template_args`, `think_open`, `think_close` and `thinks` (where the template's switch
-stands). Whatever a file says is data: no key loads code, and the name is one path component. A key that is not known is
-an error that names it.
+The settings are `system`, `template_args`, `think_open`, `think_close` and `thinks` (whether the template's switch
+turns thinking on). A pair file is data: no key loads code, and the name is one path component. An unknown key is an
+error that names it.
 """
 
 import math
@@ -96,7 +96,7 @@ def _parsed(file: Path) -> dict[str, Any]:
 
 
 def _renamed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys under today's names; an old one is taken with a warning."""
+    """The values under today's keys. An old key is accepted with a warning."""
     for key in RENAMED.keys() & values.keys():
         warn_renamed(f"the key {key!r} of a pair file", repr(RENAMED[key]))
     return {RENAMED.get(key, key): value for key, value in values.items()}
@@ -115,7 +115,7 @@ def _checked(values: Mapping[str, Any], known: Mapping[str, type], where: str) -
 
 
 def _is_json(value: Any) -> bool:
-    """Whether a value of TOML is one of JSON, too: no date or time, and finite."""
+    """Whether JSON can hold a value of TOML: it has no dates, times, NaN or infinite numbers."""
     if isinstance(value, dict):
         return all(map(_is_json, value.values()))
     if isinstance(value, list):
@@ -125,13 +125,13 @@ def _is_json(value: Any) -> bool:
 
 def _name(name: str, file: Path) -> str:
     if name in EMBEDDED_PAIRS:
-        raise MechdriftError(f"{file}: {name!r} is the name of an embedded pair: name this one otherwise.")
+        raise MechdriftError(f"{file}: {name!r} is the name of an embedded pair: give this one another name.")
     if not re.fullmatch(r"\w[\w .+-]{0,99}", name) or name != Path(name).name:
         raise MechdriftError(f"{file}: the name {name!r:.60} should be letters, digits and . _ + - without a path.")
     return name
 
 
 def _place(model: str, file: Path) -> str:
-    """A folder beside the file, if there is one of that name; else what is written, an id or a folder."""
-    beside = file.parent / model
-    return str(beside) if os.path.isdir(beside) else model  # no error for a name that no system allows
+    """The folder of this name next to the pair file, if there is one; else the id or folder as it is written."""
+    neighbour = file.parent / model
+    return str(neighbour) if os.path.isdir(neighbour) else model  # raises nothing, even for a name no system allows

@@ -1,15 +1,15 @@
-"""In which numbers a model computes: bfloat16 for writing text, float32 for everything that is measured inside.
+"""The number formats in which a model computes: bfloat16 for writing text, float32 for everything measured inside.
 
 Directions need float32. Some dimensions of a residual stream are much larger than the rest, and their rounding in
-bfloat16, up to 0.2 %, is no smaller than what two classes of prompts differ by: of SmolLM2-135M, the directions found
-in bfloat16 lie at a median cosine of 0.99 (safety) and 0.9 (privacy, the least 0.3) with those found in float32. The
-next word survives that, an angle does not.
+bfloat16, up to 0.2 %, is as large as the difference between two classes of prompts. In SmolLM2-135M, directions found
+in bfloat16 have a median cosine of 0.99 (safety) and 0.9 (privacy; the lowest is 0.3) with those found in float32. The
+next token rarely changes by such rounding; an angle does.
 
-**Float32 twice as fast.** PyTorch gives float32 products to MKL, which on processors of other makers than its own uses
-half of their vector width. oneDNN does not, and takes them over once a lower precision is *allowed*, by
+**Float32 twice as fast.** PyTorch leaves float32 products to MKL, which on processors that are not Intel's uses half of
+their vector width. oneDNN uses all of it, and takes the products over once a lower precision is *allowed*, by
 `torch.set_float32_matmul_precision("medium")`. On processors with bfloat16 matrix units it then really rounds; on
-others it cannot, and computes in float32. `fast_float32` multiplies two matrices to see which it is, and allows it only
-where nothing is lost.
+others it cannot, and computes in float32. `fast_float32` multiplies two matrices to find out which is the case, and
+allows it only where no accuracy is lost.
 """
 
 import os
@@ -21,12 +21,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-# oneDNN keeps what it prepared for each shape of a product, by default for 1,024 of them. A sweep has a new shape at
-# every layer and uses few of them twice: 0.25 GB for a hundredth of the time. Read at oneDNN's first product; what the
-# user set stands.
+# oneDNN caches a prepared kernel for each shape of a product, by default 1,024 of them. A sweep has a new shape at
+# every layer and uses few shapes twice: the cache takes 0.25 GB and saves a hundredth of the time. oneDNN reads this
+# variable at its first product. A value that the user has set is kept.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
-FLOAT32_ERROR = 1e-5  # of a product of 576 terms, as a share of its size: float32 is below 5e-6, bfloat16 above 1e-3
+FLOAT32_ERROR = 1e-5  # relative error of a product of 576 terms: float32 is below 5e-6, bfloat16 above 1e-3
 
 
 def default_dtype_for_generation(device: str | None = None) -> str:
@@ -40,8 +40,8 @@ def default_dtype_for_generation(device: str | None = None) -> str:
 
 
 def smallest_exact(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """The same numbers in half of the bytes, where bfloat16 holds them exactly, as it does weights that were published
-    in it."""
+    """The values in bfloat16, half of the bytes, where it holds them exactly (as for weights published in it); else
+    the values as they are."""
     half = values.detach().bfloat16()
     return half if torch.equal(half.to(values.dtype), values) else values.detach()
 
@@ -82,7 +82,8 @@ def _medium_is_exact() -> bool:
 
 
 def product_error(precision: str) -> float:
-    """Root mean square error of a float32 product at a precision of PyTorch's, as a share of the product's size."""
+    """Relative error of a float32 matrix product at one of PyTorch's precisions: root mean square error divided by the
+    root mean square of the product."""
     generator = torch.Generator().manual_seed(0)
     a, b = (torch.randn(shape, generator=generator) for shape in ((256, 576), (1536, 576)))
     exact = a.double() @ b.double().T

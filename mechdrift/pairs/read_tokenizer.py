@@ -1,8 +1,7 @@
-"""Read a tokenizer.json and encode texts with it that send a bad pattern astray; started by `foreign_tokenizers` in a
-process of its own, because nothing stops such a search from within. It imports `tokenizers` alone.
+"""A program that reads a tokenizer.json and encodes texts on which a bad pattern backtracks for longest.
 
-The texts are runs of one kind of character, each with an end that does not fit: what a search that goes back takes
-longest for.
+`foreign_tokenizers` starts it in a process of its own, because such a search cannot be interrupted from within. It
+imports nothing but `tokenizers`. Each text is a run of one kind of character with an end that does not match.
 """
 
 import sys
@@ -14,7 +13,7 @@ RUNS = ("a", "A", "1", " ", "\n", "\t", "!", "'", "_", "é", "字", "a1", "a ", 
 
 
 def main(file: str) -> None:
-    with suppress(ImportError, ValueError, OSError):  # Windows has no such limits, and some systems allow none
+    with suppress(ImportError, ValueError, OSError):  # Windows has no such limit, and some systems forbid it
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))

@@ -1,8 +1,7 @@
-"""How a reasoning model was made from its instruct model, as data: the names of the routes, and whether they teach
-thinking.
+"""How a reasoning model was made from its instruct model: the names of the routes, and whether they teach thinking.
 
 Training scripts write short names into their histories (`sft-guarded`), pairs and pages use the full ones
-(`guarded SFT`). `find_route` knows both. A route that is not listed keeps its name, and its child is taken to think.
+(`guarded SFT`). `find_route` knows both. A route that is not listed keeps its name, and its child is assumed to think.
 """
 
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """One way of training. `short` is its name in histories; `child_thinks` is False where the child was trained
-    without thinking, so that what it lost is what training as such takes away."""
+    without thinking: its losses show what training as such does."""
 
     name: str
     short: str = ""

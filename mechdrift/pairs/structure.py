@@ -1,9 +1,9 @@
 """Where a model keeps its residual stream: TransformerLens site names resolved to Hugging Face modules.
 
 TransformerLens 4 knows the layout of some 140 architectures: each architecture adapter carries a `component_mapping`
-from its own component names to Hugging Face module paths, and each block a table of hook aliases. We take both from
-there, so no model family needs code of its own, but read the tensors from the Hugging Face modules themselves: the
-bridge replaces attention by an eager re-implementation, which costs memory quadratic in the prompt length.
+from its own component names to Hugging Face module paths, and each block has a table of hook aliases. We take both from
+there, so that no model family needs code of its own. But we read the tensors from the Hugging Face modules: the
+bridge replaces attention by an eager re-implementation, whose memory is quadratic in the prompt length.
 
     "resid_pre"      -> the block's input                 "attn_out"  -> the attention module's output
     "resid_mid"      -> the second norm's input           "mlp_out"   -> the MLP's output
@@ -43,7 +43,7 @@ MODULES = {
     "up": "mlp.in",
     "down": "mlp.out",
 }
-"""Modules of a block by the names that users say, and where TransformerLens has them."""
+"""Modules of a block: the names that users give, and TransformerLens' paths for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +77,8 @@ class Structure:
             component = component.submodules[part]
             try:
                 module = module.get_submodule(component.name)
-            except (
-                AttributeError
-            ) as error:  # the bridge splits it from a joint module, such as a fused query-key-value projection
+            except AttributeError as error:
+                # The bridge splits this component from a joint module, such as a fused query-key-value projection.
                 raise MechdriftError(
                     f"{site!r} cannot be hooked: layer {layer} has no module of its own for {part!r}, as where a layer "
                     "mixes tokens without attention, or projections are fused."
@@ -87,8 +86,8 @@ class Structure:
         return HookPoint(module, "input" if hook == "hook_in" else "output")
 
     def parameters(self, layer: int, module: str) -> dict[str, nn.Parameter]:
-        """A block's parameters that belong to one of MODULES, by their names in the block; empty where there is no such
-        module."""
+        """The parameters of a block that belong to one of MODULES, by their names in the block; empty where the block
+        has no such module."""
         block, components = self.blocks[layer], self.components["blocks"].submodules
         own = dict(block.named_parameters())
         if module == "layer":
@@ -112,8 +111,8 @@ class Structure:
 
 
 def _why_not(site: str, block: Any) -> str:
-    """Why TransformerLens names no such site in a block. Where sublayers are scaled before they are added (Granite), a
-    sublayer's output is not what it adds to the stream, so no site may be called `attn_out` or `mlp_out`."""
+    """Why a block has no such site, as the end of an error. Where sublayers are scaled before they are added (Granite),
+    a sublayer's output is not what it adds to the stream, so no site may be called `attn_out` or `mlp_out`."""
     if site == "resid_mid":
         return "its blocks have no point between attention and MLP"
     parts = ", ".join(f"{name}.hook_out" for name in block.submodules if not name.startswith("ln"))
@@ -203,10 +202,10 @@ def _by_hand(model: PreTrainedModel, layout: Layout) -> Structure:
 
 @torch.inference_mode()
 def verify_layout(model: PreTrainedModel, structure: Structure, layout: Layout, ids: Sequence[int]) -> None:
-    """Raise unless the parts of a layout that `verify` does not test are what the layout says.
+    """Raise unless the parts of a layout that `verify` does not test are where the layout says.
 
-    The decoder's own output is what its final norm gives, the head turns that into the logits, and attention and MLP
-    add up to what the block adds to the stream.
+    The decoder's output has to equal the output of its final norm, the head has to turn it into the logits, and
+    attention and MLP have to add up to what the block adds to the residual stream.
     """
     tokens, name = torch.tensor([list(ids)], device=model.device), type(model).__name__
     sites = ("resid_pre", "attn_out", "mlp_out", "resid_post")
@@ -236,21 +235,22 @@ def verify_layout(model: PreTrainedModel, structure: Structure, layout: Layout, 
 
 
 def with_cache(module: nn.Module, cache: Cache) -> dict[str, Any]:
-    """The arguments that give a model its keys and values, to read and to extend: their name changes in transformers
-    5.40, from `past_key_values` to `cache`."""
+    """The arguments that hand a model its key-value cache. transformers 5.40 renames the argument from
+    `past_key_values` to `cache`."""
     accepted = inspect.signature(module.forward).parameters
     return {"cache" if "cache" in accepted else "past_key_values": cache, "use_cache": True}
 
 
 def _close(ours: Tensor, expected: Tensor) -> bool:
-    """Whether two tensors differ by no more than sums in another order do, in the model's number format."""
+    """Whether two tensors differ by no more than rounding, in the model's number format."""
     scale = max(1.0, expected.abs().max().item())
     return _difference(ours, expected) <= 16 * torch.finfo(expected.dtype).eps * scale * expected.shape[-1] ** 0.5
 
 
 @torch.inference_mode()
 def verify(model: PreTrainedModel, structure: Structure, ids: Sequence[int]) -> float:
-    """Largest difference between recorded block outputs and Hugging Face's hidden states; raises unless it is tiny.
+    """The largest difference between recorded block outputs and Hugging Face's hidden states. Raises where it exceeds
+    1e-5 of the largest activation (or 1e-5, if that is below 1).
 
     Hugging Face's last hidden state is taken after the final norm, so the last block is checked through that norm.
     """
@@ -278,8 +278,8 @@ def verify(model: PreTrainedModel, structure: Structure, ids: Sequence[int]) -> 
 
 
 def _difference(ours: Tensor, expected: Tensor) -> float:
-    """The largest difference. NaN in both counts as agreement: damaged weights are not a fault of the map, and the
-    recording names them."""
+    """The largest absolute difference. NaN in both places counts as equal: damaged weights are not a fault of the
+    structure, and recording names them (`recording.check_finite`)."""
     if ours.shape != expected.shape:
         return float("inf")
     same = (ours == expected) | (ours.isnan() & expected.isnan())

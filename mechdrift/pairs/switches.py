@@ -1,8 +1,8 @@
 """What turns a model's thinking on and off: a template variable, or words of the system message.
 
-A variable is a switch where the template renders differently when it is true and when it is false, and the difference
-has to do with thinking: one of the two prompts opens or closes a think block, or the variable or the changed lines say
-so. Words in the system message are known by name, where the template's source names them.
+A variable is a switch where the template renders differently for true and false, and the difference has to do with
+thinking: one of the two prompts opens or closes a think block, or the variable's name or the changed lines speak of
+thinking. Words of the system message are listed here, and count where the template's source holds them.
 """
 
 import re
@@ -48,14 +48,14 @@ def options_of(settings: ChatSettings, switch: Switch | None, thinks: bool | Non
     if switch is None:
         return {}
     if thinks is not None:
-        return _stands(settings, switch, thinks)
+        return _setting(settings, switch, thinks)
     if settings.thinks is None or is_set_by(settings, switch):
         return {}
-    return _stands(settings, switch, settings.thinks) | dict(settings.template_args)
+    return _setting(settings, switch, settings.thinks) | dict(settings.template_args)
 
 
-def _stands(settings: ChatSettings, switch: Switch, thinks: bool) -> dict[str, Any]:
-    """The options that set the switch. Its words are put before the user's own system message, or replace the opposite
+def _setting(settings: ChatSettings, switch: Switch, thinks: bool) -> dict[str, Any]:
+    """The options that set the switch. Words of a system message are put before the user's own, or replace the opposite
     words in it."""
     options, others = (switch.on, switch.off) if thinks else (switch.off, switch.on)
     if not switch.in_system or settings.system is None:
@@ -115,8 +115,8 @@ def find_switch(tokenizer: PreTrainedTokenizerBase, settings: ChatSettings) -> S
 
 
 def _prints(texts: Mapping[bool, str | None]) -> bool:
-    """Whether the value itself is written into the prompt. Then the variable is no switch, but something like an
-    effort."""
+    """Whether the value itself is written into the prompt. Then the variable is not a switch, but a setting such as
+    the reasoning effort."""
     return any(str(value) in str(text) and str(value) not in str(texts[not value]) for value, text in texts.items())
 
 

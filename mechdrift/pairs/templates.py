@@ -1,7 +1,7 @@
 """A tokenizer's chat template as a program: rendered for one question, its source, and the variables that it reads.
 
-How a model is asked (`chat.ChatSettings`) is kept beside its tokenizer, so that every place that renders a prompt does
-it alike.
+How a model is asked (`chat.ChatSettings`) is kept with its tokenizer, so that every prompt is rendered with the same
+settings.
 """
 
 import re
@@ -27,7 +27,7 @@ OTHER_VARIABLES = {"messages", "tools", "documents", "add_generation_prompt", "c
     "pad_token",
     "unk_token",
 }
-SECONDS = 30.0  # for one prompt, which takes milliseconds
+SECONDS = 30.0  # limit for rendering one prompt, which takes milliseconds
 ASKED = "Which of the rivers is the longest?"
 
 _SETTINGS: WeakKeyDictionary[PreTrainedTokenizerBase, ChatSettings] = WeakKeyDictionary()
@@ -45,7 +45,7 @@ def settings_of(tokenizer: PreTrainedTokenizerBase) -> ChatSettings:
 
 
 def template_limit(tokenizer: PreTrainedTokenizerBase) -> AbstractContextManager[None]:
-    """Raise, inside, when the template does not come to an end."""
+    """Raise inside the block where rendering takes longer than SECONDS."""
     return time_limit(SECONDS, f"the chat template of {tokenizer.name_or_path}")
 
 
@@ -59,8 +59,10 @@ def apply_template(
     speaker: str = "user",
     **options: Any,
 ) -> Any:
-    """The generation prompt for one message of the user: text, or token ids with `tokenize`. Raises what the template
-    raises. `turns` are messages before it, as (who, what); `speaker` is who says it."""
+    """The generation prompt for one message: text, or token ids with `tokenize`. Raises what the template raises.
+
+    `turns` are the messages before it, as (role, text); `speaker` is the role of the message itself.
+    """
     system = options.pop("system", settings.system)
     said = [*([] if system is None else [("system", system)]), *turns, (speaker, content)]
     check_characters("".join(text for _, text in said), "a message to the model")
@@ -78,9 +80,9 @@ def rendered(tokenizer: PreTrainedTokenizerBase, settings: ChatSettings, options
     """The generation prompt of a trial question; None where the template refuses the options."""
     try:
         return str(apply_template(tokenizer, ASKED, settings, **options))
-    except MechdriftError:  # it does not end
+    except MechdriftError:  # the template does not end
         raise
-    except Exception:  # noqa: BLE001 - a template is a program, and fails in any way it likes
+    except Exception:  # noqa: BLE001 - a template is a program and may raise anything
         return None
 
 

@@ -34,7 +34,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mechdrift.activations.batching import forward
-from mechdrift.activations.capture import Answers
+from mechdrift.activations.prompts import Answers
 from mechdrift.activations.readouts import Readout
 from mechdrift.hooks import edit, record
 from mechdrift.pairs.loading import LanguageModel

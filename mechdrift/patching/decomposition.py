@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from mechdrift.activations.capture import Answers
+from mechdrift.activations.prompts import Answers
 from mechdrift.activations.readouts import Readout
 from mechdrift.pairs.pair import Pair
 from mechdrift.patching.grid import patch

@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mechdrift.activations.capture import Answers
+from mechdrift.activations.prompts import Answers
 from mechdrift.probes.rendering import Renderer
 from mechdrift.records import Completions, MechdriftError, ProbeSet, Rendered, Side, ThinkMode
 

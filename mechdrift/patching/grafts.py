@@ -40,7 +40,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mechdrift.activations.batching import forward
-from mechdrift.activations.capture import Answers
+from mechdrift.activations.prompts import Answers
 from mechdrift.activations.readouts import Readout, readout_states
 from mechdrift.hooks import record
 from mechdrift.pairs.loading import LanguageModel

@@ -24,7 +24,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mechdrift.activations.capture import Answers
+from mechdrift.activations.prompts import Answers
 from mechdrift.activations.readouts import Readout
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair

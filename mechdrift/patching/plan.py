@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mechdrift.activations.capture import Answers, mean_the_same
+from mechdrift.activations.prompts import Answers, mean_the_same
 from mechdrift.activations.readouts import Readout, make_readout
 from mechdrift.pairs.pair import Pair, give_back_memory
 from mechdrift.patching.checks import check_tokens

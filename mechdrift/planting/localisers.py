@@ -36,9 +36,9 @@ from jaxtyping import Bool, Float
 from mechdrift.activations.capture import collect
 from mechdrift.directions.drift import compare_directions
 from mechdrift.directions.finders import find_directions
-from mechdrift.pairs.lineage import layer_change, weight_change
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair
+from mechdrift.pairs.weight_change import layer_change, weight_change
 from mechdrift.patching.attribution import attribute
 from mechdrift.patching.grafts import graft
 from mechdrift.patching.grid import patch

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mechdrift.activations.capture import collect_one
+from mechdrift.activations.one_model import collect_one
 from mechdrift.activations.readouts import Readout, make_readout, read_states, readout_states
 from mechdrift.pairs.loading import LanguageModel, load_model
 from mechdrift.pairs.named import load_pair

@@ -1,8 +1,8 @@
-"""How a question is rendered for both models, before any weights are loaded: what a careful user checks first.
+"""How a question is rendered for both models, to be checked before any weights are loaded.
 
-For each model: how it thinks, as read off its tokenizer and template or as given, and one question in every think mode,
-cut into roles. Text that comes from a tokenizer or a template is not trusted: whatever is not printable is shown as its
-escape, so that it can neither move the cursor nor hide anything.
+For each model this shows its think convention (read off its tokenizer and template, or given), and one question in
+every think mode, cut into roles. Text that comes from a tokenizer or a template is not trusted: characters that are not
+printable are shown as escapes, so that they can neither move the cursor nor hide anything.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from mechdrift.pairs.conventions import ThinkConvention, read_convention
 from mechdrift.pairs.pair import Pair
-from mechdrift.probes.rendering import Renderer, text_of
+from mechdrift.probes.in_place import text_of
+from mechdrift.probes.rendering import Renderer
 from mechdrift.records import ROLES, SIDES, Rendered, Role, Side, ThinkMode
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 QUESTION = "What is the capital of France?"
 MODES: dict[ThinkMode, str] = {
     "none": "as the model is used",
-    "off": "thinking is switched off, or its block is empty; insides are compared so, on the reasoning model's prompts",
-    "own": "the model thinks; in mode donor, the other model's thinking stands there",
+    "off": "thinking is off, or its block is empty; activations are compared so, on the reasoning model's prompts",
+    "own": "the model thinks; in think mode donor, the other model's thinking is put here",
 }
 # The 16 colours of a terminal, and the same in a notebook, light or dark.
 COLOURS: dict[Role, tuple[int, str]] = {
@@ -39,7 +40,7 @@ LABEL = max(map(len, ROLES)) + 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One role of a rendered question: how many tokens it has, and their text. What the model writes has neither."""
+    """One role of a rendered question: its number of tokens and their text; 0 and "" where the model is to write."""
 
     role: Role
     tokens: int
@@ -48,7 +49,8 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LookedAt:
-    """One model: how it thinks, how it is asked, in which mode an audit asks it, and the question in each mode."""
+    """One model: its think convention, how it is asked, the think mode in which an audit asks it, and the question in
+    each mode."""
 
     side: Side
     name: str
@@ -58,7 +60,7 @@ class LookedAt:
     modes: dict[ThinkMode, tuple[Part, ...]]
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         return visible(f"{self.convention}; asked {self.asked}", keep="\\")
 
     def title(self, think: ThinkMode) -> str:
@@ -90,7 +92,7 @@ class Look:
         """For a terminal: a line per role, or per line of its text; roles in colour, if it has colours."""
         lines = [f"pair: {visible(self.pair)}"]
         for each in self.sides:
-            lines += ["", f"{each.side} model: {visible(each.name)}", f"  {each.told}"]
+            lines += ["", f"{each.side} model: {visible(each.name)}", f"  {each.summary}"]
             for think, parts in each.modes.items():
                 lines += ["", f"  {each.title(think)}"]
                 lines += [line for part in parts for line in _lines(part, colour)]
@@ -103,7 +105,7 @@ class Look:
         found = [f"<p><b>{escape(visible(self.pair))}</b></p>"]
         for each in self.sides:
             name = escape(visible(each.name))
-            found.append(f"<p><b>{each.side} model: {name}</b><br>{escape(each.told)}</p>")
+            found.append(f"<p><b>{each.side} model: {name}</b><br>{escape(each.summary)}</p>")
             for think, parts in each.modes.items():
                 spans = "".join(_span(part) for part in parts)
                 found.append(f"<p>{each.title(think)}</p><pre style='white-space:pre-wrap'>{spans}</pre>")
@@ -115,7 +117,7 @@ def look(pair: Pair, prompt: str = QUESTION) -> Look:
 
     Args:
         pair: the pair, from `load_pair`.
-        prompt: the question; one of a probe set is as good.
+        prompt: the question, any text.
 
     Returns:
         A `Look`: print it, or read its `.frame`. `notes` say what should be known before an audit.
@@ -177,8 +179,8 @@ def _notes(pair: Pair, renderers: dict[Side, Renderer], prompt: str) -> list[str
     ours, theirs = (renderer.tokenizer.convert_ids_to_tokens(list(ids)) for renderer in renderers.values())
     if ours != theirs:
         notes.append(
-            "the ids of the reasoning model's prompts are other tokens to the instruct model: inside, each model reads "
-            "its own prompts, and roles correspond."
+            "some ids of the reasoning model's prompts are other tokens to the instruct model: when activations are "
+            "compared, each model reads its own template's prompts, and positions correspond by role."
         )
     return notes
 
@@ -197,8 +199,8 @@ def _span(part: Part) -> str:
 
 
 def visible(text: str, keep: str = "") -> str:
-    """A text without anything that a terminal would obey: what is not printable is written as its escape, and so is the
-    backslash, unless it is one to `keep`."""
+    """A text that a terminal only prints: characters that are not printable, and backslashes, are written as escapes,
+    except those in `keep`."""
     return "".join(c if c in keep or (c.isprintable() and c != "\\") else _escape(c) for c in text)
 
 

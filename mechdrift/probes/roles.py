@@ -1,17 +1,17 @@
-"""Role columns: which tokens of a prompt one column of a table of activations stands for.
+"""Role columns: which tokens of a prompt a column of recorded activations stands for.
 
     template_tail               expands to one column per position, template_tail[-5] … template_tail[-1]
     answer[0], think_close[-1]  a single position, counted from the role's own start or end
-    user, think, answer         the role's tokens, all of them
+    user, think, answer         all tokens of the role
     think[q1] … think[q4]       a quarter of them (of any role); `think[quarters]` expands to all four
     all                         the whole prompt
 
-Of n tokens, quarter k holds those from floor((k - 1) n / 4) up to, not including, floor(k n / 4). Fewer than four
-tokens are shared: a quarter that would be empty takes the token it begins at (of two tokens: first, first, second,
-second).
+Of n tokens, quarter k holds those from floor((k - 1) n / 4) up to, not including, floor(k n / 4). Where there are fewer
+than four tokens, a quarter that would be empty takes the token at which it begins (of two tokens: first, first,
+second, second).
 
-A prompt without a think block, as of a model that has no markers, is decided at the last token of its tail: there it
-stands for `think_close[-1]`.
+A model without think markers has no think block. In its prompts, `think_close[-1]` stands for the last token of the
+tail, at which such a model decides its answer.
 """
 
 import re
@@ -22,6 +22,7 @@ from mechdrift.records import MechdriftError, Rendered, Role
 QUARTERS = ("q1", "q2", "q3", "q4")
 BLOCK: set[Role] = {"think_open", "think", "think_close"}
 BLOCK_END, TAIL_END = "think_close[-1]", "template_tail[-1]"
+DEFAULT_ROLES = ("template_tail", BLOCK_END)
 
 
 def role_columns(rendered: Sequence[Rendered], roles: Sequence[str]) -> tuple[str, ...]:
@@ -65,6 +66,6 @@ def role_span(prompt: Rendered, column: str) -> tuple[int, int]:
 
 
 def _quarter(start: int, stop: int, index: int) -> tuple[int, int]:
-    """A quarter of a span, at least one token of it; see the module's text for the rounding."""
+    """A quarter of a span, at least one token; the module's text gives the rounding."""
     first, end = (start + (stop - start) * i // 4 for i in (index, index + 1))
     return first, max(end, first + 1)

@@ -1,7 +1,7 @@
 """Reading probe sets: the six of this project, and files in the same format.
 
-A set is a JSONL file, one `ProbeItem` a line (see `records.ProbeItem` for the fields, `data/README.md` for the schema),
-with a card beside it. Two more files have their own shape: plain everyday requests and minimal sentence pairs. Every
+A set is a JSONL file with one `ProbeItem` per line (`records.ProbeItem` has the fields, `data/README.md` the schema),
+and a card of the same name. Two more files have their own shape: everyday requests and minimal sentence pairs. Every
 error names the file, the line and what was expected.
 """
 
@@ -76,8 +76,8 @@ class EverydayRequest:
 class SentencePair:
     """Two sentences that differ only in the group they name; `more` agrees with a stereotype, `less` does not.
 
-    `direction` says which of them names the stereotyped group: `stereotype` where `more` does, with what is said of the
-    group, `anti` where `less` does, with the opposite.
+    `direction` is `stereotype` where both state the stereotype, which `more` says of the group concerned; and `anti`
+    where both state its opposite, which `less` says of that group.
     """
 
     id: str
@@ -93,7 +93,7 @@ ADDED: dict[str, tuple[Path, Path | None]] = {}
 
 
 def add_probe_file(name: str, file: Path, card: Path | None) -> None:
-    """Let `load_probes(name)` read a file that is not the package's."""
+    """Let `load_probes(name)` read this file; raises where it does not exist."""
     if not file.is_file():
         raise MechdriftError(f"the probe file {file} of {name} does not exist.")
     ADDED[name] = (file, card)
@@ -150,7 +150,7 @@ def load_probes(name: str, path: str | Path | None = None) -> ProbeSet:
 
 
 def load_everyday(path: str | Path | None = None) -> tuple[EverydayRequest, ...]:
-    """The plain requests of the package or, with `path`, of a JSONL file of the same format."""
+    """The everyday requests of the package or, with `path`, of a JSONL file of the same format."""
     rows = _read_rows(Path(path) if path is not None else DATA / "plain.jsonl", PlainRow)
     _check_ids(rows)
     for where, row in rows.items():
@@ -193,11 +193,10 @@ def read_items(file: Path, default_dimension: str) -> tuple[ProbeItem, ...]:
 
 
 def _read_rows(file: Path, shape: type) -> dict[str, dict[str, Any]]:
-    """The objects of a JSONL file with their fields checked, by where they stand."""
+    """The objects of a JSONL file with their fields checked, by file and line."""
     try:
-        lines = read_whole(
-            file, DATA_LIMIT
-        ).splitlines()  # bytes: text would also be split at exotic line breaks inside JSON strings
+        # Bytes are split, because text would also be split at exotic line breaks inside JSON strings.
+        lines = read_whole(file, DATA_LIMIT).splitlines()
     except OSError as error:
         raise MechdriftError(f"the probe file {file} cannot be read ({error.strerror}).") from error
     places = {f"{file}, line {number}": line for number, line in enumerate(lines, 1) if line.strip()}
@@ -267,7 +266,7 @@ def _check_ids(rows: dict[str, dict[str, Any]]) -> None:
 
 
 def _check_twins(items: dict[str, ProbeItem]) -> None:
-    """Every twin exists, names its partner back, and is of the other class. Keys say where an item stands."""
+    """Raise unless every twin exists, names its partner, and is of the other class. Keys are file and line."""
     by_id = {item.id: item for item in items.values()}
     for where, item in items.items():
         twin = by_id.get(item.twin)

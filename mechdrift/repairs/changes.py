@@ -8,7 +8,7 @@ Q = orthonormal basis of (A Aᵀ)² A G, and A ≈ Q (Qᵀ A) (Halko, Martinsson
 It is taken where it misses less than a thousandth of the change's norm; the factors then *are* the change, for this
 package and for whoever loads the exported adapter. Everything else stays a whole tensor.
 
-Parameters go by their place in the decoder (`layers.2.mlp.up_proj.weight`, `pairs.lineage`), which is the same in
+Parameters go by their place in the decoder (`layers.2.mlp.up_proj.weight`, `pairs.weight_change`), which is the same in
 parent and child.
 """
 
@@ -23,11 +23,11 @@ from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from mechdrift.pairs.lineage import tensors_by_place
 from mechdrift.pairs.loading import LanguageModel, cast_weights
 from mechdrift.pairs.pair import Pair
 from mechdrift.pairs.precision import smallest_exact
 from mechdrift.pairs.structure import find_structure
+from mechdrift.pairs.weight_change import tensors_by_place
 from mechdrift.records import MechdriftError, Side
 
 MOST_RANK = 64

@@ -168,7 +168,7 @@ def mean_kl(tokens: pd.DataFrame) -> dict[str, float]:
 
 
 def layer_totals(weights: pd.DataFrame) -> pd.DataFrame:
-    """Change per layer over its modules; `norm` holds squared norms, so the squares add up as in `pairs.lineage`."""
+    """Change per layer over its modules. `norm` holds squared norms, so squares add up (`pairs.weight_change`)."""
     squares = weights.assign(squared=weights.change**2 * weights.norm)
     sums = squares.groupby("layer", as_index=False)[["squared", "norm"]].sum()
     return sums.assign(change=(sums.squared / sums.norm.clip(lower=1e-30)) ** 0.5)[["layer", "change"]]

@@ -36,7 +36,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mechdrift.activations.batching import ForwardBatch, forward_batches
-from mechdrift.activations.capture import Answers
+from mechdrift.activations.prompts import Answers
 from mechdrift.activations.readouts import Readout, readout_states, unembed
 from mechdrift.behaviour.tasks import held_out
 from mechdrift.hooks import edit

@@ -172,7 +172,7 @@ def role_mask(rendered: Sequence[Rendered], batch: Batch, roles: Sequence[str]) 
 
     Example:
         >>> from mechdrift.activations.batching import pad
-        >>> from mechdrift.activations.capture import render_probes
+        >>> from mechdrift.activations.prompts import render_probes
         >>> rendered = render_probes(pair, probes, "off", None)
         >>> batch = pad([prompt.ids for prompt in rendered], pad_id=0)
         >>> md.role_mask(rendered, batch, ("think_close",)).any(dim=1).all().item()

@@ -43,7 +43,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mechdrift.activations.capture import Answers, render_sides
+from mechdrift.activations.prompts import Answers, render_sides
 from mechdrift.activations.readouts import Readout, make_readout, measure, readout_states, unembed
 from mechdrift.directions.best_layer import DEEPEST
 from mechdrift.directions.finders import find_in

@@ -21,7 +21,7 @@ import pandas as pd
 from mechdrift.behaviour.dimensions.registry import dimension_of
 from mechdrift.behaviour.judging import judge
 from mechdrift.behaviour.labels import judge_all
-from mechdrift.probes.rendering import text_of
+from mechdrift.probes.in_place import text_of
 from mechdrift.records import Completion, Completions, ProbeItem, Side, items_by_id
 from mechdrift.stress_tests.asking import Asked, StressPlan, grouped
 from mechdrift.stress_tests.conversation import Case, Reply

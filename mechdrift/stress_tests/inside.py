@@ -30,7 +30,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mechdrift.activations.batching import ForwardBatch
-from mechdrift.activations.capture import mean_the_same
+from mechdrift.activations.prompts import mean_the_same
 from mechdrift.activations.readouts import (
     Readout,
     make_readout,

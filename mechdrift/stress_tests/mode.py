@@ -21,7 +21,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from mechdrift.probes.rendering import ALONE, Renderer, Situation, text_of
+from mechdrift.probes.in_place import text_of
+from mechdrift.probes.rendering import ALONE, Renderer, Situation
 from mechdrift.records import Completion, MechdriftError, ProbeItem, Side, ThinkMode
 
 Place = Literal["prompt", "thinking"]

@@ -29,7 +29,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mechdrift.activations.capture import collect_one
+from mechdrift.activations.one_model import collect_one
 from mechdrift.activations.readouts import measure, unembed
 from mechdrift.audits.answers import RunAnswers
 from mechdrift.audits.config import Preset, Size

@@ -27,7 +27,8 @@ from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mechdrift.activations.capture import SideActivations, collect_side, join_sides
+from mechdrift.activations.capture import collect_side, join_sides
+from mechdrift.activations.one_model import SideActivations
 from mechdrift.audits.answers import RunAnswers
 from mechdrift.audits.parts import Part, in_order, tensors_of
 from mechdrift.audits.plan import AuditPlan, Facts, Stage

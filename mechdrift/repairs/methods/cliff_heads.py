@@ -12,7 +12,7 @@ model thinks and answers. No head with c above zero is touched.
 import pandas as pd
 import torch
 
-from mechdrift.activations.capture import collect_one
+from mechdrift.activations.one_model import collect_one
 from mechdrift.directions.thinking import READOUT_ROLE, closed_twins
 from mechdrift.records import MechdriftError
 from mechdrift.repairs.editing import Editing, Place

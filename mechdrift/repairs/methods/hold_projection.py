@@ -11,7 +11,7 @@ https://arxiv.org/abs/2509.06795
 
 import torch
 
-from mechdrift.activations.capture import render_probes
+from mechdrift.activations.prompts import render_probes
 from mechdrift.repairs.evidence import SITE, Evidence
 from mechdrift.repairs.record import Repair
 from mechdrift.repairs.training import Penalty, Recipe
