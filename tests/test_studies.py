@@ -68,6 +68,9 @@ def nothing(count: int, **rest) -> list[Cell]:
         (("shards = 2", "shards = 0"), "shards should be 1 to 10,000; it is 0"),
         (('["quick"]', '["huge"]'), "unknown preset 'huge'; known are quick, standard, full"),
         (("think = 3", "think = 3\nthoughts = 4"), r"\[audit\]: unknown key 'thoughts'"),
+        (("think = 3", "think = true"), r"\[audit\]: 'think' should be a whole number, not True"),
+        (("think = 3", "think = 3\nmargin = [1]"), r"\[audit\]: 'margin' should be a number, not \(1,\)"),
+        (("think = 3", "think = 3\njudge = 4"), r"\[audit\]: 'judge' should be the name of a file, not 4"),
         (("think = 3", 'think = 3\nengine = "hf"\ninstruct_engine = "vllm"'), "asked through one kind of engine"),
         (('checkpoints = ["child", "parent"]', ""), "instruct goes with one of reasoning, adapter and checkpoints"),
         (('["child", "parent"]', '["child", "child"]'), "two audits would have the name 'tiny--child'"),
@@ -183,6 +186,17 @@ def test_a_cell_that_fails_is_tried_elsewhere_once_and_then_given_up_with_what_n
     assert not schedule.fail("b", "no again")
     assert schedule.is_over
     assert schedule.given_up == {first.id: "no again", second.id: "no again"}
+
+
+def test_workers_that_are_lost_before_a_cell_begins_count_as_no_try_until_the_fifth():
+    [cell] = nothing(1)
+    schedule = Schedule([cell], (), {"a": 0, "b": 0})
+    for _ in range(4):
+        assert schedule.next_for("a") == cell
+        assert schedule.fail("a", "lost", begun=False)
+    assert schedule.next_for("a") == cell
+    assert not schedule.fail("a", "lost", begun=False)
+    assert schedule.given_up == {cell.id: "lost"}
 
 
 def test_a_cell_that_fits_on_no_device_is_said_before_anything_runs():

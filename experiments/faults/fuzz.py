@@ -33,6 +33,7 @@ from mechdrift.pairs.layout import read_layout
 from mechdrift.pairs.pair_files import read_pair_file
 from mechdrift.probes.sets import load_probes
 from mechdrift.runs import load_run, sha256
+from mechdrift.studies.study import read_study
 from mechdrift.trajectories.history import read_history
 
 STRANGE = (
@@ -61,6 +62,11 @@ PAIR = {
     "reasoning": {"model": "org/b", "template_args": {"x": True}},
 }  # fmt: skip
 LAYOUT = {"blocks": "model.layers", "norm": "model.norm", "attn": "self_attn", "mlp": "mlp", "n_heads": 4, "sums": True}
+STUDY = {
+    "name": "a", "out": "out", "seeds": [0, 1], "presets": ["quick"], "shards": 2, "stress": [], "repairs": [],
+    "audit": {"dimensions": ["safety"], "think": 96, "device": "cpu"},
+    "pairs": [{"pair": "smollm2-sft"}, {"name": "b", "instruct": "org/b", "checkpoints": ["org/b-1", "org/b-2"]}],
+}  # fmt: skip
 HISTORY = {
     "name": "a", "route": "SFT", "parent": "smollm2-aligned", "parent_sha256": "", "seed": 0, "steps": [5, 10],
     "unit": "steps", "tokens": [50, 100],
@@ -114,6 +120,8 @@ def toml(value: Any) -> str:
 def toml_inline(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{json.dumps(str(key))} = {toml_inline(entry)}" for key, entry in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(toml_inline, value)) + "]"
     if isinstance(value, float) and value != value:
         return "nan"
     return "inf" if value == float("inf") else json.dumps(value)
@@ -210,6 +218,7 @@ def probe_rows() -> list[dict]:
 
 TEXTS = {
     "pair files": text_case(PAIR, "pair.toml", read_pair_file),
+    "study files": text_case(STUDY, "study.toml", lambda file: list(read_study(file).audits())),
     "histories": text_case(HISTORY, "history.json", read_checkpoints),
     "judge files": text_case(JUDGE, "judge.toml", load_judge),
     "layouts": text_case(LAYOUT, "layout.toml", read_layout),

@@ -228,7 +228,8 @@ def _sampling(manifest: Mapping[str, Any], scores: pd.DataFrame) -> list[str]:
     if probes:
         asked: dict[str, list[str]] = {}
         for name, facts in probes.items():
-            asked.setdefault(f"{facts['n']} of {facts['sampled_from']}", []).append(dimension_name(name).lower())
+            size = f"{facts['n']} of {facts.get('sampled_from', facts['n'])}"
+            asked.setdefault(size, []).append(dimension_name(name).lower())
         said[0] += (
             " Prompts asked, trigger and neutral: "
             f"{'; '.join(f'{size} in {listing(names)}' for size, names in asked.items())}."

@@ -118,12 +118,13 @@ def _hand_out(schedule: Schedule, workers: Workers, idle: set[str]) -> None:
 
 
 def _settle(schedule: Schedule, ledger: Ledger, ended: Ended) -> None:
-    """What a worker reports. A lost worker may have finished its cell before it could say so."""
+    """What a worker reports. A lost worker may have finished its cell before it could say so, or not have begun it."""
     cell = schedule.running[ended.worker]
     if ended.why and not (ended.is_lost and ledger.facts(cell.id, "done")):
+        begun = not ended.is_lost or bool(ledger.facts(cell.id, "running"))
         if ended.is_lost:
             ledger.fail(cell, ended.why)
-        again = schedule.fail(ended.worker, ended.why)
+        again = schedule.fail(ended.worker, ended.why, begun=begun)
         tell(f"{cell.told} failed{'; it is tried once more' if again else ''}: {ended.why}")
     else:
         schedule.finish(ended.worker)

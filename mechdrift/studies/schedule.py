@@ -5,7 +5,7 @@
                                3. a ready cell of the model with the most work for each worker that has it open
     a cell fails               it is tried once more, on another worker where there is one; then it is given up, and so
                                is all that needs it
-    a worker is lost           the same, and its cell counts as begun
+    a worker is lost           the same; before its cell began, it counts as no try, up to five times
 
 Handing out a cell and noting its end take the same short time for ten cells and for a hundred thousand.
 """
@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from mechdrift.studies.cells import Cell
 
 TRIES = 2
+LOSSES = 5  # workers lost before a cell began, after which it is given up
 
 
 @dataclass
@@ -35,6 +36,7 @@ class Schedule:
         self.ready: dict[str, deque[Cell]] = defaultdict(deque)
         self.open_models: dict[str, str] = {}
         self.tries: Counter[str] = Counter()
+        self.losses: Counter[str] = Counter()
         self.failed_on: dict[str, set[str]] = defaultdict(set)
         self.running: dict[str, Cell] = {}
         self.given_up: dict[str, str] = {}
@@ -90,13 +92,17 @@ class Schedule:
             if not self.waiting[follower.id] and follower.id not in self.given_up:
                 self.ready[follower.model].append(follower)
 
-    def fail(self, worker: str, why: str) -> bool:
-        """The worker's cell failed, or the worker was lost with it. True where it is tried once more."""
+    def fail(self, worker: str, why: str, *, begun: bool = True) -> bool:
+        """The worker's cell failed, or the worker was lost, before or after the cell had begun. True where it is tried
+        once more."""
         cell = self.running.pop(worker)
         self.open_models.pop(worker, None)
-        self.tries[cell.id] += 1
-        self.failed_on[cell.id].add(worker)
-        if self.tries[cell.id] < TRIES:
+        if begun:
+            self.tries[cell.id] += 1
+            self.failed_on[cell.id].add(worker)
+        else:
+            self.losses[cell.id] += 1
+        if self.tries[cell.id] < TRIES and self.losses[cell.id] < LOSSES:
             self.ready[cell.model].append(cell)
             return True
         self.give_up(cell, why)

@@ -39,11 +39,13 @@ from mechdrift.behaviour.sampling import check_seed
 from mechdrift.pairs.pair_files import is_pair_file, read_pair_file
 from mechdrift.records import MechdriftError
 from mechdrift.records.foreign import read_whole
+from mechdrift.tables.fields import fault_of, shape_of
 
 LARGEST = 1_000_000  # bytes of a study file
 KEYS = ("name", "out", "seeds", "presets", "shards", "stress", "repairs", "audit", "pairs")
 PAIR_KEYS = ("name", "pair", "instruct", "reasoning", "adapter", "null_model", "revision", "checkpoints")
 OWN = {"pair", "instruct", "reasoning", "adapter", "null_model", "revision", "preset", "seed", "out", "chat", "control"}
+FILES = {"judge", "layout"}  # options of an audit that are files, beside the study file or anywhere
 MOST_SHARDS = 10_000
 
 
@@ -111,11 +113,8 @@ class PlannedAudit:
         if self.checkpoint:
             models["reasoning"] = self.checkpoint
         options = {"until_decided": False} | dict(self.study.audit)
-        if "dimensions" in options:
-            options["dimensions"] = tuple(options["dimensions"])
-        for name in ("judge", "layout"):
-            if name in options:
-                options[name] = Path(_beside(options[name], self.study.folder))
+        for name in FILES & options.keys():
+            options[name] = Path(_beside(str(options[name]), self.study.folder))
         return Audit(**models, **options, preset=self.preset, seed=self.seed, out=out)
 
 
@@ -197,7 +196,11 @@ def _options(said: Any, file: Path) -> dict[str, Any]:
     if not isinstance(said, dict):
         raise MechdriftError(f"{file}: audit should be a table of options of 'mechdrift audit'.")
     _known(said, sorted({each.name for each in fields(Audit)} - OWN), f"{file}, [audit]")
-    return said
+    options = {key: tuple(value) if isinstance(value, list) else value for key, value in said.items()}
+    files = {key: Path(value) for key, value in options.items() if key in FILES and isinstance(value, str)}
+    if fault := fault_of(shape_of(Audit), options | files):
+        raise MechdriftError(f"{file}, [audit]: {fault}.")
+    return options
 
 
 def _pair(row: Mapping[str, Any], file: Path) -> StudyPair:

@@ -1,6 +1,7 @@
 """One cell, in this process: note that it begins, do it (`doing`), and note what became of it.
 
-What opens models is imported with the first cell that needs it, so that a cell of nothing costs nothing.
+What opens models is imported for the first cell that needs it, so that a cell of nothing costs nothing. It is imported
+before that cell begins, so that a process that dies meanwhile has begun nothing.
 """
 
 import time
@@ -33,21 +34,22 @@ class Worker:
 
     def run(self, cell: Cell) -> dict[str, Any]:
         """Do one cell and note it; an error is noted, too, and raised."""
+        hands = None if cell.step == NOTHING else self._hands()
         begun, start = self.ledger.begin(cell, self.device), time.perf_counter()
         try:
-            facts = {} if cell.step == NOTHING else self._do(cell)
+            facts = {} if hands is None else hands.do(cell)
         except Exception as error:
             self.ledger.fail(cell, sentence_of(error), traceback.format_exc())
             raise
         self.ledger.end(cell, begun, time.perf_counter() - start, **facts)
         return facts
 
-    def _do(self, cell: Cell) -> dict[str, Any]:
-        if self.hands is None:
-            from mechdrift.studies.doing import Hands
+    def _hands(self) -> "Hands":
+        from mechdrift.studies.doing import Hands
 
+        if self.hands is None:
             self.hands = Hands(study=self.study, store=self.ledger.store, device=self.device)
-        return self.hands.do(cell)
+        return self.hands
 
 
 def sentence_of(error: BaseException) -> str:

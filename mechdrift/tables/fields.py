@@ -4,6 +4,7 @@ A file's shape is a `TypedDict`; `fault_of(shape, value)` says what does not fit
 puts behind the file's name. pydantic's own texts are for programmers, and never shown.
 """
 
+import re
 from dataclasses import MISSING, fields
 from functools import cache
 from typing import Any, NotRequired, get_type_hints
@@ -20,9 +21,12 @@ EXPECTED = {  # by pydantic's types of error
     "finite_number": "a finite number",
     "bool_type": "true or false",
     "list_type": "a list",
+    "tuple_type": "a list",
+    "is_instance_of": "the name of a file",
     "dict_type": "a table of names and values",
     "mapping_type": "a table of names and values",
 }
+UNION = re.compile(r"int|float|str|bool|literal\[.*\]")  # what pydantic puts behind a field of several kinds
 QUOTED = 60  # characters of a strange value
 
 
@@ -40,6 +44,8 @@ def fault_of(shape: Any, value: object) -> str:
         return f"{name!r} is missing"
     if first["type"] == "extra_forbidden":
         return f"{name!r} is unknown; known are {', '.join(get_type_hints(shape))}"
+    if "." in name and UNION.fullmatch(str(first["loc"][-1])):
+        name = name.removesuffix(f".{first['loc'][-1]}")
     expected = EXPECTED.get(first["type"]) or first.get("ctx", {}).get("expected", "of another kind")
     subject = repr(name) if name else "all of it"
     return f"{subject} should be {expected}, not {first['input']!r:.{QUOTED}}"
