@@ -29,6 +29,7 @@ from mechdrift.pairs.pair import Pair
 from mechdrift.probes.rendering import Renderer
 from mechdrift.probes.sets import load_probes
 from mechdrift.records import DIMENSIONS, SIDES, MechdriftError
+from mechdrift.report.page import write_report
 from mechdrift.runs import Run, load_run, sha256
 
 STAGES = {
@@ -333,6 +334,22 @@ def test_answers_go_on_after_the_last_finished_one(tiny_pair, tmp_path, stages_r
     finished.remove(None)
     assert len(finished) == len(set(finished)) == 2 * (2 * 4 + 4 + 3)  # twin pairs, everyday requests, tasks
     assert not list((tmp_path / "run").glob("*.partial.jsonl"))
+
+
+def test_a_long_audit_shows_what_is_known_before_it_looks_inside(copy, tiny_pair, stages_run, monkeypatch):
+    shown = []
+
+    def draw(run: Run) -> Path:
+        page = write_report(run)
+        shown.append((load_run(run.folder).finished[-1], "This audit is not finished: the answers" in page.read_text()))
+        return page
+
+    monkeypatch.setattr(audit_module, "SHOWN_AFTER", 0.0)
+    monkeypatch.setattr(audit_module, "write_report", draw)
+    (copy.folder / "scores.parquet").unlink()
+    audit(config(tiny_pair, copy.folder))
+    assert shown == [("scores", True), ("drift", True)]
+    assert "This audit is not finished" not in write_report(copy).read_text()
 
 
 def test_the_order_of_dimensions_does_not_matter(tiny_pair, tmp_path, stages_run, monkeypatch):

@@ -9,6 +9,7 @@ is started again.
 """
 
 import platform
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -40,12 +41,15 @@ from mechdrift.pairs.pair import Pair
 from mechdrift.pairs.precision import default_dtype_for_generation, fast_float32
 from mechdrift.records import SIDES, MechdriftError
 from mechdrift.records.progress import all_left, tell, whole
+from mechdrift.report.page import write_report
 from mechdrift.runs import Run, open_run
 
 __all__ = ["PRESETS", "Audit", "Size", "audit", "load_from"]
 
 MODELS = ("pair", "instruct", "reasoning", "adapter", "null_model", "revision")
 IDENTITY = (*MODELS, "preset", "dimensions", "seed")  # options that make another run where they differ
+SHOWN = ("scores", "drift")  # stages after which the page is drawn: what the models did, and what moved inside them
+SHOWN_AFTER = 60.0  # seconds of work: a quicker audit is at its end before anybody has read the page
 PACKAGES = ("mechdrift", "torch", "transformers", "transformer-lens")
 
 
@@ -112,6 +116,7 @@ def run_unfinished_stages(
     run.remove_partials(set(run.finished) - ({"answers"} if is_judging_unfinished(run.manifest) else set()))
     if "pair" in run.finished and set(names) - set(run.finished):
         _check_weights(run, pair)
+    start = time.monotonic()
     waiting = [(number, stage) for number, stage in enumerate(stages, 1) if stage.name not in run.finished]
     with whole({stage.name: work[stage.name] for _, stage in waiting if stage.name in work}) as all_stages:
         for number, stage in waiting:
@@ -120,6 +125,8 @@ def run_unfinished_stages(
             facts = stage.run(run, pair, as_asked(plan, run))
             seconds = all_stages.end()
             run.finish(stage.name, seconds, stage.files, keep=is_judging_unfinished(facts), **facts)
+            if stage.name in SHOWN and (number, stage) != waiting[-1] and time.monotonic() - start > SHOWN_AFTER:
+                tell(f"what is known so far stands in {write_report(run)}")
 
 
 def _check_weights(run: Run, pair: Pair) -> None:

@@ -11,15 +11,17 @@ from mechdrift.report.words import DASH, difference, dimension_name, interval, l
 
 REFRESH = 15  # seconds until an unfinished page loads itself anew
 LAST_STAGE = "patch"
+RELOADS = f"The page loads itself anew every {REFRESH} seconds until all is done."
+FIXED_RUNNING = f"This audit is not finished: the answers are scored. Next it looks inside the models. {RELOADS}"
 NONE_FOUND = "none that was tried"
 WORDS = {"go on": "goes on", "no change": "no change", "changed": "changed", "undecided": "undecided"}
 
 
 def waves_shown(manifest: Mapping[str, Any], waves: pd.DataFrame | None) -> dict[str, Any]:
     """Rows of the table of waves, the margin, and, until all stages have ended, what is running."""
-    if waves is None or not len(waves):
-        return {"rows": [], "running": "", "seconds": REFRESH, "margin": ""}
     is_done = LAST_STAGE in manifest["stages"]
+    if waves is None or not len(waves):
+        return {"rows": [], "running": "" if is_done else FIXED_RUNNING, "seconds": REFRESH, "margin": ""}
     return {
         "rows": [_row(row) for row in waves.to_dict("records")],
         "running": "" if is_done else running_said(waves),
@@ -74,4 +76,4 @@ def running_said(waves: pd.DataFrame) -> str:
     said += f"{decided} of {counted(len(last), 'dimension')} decided"
     said += f", {undecided} undecided with all families. " if undecided else ". "
     next_step = f"Next it asks {listing(left)}." if left else "Next it looks inside the models."
-    return f"{said}{next_step} The page loads itself anew every {REFRESH} seconds until all is done."
+    return f"{said}{next_step} {RELOADS}"
