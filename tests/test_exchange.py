@@ -161,6 +161,24 @@ def test_the_steering_vectors_package_steers_with_them(tmp_path: Path):
     torch.testing.assert_close(after[3] - before[3], expected, atol=1e-5, rtol=1e-4)
 
 
+@torch.no_grad()
+def test_the_package_repeng_steers_with_a_control_vector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(np, "float_", np.float64, raising=False)  # repeng 0.4 names it; numpy 2 has it no more
+    package = pytest.importorskip("repeng", reason="the package repeng is not installed")
+    found, model = directions(), make_model()
+    to_gguf(found, "instruct", ROLE, tmp_path / "safety.gguf", model_hint="llama")
+    vector = package.ControlVector.import_gguf(tmp_path / "safety.gguf")
+    ids, points = torch.tensor([[40, 41, 42]]), {3: find_structure(model).hook_point("resid_pre", 3)}
+    with record(points) as before:
+        model(ids)
+    steered = package.ControlModel(model, [2])
+    steered.set_control(vector, 1.0)
+    with record(points) as after:
+        steered(ids)
+    expected = (found.instruct[2, 1] * found.norm_instruct[2, 1]).expand_as(before[3])
+    torch.testing.assert_close(after[3] - before[3], expected, atol=1e-5, rtol=1e-4)
+
+
 def text_of(reader: GGUFReader, key: str) -> str:
     return bytes(reader.fields[key].parts[-1]).decode()
 
