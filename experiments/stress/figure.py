@@ -38,7 +38,9 @@ def figure(table: pd.DataFrame) -> go.Figure:
         found = {"name": child, "mode": "markers", "marker": {"color": colour, "size": 9}}
         drawn.add_scatter(x=100 * part.lift, y=rows, error_x=ends | {"symmetric": False}, **found, row=1, col=2)
     drawn.update_yaxes(tickvals=list(range(len(modes))), ticktext=modes).update_xaxes(zerolinecolor="#888")
-    return drawn.update_layout(template="plotly_white", width=1000, height=500, margin_t=40, legend={"orientation": "h", "y": -0.08})
+    return drawn.update_layout(
+        template="plotly_white", width=1000, height=500, margin_t=40, legend={"orientation": "h", "y": -0.08}
+    )
 
 
 if __name__ == "__main__":
