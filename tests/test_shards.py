@@ -17,9 +17,11 @@ from mechdrift.audits.merging import merge
 from mechdrift.audits.parts import Shard, parts_of, place_of
 from mechdrift.audits.pipeline import PRESETS, audit
 from mechdrift.audits.shards import STEPS, run_step
+from mechdrift.behaviour.backends.hugging_face import HuggingFace
 from mechdrift.records import MechdriftError
 from mechdrift.runs import Run, load_run
 from mechdrift.studies import launch, local
+from mechdrift.studies.doing import Hands
 from mechdrift.studies.launch import run_study
 from mechdrift.studies.ledger import Ledger
 from mechdrift.studies.planning import plan_cells
@@ -210,6 +212,24 @@ def test_a_killed_shard_goes_on_at_its_last_answer(settings, begun, tmp_path, mo
     place = run_step(asked, "ask-instruct", Shard(number=1, count=2))
     assert not work.exists()
     assert (place / "part.json").exists()
+
+
+def test_a_parent_answers_once_beside_all_its_children(study, divided, tmp_path, monkeypatch):
+    two = study.with_name("two.toml")
+    two.write_text(f'{STUDY}[[pairs]]\nname = "other"\ninstruct = "parent"\nreasoning = "parent"\n')
+    shutil.copytree(divided.folder.parent, tmp_path / "out")
+    found = replace(read_study(two), out=str(tmp_path / "out"))
+    hands = Hands(study=found, store=Store(found.out), device="cpu")
+    cells = {(cell.step, cell.shard): cell for cell in plan_cells(found, estimate=False) if cell.run == "other"}
+    hands.do(cells["pair", "1/1"])
+    asked = []
+    monkeypatch.setattr(HuggingFace, "write", lambda self, queue: (asked.append(each) for each in queue))
+    assert hands.do(cells["ask-instruct", "2/2"]) == {"tokens": 0}
+    assert asked == []
+    mine, lent = (tmp_path / f"out/{name}.parts/ask-instruct-2of2/answers.jsonl" for name in ("other", "tiny"))
+    assert mine.read_bytes() == lent.read_bytes()
+    monkeypatch.undo()
+    assert hands.do(cells["ask-reasoning", "2/2"])["tokens"] > 0  # children are asked each
 
 
 @pytest.mark.parametrize("text", ["0/4", "5/4", "2", "a/b", "2/4/8", "-1/3"])

@@ -52,7 +52,7 @@ from mechdrift.audits.stages import answers, drift, kl, pair, patch, pilot, read
 from mechdrift.audits.stages.order import stages_of
 from mechdrift.audits.stages.questions import task_questions
 from mechdrift.behaviour.backends.choosing import close_engines
-from mechdrift.behaviour.generation import Question
+from mechdrift.behaviour.generation import Question, write_completions
 from mechdrift.behaviour.judges.files import load_judge
 from mechdrift.behaviour.labels import RULES
 from mechdrift.behaviour.thoughts import ask_without_markers
@@ -63,6 +63,7 @@ from mechdrift.records import SIDES, Completion, Completions, MechdriftError, Si
 from mechdrift.records.progress import tell
 from mechdrift.runs import Run, folder_lock, placed, sha256
 
+ASKED = "asked.partial.jsonl"  # of a shard's working folder: what is answered so far
 INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes
 WHOLE = {"pair": pair.STAGE, "pilot": pilot.STAGE}
 Read = Callable[[Run, Pair, AuditPlan, Shard, Path], Part]
@@ -88,7 +89,7 @@ class Step:
 
 def ask_shard(side: Side, run: Run, pair: Pair, plan: AuditPlan, shard: Shard, work: Path) -> Part:
     """One model's answers to every n-th question. Questions are dealt by length, so that shards take equally long."""
-    loaded, store = pair.open(side, generation_dtype(plan.config)), work / "asked.partial.jsonl"
+    loaded, store = pair.open(side, generation_dtype(plan.config)), work / ASKED
     mine, tasks = deal(answers.questions_of(plan), shard), deal(task_questions(plan), shard)
     items, to_tasks = answers.ask_with_tasks(run, plan, loaded, side, mine, tasks, store)
     close_engines()
@@ -223,7 +224,7 @@ def _run_shard(run: Run, pair: Pair, plan: AuditPlan, step: Step, shard: Shard) 
     if (place / SEAL).exists():
         check_key(place, key)
         return place
-    work = place.with_name(f"{place.name}.work")
+    work = _work_of(place)
     work.mkdir(parents=True, exist_ok=True)
     with folder_lock(work, "shard"), fast_float32():
         tell(f"{run.folder.name}, {step.name}, shard {shard}")
@@ -233,6 +234,28 @@ def _run_shard(run: Run, pair: Pair, plan: AuditPlan, step: Step, shard: Shard) 
     with suppress(OSError):  # another process may just look into it
         shutil.rmtree(work)
     return place
+
+
+def lend(finished: Path, folder: Path, step: str, shard: Shard, pair: Pair, dtype: str) -> bool:
+    """Give a shard the answers of a finished part of another run that asked the same model the same questions, before
+    it begins. True where it took them: the weights and all versions are the same, and it has no answers yet.
+
+    `finished` is the other part, `folder` the run folder of the shard, `dtype` what its answers are written in.
+    """
+    place, seal = place_of(folder, step, shard), read_seal(finished)
+    store, side = _work_of(place) / ASKED, STEPS[step].sides[0]
+    if (place / SEAL).exists() or store.exists() or seal["key"]["versions"] != software()["versions"]:
+        return False
+    if bits_of(pair.open(side, dtype).model) not in seal["facts"]["weights"].values():
+        return False
+    store.parent.mkdir(parents=True, exist_ok=True)
+    write_completions(store, load_part(finished).answers)
+    return True
+
+
+def _work_of(place: Path) -> Path:
+    """The folder in which a part is made."""
+    return place.with_name(f"{place.name}.work")
 
 
 def _working_copy(run: Run, step: Step, work: Path) -> Run:

@@ -1,20 +1,21 @@
 """What each cell does: bring what it reads, do it, and send what it wrote.
 
 A process that does several cells keeps the pair of the last one. Where the next has a model in common with it, such as
-the parent of many checkpoints, that model stays as it is.
+the parent of many checkpoints, that model stays as it is. What it answered beside one checkpoint it is not asked again.
 """
 
 import subprocess
 import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from mechdrift.audits.config import Audit
 from mechdrift.audits.merging import merge
-from mechdrift.audits.parts import Shard, read_seal
+from mechdrift.audits.parts import SEAL, Shard, place_of, read_seal
 from mechdrift.audits.pipeline import audit
-from mechdrift.audits.plan import load_from
-from mechdrift.audits.shards import STEPS, WHOLE, run_step
+from mechdrift.audits.plan import generation_dtype, load_from
+from mechdrift.audits.shards import STEPS, WHOLE, lend, run_step
 from mechdrift.pairs.pair import Pair
 from mechdrift.records import SIDES, MechdriftError
 from mechdrift.studies.cells import JOIN, Cell
@@ -61,9 +62,25 @@ class Hands:
         parts = f"{cell.run}.parts"
         store.pull([f"{cell.run}/{name}" for name in ("run.json", *step.needs)])
         store.pull([f"{parts}/{step.name}-*/part.json", *(f"{parts}/{name}-*/*" for name in step.after)])
+        lent = self._lend(cell, config, shard)
         place = run_step(config, cell.step, shard, pair=self.pair(config))
         store.push(f"{parts}/{place.name}")
-        return {"tokens": read_seal(place)["facts"].get("written", 0)}
+        return {"tokens": 0 if lent else read_seal(place)["facts"].get("written", 0)}
+
+    def _lend(self, cell: Cell, config: Audit, shard: Shard) -> bool:
+        """Take over what the parent answered beside another child of the study: many checkpoints ask it the same. True
+        where that was there. Budgets that are measured belong to a run, so that those are asked."""
+        if cell.step != "ask-instruct" or config.budget.is_auto:
+            return False
+        for other in self.study.audits():
+            if other.name == cell.run or _of_parent(other.config()) != _of_parent(audit_of(self.study, cell).config()):
+                continue
+            part = place_of(Path(other.name), cell.step, shard).as_posix()
+            self.store.pull([f"{part}/*"])
+            if (self.store.path(part) / SEAL).exists():
+                pair, dtype = self.pair(config), generation_dtype(config)
+                return lend(self.store.path(part), self.store.path(cell.run), cell.step, shard, pair, dtype)
+        return False
 
     def _join(self, cell: Cell, config: Audit) -> None:
         stage = cell.step.removeprefix(f"{JOIN}-")
@@ -87,6 +104,11 @@ class Hands:
                     before.models[side].loaded.clear()
         self.last = (named, pair)
         return pair
+
+
+def _of_parent(config: Audit) -> Audit:
+    """What the parent's answers depend on: all of an audit but its child."""
+    return replace(config, reasoning=None, adapter=None, null_model=None, out=None)
 
 
 def audit_of(study: Study, cell: Cell) -> PlannedAudit:
