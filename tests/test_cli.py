@@ -18,11 +18,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import make_tokenizer, save_model
+from cyclopts import CycloptsError
 from parrots import refuses, save_parrot, thinks_then_refuses
 from synthetic_run import build_run
 from test_gate import whole
 
-from mechdrift import cli
 from mechdrift.audits.pipeline import Audit
 from mechdrift.bench import machine as bench
 from mechdrift.errors import MESSAGE
@@ -203,7 +203,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_1(mechdrift, folders, words):
     assert re.search(BAD[words], err)
 
 
-@pytest.mark.parametrize(("words", "kind"), [("audit gpt5", MechdriftError), ("audit --nope 3", cli.CycloptsError)])
+@pytest.mark.parametrize(("words", "kind"), [("audit gpt5", MechdriftError), ("audit --nope 3", CycloptsError)])
 def test_debug_lets_the_error_through_with_its_traceback(mechdrift, words, kind):
     with pytest.raises(kind):
         mechdrift(*words.split(), "--debug")

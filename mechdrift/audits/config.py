@@ -5,43 +5,44 @@ from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import Group, Parameter
+from cyclopts import Parameter
 
+from mechdrift.audits.options import CHAT, MODELS, QUESTIONS, EngineOptions, ModelOptions, Tokens
 from mechdrift.behaviour.sampling import COLDEST, HOTTEST, MOST_SAMPLES, Budget, Sampling, check_seed
 from mechdrift.errors import warn_renamed
 from mechdrift.pairs.chat import ChatOptions
 from mechdrift.pairs.pair_files import is_pair_file
-from mechdrift.records import DIMENSIONS, SIDES, MechdriftError
+from mechdrift.records import DIMENSIONS, MechdriftError
 
 Preset = Literal["quick", "standard", "full"]
-NumberFormat = Literal["auto", "float32", "bfloat16"]
-ENGINE = Parameter(group=Group("Engine"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """How much an audit asks and patches. Numbers are per dimension, in twin pairs; tasks are the held-out reasoning
-    tasks.
-
-    `variants` counts the twin pairs that are also asked without their style, with the verdicts in the other order, and
-    so on; `patched`, `kl` and `thinking` those that are patched, compared token by token, and followed inside while the
-    model thinks; `steered` those that a direction is selected on, and those that it is steered on (0: no steering).
-    `grafts` says whether weights are grafted and placebos patched beside the grids, those of the null model among them.
-    `most` is how many twin pairs are asked at most where an audit goes on until all is decided; None: as many as
-    `pairs`.
-    """
+    """How much an audit asks and patches. Twin pairs are counted per dimension."""
 
     pairs: int
+    """Twin pairs that are asked."""
     variants: int
+    """Twin pairs that are also asked in another form: without their style, with the verdicts in the other order, …"""
     tasks: int
+    """Held-out reasoning tasks."""
     patched: int
+    """Twin pairs that are patched."""
     kl: int
+    """Twin pairs whose answers are compared token by token."""
     thinking: int
+    """Twin pairs that are followed inside while the model thinks."""
     steered: int
+    """Twin pairs that a direction is selected on, and as many that it is steered on. 0: no steering."""
     layer_step: int = 1
+    """Every which layer is patched."""
     grafts: bool = True
+    """Whether weights are grafted, and placebos (those of the null model among them) are patched beside the grids."""
     most: int | None = None
+    """The most twin pairs that an audit until decided may ask. None: as many as `pairs`."""
     budget: Budget = field(default_factory=Budget)
+    """The most tokens of a thought and of an answer."""
 
 
 # The fixed design of the embedded pairs asks the first families of each set, as many as it held when their table
@@ -65,87 +66,42 @@ PRESETS: dict[Preset, Size] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EngineOptions:
-    """What writes the answers, where, and in which numbers. A group of options of its own on the command line."""
-
-    engine: Annotated[str, ENGINE] = "hf"
-    """What writes the answers: hf (this process), vllm, or the address of a server of vLLM or llama.cpp."""
-    instruct_engine: Annotated[str | None, ENGINE] = None
-    """The engine of the instruct model alone, such as its server's address."""
-    reasoning_engine: Annotated[str | None, ENGINE] = None
-    """The engine of the reasoning model alone."""
-    device: Annotated[str, ENGINE] = "auto"
-    """Such as cuda:0; auto is cuda, then mps, then cpu."""
-    dtype: Annotated[NumberFormat, ENGINE] = "auto"
-    """Number format of what is measured inside; auto is float32."""
-    generation_dtype: Annotated[NumberFormat, ENGINE] = "auto"
-    """Number format of what writes the answers; auto is bfloat16 where the device computes in it natively."""
-    device_map: Annotated[str | None, ENGINE] = None
-    """Such as auto: place a large model with accelerate."""
-
-    def engine_of(self, side: str) -> str:
-        """The engine that writes one model's answers."""
-        return (self.instruct_engine if side == "instruct" else self.reasoning_engine) or self.engine
-
-    def check_engines(self) -> None:
-        """Raise where the two models would be written by different kinds of engine."""
-        if len({_kind_of(self.engine_of(side)) for side in SIDES}) > 1:
-            raise MechdriftError(
-                "both models should be asked through one kind of engine, or its numerics are taken for drift: give "
-                "--instruct-engine and --reasoning-engine of the same kind."
-            )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Audit(EngineOptions):
+class Audit(ModelOptions, EngineOptions):
     """What to audit and how thoroughly. This one record is the configuration, the command line, its help, and what a
     run stores."""
 
-    pair: str = "smollm2-sft"
-    """An embedded pair (see `mechdrift pairs`) or a pair file (pair.toml); ignored when --instruct is given."""
-    instruct: str | None = None
-    """Hugging Face id or folder of the instruct model."""
-    reasoning: str | None = None
-    """Hugging Face id or folder of the reasoning model trained from it."""
-    adapter: str | None = None
-    """Instead of --reasoning: a LoRA adapter for the instruct model."""
-    null_model: str | None = None
-    """Hugging Face id or folder (or LoRA adapter for the instruct model) of a null model: trained for as long from the
-    instruct model, but not to reason. Its values are patched beside the instruct model's. Embedded pairs have theirs.
-    """
-    revision: str | None = None
-    """Revision of both models on the hub."""
-    preset: Preset = "standard"
-    """How much to ask: quick, standard or full."""
-    dimensions: tuple[str, ...] = field(default_factory=lambda: tuple(DIMENSIONS))
+    null_model: Annotated[str | None, Parameter(group=MODELS)] = None
+    """A null model, trained from the instruct model for as long, but not to reason: a Hugging Face id, a folder, or a
+    LoRA adapter. Its values are patched beside the instruct model's. Embedded pairs have theirs."""
+    preset: Annotated[Preset, Parameter(group=QUESTIONS)] = "standard"
+    """How much to ask."""
+    dimensions: Annotated[tuple[str, ...], Parameter(group=QUESTIONS)] = field(
+        default_factory=lambda: tuple(DIMENSIONS)
+    )
     """Which dimensions to audit."""
-    until_decided: Annotated[bool | None, Parameter(negative="--no-until-decided")] = None
-    """Ask in up to four waves, until each dimension is decided: changed, or no change larger than the margin. Default
-    yes, and for the embedded pairs no: they have a fixed design, as in their table."""
-    margin: float = 0.15
-    """Of --until-decided: the largest change that counts as none, as a share of answers (0.15 is 15 points)."""
+    until_decided: Annotated[bool | None, Parameter(group=QUESTIONS, negative="--no-until-decided")] = None
+    """Ask in up to four waves, until each dimension is decided: changed, or no change larger than the margin. This is
+    the default, except for embedded pairs, which have the fixed design of their published table."""
+    margin: Annotated[float, Parameter(group=QUESTIONS)] = 0.15
+    """With --until-decided: the largest change that counts as none, as a share of answers; 0.15 is 15 points."""
+    think: Tokens = None
+    """The most tokens that a model may think. auto measures on a few items how long each model thinks. Default: auto;
+    for embedded pairs the preset's number."""
+    answer: Tokens = None
+    """The most tokens that an answer may have. Default: as for --think."""
+    think_max: Annotated[int | None, Parameter(group=QUESTIONS)] = None
+    """The most tokens that --think auto tries. Default: 16,384, or what the model's context leaves."""
+    samples: Annotated[int, Parameter(group=QUESTIONS)] = 1
+    """Answers per item. One is greedy; several are drawn at the temperature."""
+    temperature: Annotated[float, Parameter(group=QUESTIONS)] = 0.7
+    """Temperature of the answers where --samples is above 1."""
+    judge: Annotated[Path | None, Parameter(group=QUESTIONS)] = None
+    """A TOML file that describes a judge of refusals. Default: the built-in rules."""
+    seed: Annotated[int, Parameter(group=QUESTIONS)] = 0
+    """Seed of sub-sampling, of sampled answers and of all resampling."""
     out: Path | None = None
-    """The run folder; default runs/<pair>."""
-    think: int | Literal["auto"] | None = None
-    """Tokens that a model may think: a number, or auto, which measures on a few items how long each model thinks.
-    Default auto, and for the embedded pairs the preset's."""
-    answer: int | Literal["auto"] | None = None
-    """Tokens that an answer may have, likewise."""
-    think_max: int | None = None
-    """Of --think auto: the most that is tried; default 16,384, or what the model's context leaves."""
-    samples: int = 1
-    """Answers per item: 1 is greedy, more are drawn at the temperature."""
-    temperature: float = 0.7
-    """Of the samples, where there are several."""
-    judge: Path | None = None
-    """A TOML file that describes another judge of refusals than the rules."""
-    seed: int = 0
-    """Seed of sub-sampling, of samples and of all resampling."""
-    trust_remote_code: bool = False
-    """Let the models' own code run. Never needed for models that transformers knows."""
-    layout: Path | None = None
-    """A TOML or JSON file that says where the modules of an architecture are that TransformerLens does not know."""
-    chat: Annotated[ChatOptions, Parameter(name="*")] = field(default_factory=ChatOptions)
+    """The run folder. Default: runs/PAIR."""
+    chat: Annotated[ChatOptions, Parameter(name="*", group=CHAT)] = field(default_factory=ChatOptions)
     """How the models are asked: system messages, template arguments, think markers."""
     control: InitVar[str | None] = None
     """The old name of `null_model`."""
@@ -195,7 +151,3 @@ class Audit(EngineOptions):
     @property
     def ordered_dimensions(self) -> tuple[str, ...]:
         return tuple(dimension for dimension in DIMENSIONS if dimension in self.dimensions)
-
-
-def _kind_of(engine: str) -> str:
-    return "server" if engine.startswith(("http://", "https://")) else engine

@@ -69,7 +69,7 @@ class ChatOptions:
     reasoning_template_args: str | None = None
     """The reasoning model's template arguments."""
     think_open: str | None = None
-    """The marker that opens thinking; none where the models have no markers. Default: read off the tokenizer."""
+    """The marker that opens thinking, or the word none for models without markers. Default: read off the tokenizer."""
     instruct_think_open: str | None = None
     """The instruct model's opening marker."""
     reasoning_think_open: str | None = None

@@ -1,10 +1,12 @@
-"""The command `mechdrift stress`: from its options to a run folder, and what is printed of it."""
+"""The command `mechdrift stress`: it turns options into a run folder, and the table into the text that is printed."""
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from mechdrift.audits.config import Audit
+from mechdrift.audits.options import ModelOptions
 from mechdrift.audits.plan import load_from
 from mechdrift.behaviour.judges.files import load_judge
 from mechdrift.pairs.chat import ChatOptions
@@ -18,13 +20,15 @@ from mechdrift.stress_tests.run import StressTest, stress
 PRINTED = ["dimension", "side", "mode", "dose", "n", "change_trigger", "change_twin", "lift", "lift_low", "lift_high"]
 
 
-def run_stress(pair: str, options: StressOptions, chat: ChatOptions) -> str:
-    """Run a stress test as the options say; returns what is to be printed."""
+OF_THE_AUDIT = (*(each.name for each in fields(ModelOptions)), "think", "answer", "think_max", "device", "engine")
+
+
+def run_stress(options: StressOptions, chat: ChatOptions) -> str:
+    """Run a stress test as the options say. Returns the text to print."""
     if options.pairs < 1:
         raise MechdriftError(f"--pairs should be 1 or more; it is {options.pairs}.")
     doses, modes = parse_doses(options.doses), modes_of(options.modes or None)
-    names = ("instruct", "reasoning", "adapter", "revision", "think", "answer", "think_max", "device", "engine")
-    config = Audit(pair=pair, chat=chat, **{name: getattr(options, name) for name in names})
+    config = Audit(chat=chat, **{name: getattr(options, name) for name in OF_THE_AUDIT})
     sets = [sampled(load_probes(name, options.path), options) for name in options.probes]
     opened = load_from(config)
     found = stress(
@@ -65,7 +69,7 @@ def parse_doses(words: Sequence[str]) -> dict[str, tuple[float, ...]]:
 
 
 def told(found: StressTest) -> str:
-    """The strongest dose of every mode as a table, why others did not apply, and where the page is."""
+    """The text to print: a table of every mode's strongest dose, the modes that do not apply, the page's place."""
     table = found.frame
     shown = table[table.strongest & (table.n > 0)]
     text = shown[[*PRINTED, "p_holm", "finding"]].to_string(index=False, na_rep="", float_format="{:.3f}".format)

@@ -1,47 +1,42 @@
-"""What a user can say of a stress test on the command line. Loads nothing."""
+"""What a user can say of a stress test on the command line. Nothing heavy is imported."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated
 
+from cyclopts import Parameter
+
+from mechdrift.audits.options import ENGINE, QUESTIONS, ModelOptions, Tokens
 from mechdrift.records import DIMENSIONS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StressOptions:
-    """Options of `mechdrift stress`; all but `pairs` are arguments of `stress` and of `Audit`, as there."""
+class StressOptions(ModelOptions):
+    """Options of `mechdrift stress`."""
 
-    instruct: str | None = None
-    """Hugging Face id or folder of the instruct model."""
-    reasoning: str | None = None
-    """Hugging Face id or folder of the reasoning model."""
-    adapter: str | None = None
-    """Instead of --reasoning: a LoRA adapter for the instruct model."""
-    revision: str | None = None
-    """Revision of both models on the hub."""
-    probes: tuple[str, ...] = field(default_factory=lambda: tuple(DIMENSIONS))
+    probes: Annotated[tuple[str, ...], Parameter(group=QUESTIONS)] = field(default_factory=lambda: tuple(DIMENSIONS))
     """Probe sets, or one benchmark (see `mechdrift probes`)."""
-    path: Path | None = None
-    """Of a benchmark: its file or folder, as published; default the Hugging Face hub."""
-    pairs: int = 32
+    path: Annotated[Path | None, Parameter(group=QUESTIONS)] = None
+    """The benchmark's file or folder, as published. Default: the Hugging Face hub."""
+    pairs: Annotated[int, Parameter(group=QUESTIONS)] = 32
     """Ask at most so many twin pairs of each set, drawn evenly over families; of a benchmark, twice as many items."""
-    modes: tuple[str, ...] = ()
-    """Which modes; default all (see --list)."""
-    doses: tuple[str, ...] = ()
-    """Other doses, from the weakest to the strongest: puzzle=250,1000."""
-    think: int | Literal["auto"] | None = None
-    """Tokens that a model may think, or auto; as in audits."""
-    answer: int | Literal["auto"] | None = None
-    """Tokens that an answer may have, or auto."""
-    think_max: int | None = None
-    """Of --think auto: the most that is tried."""
-    judge: Path | None = None
-    """A TOML file that describes another judge of refusals than the rules."""
-    engine: str = "hf"
-    """What writes: hf (this process), vllm, or the address of a server of vLLM or llama.cpp."""
-    device: str = "auto"
-    """Such as cuda:0; auto is cuda, then mps, then cpu."""
-    seed: int = 0
-    """Seed of sub-sampling, puzzles, samples and all resampling."""
+    modes: Annotated[tuple[str, ...], Parameter(group=QUESTIONS)] = ()
+    """Which modes (see --list). Default: all."""
+    doses: Annotated[tuple[str, ...], Parameter(group=QUESTIONS)] = ()
+    """Doses of a mode, from the weakest to the strongest, instead of its own: puzzle=250,1000."""
+    think: Tokens = None
+    """The most tokens that a model may think. Default: as in audits."""
+    answer: Tokens = None
+    """The most tokens that an answer may have. Default: as in audits."""
+    think_max: Annotated[int | None, Parameter(group=QUESTIONS)] = None
+    """The most tokens that --think auto tries."""
+    judge: Annotated[Path | None, Parameter(group=QUESTIONS)] = None
+    """A TOML file that describes a judge of refusals. Default: the built-in rules."""
+    seed: Annotated[int, Parameter(group=QUESTIONS)] = 0
+    """Seed of sub-sampling, of puzzles, of sampled answers and of all resampling."""
+    engine: Annotated[str, Parameter(group=ENGINE)] = "hf"
+    """What writes the answers: hf (this process), vllm, or the address of a vLLM or llama.cpp server."""
+    device: Annotated[str, Parameter(group=ENGINE)] = "auto"
+    """A device such as cuda:0. auto takes cuda, then mps, then cpu."""
     out: Path | None = None
-    """The run folder; default runs/PAIR-stress."""
+    """The run folder. Default: runs/PAIR-stress."""

@@ -1,0 +1,2 @@
+from .application import app as app
+from .entry import main as main
