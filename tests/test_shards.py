@@ -16,7 +16,8 @@ from mechdrift.audits import shards as shards_module
 from mechdrift.audits.merging import merge
 from mechdrift.audits.parts import Shard, parts_of, place_of
 from mechdrift.audits.pipeline import PRESETS, audit
-from mechdrift.audits.shards import STEPS, run_step
+from mechdrift.audits.shards import run_step
+from mechdrift.audits.steps import STEPS
 from mechdrift.behaviour.backends.hugging_face import HuggingFace
 from mechdrift.records import MechdriftError
 from mechdrift.runs import Run, load_run

@@ -87,7 +87,7 @@ def run_busy(folder: Path, workers: int) -> float:
 def join_shards(folder: Path, count: int = 100, rows: int = 40, rounds: int = 5) -> tuple[float, float]:
     """Seconds to read so many parts, and to do all that joining them takes: the median of rounds, in turns."""
     from mechdrift.audits.parts import Key, Part, Shard, finished_parts, load_part, place_of, read_seal, save_part
-    from mechdrift.audits.shards import check_key
+    from mechdrift.audits.provenance import check_key
 
     run = folder / "run"
     keys = {"step": "ask-reasoning", "run": "r", "versions": {}, "read_from": {}}

@@ -8,7 +8,7 @@ Stages after `answers`, trajectories, experiments and notebooks all start from h
     answers.readout("safety")                       # calibrated on what both models wrote
 
 The table of completions is read once, and every opening is encoded once (`Renderer.first_token`), however many readouts
-are asked for. A run is enough that has finished its stage `answers`.
+are asked for. The run has to have finished its stage `answers`; later stages are not needed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -56,7 +56,7 @@ class RunAnswers:
         return self.table[(self.table.dimension == dimension) & (self.table.side == side)].set_index("item")
 
     def completions(self, dimension: str, side: Side) -> Completions:
-        """The same as records, in the order of the probe set, in the think mode they were asked in."""
+        """The same answers as records, in the order of the probe set."""
         rows = self.rows(dimension, side)
         found = tuple(_completion(item.id, side, rows) for item in self.sets[dimension])
         return Completions(side=side, think=rows.think.iloc[0], rows=found)
@@ -118,7 +118,7 @@ def reopen(run: Run) -> tuple[Pair, RunAnswers]:
 
 
 def config_of(run: Run) -> tuple[Audit, PairFile | None]:
-    """The configuration of a run, but for its folder, and what its pair file said."""
+    """The configuration of a run without its folder, and the content of its pair file, where it had one."""
     stored, names = run.manifest["config"], {field.name for field in fields(Audit)} - {"out", "chat"}
     settings = {name: stored[name] for name in names & set(stored)}
     settings |= {"dimensions": tuple(stored["dimensions"])}

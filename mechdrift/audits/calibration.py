@@ -1,16 +1,18 @@
-"""How fast is this machine with these two models, and how long do they write? Ten seconds of the stages' own work, five
-of each model, once its weights are loaded.
+"""How fast is this machine with these two models, and how many tokens do the models write? Both are measured on ten
+seconds of the stages' own work: five seconds per model, once its weights are loaded.
 
-    written      some questions of the audit are asked: with a few rows and with more. A step of R rows takes a + b R
-                 seconds, so a token a / R + b at as many rows as the audit has
-    lengths      what they wrote. Of thoughts that the calibration cut nobody knows the length: the mean is that of a
-                 constant chance to end, all tokens / thoughts that ended, within the budget. Where none ended, the
-                 budget is counted, and it is said
-    read         their prompts, in the format of what is measured inside; and some positions unembedded
-    statistics   a small resampling
+    written      seconds per token that is written. Some questions of the audit are asked with a few rows in a batch,
+                 then with more. A decoding step of R rows takes a + b R seconds, so a token takes a / R + b seconds
+                 at the audit's own number of rows
+    lengths      tokens of a thought and of an answer. The length of a thought that the calibration cut is not known, so
+                 each token is given the same chance to be the last: the mean is all tokens / thoughts that ended,
+                 within the budget. Where no thought ended, the whole budget is counted, and a note says so
+    read         seconds per token of a prompt, in the number format of the measurements inside, and seconds per
+                 position that is unembedded
+    statistics   seconds per unit of resampling
 
-A machine that is busy with something else is slower now than it will be. On a CPU, what others took while this ran is
-taken off: no less than the CPU seconds that were needed remain.
+A machine that is busy with something else is slower now than it will be later. On a CPU the time that other processes
+took is therefore subtracted, but never so much that less than the CPU seconds of this process remain.
 """
 
 import time
@@ -53,8 +55,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """One model on this machine: the pace of each unit of work in seconds, its lengths in tokens, and `note`, what
-    could not be measured; empty where all was."""
+    """One model on this machine: the pace of each unit of work in seconds, its lengths in tokens, and a `note` on what
+    could not be measured (empty where everything was)."""
 
     pace: Work
     lengths: Lengths
@@ -63,12 +65,13 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Takes the time of work on a CPU of so many threads, less what other processes took of it; of a GPU (0), all."""
+    """Times work. On a CPU with this many threads, the time that other processes took is subtracted; on a GPU (0
+    threads) it is not."""
 
     threads: int
 
     def time(self, work: Callable[[], T]) -> tuple[T, float]:
-        """What the work gives, and its seconds."""
+        """The result of the work, and the seconds it took."""
         wall, own, everyone = time.perf_counter(), time.process_time(), _busy()
         found = work()
         wall, own = time.perf_counter() - wall, time.process_time() - own
@@ -85,7 +88,7 @@ def _busy() -> float:
 
 
 def calibrate(pair: Pair, plan: AuditPlan) -> dict[Side, Calibration]:
-    """Both models, one after the other. Opens them as the audit would."""
+    """Calibrate both models, one after the other. They are opened as the audit would open them."""
     on_cpu = plan.config.device_map is None and resolve_device(plan.config.device) == "cpu"
     clock = Clock(torch.get_num_threads() if on_cpu else 0)
     return {side: calibrate_side(pair, plan, side, clock) for side in SIDES}
@@ -105,7 +108,7 @@ def calibrate_side(pair: Pair, plan: AuditPlan, side: Side, clock: Clock) -> Cal
 def time_writing(
     pair: Pair, plan: AuditPlan, side: Side, questions: Sequence[Question], count: int, clock: Clock
 ) -> tuple[Work, Lengths, str]:
-    """The pace of loading, reading prompts and writing, the lengths, and what could not be measured of them."""
+    """The pace of loading, of reading prompts and of writing; the lengths; and a note on what could not be measured."""
     dtype, mode = generation_dtype(plan.config), plan.modes[side]
     loaded, load = clock.time(lambda: pair.open(side, dtype))
     writer = make_generator(plan.config.engine_of(side), loaded)
@@ -128,7 +131,7 @@ def time_writing(
 
 
 def within(budget: Budget, tokens: int, mode: ThinkMode) -> Budget:
-    """As much of a budget as there is time for, three quarters of it for thinking."""
+    """The part of a budget that there is time for: this many tokens, three quarters of them for thinking."""
     tokens = max(tokens, LEAST)
     think, answer = (3 * tokens // 4, tokens // 4) if mode == "own" else (1, tokens)
     most = [part if isinstance(part, int) else MOST_THINKING for part in (budget.think, budget.answer)]
@@ -136,7 +139,7 @@ def within(budget: Budget, tokens: int, mode: ThinkMode) -> Budget:
 
 
 def lengths_of(written: Completions, budget: Budget, prompt: float) -> tuple[Lengths, str]:
-    """How long thoughts and answers are within a budget, and what is not known of it."""
+    """How long thoughts and answers are within a budget, and a note on what is not known."""
     thoughts = [(len(row.thinking_ids), not row.is_cut) for row in written] if written.think == "own" else []
     whole = [row for row in written if row.closed] or list(written)
     answers = [(len(row.answer_ids), row.finished) for row in whole]
@@ -144,13 +147,13 @@ def lengths_of(written: Completions, budget: Budget, prompt: float) -> tuple[Len
     answer, stops = expected(answers, budget.answer)
     unknown = [name for name, known in (("thought", ends), ("answer", stops)) if not known]
     note = (
-        f"no {' and no '.join(unknown)} ended within the calibration: all of the budget is counted" if unknown else ""
+        f"no {' and no '.join(unknown)} ended within the calibration, so the whole budget is counted" if unknown else ""
     )
     return Lengths(prompt=prompt, think=think, answer=answer), note
 
 
 def expected(seen: Sequence[tuple[int, bool]], budget: int | str) -> tuple[float, bool]:
-    """The mean length within a budget, from lengths and whether each is whole; and whether that is known."""
+    """The mean length within a budget, from lengths and whether each is whole; and whether that mean is known."""
     most = budget if isinstance(budget, int) else MOST_THINKING
     ended = sum(whole for _, whole in seen)
     if not seen:
@@ -162,7 +165,7 @@ def expected(seen: Sequence[tuple[int, bool]], budget: int | str) -> tuple[float
 
 
 def time_reading(loaded: LanguageModel, questions: Sequence[Question], clock: Clock) -> dict[str, float]:
-    """Seconds of a token through all layers, of a position over the vocabulary, and of hashing the weights."""
+    """Seconds per token through all layers, per position over the vocabulary, and for hashing the weights once."""
     prompts = _rendered(loaded, questions)
     with torch.inference_mode():
         states, _ = clock.time(lambda: [each.run() for each in forward_batches(loaded, prompts)])  # prepares
@@ -180,7 +183,7 @@ def _compare(loaded: LanguageModel, states: Float[Tensor, "pos d_model"]) -> Ten
 
 
 def time_statistics(clock: Clock) -> float:
-    """Seconds of one unit: eight times 2,000 draws of 64 families, and 64 sums of each."""
+    """Seconds of one unit of resampling: eight times 2,000 draws of 64 families, with 64 sums per draw."""
     values = np.linspace(0, 1, 64 * 64).reshape(64, 64)
     _, seconds = clock.time(lambda: [family_draws(64, 2000, seed) @ values for seed in range(8)])
     return seconds

@@ -1,12 +1,13 @@
-"""How long will each stage of an audit take, and how much memory? The work of its plan (`work`) at the pace of this
-machine (`calibration`), and arithmetic on the configurations:
+"""How long will each stage of an audit take, and how much memory? The time is the work of the plan (`work`) at the pace
+of this machine (`calibration`). The memory is arithmetic on the models' configurations. At its peak a stage holds
 
-    where models write   weights in the format of generation + keys and values of all rows that are written together, at
-                         most half of what is free + what the process holds without models
-    where they are read  weights in the format of analysis, of both models where they are small enough to stay + a batch
-                         of 2,048 tokens + what a stage keeps beside
+    where models write   weights in the number format of generation
+                         + keys and values of all rows that are written together, at most half of the free memory
+                         + what the process holds without models
+    where they are read  weights in the number format of analysis, of both models where they are small enough to stay
+                         + a batch of 2,048 tokens + what the stage keeps beside it
 
-Times are those of an idle machine. They hold for answers as long as those of the calibration, which sees sixteen.
+Times are those of an idle machine, and hold for answers as long as the sixteen that the calibration saw.
 """
 
 from collections.abc import Mapping
@@ -30,13 +31,13 @@ from mechdrift.pairs.loading import ModelSource
 from mechdrift.pairs.pair import KEEP_RESIDENT_PARAMETERS, Pair
 from mechdrift.records import SIDES, MechdriftError, Side
 
-TENSORS = 10  # as wide as the residual stream, that one layer holds at a time
-GATES = 3  # as wide as an MLP, of a part of the positions
+TENSORS = 10  # tensors as wide as the residual stream that one layer holds at a time
+GATES = 3  # tensors as wide as an MLP that it holds for a part of the positions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """Seconds and bytes of every stage, the calibration they rest on, and what it could not measure."""
+    """Seconds and bytes of every stage, and the calibration that they rest on."""
 
     seconds: Mapping[str, float]
     memory: Mapping[str, float]
@@ -53,7 +54,7 @@ class Estimate:
         total, most = sum(self.seconds.values()), max(self.memory.values())
         said = [
             f"the {side} model: {1 / found.pace.written:,.0f} tokens/s written, {1 / found.pace.read:,.0f} read; "
-            f"{found.lengths.think:.0f} tokens of thinking and {found.lengths.answer:.0f} of an answer in the mean"
+            f"{found.lengths.think:.0f} tokens in a mean thought and {found.lengths.answer:.0f} in a mean answer"
             + (f"; {found.note}" if found.note else "")
             for side, found in self.sides.items()
         ]
@@ -64,7 +65,8 @@ class Estimate:
 
 
 def print_dry_run(config: Audit) -> None:
-    """What the audit would ask, and whether it fits; then, where weights are here and fit, how long it takes."""
+    """Print what the audit would ask and whether it fits; then, where the weights are on this machine, the time it
+    takes."""
     pair, plan = planned(config)
     seen = preview_of(pair, plan)
     print(seen.text, flush=True)
@@ -75,12 +77,13 @@ def print_dry_run(config: Audit) -> None:
         return
     try:
         print(f"\n{estimate(pair, plan, seen).text}")
-    except MechdriftError as error:  # what is asked has been told: a dry run does not fail for its times
+    except MechdriftError as error:  # the rest is printed already: a dry run does not fail for its times
         print(f"\nThe time is not estimated: {error}")
 
 
 def estimate(pair: Pair, plan: AuditPlan, seen: Preview) -> Estimate:
-    """Opens both models for a few seconds each; see the module. `seen` is the preview of the same audit."""
+    """Seconds and bytes of every stage. Both models are opened for a few seconds each. `seen` is the preview of the
+    same audit."""
     held = psutil.Process().memory_info().rss
     sides = calibrate(pair, plan)
     side, layers = seen.sides["instruct"], pair.config("instruct").get_text_config(decoder=True).num_hidden_layers
@@ -99,7 +102,7 @@ def estimate(pair: Pair, plan: AuditPlan, seen: Preview) -> Estimate:
 def _memory(
     stage: str, plan: AuditPlan, pair: Pair, seen: Preview, sides: Mapping[Side, Calibration], resident: bool
 ) -> float:
-    """Bytes at a stage's peak, beside what the process holds without models."""
+    """Bytes at a stage's peak, without what the process holds before models are loaded."""
     both = list(seen.sides.values())
     if stage == "scores":
         return 0.0
@@ -123,7 +126,7 @@ def _rows(side: SidePreview, found: Calibration, seen: Preview) -> float:
 
 
 def _batch(pair: Pair, side: SidePreview) -> float:
-    """What one layer holds of a batch: as many tokens as a batch has, or as the longest prompt."""
+    """Bytes that one layer holds of a batch, or of the longest prompt where that is longer."""
     config = pair.config(side.side).get_text_config(decoder=True)
     positions = max(TOKENS_PER_BATCH, side.longest)
     wide = GATES * min(positions, PARTS) * (getattr(config, "intermediate_size", None) or 4 * config.hidden_size)

@@ -1,8 +1,9 @@
-"""What several processes read of one audit, joined into the run that one process would have written (`shards`).
+"""Join the parts of an audit (`shards`) into the run that one process would have written.
 
-    for each stage      are all parts of its steps there, of this run, these versions, these weights?  join them
-    scores              computed from the tables
-    at the end          the page
+    1. for each stage   check that all parts of its steps are there, of this run, these versions and these weights;
+                        then join them
+    2. scores           are computed from the tables
+    3. the page         is drawn when nothing is missing
 
 No weights are loaded, and no part is removed: the same command again finds the stage finished.
 """
@@ -17,9 +18,10 @@ from mechdrift.audits.config import Audit
 from mechdrift.audits.parts import Part, Shard, finished_parts, first_missing, load_part, read_seal
 from mechdrift.audits.pipeline import as_asked
 from mechdrift.audits.plan import AuditPlan, Facts, Stage, is_until_decided, load_from, plan_audit
-from mechdrift.audits.shards import STEPS, WHOLE, Step, answers_of, check_key, key_of
+from mechdrift.audits.provenance import check_key, key_of
 from mechdrift.audits.stages import answers, drift, kl, patch, readouts, scores
 from mechdrift.audits.stages.order import stages_of
+from mechdrift.audits.steps import STEPS, WHOLE, Step, answers_of
 from mechdrift.behaviour.backends.written import check_engines
 from mechdrift.behaviour.judges.files import load_judge
 from mechdrift.behaviour.labels import RULES
@@ -64,7 +66,7 @@ def merge(folder: str | Path, config: Audit | None = None, pair: Pair | None = N
 
 
 def join_stage(run: Run, pair: Pair, plan: AuditPlan, stage: Stage) -> tuple[str, ...]:
-    """Finish one stage from its parts; or say what is missing."""
+    """Finish one stage from its parts. Returns what is missing, in words; nothing where the stage is finished."""
     start = time.perf_counter()
     if stage.name in WHOLE:
         return (f"the step {stage.name}",)
@@ -95,7 +97,7 @@ def _joined(run: Run, plan: AuditPlan, stage: Stage, parts: dict[str, list[Part]
 def check_parts(run: Run, plan: AuditPlan, step: Step, places: Sequence[Path]) -> None:
     """Raise where a part is of another run or version, or was made with other weights than the first."""
     weights: dict[str, str] = {}
-    key = key_of(run, plan, step, Shard())  # the same for all, but for the number
+    key = key_of(run, plan, step, Shard())  # only the shard's number differs between parts
     for place in places:
         check_key(place, key)
         for name, fingerprint in read_seal(place)["facts"].get("weights", {}).items():

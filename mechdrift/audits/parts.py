@@ -1,14 +1,14 @@
-"""A stage in parts: what several processes read, joined into what one process would have written.
+"""A stage in parts: several processes each do one, and joined they are what one process would have written.
 
-    read    some of a stage's work, for which models are opened: a `Part`, of some questions or some dimensions
-    join    all parts of a stage, without a model: the stage's tables and tensors
+    read    opens models, does some of a stage's work (some questions or some dimensions), and returns a `Part`
+    join    opens no model, and makes the stage's tables and tensors of all parts
 
-One process reads one part, of everything, and joins that; so both ways go through the same code. What makes the bytes
-equal is that whole dimensions are dealt: batches of a forward pass hold prompts of one dimension only, and so the same
-prompts in every process. Rounding depends on what shares a batch.
+One process that does a whole stage reads a single part and joins it, so both ways go through the same code. The bytes
+are equal because whole dimensions are dealt: a batch of a forward pass holds prompts of one dimension only, so it holds
+the same prompts in every process. (Rounding depends on which prompts share a batch.)
 
-On disk a part is a folder of its own, beside the run's: tables, tensors and answers, and `part.json`, which is written
-last and names what the part is of (`Key`) and the hash of each file. A folder without it is not finished.
+On disk a part is a folder beside the run's: tables, tensors, answers, and `part.json`, which is written last and names
+what the part belongs to (`Key`) and the hash of each file. A folder without it is not finished.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ TENSORS, ANSWERS = "tensors.safetensors", "answers.jsonl"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """What was read: tables by name, tensors by name, answers, and facts for the manifest."""
+    """One part of a stage: tables by name, tensors by name, answers, and facts for the manifest."""
 
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
@@ -43,7 +43,8 @@ class Part:
 
     @property
     def filled(self) -> dict[str, pd.DataFrame]:
-        """The tables with rows. What an empty table's columns are of, its file does not tell."""
+        """The tables that have rows. An empty table is not stored, because its file would not keep the columns'
+        types."""
         return {name: table for name, table in self.tables.items() if len(table)}
 
 
@@ -74,7 +75,8 @@ class Shard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """What a part is of: the run, the versions that made it, the files that it was read from, and which part it is."""
+    """What a part belongs to: the step and shard, the run, the versions that made it, the files that it was read
+    from."""
 
     step: str
     shard: str
@@ -97,7 +99,7 @@ def place_of(folder: Path, step: str, shard: Shard) -> Path:
 
 
 def shard_of(place: Path) -> Shard:
-    """Which shard a folder is of, from its name."""
+    """The shard whose part a folder holds, from the folder's name."""
     return Shard.parse(place.name.removesuffix(".work").rpartition("-")[2].replace("of", "/"))
 
 
@@ -111,7 +113,7 @@ def _number(place: Path) -> int:
 
 
 def first_missing(places: Sequence[Path]) -> str:
-    """The first shard that is missing among a step's finished parts; empty where none is."""
+    """The first shard of which a step has no finished part, such as `2/4`; empty where all are there."""
     shards = [shard_of(place) for place in places]
     if not shards:
         return "1/n"

@@ -3,9 +3,9 @@
     pair (-> pilot) (-> waves) -> answers -> scores -> drift -> readouts -> patch -> kl -> report
 
 Each stage (`stages`) reads the run folder and writes to it; a stage that is finished, with its files intact, is not run
-again. So a killed audit goes on at the unfinished stage (within answers: at the last batch), and a damaged file brings
-back only its own stage and what follows from it. Answers that an outside judge failed on are judged when the same audit
-is started again.
+again. So a killed audit goes on at the unfinished stage (within answers: at the last batch), and after damage to a
+file only its own stage and the later ones are run again. Answers that an outside judge failed on are judged when the
+same audit is started again.
 """
 
 import platform
@@ -101,8 +101,8 @@ def audit(config: Audit = Audit(), pair: Pair | None = None) -> Run:  # noqa: B0
 def run_unfinished_stages(
     run: Run, pair: Pair, plan: AuditPlan, stages: Sequence[Stage], work: Mapping[str, float] = MappingProxyType({})
 ) -> None:
-    """Run the stages that are not finished, and those whose files are damaged with what follows from them. `work` is
-    what each is of all of them, in any unit: where it is given, the time left of all is told."""
+    """Run the stages that are not finished, and those whose files are damaged, with all later ones. `work` is the
+    amount of work of each stage, in any unit; where it is given, the time left is printed."""
     names = [stage.name for stage in stages]
     for damaged in (name for name in run.damaged_stages() if name in names):
         # Forgotten on disk, so that a kill while they are made again does no harm.
@@ -130,7 +130,7 @@ def run_unfinished_stages(
 
 
 def _check_weights(run: Run, pair: Pair) -> None:
-    """Raise when an unfinished run was begun with other weights, of the same names."""
+    """Raise when an unfinished run was begun with other weights under the same names."""
     begun = run.manifest["pair"]["fingerprints"]
     for side in SIDES:
         if fingerprint(pair.open(side).model) != begun[side]:
@@ -173,7 +173,8 @@ def open_audit(config: Audit, pair: Pair, refusal_judge: RefusalJudge) -> Run:
 
 
 def asked_as(pair: Pair) -> dict[str, dict[str, Any]] | None:
-    """With what system message, template arguments, markers and switch each model is asked, where any is set."""
+    """The system message, template arguments, markers and switch with which each model is asked; None where none is
+    set."""
     said = {side: pair.source(side).chat.said for side in SIDES}
     return said if any(set(settings) - {"apart"} for settings in said.values()) else None
 

@@ -1,4 +1,4 @@
-"""What one audit asks: everything that the configuration names, looked up. And what a stage of an audit is."""
+"""What one audit asks: everything that its configuration names, looked up. Also what a stage of an audit is."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,22 +27,22 @@ Families = Sequence[Sequence[str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waves:
-    """What an audit until all is decided may ask: whole probe sets by dimension, and their families in waves."""
+    """What an audit in waves may ask: whole probe sets by dimension, and their families wave by wave."""
 
     sets: Mapping[str, ProbeSet]
     families: Mapping[str, Families]
 
     @property
     def count(self) -> int:
-        """The number of waves of the dimension that has most of them."""
+        """How many waves the dimension with the most waves has."""
         return max(map(len, self.families.values()))
 
     def part(self, name: str, wave: int) -> ProbeSet:
-        """One dimension's items of one wave, counted from 0; none after its last wave."""
+        """The items of one dimension and wave (counted from 0); none after the dimension's last wave."""
         return self.sets[name].of_families([*chain.from_iterable(self.families[name][wave : wave + 1])])
 
     def until(self, asked: Mapping[str, int]) -> dict[str, ProbeSet]:
-        """The items of those waves of each dimension that were asked."""
+        """The items of the first waves of each dimension; `asked` says how many."""
         return {
             name: self.sets[name].of_families([*chain.from_iterable(self.families[name][:waves])])
             for name, waves in asked.items()
@@ -54,8 +54,8 @@ class AuditPlan:
     """One audit's configuration with its probe sets, by dimension, its size, its judge of refusals, and how each model
     is asked.
 
-    `sets` are the items that are asked. In an audit in `waves` they are the first wave's, until the others were asked
-    (`as_asked`).
+    `sets` are the items that are asked. In an audit in `waves` they are those of the first wave, until `as_asked`
+    gives those of all waves that were asked.
     """
 
     config: Audit

@@ -18,7 +18,7 @@ LEAST_FAMILIES = 4  # with fewer, a simulation says nothing
 
 
 def power_line(waves: Waves) -> str:
-    """What is printed before an audit in waves: the fall that it finds in 80 % of cases, by size of set."""
+    """The line that is printed before an audit in waves: the fall that it finds in 80 % of cases, by size of set."""
     sizes: dict[tuple[int, int], list[str]] = {}
     for name, probes in waves.sets.items():
         triggers = probes.where("trigger")

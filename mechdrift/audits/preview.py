@@ -1,18 +1,19 @@
-"""What an audit would do, before it does it: `mechdrift audit … --dry-run`. Loads tokenizers and configurations, and no
-weights.
+"""What would an audit ask, and does it fit? `mechdrift audit … --dry-run` prints this before anything is asked. Loads
+tokenizers and configurations, and no weights.
 
-    asked     questions, the tokens of their prompts, and the most tokens that may be written; where an audit asks in
-              waves, that is the most it may come to, and its power is told
+    asked     questions, the tokens of their prompts, and the most tokens that may be written. An audit in waves shows
+              the most that it may ask, and its power
     room      the longest prompt and its budget against each model's context
-    memory    each model's weights in both number formats, and the keys and values of 1,000 tokens, against what is free
+    memory    each model's weights in both number formats, and the keys and values of 1,000 tokens, against the free
+              memory
 
-Numbers of tokens are exact for prompts, which are rendered here as they will be, and upper bounds for what is written;
-where a pilot is to measure the budgets, there is no bound. Memory is arithmetic on the configuration:
+Numbers of tokens are exact for prompts, which are rendered here as they will be asked, and upper bounds for what is
+written; where a pilot is to measure the budgets, there is no bound. Memory is arithmetic on the configuration:
 
-    weights           parameters x bytes of the format
-    keys and values   2 x layers x key-value heads x head width x bytes, a token
+    weights           parameters x bytes of the number format
+    keys and values   2 x layers x key-value heads x head width x bytes, per token
 
-Times need the weights: `estimate` tells them, from how fast this machine is and how long the models think.
+Times need the weights: `estimate` measures them.
 """
 
 from collections.abc import Sequence
@@ -45,10 +46,10 @@ GIGABYTE = 1e9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SidePreview:
-    """One model: its name, what it is asked, and what it takes. Lengths in tokens, memory in bytes.
+    """One model: its name, what it is asked, and the memory that it takes. Lengths are in tokens, memory is in bytes.
 
-    `written` is the most that it may write in all; None where a pilot measures it. `context` and `cache` are None where
-    the configuration states none, or no attention heads.
+    `written` is the most that it may write in all; None where a pilot measures it. `context` is None where the
+    configuration states none, and `cache` where it states no attention heads.
     """
 
     side: Side
@@ -113,7 +114,7 @@ class Preview:
                 f"formats      {formats}, on {self.device}",
             ],
             *(
-                [[f"asked in waves until all is decided, so what follows is the most. {self.waves}"]]
+                [[f"asked in waves until all is decided: the numbers below are the most. {self.waves}"]]
                 if self.waves
                 else []
             ),
@@ -131,7 +132,7 @@ def _describe(side: SidePreview) -> list[str]:
     """One model's block."""
     context = f", of a context of {side.context:,}" if side.context else ""
     memory = (
-        "not told by its configuration"
+        "not stated by its configuration"
         if side.cache is None
         else f"{side.cache / 1e6:,.0f} MB for 1,000 tokens of one row"
     )
@@ -167,7 +168,8 @@ def preview(config: Audit) -> Preview:
 
 
 def planned(config: Audit) -> tuple[Pair, AuditPlan]:
-    """The pair and the plan of an audit; where it asks in waves, the plan of the most that it can ask: every wave."""
+    """The pair and the plan of an audit. Where it asks in waves, the plan holds every wave: the most that it can
+    ask."""
     pair = load_from(config)
     config = replace(config, until_decided=is_until_decided(config, pair))
     plan = plan_audit(config, pair)
@@ -246,5 +248,6 @@ def _prompt_lengths(plan: AuditPlan, renderer: Renderer, side: Side) -> Sequence
 
 
 def _budget_of(budget: Budget, plan: AuditPlan, side: Side) -> tuple[int | str, int | str]:
-    """What this model may think and answer; a model that is asked without thinking has nothing to think."""
+    """The budgets of this model's thoughts and answers; 0 for the thoughts of a model that is asked without
+    thinking."""
     return budget.think if plan.modes[side] == "own" else 0, budget.answer

@@ -1,4 +1,5 @@
-"""What an audit keeps of its grids, paths and divergences: one row per cell, path or position, with an interval."""
+"""The tables in which an audit keeps its grids, mediation paths and divergences: one row per cell, path or position,
+with an interval."""
 
 from collections.abc import Sequence
 
@@ -12,16 +13,16 @@ from mechdrift.statistics.intervals import POSITIVE, UNBOUNDED
 
 
 def summarise_both_ways(grids: Sequence[PatchGrid], readout: pd.Series, seed: int) -> pd.DataFrame:
-    """The two directions of one grid, and the cells that carry the change in both: significant in either, each towards
-    its donor."""
+    """Both directions of one grid in one table. `both_ways` marks the cells that carry the change in both directions:
+    the effect is significant in each, and moves the readout towards the donor."""
     tables = [summarise_grid(grid, readout, seed) for grid in grids]
     agrees = [(table.p_adjusted <= ALPHA) & (np.sign(table.effect) == np.sign(table.gap)) for table in tables]
     return pd.concat([table.assign(both_ways=agrees[0] & agrees[1]) for table in tables], ignore_index=True)
 
 
 def summarise_grid(grid: PatchGrid, readout: pd.Series, seed: int) -> pd.DataFrame:
-    """One row per cell: mean effect with the band that holds for all cells at once, family-wise adjusted p, recovery;
-    and how good its `readout` is."""
+    """One row per cell: mean effect with the band that holds for all cells at once, family-wise adjusted p, recovery,
+    and the quality of the `readout`."""
     found = grid.inference(seed=seed)
     frame = found.frame.drop(columns=["t", "significant"]).assign(recovery=grid.recovery.reshape(-1))
     return frame.assign(
@@ -52,8 +53,8 @@ EFFECTS = {
 
 
 def summarise_mediation(cells: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """How much of the change of the readout does the thinking mediate, on trigger items, and how much do the weights do
-    directly?
+    """How much of the readout's change on trigger items is mediated by the thinking, and how much comes from the
+    weights directly?
 
     `cells` holds the readouts of four cells, {instruct, reasoning} weights x {empty block, the reasoning model's
     thinking}. Each row is the difference of two (`EFFECTS`), with its interval over families: the total effect, the

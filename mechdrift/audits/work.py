@@ -1,19 +1,21 @@
-"""How much work is each stage of an audit? Counted from its plan, in the units in which a machine can be timed
-(`audits.calibration`); no weights are needed.
+"""How much work is each stage of an audit? It is counted from the plan, in units that can be timed on a machine
+(`audits.calibration`). No weights are needed.
 
-    written      tokens that a model writes               prompts     tokens of prompts that it reads before
-    read         tokens that pass through all layers, in the format of what is measured inside
-    unembedded   positions whose distribution over the vocabulary is taken
-    loaded       times that weights are read              compared    times that all of them are hashed or compared
+    written      tokens that a model writes
+    prompts      tokens of prompts that it reads before it writes
+    read         tokens that pass through all layers, in the number format of the measurements inside
+    unembedded   positions at which the distribution over the vocabulary is computed
+    loaded       times that weights are loaded
+    compared     times that all weights are hashed or compared
     statistics   units of resampling
 
-A question costs what the model writes on it, so how long its thoughts and answers are decides: `Lengths`, which a
-calibration measures. Tokens of prompts are counted; those of cells of a patch grid follow from the staircase of
-`patching.replay`: (L+1)/2L of all layers, from the patched position to the end. A backward pass counts as two forward
-ones. Resampling depends on no model: its units were counted in a profile of the quick preset.
+The cost of a question depends most on how long the thought and the answer are (`Lengths`), which a calibration
+measures. Tokens of prompts are counted. A cell of a patch grid runs (L+1)/2L of all layers on average, from the patched
+position to the end (the staircase of `patching.replay`). A backward pass counts as two forward passes. Resampling
+depends on no model: its units were counted in a profile of the quick preset.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 
 from mechdrift.audits.config import Size
@@ -27,9 +29,9 @@ from mechdrift.probes.sets import load_sentences
 from mechdrift.records import SIDES, Side
 
 TEMPLATE = 8  # positions between the request and the answer: those that a grid patches beside the request's mean
-SWEPT = 14.0  # passes over the steered prompts that a selection of directions and its two curves take
+SWEPT = 14.0  # passes over the steered prompts, for the selection of a direction and its two curves
 SENTENCE = 14  # tokens of one of the two sentences of a minimal pair
-STATISTICS = {  # units (`calibration.time_statistics`) of each dimension; of `drift` of each of its layers, too
+STATISTICS = {  # units (`calibration.time_statistics`) per dimension; of `drift` per dimension and layer
     "pair": 7.0,
     "scores": 11.0,
     "kl": 7.0,
@@ -38,12 +40,12 @@ STATISTICS = {  # units (`calibration.time_statistics`) of each dimension; of `d
     "patch": 20.0,
 }
 PASSES_OVER_WEIGHTS = 4.0  # hashed, written, read and compared
-DIVERGENCE = 0.3  # of a position over the vocabulary: without a comparison of two distributions
+DIVERGENCE = 0.3  # of the cost of `unembedded`, where two distributions are not compared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lengths:
-    """What one model is asked and writes, in tokens: of a prompt, and in the mean of a thought and an answer."""
+    """Mean tokens of one model's prompts, thoughts and answers."""
 
     prompt: float
     think: float
@@ -56,7 +58,7 @@ class Lengths:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What one stage takes of one model; see the module."""
+    """The work of one stage with one model, in the units that the module names."""
 
     written: float = 0.0
     prompts: float = 0.0
@@ -67,15 +69,15 @@ class Work:
     statistics: float = 0.0
 
     def seconds(self, pace: "Work") -> float:
-        """At a machine's pace: seconds of one unit of each."""
+        """The seconds that this work takes. `pace` holds the seconds of one unit of each kind."""
         return sum(getattr(self, field.name) * getattr(pace, field.name) for field in fields(self))
 
 
 def work_of(
     plan: AuditPlan, lengths: Mapping[Side, Lengths], questions: int, layers: int, resident: bool
 ) -> dict[str, dict[Side, Work]]:
-    """The work of every stage, by side. `questions` are asked of each model; `resident` says that models small enough
-    stay in memory, so that they are loaded once."""
+    """The work of every stage, by side. `questions` is how many are asked of each model; `resident` says whether the
+    models stay in memory, so that each is loaded once."""
     return {
         stage.name: _stage(stage.name, plan, lengths, questions, layers, resident) for stage in stages_of(plan.config)
     }
@@ -84,49 +86,107 @@ def work_of(
 def _stage(
     name: str, plan: AuditPlan, lengths: Mapping[Side, Lengths], questions: int, layers: int, resident: bool
 ) -> dict[Side, Work]:
-    dimensions, items = len(plan.sets), sum(map(len, plan.sets.values()))
-    in_waves = 0 if plan.waves is None else items * plan.config.samples  # asked before the stage `answers`
-    units = STATISTICS.get(name, 0.0) * dimensions * (layers if name == "drift" else 1) / len(SIDES)
+    units = STATISTICS.get(name, 0.0) * len(plan.sets) * (layers if name == "drift" else 1) / len(SIDES)
     loads = name in ("pair", "pilot", "waves", "answers", "kl") or (not resident and name in ("drift", "patch"))
-    taken = {"loaded": float(loads), "statistics": units}
-    followed = lengths["reasoning"]
     found: dict[Side, Work] = {}
     for side in SIDES:
-        own = lengths[side]
-        answered = own.prompt + lengths["instruct"].answer  # both models read the instruct model's answers
-        if name == "pair":
-            work = {"read": CHECKED * dimensions * own.prompt, "compared": PASSES_OVER_WEIGHTS}
-        elif name == "pilot":
-            work = {"written": QUESTIONS * own.written, "prompts": QUESTIONS * own.prompt}
-        elif name == "waves":
-            work = {"written": in_waves * own.written, "prompts": in_waves * own.prompt}
-        elif name == "answers":
-            again = items * (own.prompt + followed.think)  # what is unembedded before the first answer token
-            compared = (
-                2 * SENTENCE * len(load_sentences()) * any(dimension_of(each).asks_sentences for each in plan.sets)
-            )
-            rest = questions - in_waves
-            work = {"written": rest * own.written, "prompts": rest * own.prompt + again + compared}
-            work |= {"unembedded": DIVERGENCE * compared}
-        elif name == "kl":
-            compared = dimensions * 2 * plan.size.kl
-            work = {"read": compared * answered, "unembedded": compared * lengths["instruct"].answer}
-        elif name == "drift":
-            thoughts = dimensions * 2 * plan.size.thinking * (own.prompt + followed.written)
-            swept = SWEPT * 2 * plan.size.steered * own.prompt
-            work = {"read": items * answered + thoughts + swept}
-        elif name == "readouts":
-            work = {"unembedded": 4 * DIVERGENCE * items}
-        elif name == "patch":
-            work = {"read": dimensions * plan.size.patched * _grid(plan.size, own.prompt, layers)}
-        else:
-            work = {}
-        found[side] = Work(**taken | work)
+        asked = _Asked(plan=plan, lengths=lengths, side=side, questions=questions, layers=layers)
+        own = OF_STAGES[name](asked) if name in OF_STAGES else {}
+        found[side] = Work(loaded=float(loads), statistics=units, **own)
     return found
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What the work of a stage with one model is computed from."""
+
+    plan: AuditPlan
+    lengths: Mapping[Side, Lengths]
+    side: Side
+    questions: int
+    layers: int
+
+    @property
+    def own(self) -> Lengths:
+        return self.lengths[self.side]
+
+    @property
+    def dimensions(self) -> int:
+        return len(self.plan.sets)
+
+    @property
+    def items(self) -> int:
+        return sum(map(len, self.plan.sets.values()))
+
+    @property
+    def in_waves(self) -> int:
+        """Questions that are asked before the stage `answers`."""
+        return 0 if self.plan.waves is None else self.items * self.plan.config.samples
+
+    @property
+    def answered(self) -> float:
+        """Tokens of a prompt with the instruct model's answer, which both models read."""
+        return self.own.prompt + self.lengths["instruct"].answer
+
+
+def _of_pair(asked: _Asked) -> dict[str, float]:
+    return {"read": CHECKED * asked.dimensions * asked.own.prompt, "compared": PASSES_OVER_WEIGHTS}
+
+
+def _of_pilot(asked: _Asked) -> dict[str, float]:
+    return {"written": QUESTIONS * asked.own.written, "prompts": QUESTIONS * asked.own.prompt}
+
+
+def _of_waves(asked: _Asked) -> dict[str, float]:
+    return {"written": asked.in_waves * asked.own.written, "prompts": asked.in_waves * asked.own.prompt}
+
+
+def _of_answers(asked: _Asked) -> dict[str, float]:
+    own, rest = asked.own, asked.questions - asked.in_waves
+    again = asked.items * (own.prompt + asked.lengths["reasoning"].think)  # up to the first answer token
+    asks_sentences = any(dimension_of(name).asks_sentences for name in asked.plan.sets)
+    compared = 2 * SENTENCE * len(load_sentences()) * asks_sentences
+    return {
+        "written": rest * own.written,
+        "prompts": rest * own.prompt + again + compared,
+        "unembedded": DIVERGENCE * compared,
+    }
+
+
+def _of_kl(asked: _Asked) -> dict[str, float]:
+    compared = asked.dimensions * 2 * asked.plan.size.kl
+    return {"read": compared * asked.answered, "unembedded": compared * asked.lengths["instruct"].answer}
+
+
+def _of_drift(asked: _Asked) -> dict[str, float]:
+    size = asked.plan.size
+    thoughts = asked.dimensions * 2 * size.thinking * (asked.own.prompt + asked.lengths["reasoning"].written)
+    return {"read": asked.items * asked.answered + thoughts + SWEPT * 2 * size.steered * asked.own.prompt}
+
+
+def _of_readouts(asked: _Asked) -> dict[str, float]:
+    return {"unembedded": 4 * DIVERGENCE * asked.items}
+
+
+def _of_patch(asked: _Asked) -> dict[str, float]:
+    size = asked.plan.size
+    return {"read": asked.dimensions * size.patched * _grid(size, asked.own.prompt, asked.layers)}
+
+
+OF_STAGES: dict[str, Callable[[_Asked], dict[str, float]]] = {
+    "pair": _of_pair,
+    "pilot": _of_pilot,
+    "waves": _of_waves,
+    "answers": _of_answers,
+    "kl": _of_kl,
+    "drift": _of_drift,
+    "readouts": _of_readouts,
+    "patch": _of_patch,
+}
+
+
 def _grid(size: Size, prompt: float, layers: int) -> float:
-    """Tokens that pass through all layers for one prompt's grids into one model."""
+    """Tokens that pass through all layers for all grids of one prompt with one model as recipient."""
     patched = len({*range(0, layers, size.layer_step), layers - 1})
     request = patched * prompt / 2  # the mean of the request is patched from its beginning
     cells = (request + patched * TEMPLATE * TEMPLATE / 2) / 2
@@ -135,13 +195,14 @@ def _grid(size: Size, prompt: float, layers: int) -> float:
     return 2 * prompt + cells + grafts + placebos
 
 
-# A machine of two cores with a model of 135 million parameters: only the stages' proportions count.
+# Measured on two cores with a model of 135 million parameters; only the proportions of the stages are used.
 SOME_PACE = Work(written=0.004, prompts=0.001, read=0.002, unembedded=0.001, loaded=3.0, compared=0.3, statistics=0.02)
 SOME_PROMPT, SOME_THOUGHT, SOME_ANSWER = 60.0, 500.0, 60.0
 
 
 def proportions(plan: AuditPlan, layers: int) -> dict[str, float]:
-    """What each stage is of an audit, as seconds of some machine, before anything is measured: for the time left."""
+    """The work of each stage in seconds of some machine, before anything is measured. Only the proportions count: they
+    give the time left."""
     think = plan.config.budget.think
     thought = min(think, SOME_THOUGHT) / 2 if isinstance(think, int) else SOME_THOUGHT
     lengths = {

@@ -11,7 +11,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import Any
 
 from mechdrift.records.foreign import shown
 
@@ -42,7 +42,7 @@ def harmless_output() -> Iterator[None]:
         sys.stdout = stream
 
 
-def own_output() -> TextIO:
+def own_output() -> Any:
     """Standard output as it is, for text that is harmless already and has colours of our own."""
     return sys.stdout.own if isinstance(sys.stdout, Harmless) else sys.stdout
 

@@ -15,7 +15,8 @@ from mechdrift.audits.merging import merge
 from mechdrift.audits.parts import SEAL, Shard, place_of, read_seal
 from mechdrift.audits.pipeline import audit
 from mechdrift.audits.plan import generation_dtype, load_from
-from mechdrift.audits.shards import STEPS, WHOLE, lend, run_step
+from mechdrift.audits.shards import lend, run_step
+from mechdrift.audits.steps import STEPS, WHOLE
 from mechdrift.pairs.pair import Pair
 from mechdrift.records import SIDES, MechdriftError
 from mechdrift.studies.cells import JOIN, Cell

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mechdrift.audits.parts import Shard
-from mechdrift.audits.shards import STEPS
+from mechdrift.audits.steps import STEPS
 from mechdrift.studies.cells import JOIN, Cell
 from mechdrift.studies.estimates import Costs, costs_of, known_costs
 from mechdrift.studies.study import PlannedAudit, Study
