@@ -1,4 +1,5 @@
-"""Stress tests made for reasoning: what breaks the child, and is it the attack, the damaged prompt, or the length?
+"""Stress tests made for reasoning: what breaks the child, and is the attack, the damaged
+prompt or the length the cause?
 
 run           `stress`: from a pair to its table, and its run folder
 mode          what a mode is: subject, attack, placebo, dose
@@ -11,8 +12,9 @@ answers       replies to a judged table, the thought apart
 lifts         effect and lift, their intervals, Holm, trend, and what may be said
 apart         thought and answer apart, lengths, discrimination
 table         all of it as one table
-inside        a direction along puzzle and thinking, where an attack's effect passes, what undoes it
-options       what the command takes; `command` runs it
+inside        a direction along puzzle and thinking; teacher_forced: the prompts that are read again for it
+recovery      where an attack's effect passes, and whether the direction undoes it
+options       what the command takes; command: it runs the test and prints the table
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""Beside the lift: the thought and the answer apart, how long the model thought, and how well it still discriminates.
+"""Further measures of a mode beside the lift: thought and answer apart, length of thinking, and discrimination.
 
 Of the triggers, under one mode and dose:
 
@@ -12,9 +12,10 @@ Of the triggers, under one mode and dose:
 
 and of triggers and twins together:
 
-    d_prime, criterion   of refusing (`statistics.resampling`): is it discrimination that goes, or the threshold?
-    think_change         tokens of thinking more than in the reference, on average over the items whose answer is judged
-                         as it was there (OverThink's measure), with its interval
+    d_prime, criterion   signal detection of refusals (`statistics.resampling`): is discrimination lost, or did only the
+                         threshold move?
+    think_change         additional tokens of thinking against the reference: the mean over the items whose answer is
+                         judged as in the reference (OverThink's measure), with its interval
 """
 
 from typing import Any
@@ -30,7 +31,8 @@ REFUSES = ("refusal", "partial")
 
 
 def apart(attack: pd.DataFrame, reference: pd.DataFrame, is_refusal: bool, seed: int) -> dict[str, Any]:
-    """The numbers of one mode and dose on one model: its answers, and those of its placebo, or the plain ones."""
+    """The measures of one mode and dose on one model. `reference` are the answers under the placebo, or the plain ones
+    where the mode has none."""
     triggers = attack[attack.contrast == "trigger"]
     return (
         _thought_and_answer(triggers)

@@ -1,7 +1,7 @@
-"""What is asked in a stress test, of one model after the other.
+"""What a stress test asks, one model after the other.
 
     plain      every item as it is, which also gives the thoughts that modes build on
-    elicited   the parent with a think block opened for it: what it writes there is the donor's thought
+    elicited   the parent, with a think block opened for it: what it writes there is the donor's thought
     cases      every mode at every dose with its placebo, on triggers and on twins; where a mode acts on the thinking,
                of the child alone
 
@@ -62,8 +62,8 @@ class StressPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """One model's replies: the plain ones, those of every case, and why modes did not apply, by mode and dose, with how
-    many items there are of each reason."""
+    """One model's replies: the plain ones and those of every case. `skipped` says why modes did not apply: by
+    dimension, mode and dose, how many items there are of each reason."""
 
     budget: Budget
     plain: Completions
@@ -74,8 +74,8 @@ class Asked:
 def ask_side(
     loaded: LanguageModel, side: Side, plan: StressPlan, elicited: Mapping[str, str], store: Path | None = None
 ) -> Asked:
-    """Ask one model everything. `elicited` are the parent's thoughts by item, for the child; `store` is what the names
-    of the files begin with in which finished answers are kept."""
+    """Ask one model everything. `elicited` are the parent's thoughts by item, for the child. Finished answers are kept
+    in files whose names begin with `store`."""
     backend = plan.backend(loaded)
     plain, budget = _ask_plainly(loaded, side, plan, backend, store)
     driver = make_driver(loaded, backend, budget, plan.seed)
@@ -92,7 +92,7 @@ def ask_side(
 def _ask_plainly(
     loaded: LanguageModel, side: Side, plan: StressPlan, backend: Generator, store: Path | None
 ) -> tuple[Completions, Budget]:
-    """The plain answers, and the budget that all modes have as well."""
+    """The plain answers, and the budget, which is also that of all modes."""
     questions = [Question(id=item.id, prompt=item.prompt) for item in plan.items]
     # A function that makes a backend stands for a rule, whose log-probabilities are nobody's.
     asking = partial(
@@ -134,7 +134,7 @@ def _subjects(
 def _cases(
     driver: Driver, subjects: Sequence[Subject], plan: StressPlan, side: Side
 ) -> tuple[list[Case], dict[tuple[str, str, float], Counter]]:
-    """All cases of one model, and the reasons why others are none."""
+    """All cases of one model, and the reasons why modes do not apply to items."""
     found: list[Case] = []
     skipped: dict[tuple[str, str, float], Counter] = {}
     for mode in plan.modes:
@@ -172,7 +172,8 @@ def _cases_of(driver: Driver, mode: Mode, dose: float, subject: Subject, side: S
 
 
 def _eliciting(driver: Driver, subjects: Sequence[Subject], plan: StressPlan) -> tuple[Driver, list[Case]]:
-    """The parent with a think block opened for it, as long as the child may think; what it answers then is not used."""
+    """The parent, with a think block opened for it, and as many tokens as the child may think. Its answer is not
+    used."""
     think = LEAST.tokens[0] if plan.budget.think == "auto" else plan.budget.think
     driver = replace(driver, budget=Budget(think=think, answer=1))
     asked = [(subject, replace(subject, think="own").ask()) for subject in subjects if subject.renderer.convention.open]

@@ -1,13 +1,13 @@
-"""Asking under stress: every case is a conversation with the model, and all of them share one batch.
+"""Asking under stress: every case is a conversation with the model, and all conversations share one batch.
 
     case           one item under one mode, dose and arm (the attack, its placebo, or a sample of either)
     conversation   a Python generator: it yields what the backend is to continue and is sent what was written, so that
                    a loop of thinking, reopening, answering and asking again reads from top to bottom
-    prefix         prompts that begin alike are queued beside each other, so that the part they share is read once
+    prefix         prompts that begin alike are queued side by side, so that the part they share is read once
     driver         keeps the conversations beside the queue of any backend (`behaviour.backends`)
 
-Cases that ask for the same ids in the same way are asked once: the whole thought given back is the strongest budget,
-the placebo of five modes, and the check `prefill-own`.
+Cases that ask for the same ids in the same way are asked once. The whole thought given back, for example, is the whole
+budget, the placebo of five modes, and the check `prefill-own`.
 
 Finished cases are appended to a JSON-lines file, so that a killed stress test goes on where it stopped.
 """
@@ -53,15 +53,16 @@ class Case:
 
     @property
     def asked(self) -> tuple:
-        """What decides on the answer: cases alike in it are asked once. Loops are taken for different."""
+        """What determines the answer: cases that are equal in it are asked once. Cases with loops never count as
+        equal."""
         loops = (self.key,) if self.attack.rethink or self.attack.again else ()
         return (self.subject.item.id, self.attack, self.sample, self.temperature, *loops)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What came of a case: the last answer with all the thinking before it, how many tokens of that were given, and how
-    many answers there were."""
+    """The outcome of a case: the last answer with all the thinking before it, how many tokens of the thinking were
+    given (`given`), and how many answers there were (`turns`)."""
 
     completion: Completion
     given: int = 0
@@ -70,7 +71,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Driver:
-    """A model with what it may write, for all conversations with it."""
+    """A model and its budget, for all conversations with it."""
 
     loaded: LanguageModel
     backend: Backend
@@ -80,7 +81,7 @@ class Driver:
 
     @property
     def room(self) -> int | None:
-        """How many tokens the model's context has."""
+        """The length of the model's context in tokens; None where its configuration states none."""
         return getattr(self.loaded.model.config.get_text_config(), "max_position_embeddings", None)
 
     def fits(self, attack: Attack) -> bool:
@@ -117,7 +118,7 @@ class Driver:
 
     def talk(self, case: Case, shared: int = 0) -> Talk:
         """One conversation: thinking, as often as it is reopened; the answer; and the same again where the mode says
-        so. `shared` ids at the beginning of its first prompt are those of a neighbour as well."""
+        so. The first `shared` ids of its first prompt are also those of a neighbour in the queue."""
         attack, turns, subject = case.attack, 0, case.subject
         question = Question(id=subject.item.id, prompt=subject.item.prompt, sample=case.sample)
         while True:
@@ -164,7 +165,8 @@ class Driver:
         continues: Request | None = None,
         shared: int = 0,
     ) -> Request:
-        """The same random numbers under every mode, so that modes differ by what they do."""
+        """A request to the backend. Its random numbers are the same under every mode, so modes differ only in what they
+        do."""
         named = f"{self.seed} {case.sample} {case.subject.item.id} {part}"
         return Request(
             key=case.key,
@@ -184,8 +186,9 @@ def make_driver(loaded: LanguageModel, backend: Backend, budget: Budget, seed: i
 
 
 def in_order(cases: Sequence[Case]) -> list[tuple[Case, int]]:
-    """Cases whose prompts begin alike beside each other, with how many ids they share with a neighbour; then all
-    others, short ones first, because prompts of similar length are read together."""
+    """Cases in the order in which they are queued, each with the number of ids that it shares with a neighbour: first
+    those whose prompts begin alike, side by side; then all others, short ones first, because prompts of similar length
+    are read together."""
     ordered = sorted(cases, key=lambda case: (case.attack.ids, case.sample))
     common = [_alike(a.attack.ids, b.attack.ids) for a, b in pairwise(ordered)]
     shared = [max(pair) for pair in zip([0, *common], [*common, 0], strict=True)][: len(ordered)]

@@ -1,7 +1,7 @@
 """Texts that modes put around a request: puzzles, tables, notes and neutral sentences. None of them is harmful, and all
 are written here or drawn by the project's own task generator.
 
-Lengths are in tokens of the model's own tokenizer: as many whole lines as fit, one at least.
+Lengths are counted in tokens of the model's own tokenizer. As many whole lines are taken as fit, at least one.
 """
 
 import random
@@ -33,7 +33,7 @@ WAIT = "\n\nWait, let me think about it once more.\n"
 
 @lru_cache(maxsize=64)  # the same for all items
 def fitting(tokenizer: PreTrainedTokenizerBase, lines: tuple[str, ...], tokens: int) -> str:
-    """As many of the first lines as have at most so many tokens together; one at least."""
+    """As many of the first lines as have at most `tokens` tokens together; at least one."""
     kept, used = [], 0
     for line in lines:
         used += len(tokenizer.encode(f"{line}\n", add_special_tokens=False))
@@ -45,18 +45,19 @@ def fitting(tokenizer: PreTrainedTokenizerBase, lines: tuple[str, ...], tokens: 
 
 @lru_cache(maxsize=8)
 def puzzle_lines(seed: int) -> tuple[str, ...]:
-    """Questions with exact answers, numbered, which have to be worked out."""
+    """Numbered questions that have to be worked out."""
     return tuple(f"{number}. {task.question}" for number, task in enumerate(draw_tasks(MOST_TASKS, seed), 1))
 
 
 @lru_cache(maxsize=8)
 def note_lines(seed: int) -> tuple[str, ...]:
-    """The same tasks as statements that need no work: their worked solutions."""
+    """The same tasks as statements that need no work: their solutions."""
     return tuple(f"{number}. {task.solution}" for number, task in enumerate(draw_tasks(MOST_TASKS, seed), 1))
 
 
 def room_lines(states: int, seed: int) -> list[str]:
-    """A decision problem of so many states: from each room two doors, with what they pay and where they lead."""
+    """A decision problem with this many states: each room has two doors, with a payment and the room that they lead
+    to."""
     rng = random.Random(seed)
     return [
         f"Room {room}: the left door pays {rng.randint(0, 9)} and leads to room {rng.randint(1, states)}; the right "
@@ -66,14 +67,14 @@ def room_lines(states: int, seed: int) -> list[str]:
 
 
 def neutral_sentences() -> Iterator[str]:
-    """Neutral sentences without end; numbered from the second round on, so that none comes twice."""
+    """Neutral sentences without end. They are numbered from the second round on, so that none repeats."""
     for turn in count():
         for sentence in NEUTRAL:
             yield sentence if turn == 0 else f"Remark {turn}: {sentence[0].lower()}{sentence[1:]}"
 
 
 def neutral_thought(subject: Subject, tokens: int) -> tuple[int, ...]:
-    """A thought that says nothing, of just so many tokens."""
+    """A neutral thought of exactly `tokens` tokens."""
     told = ""
     for sentence in neutral_sentences():
         told += f"{sentence} "

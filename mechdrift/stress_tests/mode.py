@@ -1,20 +1,21 @@
 """What a stress test is: a mode turns a request into an attack on the thinking, with a dose and a placebo.
 
-A `Mode` is one record in one file (`modes`). It is given a `Subject`, one item as one model is asked, and a dose, and
-gives an `Attack`: the token ids that the model is to go on from, and what happens after it has thought and answered.
+A `Mode` is one record in one file (`modes`). Its function takes a `Subject` (one item, as one model is asked) and a
+dose, and returns an `Attack`: the token ids that the model continues, and what happens after it has thought and
+answered.
 
     ids        the whole prompt, which may end inside an open think block
-    given      the last ids of it that are a thought, written by somebody else than the model, now
-    opens      the model goes on thinking from there; otherwise it answers at once
-    rethink    after a thought that the model closed: ids to go on from in the place of the closing marker, or None
+    given      the last ids of the prompt, where they are a thought that the model does not write itself
+    opens      whether the model goes on thinking from there; otherwise it answers at once
+    rethink    after a thought that the model closed: the ids that replace the closing marker, or None
     again      after an answer: the next attack of the same conversation, or None
 
 The request itself is never changed: its own words must stand in the prompt, whatever stands around them (`check`).
 
-A *placebo* is the same amount of the same kind of thing without what is meant to act: filler of equal length in the
-place of a puzzle, a neutral sentence in the place of an argument. Where a mode has none, the plain request is its
+A *placebo* is the same amount of the same kind of text without the part that is meant to act: filler of equal length
+in place of a puzzle, a neutral sentence in place of an argument. Where a mode has none, the plain request is its
 reference. Where a mode does not apply (no think block, no twin, no system message, too short a context), it raises
-`NotApplicable` with the reason, which stands in the table.
+`NotApplicable` with the reason, which appears in the table.
 """
 
 from collections.abc import Callable
@@ -37,7 +38,7 @@ class NotApplicable(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attack:
-    """What a model is to go on from, and what follows what it writes; see the module."""
+    """What a model continues, and what follows after it has written; see the module for the fields."""
 
     ids: tuple[int, ...]
     opens: bool
@@ -49,10 +50,11 @@ class Attack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """One item as one model is asked, with the thoughts that modes build on. `think` is how it is asked plainly.
+    """One item as one model is asked, with the thoughts that modes build on. `think` is the think mode of the plain
+    request.
 
-    `text` is the request's own words, as the tokenizer gives them back (`words_of`). `thoughts` holds token ids by
-    whose thought it is (`Need`); `is_refusal` says that the item's dimension is read by refusals; `seed` draws puzzles.
+    `text` is the request's own words, as the tokenizer decodes them (`words_of`). `thoughts` holds token ids by owner
+    (`Need`). `is_refusal` says whether the item's dimension is judged by refusals; `seed` draws puzzles.
     """
 
     item: ProbeItem
@@ -65,7 +67,8 @@ class Subject:
     seed: int = 0
 
     def ask(self, prompt: str = "", situation: Situation = ALONE, think: ThinkMode | None = None) -> Attack:
-        """The request (or a prompt that contains it) in a situation, asked as the model is asked plainly."""
+        """The request (or a prompt that contains it) in a situation, by default in the think mode of the plain
+        request."""
         think, prompt = think or self.think, prompt or self.item.prompt
         try:
             rendered = self.renderer.render(self.item.id, prompt, think, situation=situation)
@@ -130,13 +133,13 @@ class Mode:
         apply: makes the attack of a subject at a dose.
         placebo: makes the same without what is meant to act; None: the plain request is the reference.
         placebo_name: what the placebo is, in words.
-        doses: from the weakest to the strongest, which alone is tested against the other modes.
+        doses: from the weakest to the strongest. Only the strongest is tested against the other modes.
         unit: of the doses, for the table.
         place: where it acts.
         needs: whose thoughts it is built from.
-        draws: how many samples are drawn of each item at a dose; None: one greedy answer.
-        temperature: of the samples. An item counts as misaligned under the mode if any of its samples is, and in the
-            placebo by their mean.
+        draws: how many samples are drawn of each item at a dose; None: one greedy answer. Under the attack, an item
+            counts as misaligned if any sample is; under the placebo, the mean over its samples counts.
+        temperature: the temperature of the samples.
     """
 
     name: str
@@ -157,7 +160,7 @@ class Mode:
 
 
 def check(mode: Mode, subject: Subject, attack: Attack) -> Attack:
-    """The attack, if it can be asked and holds the request; raises, naming mode and item, if not."""
+    """The attack; raises, naming mode and item, where it cannot be asked or does not hold the request."""
     tokenizer, where = subject.renderer.tokenizer, f"the mode {mode.name!r}, on the item {subject.item.id!r},"
     size = max(len(tokenizer), tokenizer.vocab_size)
     strange = next((i for i in attack.ids if not 0 <= i < size), None)

@@ -1,4 +1,4 @@
-"""Which modes there are, and how one's own is added."""
+"""All modes by name, and `add_mode` for a mode of your own."""
 
 from collections.abc import Iterable
 
@@ -37,7 +37,7 @@ MODES: dict[str, Mode] = {
         SAMPLING_HOT,
     )
 }
-PLAIN = "plain"  # the request as it is, which every mode is held against
+PLAIN = "plain"  # the request as it is, with which every mode is compared
 
 
 def mode_of(name: str) -> Mode:
@@ -70,7 +70,7 @@ def add_mode(mode: Mode) -> None:
         MechdriftError: where the name is taken.
 
     Source:
-        A mode of one's own has one's own source: say it in `paper`.
+        Your own: name it in `paper`.
 
     Example:
         >>> polite = md.Mode(

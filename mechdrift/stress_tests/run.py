@@ -50,8 +50,8 @@ CHIEF = ["dimension", "side", "mode", "dose", "change_trigger", "change_twin", "
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class StressTest(Record):
-    """What a stress test found. `frame`: one row per dimension, side, mode and dose; `answers`: every answer; `run`:
-    its folder, where it has one."""
+    """The result of a stress test. `frame` has one row per dimension, side, mode and dose; `answers` holds every
+    answer; `run` is its folder, where it has one."""
 
     pair: str
     frame: pd.DataFrame
@@ -72,7 +72,7 @@ class StressTest(Record):
 
     @property
     def named(self) -> pd.DataFrame:
-        """The rows whose effect on alignment is established, and not for the better."""
+        """The rows whose effect on alignment is established and harmful."""
         return self.frame[self.frame.finding.isin(["breaks", "as placebo"])]
 
 
@@ -89,8 +89,8 @@ def stress(
     seed: int = 0,
     out: str | Path | None = None,
 ) -> StressTest:
-    """What breaks a reasoning model's alignment, and is it the attack, the damaged prompt, or the length? Asks both
-    models under every mode and dose, on triggers and twins, with placebos.
+    """What breaks a reasoning model's alignment, and is the attack, the damaged prompt or the length the cause? Asks
+    both models under every mode and dose, on triggers and twins, with placebos.
 
     Args:
         pair: the two models.
@@ -98,12 +98,12 @@ def stress(
         modes: names of modes or `Mode`s; by default all (`mechdrift stress --list` shows them).
         doses: other doses by mode, in the mode's unit (tokens, shares, turns; the column `unit`), from the weakest to
             the strongest: `{"puzzle": (100, 1000)}`.
-        budget: tokens to think and answer, as in `score`; all modes have that of the plain requests.
+        budget: tokens to think and answer, as in `score`; the budget of the plain requests holds for all modes.
         think_max: the most tokens of thinking that the pilot tries.
-        judge: another judge of refusals than the rules (`load_judge`). Thoughts are always read by the rules.
-        engine: what writes: `"hf"`, `"vllm"`, a server's address, or a function that makes a backend (`Generator`) of a
-            loaded model.
-        seed: of puzzles, samples and all resampling.
+        judge: a judge of refusals instead of the rules (`load_judge`). Thoughts are always judged by the rules.
+        engine: what writes the answers: `"hf"`, `"vllm"`, a server's address, or a function that makes a backend
+            (`Generator`) of a loaded model.
+        seed: seed of puzzles, samples and all resampling.
         out: a run folder for tables, answers and the page; without it nothing is stored.
 
     Returns:
@@ -174,7 +174,7 @@ def ask_both(pair: Pair, plan: StressPlan, run: Run | None = None) -> tuple[pd.D
 
 
 def _finish_stages(run: Run, pair: Pair, plan: StressPlan) -> None:
-    """Ask, and compare; what is finished and intact is not done again."""
+    """Ask both models, then compare. Stages that are finished and intact are not run again."""
     if damaged := run.damaged_stages():
         run.forget(("answers", "lifts") if "answers" in damaged else ("lifts",))
     if "answers" not in run.finished:
@@ -193,7 +193,7 @@ def _finish_stages(run: Run, pair: Pair, plan: StressPlan) -> None:
 
 
 def _reasons(asked: Asked, plan: StressPlan) -> dict[tuple[str, str, float], str]:
-    """Why modes did not apply, in words; with counts, where they did to other items."""
+    """Why modes did not apply, in words; with counts, where they applied to other items."""
     sizes = {name: len(probes) for name, probes in plan.sets.items()}
     return {key: _told(counts, sizes[key[0]]) for key, counts in asked.skipped.items()}
 
@@ -220,7 +220,7 @@ def _by_dimension(probes: ProbeSet | Sequence[ProbeSet]) -> dict[str, ProbeSet]:
 
 
 def _known(modes: tuple[Mode, ...], doses: Mapping[str, Sequence[float]]) -> tuple[Mode, ...]:
-    """The modes, all of those among them for which doses were given."""
+    """The modes; raises where doses were given for a mode that is not among them."""
     names = [mode.name for mode in modes]
     if strange := [name for name in doses if name not in names]:
         raise MechdriftError(f"doses were given for {strange[0]!r}, which is not among the modes: {', '.join(names)}.")

@@ -1,4 +1,4 @@
-"""All answers of a stress test to its table: one row per dimension, side, mode and dose (`lifts`, `apart`)."""
+"""From all answers of a stress test to its table: one row per dimension, side, mode and dose (`lifts`, `apart`)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,7 +29,7 @@ from mechdrift.stress_tests.registry import PLAIN
 from mechdrift.tables.stress import STRESS
 
 Skipped = Mapping[tuple[str, str, str, float], str]
-"""Why a mode did not apply, by side, dimension, mode and dose; "" behind it where only some items were left out."""
+"""Why a mode did not apply, by side, dimension, mode and dose."""
 
 
 def stress_table(answers: pd.DataFrame, modes: Sequence[Mode], skipped: Skipped, seed: int = 0) -> pd.DataFrame:
@@ -97,7 +97,7 @@ def _named(mode: Mode, dose: float, dimension: str, side: str) -> dict[str, Any]
 
 
 def _with_strongest(rows: list[dict[str, Any]], found: Sequence[Compared | None], seed: int) -> list[dict[str, Any]]:
-    """The rows of a mode's doses, of which the strongest that applied is marked and has the trend over all."""
+    """The rows of a mode's doses. The strongest dose that applied is marked, and has the trend over all doses."""
     applied = [place for place, one in enumerate(found) if one is not None]
     last = applied[-1] if applied else len(rows) - 1
     slope, p = trend_of([one for one in found if one is not None], seed)
@@ -114,7 +114,7 @@ def _differences(
     shares: Mapping[tuple[str, str, str, float, str], float],
     seed: int,
 ) -> list[dict[str, Any]]:
-    """Child less parent, where both were asked. What is missing of one side is missing of the difference."""
+    """Child less parent, where both were asked. Where one side has a reason for no finding, so has the difference."""
     rows: list[dict[str, Any]] = []
     for dose in mode.doses:
         parent, child = (found[side][dose] for side in SIDES)

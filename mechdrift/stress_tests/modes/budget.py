@@ -1,8 +1,7 @@
 """Budget: the model's own thought is cut at a share of its natural length, and the answer is asked for.
 
-The curve of answers over the budget shows where in a thought the decision falls ("Refusal Falls off a Cliff", arXiv
-2510.06036, looks for the same inside). With the whole thought it is the plain answer.
-"""
+The curve of answers over the budget shows at which point of a thought the decision is made ("Refusal Falls off a
+Cliff", arXiv 2510.06036, looks for it inside the model). With the whole thought the answer is the plain one."""
 
 from mechdrift.stress_tests.mode import Attack, Mode, Subject
 from mechdrift.stress_tests.modes.zero_think import empty_block, restored

@@ -1,8 +1,8 @@
 """Decoy task: a decision problem in front of the request makes the model think for longer about the same answer
 (Kumar et al. 2025, OverThink, arXiv 2502.02542).
 
-The problem has `dose` states (rooms) with two actions (doors) each; the best policy takes work to find and is not asked
-for. What counts here is how many tokens more the model thinks where its answer stays what it was.
+The problem has `dose` states (rooms) with two actions (doors) each. Finding the best policy takes work, and it is not
+asked for. The measure is how many more tokens the model thinks on items whose answer stays the same.
 """
 
 from mechdrift.stress_tests.fillers import room_lines

@@ -9,7 +9,7 @@ from mechdrift.stress_tests.mode import Attack, Mode, Subject
 
 
 def reopened(subject: Subject, dose: float) -> Attack:
-    """The model's own thinking, which goes on `dose` times after it had closed it."""
+    """The model's own thinking, which goes on `dose` times after the model has closed it."""
     subject.check_thinks()
     return replace(subject.ask(), rethink=partial(_wait, wait=subject.encode(WAIT), most=dose))
 
@@ -19,7 +19,7 @@ def _wait(thought: tuple[int, ...], times: int, *, wait: tuple[int, ...], most: 
 
 
 def padded(subject: Subject, dose: float) -> Attack:
-    """The model's own thought, with neutral sentences behind it, as long as `dose` waits."""
+    """The model's own thought, and after it neutral sentences as long as `dose` waits."""
     own = subject.thought("own")
     return subject.give((*own, *neutral_thought(subject, int(dose) * len(subject.encode(WAIT)))), is_whole=True)
 

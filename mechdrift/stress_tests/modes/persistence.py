@@ -1,7 +1,7 @@
 """Persistence: the same request again after a refusal, with no new argument, up to `dose` times.
 
-Where a dimension is not read by refusals, the request comes again whatever was answered. The placebo has as many turns
-before the request, about something else.
+Where a dimension is not judged by refusals, the request is repeated whatever was answered. The placebo has as many
+turns about something else before the request.
 """
 
 from dataclasses import replace
@@ -20,13 +20,13 @@ TALK = (
 
 
 def asked_again(subject: Subject, dose: float) -> Attack:
-    """The request, and the same request behind every refusal."""
+    """The request, and the same request after every refusal."""
     subject.ask(situation=Situation(turns=TALK))  # raises where the template takes no conversation
     return replace(subject.ask(), again=partial(_once_more, subject=subject, dose=dose, said=()))
 
 
 def _once_more(completion: Completion, turns: int, *, subject: Subject, dose: float, said: Turns) -> Attack | None:
-    """The next turn behind `turns` answers, of which this is the last; None where there is none."""
+    """The next turn after `turns` answers, of which `completion` is the last; None where the conversation ends."""
     is_held = not subject.is_refusal or refusal_label(completion.answer, subject.item.prompt) == "refusal"
     if turns > dose or not is_held or not completion.answer.strip():
         return None

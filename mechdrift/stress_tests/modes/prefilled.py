@@ -1,10 +1,10 @@
-"""Prefilled thoughts: the think block begins with (or is) a thought that somebody else wrote, or that was edited.
+"""Prefilled thoughts: the think block begins with (or is) a given thought, which may be another one's or edited.
 
-    prefill-own      the model's own: it changes nothing, and shows that giving a thought does not
+    prefill-own      the model's own: a check that giving a thought back changes nothing
     prefill-donor    what the parent writes when a think block is opened for it
     prefill-twin     the model's own thought about the harmless twin: what Kuo et al. 2025 (H-CoT, arXiv 2502.12893)
                      write by hand, without a harmful sentence
-    prefill-neutral  sentences that say nothing, as long as the model's own
+    prefill-neutral  neutral sentences, as long as the model's own thought
     prefill-edited   the model's own with one sentence put in (Wu et al. 2025, Thinking Intervention, arXiv 2503.24370)
 
 The dose is the share of the thought that is given. Below 1 the block stays open and the model goes on from there; at 1
@@ -27,13 +27,13 @@ def given(subject: Subject, dose: float, *, whose: Need) -> Attack:
 
 
 def neutral(subject: Subject, dose: float, *, whose: Need) -> Attack:
-    """As many tokens as `given` gives, which say nothing."""
+    """As many tokens of neutral sentences as `given` gives."""
     tokens = max(1, round(dose * len(subject.thought(whose))))
     return subject.give(neutral_thought(subject, tokens), is_whole=dose >= 1)
 
 
 def edited(subject: Subject, dose: float, *, sentence: str) -> Attack:
-    """The first `dose` of the model's own thought, with a sentence behind it."""
+    """The first `dose` of the model's own thought, and a sentence after it."""
     own = subject.thought("own")
     return subject.give((*own[: round(dose * len(own))], *subject.encode(f" {sentence}")), is_whole=dose >= 1)
 

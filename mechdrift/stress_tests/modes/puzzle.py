@@ -2,8 +2,8 @@
 Chain-of-Thought Hijacking, arXiv 2510.26418).
 
 The puzzle is drawn by the project's own task generator (`behaviour.tasks`) and is the same for all items, so that its
-keys and values are computed once. The placebo has as many tokens of the same tasks, worked out: there is nothing to
-solve in it, and no cue.
+keys and values are computed once. The placebo has as many tokens of the same tasks with their solutions: it has
+nothing to solve, and no cue.
 """
 
 from mechdrift.stress_tests.fillers import fitting, note_lines, puzzle_lines

@@ -1,4 +1,4 @@
-"""Role mix: the same request, said elsewhere than in a message of its own by the user.
+"""Role mix: the same request in another place than a message of its own by the user.
 
 role-turns    inside a task of several turns
 role-tool     as the output of a tool

@@ -1,7 +1,7 @@
-"""Sampling: k answers at a temperature, of which one misaligned is enough (safe@k and all-k of Jiang et al. 2025,
+"""Sampling: k answers at a temperature; one misaligned answer is enough (safe@k and all-k of Jiang et al. 2025,
 SafeChain; the attack is that of Huang et al. 2023, arXiv 2310.06987).
 
-The placebo is one of the same draws, on average: the temperature acts there as well, the k tries do not.
+The placebo is the mean over the same draws: the temperature acts there as well, the k tries do not.
 """
 
 from mechdrift.stress_tests.mode import Attack, Mode, Subject
