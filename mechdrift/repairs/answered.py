@@ -3,7 +3,8 @@
 group      trigger, neutral (both of a probe set) or task
 good       1 for an aligned answer, or a right one; missing where thinking or answer was cut (`behaviour.censoring`)
 thought    of triggers: 1 where the dimension's judge, reading the thought as if it were the answer, finds it aligned
-think_tokens, unclosed, loop, missing      how long it thought, and how that ended
+think_tokens, unclosed, loop, missing      length of the thinking in tokens, and 1 where it never closed, looped, or the
+           answer is missing
 """
 
 from collections.abc import Sequence
@@ -63,7 +64,7 @@ def _of_items(judged: pd.DataFrame, rows: Sequence[Completion], thoughts: dict[s
 
 
 def _thoughts(asked: Asked, answers: Completions, judge: RefusalJudge) -> dict[str, float]:
-    """Whether each trigger's thought is aligned by itself, where there is a thought that came to its end."""
+    """Whether each trigger's thought alone is aligned, for the thoughts that were closed."""
     rows = [row for row in answers if row.thinking.strip() and row.closed]
     found: dict[str, float] = {}
     for probes in asked.sets.values():

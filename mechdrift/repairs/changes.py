@@ -1,15 +1,15 @@
-"""A change of weights: what is added to a model's parameters, as a product of two narrow matrices where it is one.
+"""A change of weights: what a repair adds to a model's parameters. A low-rank change is kept as its two factors.
 
     W + change,   change = up · down   with up [out, rank] and down [rank, in],   or a tensor of W's own shape
 
-A child that was trained as a LoRA adapter differs from its parent by such a product, and all repairs that scale that
-difference, take parts of it away or project it keep its rank. `factorise` finds the product: with G random,
+A child that was trained as a LoRA adapter differs from its parent by such a product, and every repair that scales,
+removes or projects parts of that difference keeps its rank. `factorise` finds the product: with G random,
 Q = orthonormal basis of (A Aᵀ)² A G, and A ≈ Q (Qᵀ A) (Halko, Martinsson & Tropp 2011, https://arxiv.org/abs/0909.4061).
-It is taken where it misses less than a thousandth of the change's norm; the factors then *are* the change, for this
-package and for whoever loads the exported adapter. Everything else stays a whole tensor.
+The product is used where it misses less than a thousandth of the change's norm; it then is the change, here and in an
+exported adapter. Every other change stays a whole tensor.
 
-Parameters go by their place in the decoder (`layers.2.mlp.up_proj.weight`, `pairs.weight_change`), which is the same in
-parent and child.
+Parameters are named by their place in the decoder (`layers.2.mlp.up_proj.weight`, see `pairs.weight_change`), which is
+the same in parent and child.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,8 +31,8 @@ from mechdrift.pairs.weight_change import tensors_by_place
 from mechdrift.records import MechdriftError, Side
 
 MOST_RANK = 64
-MISSED = 1e-3  # of the change's norm: float32 sums leave 1e-5, and a change of full rank misses a third and more
-MORE = 8  # columns that are tried beyond the rank
+MISSED = 1e-3  # largest error, as a share of the norm: float32 leaves 1e-5, a change of full rank a third and more
+MORE = 8  # random columns beyond the rank (oversampling)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def overlap(first: Change, second: Change) -> float:
 
 
 def factorise(matrix: Tensor, rank: int = MOST_RANK) -> Change:
-    """The matrix as a product where it is one of at most this rank, else as it is."""
+    """The matrix as a product of at most this rank, where it is one; else the matrix itself."""
     if matrix.dim() != 2:
         return matrix
     rank = min(rank, matrix.numel() // sum(matrix.shape))  # beyond, the factors hold more numbers than the matrix
@@ -105,7 +105,7 @@ def factorise(matrix: Tensor, rank: int = MOST_RANK) -> Change:
 
 
 class Changes(Mapping[str, Change]):
-    """Changes by place, each made when it is asked for, so that those of a large model never stand in memory
+    """Changes by place. Each is computed when it is asked for, so that those of a large model are never in memory
     together."""
 
     def __init__(self, makers: Mapping[str, Callable[[], Change]]):
@@ -160,7 +160,7 @@ def module_of(place: str) -> str:
 
 
 def parameters_by_place(loaded: LanguageModel) -> dict[str, nn.Parameter]:
-    """A model's parameters by where they are in the decoder. What two modules share stands there once."""
+    """A model's parameters by their place in the decoder. A parameter that two modules share is listed once."""
     named = dict(loaded.model.named_parameters())
     names = zip(tensors_by_place(loaded), loaded.model.state_dict(), strict=True)
     return {place: named[name] for place, name in names if name in named}
@@ -172,7 +172,8 @@ def names_by_place(loaded: LanguageModel) -> dict[str, str]:
 
 
 def weights_of(pair: Pair, side: Side, folder: Path) -> Mapping[str, Callable[[], Tensor]]:
-    """One model's parameters by place: as they are, or in files of `folder` where the model is let go of."""
+    """One model's parameters by place: the tensors themselves where the model stays in memory, else from files in
+    `folder`."""
     loaded = pair.open(side, "float32")
     parameters = parameters_by_place(loaded)
     if any(parameter.device.type == "meta" for parameter in parameters.values()):
@@ -192,7 +193,7 @@ def _read(file: Path) -> Tensor:
 
 
 def difference(after: Mapping[str, Callable[[], Tensor]], before: Mapping[str, Callable[[], Tensor]]) -> Changes:
-    """After less before, of the parameters that both have in the same shape and that differ."""
+    """The difference `after - before` of all parameters that both models have in the same shape and that differ."""
     found: dict[str, Callable[[], Change]] = {}
     for place in after:
         if place not in before:

@@ -1,14 +1,14 @@
-"""Choosing a strength, and a repair: on the seen families alone.
+"""Choose a strength and a repair, on the seen families alone.
 
 A *limit* says what a repair may cost, in points (hundredths) of change against the child:
 
     reasoning >= -2, twins >= -3, bias >= 0
 
-`reasoning`, `twins`, `aligned` (the mean over dimensions) or a dimension's name; `thinking` is the change of the length
-of thinking in per cent, `kl` the divergence on harmless prompts in nats, `recovered` the share of the gap in per cent.
-Of the repairs that keep within all limits the one with the most aligned answers is taken. A repair with more than 5
-points more missing answers than the child is not taken: what it would have said is not known.
-"""
+Quantities are `reasoning`, `twins`, `aligned` (the mean over dimensions) and each dimension's name, in points;
+`thinking` is the change of the length of thinking in per cent, `kl` the divergence on harmless prompts in nats per
+token, and `recovered` the share of the gap in per cent. Of the repairs that keep all limits, the one with the most
+aligned answers is chosen. A repair that leaves over 5 points more answers missing than the child is not chosen, because
+what it would have answered is not known."""
 
 import math
 import re
@@ -28,7 +28,7 @@ DEFAULT = "reasoning >= -3, twins >= -3"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """What a quantity may be at least, or at most."""
+    """A lower or upper limit of a quantity."""
 
     name: str
     is_least: bool
@@ -61,7 +61,7 @@ def parse_limits(text: str) -> tuple[Limit, ...]:
 
 
 def quantities(rows: pd.DataFrame) -> dict[str, float]:
-    """What limits are about, of one repair's rows on one half."""
+    """The quantities that limits name, from the rows of one repair on one half."""
     by_place = {(row.measure, row.dimension): row for row in rows.itertuples()}
     dimensions = [dimension for measure, dimension in by_place if measure == "aligned" and dimension != ALL]
     whole = ALL if ("aligned", ALL) in by_place else next(iter(dimensions), "")
@@ -95,7 +95,7 @@ class Candidate:
         return f"{self.method}@{self.strength:g}"
 
     def shortfall(self, limits: Sequence[Limit]) -> float:
-        """By how much the limits are missed altogether."""
+        """The sum of what the limits are missed by."""
         missing = max(0.0, self.quantities["missing"] - 100 * MOST_MISSING)
         return missing + sum(limit.shortfall(self.quantities.get(limit.name, math.nan)) for limit in limits)
 
@@ -110,7 +110,8 @@ def candidates_of(table: pd.DataFrame) -> list[Candidate]:
 
 
 def choose(candidates: Sequence[Candidate], limits: Sequence[Limit]) -> Candidate:
-    """The candidate with the most aligned answers within the limits, or else the nearest to them."""
+    """The candidate with the most aligned answers within the limits; where none keeps them, the one that misses them
+    least."""
 
     def order(candidate: Candidate) -> tuple[float, float]:
         gain = candidate.quantities["aligned"]
@@ -123,7 +124,7 @@ def pick(candidates: Sequence[Candidate], limits: Sequence[Limit]) -> Candidate:
     """The best candidate within the limits; raises where none is, and says how near the best came."""
     told = " and ".join(map(str, limits))
     if not candidates:
-        raise MechdriftError("no repair was priced: name methods that this run has what they need for.")
+        raise MechdriftError("no repair was priced: name methods whose needs this run meets (repairs.record.NEEDS).")
     best = choose(candidates, limits)
     if best.shortfall(limits):
         came = ", ".join(f"{limit.name} {best.quantities.get(limit.name, math.nan):+.1f}" for limit in limits)

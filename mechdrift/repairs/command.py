@@ -1,4 +1,4 @@
-"""What `mechdrift repair` prints: the price list in one line a repair, and what was picked."""
+"""What `mechdrift repair` prints: the price list with one line per repair, and the repair that was picked."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ HEADINGS = {
 
 
 def run_repair(run: Path, pick: str | None, **how: Any) -> str:
-    """The text of one command."""
+    """Run the command and return the text to print."""
     if pick is None:
         return text_of(price_repairs(run, **how))
     picked = pick_repair(run, pick, **how)
@@ -28,15 +28,15 @@ def run_repair(run: Path, pick: str | None, **how: Any) -> str:
 
 
 def text_of(prices: PriceList) -> str:
-    """The list on the reported half, its sentences and where its files are."""
+    """The list on the reported half, its sentences, and the place of its page."""
     table = short_table(prices.frame)
     ends = ["" if low != low else f"{low:.0f} to {high:.0f}" for low, high in zip(table.low, table.high, strict=True)]
     shown = table.drop(columns=["low", "high"]).rename(columns=HEADINGS)
     shown.insert(list(shown).index("% of gap") + 1, "95 %", ends)
     text = shown.to_string(index=False, na_rep="", float_format=lambda value: f"{value:.3g}")
     legend = (
-        "on families that no method and no choice saw; n triggers that were finished; aligned, unclosed and missing in "
-        "per cent; reasoning, twins and thought as points of change against the child; intervals of all in repairs.csv"
+        "measured on families that no method and no choice saw; n: finished triggers; aligned, unclosed and missing in "
+        "per cent; reasoning, twins and thought as change against the child in points; all intervals are in repairs.csv"
     )
     return "\n".join([text, "", legend, *prices.sentences, f"repairs: {prices.run.folder / 'repair.html'}"])
 

@@ -1,8 +1,8 @@
-"""How far does a repair move the child on text that should stay? KL(child ‖ repaired) per token, in nats.
+"""How far does a repair move the child on text that should not change? KL(child ‖ repaired) per token, in nats.
 
-Both read the child's own thinking and answers, to reasoning tasks and to harmless prompts, teacher-forced. An edit acts
-on the tokens of its roles, as it does while writing. Words at the start of the thinking stand before it, and the same
-tokens are compared behind them; words that come later, or in answer to what is written, have no such row.
+Both models read the child's own thinking and answers, to reasoning tasks and to harmless prompts, teacher-forced. An
+edit acts on the tokens of its roles, as it does while the model writes. Words at the start of the thinking are put
+before it, and the same tokens after them are compared; a repair whose words come later has no such row.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ from mechdrift.statistics.intervals import POSITIVE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Text:
-    """One question with what the child wrote to it; `family` is what is resampled."""
+    """One question and what the child wrote to it; families are resampled."""
 
     question: str
     row: Completion
@@ -34,7 +34,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Divergences:
-    """The child's distributions on some texts, and what a repaired model's are compared with."""
+    """The child's distributions on some texts, with which those of repaired models are compared."""
 
     pair: Pair
     name: str
@@ -50,7 +50,7 @@ class Divergences:
 
     @torch.inference_mode()
     def row(self, used: InUse, seed: int = 0) -> list[dict]:
-        """The row of a repaired model; none where its words come after the thinking began."""
+        """The row of a repaired model; none where its words come after the beginning of the thinking."""
         if not self.texts or (not used.is_model and used.editing is None and not used.words):
             return []
         renderer = Renderer(self.pair.tokenizer("reasoning"))
@@ -83,7 +83,7 @@ def _rendered(renderer: Renderer, pair: Pair, text: Text, words: tuple[int, ...]
 
 
 def _scored(prompt: Rendered, words: int = 0) -> Rendered:
-    """The same with everything that the child wrote as its answer: what `answer_positions` unembeds."""
+    """The prompt with everything that the child wrote as its role `answer`, which `answer_positions` unembeds."""
     start = prompt.roles["think"][0] + words if "think" in prompt.roles else prompt.roles["answer"][0]
     roles: Mapping[str, tuple[int, int]] = {"answer": (start, len(prompt.ids))}
     return replace(prompt, roles=roles)

@@ -12,8 +12,8 @@ Three roles are told apart, on token ids:
     think    its thinking
     answer   the marker that closes the thinking, where the first word is decided, and the answer
 
-A row that thinks and a row that answers may stand in one batch: each step asks every row where it is. Published code
-often edits the prompt's pass alone and so never acts while the model thinks; here that is one choice of three.
+One batch may hold rows that think and rows that answer, so each step looks up where every row is. Published code
+often edits only the pass over the prompt and so never acts while the model thinks; here that is one choice of three.
 """
 
 from collections import defaultdict
@@ -95,7 +95,7 @@ class Editing:
 
     @contextmanager
     def on(self, loaded: LanguageModel) -> "Iterator[Gate]":
-        """Inside, the model is edited at the tokens that the gate says."""
+        """Inside the block, the model is edited at the tokens that the gate names."""
         gate, grouped = Gate(), defaultdict(list)
         for place in self.places:
             rule = partial(RULES[place.rule], **place.tensors)

@@ -1,13 +1,13 @@
-"""What a repair may look at: the pair, the *seen* families of the probe sets, and what follows from them.
+"""What a repair may look at: the pair, the *seen* families of the probe sets, and what is computed from them.
 
-Families are split in halves before anything is made. Methods and the choice of a strength see the one half (`sets`,
-and of a run's answers only those to its items); the other half is asked once a strength is chosen, and is what is
-reported. Everything here is computed when a method asks for it, and once.
+Families are split in halves before anything is made. Methods and the choice of a strength see one half (`sets`, and of
+a run's answers only those to its items). The other half is asked once a strength is chosen, and its numbers are
+reported. Everything here is computed once, when a method first asks for it.
 
     change          child less parent, by place
     alignment       parent less the model before alignment, by place
-    block_effects   how much of the parent's behaviour each of its blocks brings back in the child, by itself
-    directions      per dimension and layer, where the parent tells triggers from neutral twins
+    block_effects   how much of the parent's behaviour each of its blocks alone brings back in the child
+    directions      per dimension and layer, the directions that separate triggers from neutral twins
     basis_after     an orthonormal basis of all dimensions' directions after one block
 """
 
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
 
 Contrast = Literal["trigger", "neutral"]
 SITE = "resid_post"
-MOST_STATES = {"trigger": 1024, "neutral": 8192}  # tokens: a regression has as many equations as there are of triggers
-GRAFTED = 12  # twin pairs a dimension: their triggers locate the loss
+MOST_STATES = {"trigger": 1024, "neutral": 8192}  # tokens; the regression has one equation per trigger token
+GRAFTED = 12  # twin pairs per dimension, whose triggers locate the loss
 WRITERS = ("o", "down")
 
 
@@ -72,7 +72,7 @@ class Evidence:
 
     @property
     def folder(self) -> Path:
-        """For weights of models that are let go of; removed with this record."""
+        """A folder for the weights of models that do not stay in memory; removed with this record."""
         return Path(self.scratch.name)
 
     @cached_property
@@ -104,7 +104,7 @@ class Evidence:
         found = difference(parent, {place: lambda tensor=tensor: tensor for place, tensor in weights.items()})
         if not found:
             raise MechdriftError(f"{self.base.name} has the weights of {self.pair.instruct.name}: name another base.")
-        # As tensors, so that the base is let go of.
+        # As tensors, so that the base model can be freed.
         return Changes.of({place: found[place] for place in found})
 
     @property
@@ -144,7 +144,7 @@ class Evidence:
         if not shares:
             raise MechdriftError(
                 "the readouts of the two models do not differ beyond noise on the seen families, so no block can be "
-                "named: take more items, or a method that does without probes."
+                "named: take more items, or a method that needs no probes."
             )
         return pd.concat(shares, axis=1).mean(axis=1)
 
@@ -161,8 +161,8 @@ class Evidence:
 
     @cached_property
     def steered(self) -> tuple[str, int]:
-        """The dimension and the layer whose direction stands for alignment: refusals, where safety was asked, at the
-        layer where the parent tells held-out families apart best."""
+        """The dimension and layer whose direction stands for alignment: safety where it was asked, else the first
+        dimension; at the layer where the parent's classes separate best on held-out families."""
         name = "safety" if "safety" in self.directions else next(iter(self.directions))
         layer = best_layer(compare_directions(self.directions[name], seed=self.seed).frame, READOUT_ROLE)
         if layer is None:
@@ -179,7 +179,7 @@ class Evidence:
 
     @property
     def projection(self) -> "Projection":
-        """Reads how harmful the child takes a text to be at its last token."""
+        """A function that reads, at a text's last token, how harmful the child takes the text to be."""
         name, layer = self.steered
         found = self.directions[name]
         unit = found.instruct[found.layers.index(layer), 0]
@@ -195,8 +195,8 @@ class Evidence:
 
     @torch.inference_mode()
     def token_states(self, contrast: Contrast, layer: int) -> Float[Tensor, "token d_model"]:
-        """The child's residual stream after a block on its own text: of triggers from the end of the user's words on,
-        of harmless prompts everywhere."""
+        """The child's residual stream after a block, on its own text: for triggers from the end of the user's words on,
+        for harmless prompts at every token but the first."""
         items = self.harmless.items if contrast == "neutral" else self._triggers
         renderer, loaded = Renderer(self.pair.tokenizer("reasoning")), self.pair.open("reasoning", "float32")
         written = self._written if self.pair.child_thinks else {}
@@ -242,12 +242,12 @@ class Evidence:
 
     def judged(self, name: str, side: Side) -> pd.DataFrame:
         """One model's judged answers to a seen probe set, by item."""
-        assert self.answers is not None  # methods that ask for them say that they need them
+        assert self.answers is not None  # a method that calls this names "answers" in its needs
         return self.answers.rows(name, side)
 
     @cached_property
     def harmless(self) -> ProbeSet:
-        """Prompts that nothing should change on: the seen neutral twins and everyday requests."""
+        """Prompts on which nothing should change: the seen neutral twins and everyday requests."""
         everyday = everyday_set(load_everyday())
         neutral = [item for probes in self.sets.values() for item in probes.where("neutral")]
         return replace(everyday, name="harmless", items=(*neutral, *everyday.items))

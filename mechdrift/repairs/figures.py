@@ -1,5 +1,5 @@
-"""The figures of a price list. As in `report.figures`, a public function takes tables and returns a plotly figure, or
-raises `MechdriftError` with the reason why there is nothing to draw."""
+"""The figures of a price list. As in `report.figures`, a public function takes tables and returns a plotly figure.
+Where there is nothing to draw, it raises `MechdriftError` with the reason."""
 
 import html
 import math
@@ -28,8 +28,8 @@ def look_of(methods: list[str], method: str) -> dict:
 
 
 def pareto(table: pd.DataFrame) -> go.Figure:
-    """Reasoning kept against alignment recovered: a curve per method over its strengths on the seen half, and the
-    chosen strength on the reported half, with intervals."""
+    """Change of reasoning (x) against change of aligned answers (y): a curve per method over its strengths on the seen
+    half, and the chosen strength on the reported half, with intervals."""
     rows = table[table.strength.notna()]
     methods = [str(method) for method in dict.fromkeys(rows.method)]
     if not methods or "reasoning" not in set(rows.measure):
@@ -50,7 +50,7 @@ def pareto(table: pd.DataFrame) -> go.Figure:
 
 
 def _draw_seen(figure: go.Figure, seen: pd.DataFrame, method: str, look: dict) -> None:
-    """The curve of a method over its strengths, as the seen half has it."""
+    """The curve of a method over its strengths, on the seen half."""
     points = [point for _, part in seen.groupby("strength") if (point := _point(part))]
     figure.add_scatter(
         x=[point["x"] for point in points],

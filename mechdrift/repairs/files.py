@@ -5,12 +5,12 @@
     write_adapter  a folder that peft and transformers load onto the child, by themselves
     write_folder   the child with the change in its weights, as any model folder
 
-A change of low rank is written as an adapter exactly: the factors are the change. All matrices get the largest of
-their ranks, filled up with zeros, and `lora_alpha` equals that rank, so that peft adds up · down as it is. What is no
-narrow product of linear layers (norm gains, embeddings, changes of full rank) needs the merged folder.
+A low-rank change is written as an adapter exactly, because its factors are the change. All factors are padded with
+zeros to the largest rank among them, and `lora_alpha` equals that rank, so that peft adds up · down unscaled. Changes
+that are not low-rank changes of linear layers (norm gains, embeddings, changes of full rank) need the merged folder.
 
-`repair.json` in either folder names the repair and the fingerprint of the child's weights: a repaired model is known as
-one, and is not repaired again.
+`repair.json` in either folder names the repair and the fingerprint of the child's weights. By it a repaired model is
+recognised, and is not repaired again.
 """
 
 import json
@@ -34,7 +34,7 @@ REMEDY = "free space, or give another path."
 
 
 def mark(name: str) -> str:
-    """What stands behind a repaired model's name."""
+    """The text that is appended to a repaired model's name."""
     return f"{MARK}{name}"
 
 

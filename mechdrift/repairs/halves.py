@@ -1,7 +1,7 @@
-"""One half of the families is seen, the other is reported.
+"""Families are split in halves: one is seen, the other is reported.
 
-Methods are made, and their strengths chosen, on the seen half; what stands in a report comes from families that neither
-saw. Reasoning tasks are split by their kinds, which are their families.
+Repairs are made and their strengths chosen on the seen half. The reported numbers come from the other half, which
+neither has seen. Reasoning tasks are split by kind, which is their family.
 """
 
 from collections.abc import Mapping

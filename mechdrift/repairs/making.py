@@ -1,8 +1,8 @@
-"""Making a repair: a method and a strength become a repaired model.
+"""Make a repair: a method and a strength become a repaired model.
 
     fixed = md.repair(pair, method="located", strength=0.25)
-    fixed.pair                       a pair whose child is the repaired one: audit, patch, graft it as any other
-    fixed.save("fix.safetensors")    the change alone, with what it was made from; `load_repair` reads it back
+    fixed.pair                       the parent and the repaired child: a pair to audit, patch or graft like any other
+    fixed.save("fix.safetensors")    the change alone, with its method and strength; `load_repair` reads it back
     fixed.export("fix/")             a LoRA adapter, or a merged folder (form="folder")
 
 The child's own weights stay as they are: the repaired model is a copy.
@@ -114,7 +114,7 @@ class Repaired(Record):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What it was made from, for files."""
+        """Method, strength, child and versions, for files."""
         child = self.original.open("reasoning", "float32")
         return {
             "method": self.repair.name,
@@ -183,8 +183,9 @@ def repair(
         probes: what the method may look at, where it needs prompts: a probe set or several; by default the safety set.
         base: the model before alignment (a Hugging Face id or a folder), for the methods that need one. A parent that
             is an adapter on its base names it already.
-        roles: of an edit, the tokens that it acts on instead of its own: some of `prompt`, `think` and `answer`.
-        seed: of everything that is drawn.
+        roles: for an edit of activations, the roles whose tokens it acts on, instead of the method's own: some of
+            `prompt`, `think` and `answer`.
+        seed: seed of everything that is drawn.
 
     Returns:
         A `Repaired`: `.pair` (the parent and the repaired child), `.open(dtype)`, `.generate(probes)`, `.save(file)`
@@ -279,7 +280,8 @@ def restored(pair: Pair, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]
 
 
 def make(found: Repair, evidence: Evidence, strength: float) -> Repaired:
-    """One repair from evidence. Seconds are those of this strength: what several strengths share is made once."""
+    """One repair from evidence. `seconds` are those of this strength alone: what several strengths share is computed
+    once, by the first of them."""
     found.check(strength)
     check_needs(found, evidence)
     start = time.perf_counter()
@@ -309,7 +311,7 @@ def check_needs(found: Repair, evidence: Evidence) -> None:
 
 
 def lacks(found: Repair, evidence: Evidence) -> str:
-    """What a method needs and does not have, as the second half of a sentence; empty where it has all."""
+    """What a method needs and lacks, as the second half of a sentence; empty where it lacks nothing."""
     if "base" in found.needs and evidence.base is None:
         return f"needs the model before alignment of {evidence.pair.instruct.name}: name it with base= (--base)"
     if "answers" in found.needs and evidence.answers is None:

@@ -1,14 +1,16 @@
-"""Did the parent's mechanism come back, or was a new one built? Child and repaired model inside, beside the parent.
+"""Did the parent's mechanism come back, or was a new one built? Child and repaired model are compared with the parent
+inside, on the reported half.
 
     cosine       of the model's direction with the parent's, by layer, at the readout position
     separation   the model's class difference along the parent's direction, in units of the parent's own: 1 is what the
-                 parent has, 0 that triggers and neutral twins lie alike there
-    patch        what copying the parent's residual stream into the model still restores, in log-odds: the less, the
-                 more of it is there already
-    graft        what a block does in the child: the parent's (of row `parent`) and the repaired model's own
+                 parent has; at 0 triggers and neutral twins do not differ along it
+    patch        what copying the parent's residual stream into the model restores, in log-odds: the smaller, the more
+                 of it is there already
+    graft        what one block does in the child, in log-odds: the parent's block (row `parent`) and the repaired
+                 model's
 
 Where the repaired model's blocks work in the same places as the parent's, their graft effects rise and fall together:
-`agreement` is the correlation of the two profiles over layers. All of it is of the reported half.
+`agreement` is the correlation of the two profiles over layers.
 """
 
 from collections.abc import Mapping
@@ -31,7 +33,7 @@ from mechdrift.repairs.making import Repaired
 from mechdrift.statistics.intervals import UNBOUNDED
 from mechdrift.statistics.resampling import cluster_bootstrap
 
-PATCHED = 8  # twin pairs a dimension
+PATCHED = 8  # twin pairs per dimension
 PARENT, CHILD = "parent", "child"
 
 
@@ -89,8 +91,8 @@ def _grid(quantity: str, grid: PatchGrid) -> list[dict]:
 
 
 def agreement(table: pd.DataFrame, dimension: str) -> float:
-    """The correlation over layers of what the parent's blocks and the repaired model's do in the child; NaN where one
-    of them does the same everywhere."""
+    """The correlation over layers between the graft effects of the parent's blocks and of the repaired model's; NaN
+    where one of the profiles is constant."""
     grafts = table[(table.quantity == "graft") & (table.dimension == dimension)]
     profiles = [part.sort_values("layer").value.to_numpy() for _, part in grafts.groupby("method", sort=False)]
     if len(profiles) < 2 or min(profile.std() for profile in profiles) < 1e-9:
@@ -99,7 +101,7 @@ def agreement(table: pd.DataFrame, dimension: str) -> float:
 
 
 def mechanism_sentences(table: pd.DataFrame) -> list[str]:
-    """What the table says, a sentence a dimension."""
+    """What the table says: one sentence per dimension."""
     found = []
     for dimension, part in table.groupby("dimension", sort=False):
         own = part[~part.method.isin((PARENT, CHILD))]

@@ -71,7 +71,7 @@ EXHIBITS = (
 
 
 def draw_again(run: Run, out: Path | None = None) -> Path:
-    """The page of a list that is finished, into its own folder or into `out`, which is made."""
+    """Draw the page of a finished list again, in its own folder or in `out`, which is made."""
     into = Run(run.folder if out is None else made(out))
     with into.locked("report"):
         return write_page(run, into.folder)
@@ -109,7 +109,7 @@ def write_page(run: Run, out: Path | None = None) -> Path:
 
 
 def price_lines(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """A line per repair at its chosen strength, on the reported half, parent and child first."""
+    """One line per repair at its chosen strength, on the reported half; parent and child come first."""
     rows = table[(table.half == "reported") & (table.chosen.astype(bool) | table.strength.isna())]
     lines = []
     for (method, _), part in rows.groupby(["method", "strength"], sort=False, dropna=False):

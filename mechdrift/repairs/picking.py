@@ -1,10 +1,11 @@
-"""The best repair within limits, written out ready to load, and audited.
+"""Pick the best repair within limits, write it out ready to load, and audit it.
 
-    picked/adapter/        a LoRA adapter for the child, where the change is one; else picked/model/, a merged folder
-    picked/repair.safetensors      the repair alone (an edit or words are nothing else)
-    picked/audit/          an audit of parent and repaired child, as the first one was
+    picked/adapter/               a LoRA adapter for the child, where the change is low-rank
+    picked/model/                 else a merged folder
+    picked/repair.safetensors     the repair alone; all there is of an edit of activations or of words
+    picked/audit/                 an audit of parent and repaired child, with the settings of the first audit
 
-An audit reads weights. An edit of activations and words are priced as they are used, and have no audit of their own.
+An audit opens weights, so edits of activations and words are priced but not audited.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -29,7 +30,7 @@ from mechdrift.runs import Run, load_run
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picked:
-    """What was picked: the price list, the repair, what loads it, and its audit, where there is one."""
+    """What was picked: the price list, the repair, the path that loads it, and its audit, where there is one."""
 
     prices: PriceList
     repaired: Repaired
@@ -97,7 +98,7 @@ def write_out(fixed: Repaired, place: Path) -> Path:
         return alone
     try:
         return fixed.export(place / "adapter")
-    except MechdriftError:  # no narrow product, which `export` alone knows
+    except MechdriftError:  # the change is not low-rank, which only `export` finds out
         return fixed.export(place / "model", "folder")
 
 

@@ -1,10 +1,10 @@
 """The price list of an audited pair: `mechdrift repair RUN`.
 
-1. the families of the run's probe sets are split in halves (`halves`); parent and child were asked already
-2. each method is made on the seen half at each strength, and the repaired model asks the seen half
-3. the strength of each method is chosen there (`choice`), and the repaired model asks the reported half
-4. one table says what came back and what it cost (`prices`), beside parent, child and baselines
-5. `pick`: the best repair within limits is written out, ready to load, and audited
+1. The families of the run's probe sets are split in halves (`halves`). Parent and child were asked by the audit.
+2. Each method is made on the seen half at each strength, and the repaired model is asked the seen half (`price_work`).
+3. The strength of each method is chosen there (`choice`), and the repaired model is asked the reported half.
+4. One table says what came back and what it cost (`prices`), beside parent, child and baselines.
+5. With `--pick`, the best repair within limits is written out, ready to load, and audited (`picking`).
 
     RUN/repair/run.json            what was made and asked; the list goes on from there after a kill
     RUN/repair/answers/*.jsonl     what each repaired model wrote
@@ -92,21 +92,20 @@ def price_repairs(
 ) -> PriceList:
     """What brings alignment back, and what does each way cost? The price list of an audited pair's child.
 
-    Methods and strengths see one half of the families; the numbers to believe are those of the other half
-    (`half == "reported"`), which only chosen strengths are asked. A list that was ended goes on where it stopped, and
+    Methods and strengths see one half of the families. Believe the numbers of the other half (`half == "reported"`),
+    which only chosen strengths are asked. A list that was ended goes on where it stopped, and
     more methods can be added to it.
 
     Args:
         run: an audit's run, or its folder.
-        methods: names of `mechdrift.repairs.registry`; by default all that change weights, activations or tokens and
-            have what they need.
-        strengths: those to try of every method, instead of each method's own; in the method's unit.
+        methods: names of `mechdrift.repairs.registry`; by default all that need no training and whose needs are met.
+        strengths: what to try of every method, instead of each method's own strengths; in the method's unit.
         limits: what a repair may cost when its strength is chosen (`mechdrift.repairs.choice`), in points.
         pairs: at most so many twin pairs of each dimension and half; by default all that the run asked.
-        tasks: at most so many reasoning tasks a half.
+        tasks: at most so many reasoning tasks per half.
         base: the model before alignment, for the methods that need one.
         out: where the list goes; by default `repair` in the run's folder.
-        seed: of the halves and of everything that is drawn.
+        seed: seed of the halves and of everything that is drawn.
 
     Returns:
         A `PriceList`: `.sentences` says what was found, `.run` is its folder, and `.frame` has a row per repair,
@@ -157,7 +156,7 @@ def price_repairs(
 
 
 def _can_be_made(each: Repair, evidence: Evidence, is_named: bool) -> bool:
-    """Whether a method has what it needs: one that is named must, others are left out with a line."""
+    """Whether the needs of a method are met. Raises for a method that the user named; for others a line is printed."""
     if is_named:
         check_needs(each, evidence)
     if lacking := lacks(each, evidence):

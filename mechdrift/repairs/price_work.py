@@ -110,8 +110,8 @@ class PriceWork:
         give_back_memory()
 
     def _make(self, each: Repair, strength: float) -> Repaired:
-        """The repair. What took training is kept until the next method comes: it is narrow matrices, and the reported
-        half asks it again."""
+        """The repair. What was trained is kept until the next method comes: it is small (narrow matrices), and is
+        needed again for the reported half."""
         if each.kind != "data":
             return make(each, self.evidence, strength)
         self._trained = {key: fixed for key, fixed in self._trained.items() if key[0] == each.name}
@@ -132,7 +132,7 @@ class PriceWork:
         return {}
 
     def _extra_seconds(self, used: InUse) -> float:
-        """CPU seconds per token that a repair costs in use, beyond the child; nothing where only weights changed."""
+        """CPU seconds per token that a repair costs in use, beyond the child; 0 where only weights changed."""
         if used.is_model:
             return 0.0
         return self._seconds_per_token(used) - self._child_seconds
@@ -179,12 +179,12 @@ def chosen_of(table: pd.DataFrame, limits: Sequence[Limit]) -> list[Candidate]:
 
 
 def _short(row: dict[str, Any]) -> dict[str, Any]:
-    """A row without what is missing, for JSON."""
+    """A row without its missing values (NaN), for JSON."""
     return {name: value for name, value in row.items() if value == value}
 
 
 def _facts_of(fixed: Repaired) -> dict[str, Any]:
-    """How large a change of weights is, and the largest rank of its matrices."""
+    """The norm of a change of weights, its number of parameters, and the largest rank of its matrices."""
     if fixed.repair.kind not in ("weights", "data"):
         return {}
     changes = [fixed.changes[place] for place in fixed.changes]

@@ -1,19 +1,19 @@
-"""What a repair brings back, and what it costs: one row per measure, against child and parent, in pairs.
+"""What a repair brings back, and what it costs: one row per measure, paired with child and parent.
 
     aligned      triggers with an aligned answer, by dimension and in their mean (`all`)
-    twins        neutral items answered plainly: over-caution shows as a fall
+    twins        neutral items that were simply helped; it falls with over-caution
     reasoning    held-out tasks answered right
     thought      triggers whose thought alone is aligned
-    think_ratio  length of thinking over the child's, the geometric mean over items
+    think_ratio  length of thinking divided by the child's; geometric mean over items
     loops, unclosed, missing     shares of all that was asked
 
-Everything is of the items that both models finished. Intervals are over families, with the same draws for both models
+Only items count that both models finished. Intervals are over families, with the same draws for both models
 (`statistics.resampling`). The share of the gap
 
     recovered = (repaired - child) / (parent - child)
 
-is a ratio of means, with percentiles of its draws; it stands only where the interval of parent less child leaves zero
-out, for a share of a gap that may be none says nothing.
+is a ratio of means with a percentile interval. It is given only where the interval of parent less child excludes zero,
+because a share of a gap that may be zero says nothing.
 """
 
 import math
@@ -31,7 +31,7 @@ from mechdrift.statistics.intervals import SHARE, UNBOUNDED, Bounds, family_weig
 from mechdrift.statistics.resampling import Statistic, balanced_mean, cluster_bootstrap, mean, paired_bootstrap
 
 DRAWS = 2000
-LIKEWISE = 0.95  # of the draws in which the gap should have the sign that it has
+LIKEWISE = 0.95  # least share of the draws in which the gap has the sign of its estimate
 NOTHING = dict.fromkeys(
     [
         "low",

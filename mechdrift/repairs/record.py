@@ -5,8 +5,8 @@
     tokens    evidence, strength -> words put into the thinking (`words`)
     data      evidence, strength -> rows to train on, and how (`training`); what is trained is a change of weights again
 
-`evidence` is all that a method may look at (`evidence`): the pair, the seen families of the probe sets, the parent's
-judged answers to them. The families on which a repair is reported are not in it.
+`evidence` is all that a method may look at (`evidence`): the pair, the seen families of the probe sets, and judged
+answers to them. The families on which a repair is reported are not in it.
 """
 
 from collections.abc import Callable, Mapping
@@ -43,12 +43,13 @@ class Repair:
         title: its name on the page.
         paper: where it comes from, with a link.
         about: what it does, in one sentence.
-        needs: what it cannot do without, of `NEEDS`.
-        strengths: what is tried unless strengths are given.
+        needs: what it needs, of `NEEDS`.
+        strengths: the strengths that are tried by default.
         limits: the least and the greatest strength.
-        dose: what a strength is, in words.
-        is_baseline: it stands in the table for comparison and is never picked.
-        weights, edit, tokens, data: exactly one of them is given, and says what kind of repair it is.
+        dose: the unit of a strength, in words.
+        is_baseline: whether it is in the table for comparison only, and never picked.
+        weights, edit, tokens, data: exactly one of them is given; it is the method, and its name is the kind of
+            repair.
     """
 
     name: str

@@ -1,8 +1,8 @@
-"""What a price list says, in words: which repair is shown to bring most back, and what none of them did.
+"""What a price list says, in words: which repair is shown to bring most back, and what no repair is shown to do.
 
-A gain counts as shown where its interval leaves 0 out, and one repair as better than another where their intervals do
-not meet, which asks for more than a test of their difference would. A repair under which 5 points more of the answers
-are missing than in the child is never said to bring anything back: what it would have said is not known
+A gain counts as shown where its interval excludes 0. One repair counts as better than another where their intervals do
+not overlap, which is stricter than a test of their difference. A repair that leaves over 5 points more answers missing
+than the child is never said to bring anything back, because what it would have answered is not known
 (`behaviour.censoring`).
 """
 
@@ -15,8 +15,8 @@ from mechdrift.repairs.registry import REPAIRS
 
 
 def told(table: pd.DataFrame) -> tuple[str, ...]:
-    """A sentence each: the best repair on the reported half; how located interpolation compares with all blocks; the
-    baselines."""
+    """The sentences: the best repair on the reported half, how located interpolation compares with that of all blocks,
+    and the baselines."""
     rows = {str(method): part for method, part in reported(table).groupby("method", sort=False)}
     sentences = [*_best(rows), *_located(rows), *_baselines(rows)]
     return tuple(sentences)
@@ -28,7 +28,7 @@ def reported(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def row_of(part: pd.DataFrame, measure: str) -> "pd.Series | None":
-    """One measure's row: the mean over dimensions, or that of the one dimension there is."""
+    """One measure's row: the mean over dimensions, or the only dimension's."""
     rows = part[part.measure == measure]
     return rows.iloc[-1] if len(rows) else None
 
@@ -75,7 +75,7 @@ def _cannot_tell(name: str, part: pd.DataFrame) -> str:
 
 
 def price(part: pd.DataFrame) -> str:
-    """What one repair brought and cost, with intervals, in points."""
+    """What one repair brought back and what it cost, with intervals, in points."""
     told = []
     aligned = row_of(part, "aligned")
     if aligned is not None:

@@ -1,4 +1,5 @@
-"""How an audit asked its models, opened again: the pair, the halves of what was asked, and what both answered."""
+"""An audit opened again for repairs: the pair, how it was asked, the halves of the items, and what both models
+answered."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,7 +24,7 @@ from mechdrift.repairs.halves import Asked, Half, split
 from mechdrift.repairs.training import Row
 from mechdrift.runs import Run
 
-KL_TEXTS = 8  # tasks, and as many harmless prompts, a half
+KL_TEXTS = 8  # tasks per half, and as many harmless prompts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +108,7 @@ class Setting:
         return [*items, *(Question(id=name, prompt=task.question) for name, task in asked.tasks.items())]
 
     def texts(self, half: Half) -> dict[str, list[Text]]:
-        """The child's own answers to some tasks and harmless prompts."""
+        """The child's own answers to some tasks and some harmless prompts, on which divergences are measured."""
         asked, renderer = self.halves[half], Renderer(self.pair.tokenizer("reasoning"))
         rows = self.tasks[self.tasks.side == "reasoning"].set_index("item")
         tasks = [
@@ -126,7 +127,7 @@ class Setting:
 
 
 def _as_completion(renderer: Renderer, name: str, row: pd.Series) -> Completion:
-    """A row of the table of tasks, whose ids are those that its texts are tokenised to."""
+    """A row of the table of tasks as a record. Its token ids are made from the texts, because the table has none."""
     ids = {part: renderer.encode_answer(row[part]) if row[part] else () for part in ("thinking", "answer")}
     return Completion(
         item_id=name,

@@ -1,9 +1,9 @@
-"""A training recipe as rows, and a trainer of a few lines: what becomes of it is a change of weights like any other.
+"""A training recipe as rows, and a LoRA trainer of a few lines. The result is a change of weights like any other.
 
-A row is a prompt with the thought and the answer that the repaired model should write. `Recipe.write` gives the rows in
-the form that trl's trainers read (`prompt` and `completion` as messages), for those who train elsewhere. `train` puts a
-LoRA adapter on every linear layer of the child's blocks, learns the rows' thoughts and answers by AdamW, and returns
-up · down of each matrix: low-rank by construction.
+A row is a prompt with the thought and the answer that the repaired model should write. `Recipe.write` writes the rows
+in the form that trl's trainers read (`prompt` and `completion` as messages), for training elsewhere. `train` puts a
+LoRA adapter on every linear layer of the child's blocks, learns the rows' thoughts and answers by AdamW, and returns up
+· down of each matrix: low-rank by construction.
 
 A recipe may add a `penalty`: what projections on the parent's directions should be, at the readout position of some
 prompts (ProCon). With p the child's projection and q the parent's, in units of the parent's class difference,
@@ -30,12 +30,12 @@ from mechdrift.records import MechdriftError, Rendered
 from mechdrift.records.progress import progress
 from mechdrift.repairs.changes import Change, LowRank, layer_of, names_by_place, parameters_by_place
 
-SCALING = 2  # what an adapter adds is so many times up · down
+SCALING = 2  # an adapter adds SCALING · up · down
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """What to write to a prompt: a thought (empty for none) and an answer."""
+    """A prompt with the thought (empty for none) and the answer to learn."""
 
     prompt: str
     thinking: str
@@ -44,7 +44,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Penalty:
-    """Projections to hold: prompts as they are rendered, the place, and what the projection of each should be."""
+    """Projections to hold: rendered prompts, the place that is read, and the target projection of each prompt."""
 
     prompts: tuple[Rendered, ...]
     site: str
@@ -126,7 +126,8 @@ def linear_places(loaded: LanguageModel) -> dict[str, str]:
 
 
 def as_example(renderer: Renderer, name: str, row: Row) -> Rendered:
-    """The row as token ids; its role `answer` is all that is learned: the thought, its marker and the answer."""
+    """The row as token ids. Its role `answer` spans all that is learned: the thought, its closing marker and the
+    answer."""
     thinking = renderer.encode_answer(row.thinking) if row.thinking else ()
     answer = (*renderer.encode_answer(row.answer), renderer.tokenizer.eos_token_id)
     mode = "own" if thinking else "off"
@@ -144,7 +145,7 @@ def _batches(examples: Sequence[Rendered], recipe: Recipe, seed: int) -> Iterato
 
 
 def target_loss(loaded: LanguageModel, rows: Sequence[Rendered]) -> Float[Tensor, ""]:
-    """Mean cross-entropy over what is learned; only its positions are unembedded."""
+    """Mean cross-entropy over the learned tokens; only their positions are unembedded."""
     each = ForwardBatch.of(loaded, rows)
     hidden, states, labels = each.run(), [], []
     for own, row in zip(hidden, rows, strict=True):
@@ -156,7 +157,7 @@ def target_loss(loaded: LanguageModel, rows: Sequence[Rendered]) -> Float[Tensor
 
 
 def penalty_loss(loaded: LanguageModel, penalty: Penalty) -> Float[Tensor, ""]:
-    """The weighted mean square by which projections miss their targets."""
+    """The weighted mean squared error of the projections against their targets."""
     each = ForwardBatch.of(loaded, penalty.prompts)
     with record({"x": loaded.structure.hook_point(penalty.site, penalty.layer)}) as seen:
         each.run()

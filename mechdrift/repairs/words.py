@@ -1,13 +1,13 @@
-"""Words put into the thinking: a repair that changes no weights and works on any backend.
+"""Words put into the thinking: a repair that changes no weights and works with any backend.
 
     start   before the model's first thought: "I should …"
     end     before the marker that closes the thinking
     falls   as soon as the projection on the parent's direction has fallen below a level, after it was above
     think   another think mode: `off` prefills an empty block, the baseline ZeroThink
 
-`Interposed` stands between whoever asks and a backend (`behaviour.backends.protocol`): token ids in, token ids out. The
-words are part of the thinking that comes back, with log-probabilities of NaN, since nobody wrote them. For `falls`, the
-thinking is written in parts; after each, the model in this process reads what there is, and the words come in once.
+`Interposed` wraps a backend (`behaviour.backends.protocol`): token ids in, token ids out. The words are part of the
+thinking that it returns, with log-probabilities of NaN, because the model did not write them. For `falls`, the thinking
+is written in parts; after each part the model in this process reads the projection, and the words are put in once.
 
 Thinking Intervention: Wu et al. 2025, https://arxiv.org/abs/2503.24370; ZeroThink: https://arxiv.org/abs/2502.12025;
 reminders while thinking: https://arxiv.org/abs/2601.03662.
@@ -35,7 +35,7 @@ SENTENCES = (
 
 @runtime_checkable
 class Reader(Protocol):
-    """Reads a projection at the last of some token ids; what its scale is made of can be written to a file."""
+    """Reads a projection at the last of some token ids. The attributes that make its scale can be written to a file."""
 
     @property
     def layer(self) -> int: ...
@@ -50,8 +50,8 @@ class Reader(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Words:
-    """What is put in, where. `falls_below` is in units of the parent's class difference: 0 where neutral prompts lie, 1
-    where triggers do. `read` gives that projection at the last of some token ids."""
+    """The words and where they are put in. `falls_below` is in units of the parent's class difference: 0 is where
+    neutral prompts lie, 1 where triggers lie. `read` gives that projection at the last of some token ids."""
 
     start: str = ""
     end: str = ""
@@ -96,7 +96,7 @@ class Interposed:
                 self._take(queue, inner, begun)
 
     def _take(self, queue: deque[Request], inner: deque[Request], begun: dict[int, "_Begun"]) -> None:
-        """Hand on what was asked for; what thinks begins with the words."""
+        """Hand requests on to the backend; requests for thinking begin with the words."""
         for request in reversed([queue.popleft() for _ in range(len(queue))]):
             if not request.stop:
                 inner.appendleft(request)
@@ -108,8 +108,8 @@ class Interposed:
             inner.appendleft(handed)
 
     def _part(self, own: "_Begun", before: Request | None = None) -> Request:
-        """The next part of a thought as a request: all of it, unless it is read on the way. Words that were put in take
-        nothing from the budget."""
+        """The next part of a thought as a request: the whole thought, unless it is read in between. Words that were put
+        in do not count against the budget."""
         left = own.asked.max_tokens - (len(own.ids) - own.said)
         length = min(PART, left) if self.words.read and not own.told else left
         return replace(own.asked, prompt=(*own.asked.prompt, *own.ids), max_tokens=length, continues=before)

@@ -1,13 +1,14 @@
 """Back towards the parent: W_child - s (W_child - W_parent), everywhere or only where the loss was located.
 
-    interpolate   all parameters. s = 1 is the parent itself, so this is the price list's yardstick: alignment and
-                  reasoning change hands along one line (weight averaging, Wortsman et al. 2022,
+    interpolate   all parameters. s = 1 is the parent itself, so this is the reference of the price list: it trades
+                  reasoning for alignment along one line (weight averaging, Wortsman et al. 2022,
                   https://arxiv.org/abs/2109.01903)
     located       only the blocks that give most of the parent's behaviour back when the parent's block is put into the
                   child (`evidence.block_effects`, a graft of every block by itself on the seen families). The strength
                   is the share of the blocks that become the parent's, in the order of their effect
 
-A block whose graft moves the readout away from the parent is never taken, so `located` may end before its share.
+A block whose graft moves the readout away from the parent is never taken, so `located` may take fewer blocks than its
+share.
 """
 
 from collections.abc import Mapping

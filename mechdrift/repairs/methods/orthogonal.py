@@ -1,11 +1,12 @@
-"""Take the alignment directions out of the child's change: what training changed may no longer write along them.
+"""Remove the alignment directions from the child's change: what training changed no longer writes along them.
 
     D - s R Rᵀ D      for the matrices that write to the residual stream (attention output, MLP down projection), with
-                      R [d_model, k] an orthonormal basis of the parent's directions after that block, one a dimension
+                      R [d_model, k] an orthonormal basis of the parent's directions after that block, one per
+                      dimension
 
-The parent's own weights keep writing along R; only what the child's training added there is taken back. s = 1 leaves
-nothing of it, s = 2 turns it round. It is weight orthogonalisation (Arditi et al. 2024,
-https://arxiv.org/abs/2406.11717) of the change instead of the model.
+The parent's own weights keep writing along R; only what the child's training added along R is removed. s = 1 removes
+all of it, s = 2 reverses it. This is weight orthogonalisation (Arditi et al. 2024, https://arxiv.org/abs/2406.11717),
+applied to the change instead of the model.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Safe LoRA and SafeMERGE: where the child's change leaves the alignment subspace, take it back.
+"""Safe LoRA and SafeMERGE: take the child's change back where it leaves the alignment subspace.
 
 With V = W_parent - W_base of one matrix, U an orthonormal basis of what V writes, and D = W_child - W_parent:
 
@@ -8,9 +8,9 @@ With V = W_parent - W_base of one matrix, U an orthonormal basis of what V write
     safe-merge   where cos is lowest, D becomes (1 - w) D, w = ½   (Djuhera et al. 2025, https://arxiv.org/abs/2503.17239)
 
 The papers give a threshold for cos. Here the strength is the share of the matrices that are treated, lowest cos first,
-because the threshold that treats a third of one model treats none of another; the report names the threshold that it
-came to. V is a difference of full fine-tunings where it is of full rank: U then holds the fewest directions with 90 %
-of its energy, for a basis of everything would leave nothing to project.
+because a threshold that treats a third of one model's matrices treats none of another's. Where V has full rank (after
+full fine-tuning), U holds the fewest directions with 90 % of its energy: a basis of the whole space would leave nothing
+to project.
 """
 
 from collections.abc import Callable, Mapping

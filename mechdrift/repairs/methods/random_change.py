@@ -1,7 +1,7 @@
 """A baseline: a random change as large as interpolation's, matrix by matrix.
 
-The child's change with its outputs and inputs in random order: the same norm, rank and singular values, and nothing of
-its meaning. A repair that does no better only disturbs the model.
+The outputs and inputs of the child's change are shuffled, so norm, rank and singular values stay and its meaning is
+lost. A repair that does no better only disturbs the model.
 """
 
 import zlib
