@@ -3,7 +3,7 @@
 The public names, in the order of the data flow. See `mechdrift audit --help` for the command line.
 """
 
-import mechdrift.errors  # isort: skip  # noqa: F401 - first, because what follows takes a moment
+import mechdrift.errors  # isort: skip  # noqa: F401 - first, so that Ctrl-C during the imports below is one sentence
 
 from typing import Any
 
@@ -12,7 +12,7 @@ import lazy_loader
 from mechdrift.errors import warn_renamed
 
 RENAMED: dict[str, str] = {}
-"""Public names that were given up, and what replaced them: they still work, and say so."""
+"""Old public names and what replaced them. They still work, with a warning."""
 
 _load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 

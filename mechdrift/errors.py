@@ -1,8 +1,9 @@
-"""What ends a command early: the one exception that is meant for the user, a stranger's program that does not end, and
-Ctrl-C while libraries are imported.
+"""What ends a command early: the one exception that is meant for the user, a time limit for programs of strangers,
+memory that runs out, and Ctrl-C while libraries are imported.
 
-`cli.main` handles Ctrl-C, but only once its own imports are done. For the command alone (a program that imports the
-package keeps Python's behaviour) an interrupt before that is one sentence, too, instead of a traceback.
+`cli.entry.main` handles Ctrl-C once its own imports are done. Before that, this module turns an interrupt into one
+sentence instead of a traceback. It does so for the command alone: a program that imports the package keeps Python's
+behaviour.
 """
 
 import signal
@@ -22,7 +23,7 @@ class MechdriftError(Exception):
 
 
 def warn_renamed(old: str, new: str) -> None:
-    """Say that a caller used a name that was given up, and which one took its place."""
+    """Warn that a caller used an old name, and say which name has replaced it."""
     message = f"{old} is now called {new}: the old name will go in a later version."
     warnings.warn(message, DeprecationWarning, stacklevel=3)
 
@@ -34,11 +35,11 @@ def reason(error: BaseException) -> str:
 
 @contextmanager
 def time_limit(seconds: float, what: str) -> Iterator[None]:
-    """Raise once the block has taken `seconds`: for templates, configurations and patterns, which are programs of
-    strangers that other libraries run.
+    """Raise once the block has taken `seconds`. For templates, configurations and patterns: they are programs of
+    strangers, which other libraries run.
 
-    By the alarm of the operating system, which also stops a search that a pattern has sent astray. Systems without one
-    (Windows) and threads beside the main one have no limit.
+    The limit is an alarm of the operating system, which also interrupts a regular expression that does not end. There
+    is no limit on systems without alarms (Windows) and outside of the main thread.
     """
     if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
         yield
@@ -48,7 +49,7 @@ def time_limit(seconds: float, what: str) -> Iterator[None]:
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, rest)  # whoever else had set the alarm keeps it
+        signal.setitimer(signal.ITIMER_REAL, rest)  # an alarm that was set before goes on
         signal.signal(signal.SIGALRM, before)
 
 

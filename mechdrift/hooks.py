@@ -3,12 +3,11 @@
 Both work on `HookPoint`s, a module's input or output, and both are context managers that remove every hook they made,
 also when the forward pass raises. Nothing is changed in place: `edit` hands the module a new tensor.
 
-`replace_attention` puts a function in the place of the one that models call for attention proper, softmax(q kᵀ) v,
-through transformers' registry of such functions.
+`replace_attention` replaces the function that models call for attention proper, softmax(q kᵀ) v, through transformers'
+registry of such functions.
 
-Two facts of transformers 5 are kept here and nowhere else: a decoder layer returns a tensor where it used to return a
-tuple (attention modules still return tuples), and a module's hidden states may arrive as a keyword argument.
-"""
+Two facts of transformers 5 are handled here and nowhere else: a decoder layer returns a tensor where it used to return
+a tuple (attention modules still return tuples), and a module's hidden states may arrive as a keyword argument."""
 
 import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
@@ -38,8 +37,7 @@ Visitor = Callable[[Tensor], Tensor | None]
 
 
 def _visit(point: HookPoint, function: Visitor):
-    """Call `function` on the point's tensor at every forward pass; a tensor it returns takes the place of the old
-    one."""
+    """Call `function` on the point's tensor at every forward pass; a tensor that it returns replaces the old one."""
     if point.end == "input":
         return point.module.register_forward_pre_hook(partial(_on_input, function), with_kwargs=True)
     return point.module.register_forward_hook(partial(_on_output, function))
@@ -65,7 +63,7 @@ def record(
 ) -> Iterator[dict[Key, Tensor]]:
     """Yield a dict that every forward pass inside the block fills with `keep(tensor)` per point.
 
-    `keep` runs at once, so that only what is wanted of a tensor (some positions, a mean) stays in memory.
+    `keep` runs during the pass, so that only its result (some positions, a mean) stays in memory.
     """
     seen: dict[Key, Tensor] = {}
     with ExitStack() as handles:
@@ -128,7 +126,8 @@ def _note_call(calls: dict[int, Any], key: int, _: nn.Module, args: tuple, kwarg
 def replace_attention(model: PreTrainedModel, function: Callable[..., tuple[Tensor, Any]]) -> Iterator[None]:
     """Inside the block, attention modules call `function(own, module, query, key, value, mask, **arguments)`.
 
-    `own` is what they would call otherwise. Modules that do not go through transformers' interface are not reached.
+    `own` is the function that they would call otherwise. Modules that do not use transformers' interface are not
+    affected.
     """
     name = model.config.get_text_config()._attn_implementation
     known = ALL_ATTENTION_FUNCTIONS.get(name)
@@ -151,9 +150,9 @@ def _with_own(known: Any, function: Callable[..., Any], module: nn.Module, *args
 def in_parts(modules: Iterable[nn.Module], positions: int) -> Iterator[None]:
     """Inside the block, these modules read long inputs `[prompt, pos, d_model]` at most `positions` at a time.
 
-    For modules that look at each position alone, as MLPs do: what they hold between their matrices is several times as
-    wide as the residual stream, and no longer grows with the prompt. Hooks on the modules themselves see the whole.
-    """
+    For modules that process each position alone, as MLPs do: the tensors between their matrices are several times as
+    wide as the residual stream, and with this no longer grow with the prompt. Hooks on the modules themselves see the
+    whole input."""
     with ExitStack() as undo:
         for module in modules:
             undo.callback(_read_in_parts(module, positions))
@@ -161,7 +160,7 @@ def in_parts(modules: Iterable[nn.Module], positions: int) -> Iterator[None]:
 
 
 def _read_in_parts(module: nn.Module, positions: int) -> Callable[[], None]:
-    """Put a forward that splits its input in the place of the module's own; returns what takes it away again."""
+    """Replace a module's forward by one that splits its input; returns a function that restores the old one."""
     whole, was_set = module.forward, "forward" in vars(module)
 
     def forward(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:

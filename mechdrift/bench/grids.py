@@ -1,18 +1,19 @@
-"""What does a patch grid cost, against TransformerLens and against the operations it cannot do without?
+"""What does a patch grid cost, against TransformerLens and against the operations that it needs at least?
 
-Against TransformerLens: time a cell of its `run_with_hooks`, which `generic_activation_patch` calls once a cell, / that
-of `patch`, on one batch of prompts of equal length, in turns. A pass of TransformerLens takes the same time wherever
-its cell is, so only some cells are run with it; the time of `patch` has everything in it, both models' passes and the
-checks. Beside it stands the largest difference of the readouts of those cells, in log-odds.
+Against TransformerLens: the time per cell of its `run_with_hooks`, which `generic_activation_patch` calls once per
+cell, divided by the time per cell of `patch`, on one batch of prompts of equal length, in turns. A pass of
+TransformerLens takes the same time wherever its cell is, so only some cells are run with it. The time of `patch`
+includes everything: both models' passes and the checks. Beside it stands the largest difference between the readouts of
+those cells, in log-odds.
 
 Against the floor: a patch at layer l and position p must recompute the blocks from l on at the positions from p on. In
 block-tokens (one token through one block), with N prompts of T tokens, L blocks, and the patched layers and positions,
 
     floor = 2 N T L + N Σ_layers (L - l) Σ_positions (T - p)
 
-where the first term is the donor's and the recipient's pass. Its time is that many block-tokens at the pace of a plain
-forward pass of the whole batch; printed is the grid's time in units of it. Where donor and recipient share their
-embeddings, layer 0 is not run, so 1 is not the least.
+where the first term is the donor's and the recipient's pass. The floor's time is that many block-tokens at the pace of
+a plain forward pass of the whole batch; the grid's time is printed in units of it. Where donor and recipient share
+their embeddings, layer 0 is not run, so values below 1 are possible.
 """
 
 import platform
@@ -39,9 +40,9 @@ from mechdrift.probes.sets import load_probes
 from mechdrift.records import DIMENSIONS, ROUNDING, ProbeSet, Rendered
 
 PROMPTS = 8
-PROMPTS_OF_THE_FULL_GRID = 1  # it has some 1,500 cells a prompt
+PROMPTS_OF_THE_FULL_GRID = 1  # it has some 1,500 cells per prompt
 ROUNDS = 3
-SAMPLED_LAYERS = 3  # of TransformerLens, times two positions
+SAMPLED_LAYERS = 3  # layers that TransformerLens patches, at two positions each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +91,7 @@ def equally_long(pair: Pair) -> ProbeSet:
 
 
 def bench_lens(pair: Pair, probes: ProbeSet, rounds: int, cases: Sequence[Case] = CASES) -> list[Measurement]:
-    """Speed-up over TransformerLens, cell for cell, and how far the two are apart."""
+    """The speed-up over TransformerLens per cell, and the largest difference between the two readouts."""
     from transformer_lens.model_bridge import TransformerBridge
 
     recipient = pair.open("reasoning")
@@ -174,7 +175,7 @@ def _bench_case(pair: Pair, bridge, probes: ProbeSet, case: Case, rounds: int) -
 
 
 def _put(given: Float[Tensor, "prompt pos width"], position: int, n_heads: int) -> Callable[..., Tensor]:
-    """TransformerLens' way to patch one position, and of it head 0 where heads lie on an axis of their own."""
+    """A TransformerLens hook that patches one position; only head 0 of it where heads have an axis of their own."""
 
     def put(own: Tensor, **_: object) -> Tensor:
         own = own.clone()
@@ -198,7 +199,7 @@ def last_positions(prompt: Rendered, count: int) -> list[str]:
 
 
 def bench_growth(pair: Pair, probes: ProbeSet, rounds: int) -> list[Measurement]:
-    """The time of grids of several sizes in units of their floor's."""
+    """The time of grids of several sizes, in units of the time of their floor."""
     renderer = Renderer(pair.tokenizer("reasoning"))
     rendered, readout = render_items(renderer, probes.items, "off"), make_readout(renderer, probes)
     recipient = pair.open("reasoning")

@@ -1,22 +1,21 @@
-"""What does mechdrift cost on this machine, against what one would write without it?
+"""What does mechdrift cost on this machine, against the same work written without it?
 
-Seconds depend on the machine and on what else it does. So both sides of a comparison do the same work in one process:
-once to warm up, then in turns, and the order of a turn is reversed in every other round, so that a machine that slows
-down slows both. A round gives one ratio; the median over the rounds is printed, with the smallest and the largest.
-Ratios of different machines can be compared.
+Seconds depend on the machine and its load. Therefore both sides of a comparison do the same work in one process: once
+to warm up, then in turns. The order of the turns is reversed in every other round, so a machine that slows down slows
+both. A round gives one ratio; the median over the rounds is printed, with the smallest and the largest. Ratios of
+different machines can be compared.
 
     capture      time of `record_roles` (default roles, all layers) at one site (resid_pre) / time of Hugging Face's
                  decoder on the same batches (SDPA, no cache); the same of all standard sites recorded in one pass; and
                  of one site / time of the whole language model, which also unembeds every position. All of them take
                  turns in the same rounds
-    generation   tokens a second of `ask` without thinking / those of one plain `model.generate`, rendering and decoding
-                 included: same prompts, same budget, greedy, and the same tokens come out
-    patching     seconds a cell of one full forward pass per cell / those of the replay engine; and those of
-                 TransformerLens' `run_with_hooks`, which its `generic_activation_patch` calls once a cell, / that of
-                 the replay engine. One prompt, the same cells. The replay's time has the donor's pass and the self-test
-                 in it, the others' has not. A full pass takes the same time wherever its cell is, so only every few
-                 layers are swept with it. Beside the ratios, the largest difference between the three readouts of a
-                 cell, in log-odds
+    generation   tokens per second of `ask` without thinking / those of one plain `model.generate`, with rendering and
+                 decoding: same prompts, same budget, greedy, same tokens
+    patching     seconds per cell with one full forward pass per cell / those of the replay engine; and the same with
+                 TransformerLens' `run_with_hooks`, which its `generic_activation_patch` calls once per cell. One
+                 prompt, the same cells. The replay's time includes the donor's pass and the self-test, the others' do
+                 not. A full pass takes the same time wherever its cell is, so only every `LAYER_STEP`-th layer is swept
+                 with it. Beside the ratios, the largest difference between the readouts of a cell, in log-odds
 """
 
 import platform
@@ -49,12 +48,12 @@ PAIR = "smollm2-sft"
 TWINS = 6  # twin pairs that are recorded and answered
 ANSWER_TOKENS = 32
 ROUNDS = 5
-LAYER_STEP = 10  # of the full passes, and of TransformerLens
+LAYER_STEP = 10  # every which layer is swept with full passes, and with TransformerLens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """One line: the median of a ratio over rounds, with the smallest and the largest, and what was aimed at."""
+    """One line: the median of a ratio over rounds, with the smallest and the largest, and its target."""
 
     what: str
     value: float
@@ -78,7 +77,7 @@ def print_bench() -> None:
 
 
 def format_table(measurements: list[Measurement]) -> str:
-    """Columns aligned: text to the left, the numbers to the right."""
+    """A table for a terminal: text is aligned to the left, numbers to the right."""
     rows = [("what", "ratio", "spread", "target", "n"), *(measurement.cells() for measurement in measurements)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
@@ -149,7 +148,7 @@ def bench_generation(pair: Pair, probes: ProbeSet, rounds: int) -> Measurement:
 
 
 def _plain_answers(loaded: LanguageModel, prompts: list[str]) -> list[str]:
-    """What one writes without mechdrift: template, left padding, one batch."""
+    """The answers as one gets them without mechdrift: template, left padding, one batch."""
     chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
     inputs = loaded.tokenizer.apply_chat_template(
         chats,

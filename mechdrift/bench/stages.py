@@ -1,15 +1,16 @@
-"""Where does the time of an audit go, and how much of it is needed? Each stage in forward passes, beside the least.
+"""Where does the time of an audit go, and how much of it is needed? Each stage is measured in forward passes, beside
+the least that its work could take.
 
 An audit is run, and the machine is timed with the same two models (`audits.calibration`). Seconds depend on the
-machine, so they are divided by those of one *pass*: both models read the prompts of all questions once, in the format
-of analysis. Three numbers a stage:
+machine, so they are divided by the seconds of one *pass*: both models read the prompts of all questions once, in the
+number format of analysis. Three numbers per stage:
 
     passes     seconds that the stage took / seconds of one pass
     least      seconds that its work takes at the pace that was timed (`audits.work`: tokens written and read, positions
                unembedded, weights loaded, resampling), with the lengths that the answers had, / seconds of one pass
     times      passes / least: 1 where the stage does nothing but this work
 
-What `times` leaves above 1 is files, tables, figures, and batches that are not full.
+The rest (`times` above 1) goes to files, tables, figures, and batches that are not full.
 """
 
 import tempfile

@@ -1,8 +1,8 @@
 """The words and the frozen records that flow between the stages.
 
-Every stage takes records and returns new ones; none changes what it was given (`shared data, no shared state`).
-A record that holds numbers has a `.frame`: a tidy pandas table, one observation a row, for the reader who wants
-to go on in pandas. Axis names in shapes are `prompt pos layer role head d_model vocab token family`.
+Every stage takes records and returns new ones; none changes what it was given. A record that holds numbers has a
+`.frame`: a tidy pandas table with one observation per row, to go on with in pandas. Axis names in shapes are `prompt
+pos layer role head d_model vocab token family`.
 
     words         dimensions, sides, think modes, roles, labels
     probes        ProbeItem, ProbeSet: what is asked; Rendered: token ids with named roles
@@ -11,8 +11,8 @@ to go on in pandas. Axis names in shapes are `prompt pos layer role head d_model
     answers       Completion, Completions: what was answered; ScoreTable: how it was scored
     progress      where a long command stands
 
-This door is the one that the package's own code imports through: each name loads only its own file, so that a command
-which needs words and probes never waits for torch (`activations`) or pandas.
+The package's own code imports these names from here, too: each name loads only its own file, so a command that needs
+words and probes never waits for torch (`activations`) or pandas.
 """
 
 import lazy_loader

@@ -17,7 +17,8 @@ class Completion:
     `closed`: the think block was ended by the model itself (always true without thinking). `stopped`: the model ended
     its turn while its think block was open; a block neither closed nor stopped was cut by the budget. `finished`: the
     answer ended with the end-of-turn token, not by the budget. `sample` counts the answers to the same item, from 0.
-    `engine` wrote it; the log-probabilities, one per id, in nats at temperature 1, are the engine's own.
+    `engine` names what wrote it. The log-probabilities (one per id, in nats, at temperature 1) are those that the
+    engine reported.
     """
 
     item_id: str
@@ -43,9 +44,9 @@ class Completion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fidelity:
-    """How far the log-probabilities of an engine lie from Hugging Face's for the same ids: the fidelity line.
+    """How far an engine's log-probabilities are from Hugging Face's for the same ids: the fidelity line.
 
-    Absolute differences in nats over `n` tokens: their mean and their 99 % quantile.
+    `mean` and `q99` (the 99 % quantile) are of the absolute differences in nats over `n` tokens.
     """
 
     mean: float
@@ -79,7 +80,7 @@ class Completions(Record):
 
     @property
     def engines(self) -> tuple[str, ...]:
-        """What wrote these answers: one engine, or several where a run went on with another."""
+        """The engines that wrote these answers: one, or several where a run was continued with another."""
         return tuple(sorted({row.engine for row in self.rows}))
 
     def __iter__(self) -> Iterator[Completion]:

@@ -1,10 +1,10 @@
-"""What strangers hand us: names, texts and files that were made elsewhere.
+"""Names, texts and files that were made elsewhere, and cannot be trusted.
 
-shown             a text without what a terminal or a page obeys instead of showing
-for_spreadsheets  a table whose cells no spreadsheet takes for formulas
-check_characters  a text of whole characters, which can be encoded
-is_one_name       the name of a file beside another, not a path
-read_whole        a file's bytes, if it is a file and no larger than anyone needs; unpacked, if it is compressed
+shown             a text without the control characters that a terminal or a page would obey
+for_spreadsheets  a table of which no spreadsheet takes a cell for a formula
+check_characters  raises for a text that cannot be encoded
+is_one_name       whether a name is that of a file beside another, and not a path
+read_whole        the bytes of a regular file of limited size, unpacked where it is compressed
 """
 
 import gzip
@@ -32,12 +32,12 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # https://owasp.org/www-commun
 
 
 def shown(text: str) -> str:
-    """A text as it may be printed: a replacement character (U+FFFD) stands for each that is obeyed."""
+    """A text that is safe to print: each control character is replaced by U+FFFD."""
     return OBEYED.sub(INSTEAD, text)
 
 
 def for_spreadsheets(table: "pd.DataFrame") -> "pd.DataFrame":
-    """A table to export as CSV: an apostrophe stands before texts that a spreadsheet would compute."""
+    """A table to export as CSV: texts that a spreadsheet would compute begin with an apostrophe."""
 
     def harmless(cell: object) -> object:
         return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
@@ -47,8 +47,7 @@ def for_spreadsheets(table: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def check_characters(text: str, where: str) -> None:
-    """Raise for halves of characters (surrogates), which JSON and the command line let through and no tokenizer
-    takes."""
+    """Raise for halves of characters (surrogates): JSON and the command line accept them, and no tokenizer does."""
     if HALF.search(text):
         raise MechdriftError(f"{where} holds half of a character (a surrogate): write the text anew as UTF-8.")
 
@@ -59,8 +58,8 @@ def is_one_name(name: str) -> bool:
 
 
 def check_ends_somewhere(file: Path) -> None:
-    """Raise for a device or a pipe, whose end may never come. A folder is left to whoever opens it as a file; `OSError`
-    for what is not there."""
+    """Raise for a device or a pipe, whose end may never come, and `OSError` for a file that does not exist. A folder
+    passes: opening it as a file raises."""
     mode = os.stat(file).st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise MechdriftError(f"{file} is no regular file: give one that was saved to disk.")

@@ -14,12 +14,12 @@ from mechdrift.statistics.grids import GridInference, infer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
-    """How far a first-order grid can be trusted: its largest cells, and as many others drawn at random, patched
+    """How far a first-order grid can be trusted: its largest cells, and as many others drawn at random, were patched
     exactly.
 
-    `frame`: `layer, role, estimate, exact, top`. `rank_correlation`: Spearman's, of |estimate| and |exact|, over all of
-    these cells. `missed`: of the `unscreened` cells, how many are estimated to be larger than the smallest verified one
-    of the top, from the drawn ones; `missed_at_most` is the upper end of the 95 % Clopper-Pearson interval.
+    `frame` has the columns `layer, role, estimate, exact, top`. `rank_correlation` is Spearman's, of |estimate| and
+    |exact| over these cells. `missed` estimates from the drawn cells how many of the `unscreened` ones are larger than
+    the smallest verified cell of the top; `missed_at_most` is the upper end of its 95 % Clopper-Pearson interval.
     """
 
     frame: pd.DataFrame
@@ -98,12 +98,11 @@ class PatchGrid(Record):
     def increments(self) -> "PatchGrid":
         """What each layer adds to a residual profile: the effect at the next layer less the effect at this one.
 
-        A patched residual stream *passes on* all that happened below it, so a profile stays lit above the place where a
-        change *originates*; its increments are lit there only. In the column `all` (the whole prompt) the last layer's
-        increment is what is left of the gap; where there are other columns, which lose to their neighbours what
-        attention moves, that layer is left out. Of a grid over every layer these are the donor's blocks put in one
-        after the other from below; `graft` asks the same of each block alone.
-        """
+        A patched residual stream passes on all that happened below it, so the effect stays large above the layer where
+        a change originates; the increments are large at that layer only. In the column `all` (the whole prompt) the
+        last layer's increment is the rest of the gap. With other columns, from which attention moves information to
+        their neighbours, the last layer is left out. For a grid over every layer the increments are those of putting in
+        the donor's blocks one after the other from below; `graft` puts in each block alone."""
         if self.site != "resid_pre" or self.windows != "each" or len(self.layers) < 2:
             raise MechdriftError(
                 "increments are of a profile over layers: use site='resid_pre', windows='each', two or more layers."

@@ -1,7 +1,7 @@
 """How records show themselves: one line in a terminal, that line and the first numbers in a notebook.
 
-A record says in `summary` what it is and of which shape, and in `head` which numbers stand for it: the first rows of
-its `frame`, unless it has something shorter.
+A record's `summary` says what it is and of which shape. Its `head` is a small table that represents it: the first rows
+of its `frame`, unless it has something better.
 """
 
 import html

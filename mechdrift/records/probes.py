@@ -45,8 +45,8 @@ class ProbeItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ProbeSet(Record):
-    """Contrast prompts of one dimension. Iterates over its items. `benchmark` names the one whose formula scores them,
-    if any."""
+    """Contrast prompts of one dimension. Iterating gives its items. `benchmark` names the published benchmark that they
+    come from and whose formula scores them, if any."""
 
     name: str
     dimension: str
@@ -91,7 +91,7 @@ class ProbeSet(Record):
         return replace(self, items=tuple(item for item in self.items if item.family in families))
 
     def first_families(self, n: int) -> "ProbeSet":
-        """The items of the first `n` families of the file: what a set held before more were written behind them."""
+        """The items of the first `n` families of the file. Families that were added later come after them."""
         return self.of_families(self.families[:n])
 
     def sample(self, pairs: int, seed: int = 0) -> "ProbeSet":
@@ -134,7 +134,7 @@ class Rendered:
 
     @property
     def before_answer(self) -> "Rendered":
-        """The prompt up to its readout position. In a causal model what follows changes nothing there."""
+        """The prompt up to its readout position. In a causal model, later tokens change nothing there."""
         roles = {role: span for role, span in self.roles.items() if role != "answer"}
         return replace(self, ids=self.ids[: self.readout_position + 1], roles=roles)
 
@@ -144,7 +144,7 @@ def items_by_id(sets: Sequence[ProbeSet]) -> dict[str, ProbeItem]:
 
 
 def check_not_empty(probes: ProbeSet) -> None:
-    """Raise for a probe set without items, of which nothing can be computed."""
+    """Raise for a probe set without items."""
     if not probes.items:
         raise MechdriftError(
             f"the probe set {probes.name!r} is empty: give one with items, such as load_probes({probes.name!r}) itself."

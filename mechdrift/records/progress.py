@@ -1,12 +1,12 @@
-"""Where a long command stands: bars with the time left in a terminal and in a notebook, a line a minute elsewhere.
+"""Where a long command stands: bars with the time left in a terminal and in a notebook, one line per minute elsewhere.
 
-A command of several stages says how much work each of them is, in any unit (`whole`). Bars and lines then also tell the
-time that is left of all of it:
+A command of several stages says how much work each of them is, in any unit (`whole`). Bars and lines then also show the
+time left of the whole command:
 
     left = rate · work left,   rate = (seconds of finished stages + s) / (work of finished stages + s)
 
-with s a tenth of all work, in seconds as in units: until that much is done, the unit is taken for a second. Of the
-stage that runs, the time since it began is taken off, down to what its own bar has left.
+where s is a tenth of all work, used as seconds and as units: until that much is done, one unit counts as about one
+second. The time since the running stage began is subtracted, but not below the time that the stage's own bar shows.
 """
 
 import sys
@@ -25,7 +25,7 @@ SECONDS_PER_LINE = 60.0
 
 @dataclass
 class Whole:
-    """A command of several stages: how much work each is, which are finished and in how many seconds, which runs."""
+    """A command of several stages: the work of each, the seconds of the finished ones, and the stage that runs."""
 
     work: Mapping[str, float]
     seconds: dict[str, float] = field(default_factory=dict)
@@ -55,8 +55,8 @@ _running: list[Whole] = []
 
 @contextmanager
 def whole(work: Mapping[str, float]) -> Iterator[Whole]:
-    """Inside the block, bars and lines also tell the time left of all stages; yields what is told of their begin and
-    end."""
+    """Inside the block, bars and lines also show the time left of all stages. Yields the record that is to be told when
+    each stage begins and ends."""
     _running.append(Whole(work))
     try:
         yield _running[-1]
@@ -92,7 +92,7 @@ def _move(bar: Any, steps: int = 1) -> None:
 
 
 def tell(line: str) -> None:
-    """One line on standard error, with the time of day, about what begins or where it stands."""
+    """Print one line on standard error, with the time of day."""
     print(f"[{time.strftime('%H:%M')}] {line}", file=sys.stderr, flush=True)
 
 
@@ -105,7 +105,7 @@ def in_notebook() -> bool:
 
 @contextmanager
 def _lines(description: str, total: int) -> Iterator[Callable[[int], object]]:
-    """A thread writes the lines, so that they come although a single step may take an hour."""
+    """Lines from a thread of their own, so that they come even while a single step takes an hour."""
     start, done, ended = time.monotonic(), [0], Event()
 
     def advance(steps: int = 1) -> None:

@@ -1,6 +1,6 @@
 """A cell: one unit of work of a study, as a line of JSON.
 
-Nothing here needs more than the standard library, so that whoever only schedules cells stays small.
+This module needs little more than the standard library, so that a process that only schedules cells stays small.
 """
 
 import json
@@ -10,17 +10,17 @@ from dataclasses import asdict, dataclass
 from mechdrift.records.notebook import counted
 
 NOTHING = "nothing"  # a cell that does nothing, to measure what the rest costs
-JOIN = "join"  # what the steps are called that join parts: join-answers, …
+JOIN = "join"  # steps that join parts are called join-answers, …
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
     """One unit of work.
 
-    `run` is the run's name in the study; `after` are the ids that must be done before; `model` names what it opens, so
-    that cells of one model can follow each other on one device. `tokens` (read and written, at most) and `memory`
-    (bytes) are estimates, None where they are not known before the pilot or without the models' files. `device` is
-    `accelerator` for what opens a model and `cpu` for the rest.
+    `run` is the run's name in the study. `after` holds the ids of the cells that must be done before. `model` names the
+    model or pair that the cell opens, so that cells of one model can follow each other on one device. `tokens` (read
+    and written, at most) and `memory` (bytes) are estimates; None where they are not known before the pilot or without
+    the models' files. `device` is `accelerator` for cells that open a model and `cpu` for the others.
     """
 
     id: str
@@ -67,7 +67,8 @@ def waves_of(cells: Sequence[Cell]) -> list[list[Cell]]:
 
 
 def as_table(cells: Sequence[Cell]) -> str:
-    """A plan as a table for a terminal: how many cells of each step, with their tokens and memory in all and each."""
+    """A plan as a table for a terminal: the number of cells of each step, with tokens and memory per cell and in
+    all."""
     lines = [f"{'step':18} {'cells':>6} {'device':12} {'tokens each':>13} {'tokens':>15} {'memory each':>12}"]
     for step in dict.fromkeys(cell.step for cell in cells):
         mine = [cell for cell in cells if cell.step == step]

@@ -1,8 +1,8 @@
-"""What each cell does: bring what it reads, do it, and send what it wrote.
+"""What each cell does: pull the files that it reads, do its step, and push the files that it wrote.
 
-A process that does several cells keeps the pair of the last one. Where the next has a model in common with it, such as
-the parent of many checkpoints, that model stays as it is. What it answered beside one checkpoint it is not asked again.
-"""
+A process that does several cells keeps the pair of the last one open. Where the next cell has a model in common with
+it, such as the parent of many checkpoints, that model stays loaded. Questions that it answered beside one checkpoint
+are not asked again beside the next."""
 
 import subprocess
 import sys
@@ -37,7 +37,7 @@ class Hands:
     last: tuple[tuple[Any, ...], Pair] | None = None
 
     def do(self, cell: Cell) -> dict[str, Any]:
-        """Bring what the cell reads, do it, and send what it wrote; returns facts for the ledger."""
+        """Pull what the cell reads, do its step, push what it wrote. Returns facts for the ledger."""
         store, kind = self.store, cell.step.partition(":")[0].partition("-")[0]
         planned = audit_of(self.study, cell)
         config = planned.config(out=store.path(cell.run))
@@ -69,8 +69,9 @@ class Hands:
         return {"tokens": 0 if lent else read_seal(place)["facts"].get("written", 0)}
 
     def _lend(self, cell: Cell, config: Audit, shard: Shard) -> bool:
-        """Take over what the parent answered beside another child of the study: many checkpoints ask it the same. True
-        where that was there. Budgets that are measured belong to a run, so that those are asked."""
+        """Take over the parent's answers from the audit of another child of the study, because many checkpoints ask it
+        the same. True where there were such answers. Measured budgets belong to one run, so there the parent is asked
+        again."""
         if cell.step != "ask-instruct" or config.budget.is_auto:
             return False
         for other in self.study.audits():
@@ -90,8 +91,8 @@ class Hands:
             raise MechdriftError(f"{cell.run} cannot be joined: {missing[0]} is missing.")
 
     def pair(self, config: Audit) -> Pair:
-        """The pair of an audit: the last one where it is the same, else a new one that shares what they have in
-        common."""
+        """The pair of an audit: the last one where it is the same, else a new one that shares the models that both
+        have."""
         named = tuple(getattr(config, name) for name in OPENS)
         if self.last is not None and self.last[0] == named:
             return self.last[1]
@@ -108,7 +109,7 @@ class Hands:
 
 
 def _of_parent(config: Audit) -> Audit:
-    """What the parent's answers depend on: all of an audit but its child."""
+    """The part of a configuration that the parent's answers depend on: all but the child."""
     return replace(config, reasoning=None, adapter=None, null_model=None, out=None)
 
 
@@ -121,7 +122,7 @@ def audit_of(study: Study, cell: Cell) -> PlannedAudit:
 
 
 def _whole_run(cell: Cell) -> list[str]:
-    """What a cell reads that works in the run folder itself."""
+    """Patterns of the files that a cell reads which works in the run folder itself."""
     patterns = [f"{cell.run}/{name}" for name in RUN]
     if cell.step.startswith(JOIN):
         stage = cell.step.removeprefix(f"{JOIN}-")
@@ -132,7 +133,7 @@ def _whole_run(cell: Cell) -> list[str]:
 
 
 def command_of(step: str, config: Audit) -> list[str]:
-    """A stress test of an audit's pair, or the price of a repair of its run, as a command of its own."""
+    """The command line of a stress test of an audit's pair, or of the price list of a repair of its run."""
     kind, _, name = step.partition(":")
     if kind == "repair":
         return ["repair", str(config.out), "--methods", name, "--seed", str(config.seed)]

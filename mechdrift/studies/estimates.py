@@ -2,19 +2,19 @@
 
     asking      prompts, and what may be written: the budget of every question
     states      every prompt of the probe sets with its answer, once; the instruct model twice
-    pair        the longest prompts of each dimension: next to nothing
+    pair        the longest prompts of each dimension
     kl          prompt and answer of `size.kl` twin pairs, in both models
     drift       prompt and answer of every item in both models, `size.thinking` thoughts of each dimension, and the
                 prompts that a direction is selected and steered on
     readouts    nothing is read: stored states are unembedded
-    patch       `size.patched` prompts in both models, and the cells of the grid that are computed anew from where they
-                are changed: on average half of a pass each
+    patch       `size.patched` prompts in both models, and the cells of the grid; each is computed from the patched
+                layer on, on average half of a pass
 
     memory      weights in the cell's number format; and where answers are written, keys and values of 16 rows of the
                 longest prompt with its budget (of one row, where that is all that fits, it still runs)
 
-All are upper bounds but for the pilot's budgets, which are not known before. The models' configurations and tokenizers
-are read, once per pair, and no weights.
+All numbers are upper bounds; those that depend on a pilot's budgets are not known before it. The models' configurations
+and tokenizers are read once per pair, and no weights.
 """
 
 from dataclasses import dataclass, field
@@ -25,13 +25,13 @@ from mechdrift.audits.preview import Preview, SidePreview, preview
 from mechdrift.records import MechdriftError
 
 ROWS = 16
-ROLES = 5  # that a grid patches: the template's tail
-STEERING_PASSES = 60  # over its prompts: candidates, layers and strengths
+ROLES = 5  # positions that a grid patches: the template's tail
+STEERING_PASSES = 60  # passes over the steered prompts: candidates, layers and strengths
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
-    """What one audit costs, by step; empty where the models' files are not to be had here. `why` says so."""
+    """The costs of one audit, by step. Empty where the models' files cannot be read here; `why` then says why."""
 
     tokens: dict[str, int | None] = field(default_factory=dict)
     memory: dict[str, int] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class Costs:
 
 
 def known_costs(config: Audit) -> Costs:
-    """What an audit's steps cost; nothing but the reason where its models cannot be looked at from here."""
+    """The costs of an audit's steps; only the reason where its models cannot be read here."""
     try:
         return costs_from(config, preview(config))
     except MechdriftError as error:
@@ -47,7 +47,7 @@ def known_costs(config: Audit) -> Costs:
 
 
 def costs_from(config: Audit, seen: Preview) -> Costs:
-    """The formulas above."""
+    """The costs by the formulas of this module."""
     size, layers = PRESETS[config.preset], 32 // max(1, PRESETS[config.preset].layer_step)
     items = 2 * sum(pairs for pairs, _ in seen.dimensions.values())
     dimensions = len(seen.dimensions)

@@ -1,4 +1,4 @@
-"""A study from its plan to its end: plan, begin or go on, and hand cells to whatever runs them.
+"""Run a study from its plan to its end: plan it, begin or go on, and hand cells to workers.
 
     local     one process per device of this machine
     ray       one actor per device of a cluster (extra `mechdrift[ray]`)
@@ -28,7 +28,7 @@ Launcher = Literal["local", "ray", "slurm"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a launch ended: cells that are done, and those that are not, with why."""
+    """How a launch ended: the number of cells that are done, and the reason of each cell that is not, by id."""
 
     done: int
     failed: Mapping[str, str]
@@ -47,7 +47,7 @@ def run_study(
         file: the study file.
         launcher: `local`, or `ray` for a cluster.
         workers: how many processes; by default one per accelerator, or one where there is none.
-        address: of the Ray cluster; by default the one that this machine belongs to, or a new one.
+        address: address of the Ray cluster; by default the one that this machine belongs to, or a new one.
 
     Returns:
         An `Outcome`: `.done`, the number of finished cells, and `.failed`, the reason of each other one by its id. The
@@ -77,7 +77,7 @@ def run_study(
 
 
 def planned(study: Study) -> list[Cell]:
-    """The plan of a study, made in another process, whose memory goes with it."""
+    """The plan of a study. It is made in a process of its own, so that the memory it takes is freed."""
     return [Cell.read(line) for line in _elsewhere(_plan_lines, study)]
 
 
@@ -103,7 +103,7 @@ def drive(cells: Sequence[Cell], ledger: Ledger, workers: Workers) -> Outcome:
     while not schedule.is_over:
         _hand_out(schedule, workers, idle)
         if not schedule.running:
-            break  # what is left needs what was given up, or a worker that is not there
+            break  # the cells that are left need one that was given up, or a worker that is gone
         for ended in workers.wait():
             idle.add(ended.worker)
             _settle(schedule, ledger, ended)
@@ -118,7 +118,8 @@ def _hand_out(schedule: Schedule, workers: Workers, idle: set[str]) -> None:
 
 
 def _settle(schedule: Schedule, ledger: Ledger, ended: Ended) -> None:
-    """What a worker reports. A lost worker may have finished its cell before it could say so, or not have begun it."""
+    """Note what a worker reports. A lost worker may have finished its cell before it could report it, or not have begun
+    it."""
     cell = schedule.running[ended.worker]
     if ended.why and not (ended.is_lost and ledger.facts(cell.id, "done")):
         begun = not ended.is_lost or bool(ledger.facts(cell.id, "running"))
@@ -133,8 +134,8 @@ def _settle(schedule: Schedule, ledger: Ledger, ended: Ended) -> None:
 
 
 def work(file: str | Path, ids: Sequence[str]) -> None:
-    """Do some cells of a study in this process, by their ids: what a scheduler's job runs. Those that are done are left
-    alone; one whose turn has not come says what it waits for."""
+    """Do some cells of a study in this process, by their ids; jobs of a scheduler call this. Cells that are done are
+    skipped. Raises for a cell that waits for another one, and names that."""
     from mechdrift.studies.work import Worker
 
     study = read_study(file)

@@ -1,13 +1,13 @@
-"""What became of each cell, as files of the study, so that any process can look, and the same command goes on.
+"""The state of each cell, as files of the study, so that any process can read it and the same command goes on.
 
     study.json                  name, shards, options and version: another study is refused
     plan.jsonl                  the cells
-    cells/ID.running.json       who works on it, since when, and how many times it was begun
+    cells/ID.running.json       host and process that work on it, since when, and how many times it was begun
     cells/ID.done.json          seconds, tokens written, host and device
     cells/ID.failed.json        the sentence of the error, and its traceback
 
-A process writes only the files of the cell that it works on. The file that says `done` is the last that it writes, so a
-cell whose process dies is not taken for finished. Durations are taken from the clock of the machine that worked.
+A process writes only the files of the cell that it works on. It writes the file `done` last, so a cell whose process
+dies does not count as finished. Durations come from the clock of the machine that did the work.
 """
 
 import json
@@ -25,7 +25,7 @@ from mechdrift.studies.storage import Store
 from mechdrift.studies.study import Study
 
 STATES = ("running", "failed", "done")
-AHEAD = 120.0  # seconds that another machine's clock may be ahead before it is told
+AHEAD = 120.0  # seconds that another machine's clock may be ahead before a note says so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,7 @@ class Ledger:
         return [Cell.read(line) for line in stored.decode().splitlines()]
 
     def states(self) -> dict[str, str]:
-        """The latest state of every cell that was begun, by id, from the names of the files alone."""
+        """The latest state of every cell that was begun, by id; from the names of the files alone."""
         found: dict[str, str] = {}
         for name in self.store.names("cells"):
             id, _, state = name.removesuffix(".json").partition(".")
@@ -72,7 +72,7 @@ class Ledger:
         return found
 
     def facts(self, id: str, state: str) -> dict[str, Any]:
-        """What a cell's file of one state says; nothing where it is gone."""
+        """The content of a cell's file of one state; empty where the file is gone."""
         return json.loads(self.store.read(f"cells/{id}.{state}.json") or b"{}")
 
     def begin(self, cell: Cell, device: str) -> dict[str, Any]:
@@ -109,6 +109,6 @@ def clocks_differ(since: float) -> str:
     if ahead <= AHEAD:
         return ""
     return (
-        f"the clock of another machine is {ahead:,.0f} s ahead of this one's: the time left is not told, and no "
-        "result is touched."
+        f"the clock of another machine is {ahead:,.0f} s ahead of this one's: the time left is not estimated, and no "
+        "result is affected."
     )

@@ -1,6 +1,6 @@
 """The launcher `local`: one process per device of this machine, each of which keeps its model open.
 
-A process that dies, killed or out of memory, takes only its cell with it: another takes its place, and the cell is
+A process that dies (killed, or out of memory) loses only its cell: another process takes its place, and the cell is
 tried once more.
 """
 
@@ -22,7 +22,7 @@ from mechdrift.studies.study import Study
 from mechdrift.studies.workers import Ended
 
 SPAWN = multiprocessing.get_context("spawn")
-_worker: Any = None  # of this process, in a pool
+_worker: Any = None  # the worker of this process, where it belongs to a pool
 
 
 @contextmanager
@@ -67,7 +67,7 @@ class LocalWorkers:
         return Ended(worker=worker, why=str(error) if error else "")
 
     def close(self) -> None:
-        """End all processes; what they were doing is begun again another time."""
+        """End all processes. Cells that they had begun are done again at the next launch."""
         for pool in self.pools.values():
             processes = list((getattr(pool, "_processes", None) or {}).values())  # shutdown forgets them
             pool.shutdown(wait=False, cancel_futures=True)
@@ -76,8 +76,8 @@ class LocalWorkers:
 
 
 def _devices(count: int | None) -> list[tuple[str, int]]:
-    """The devices of this machine, each with its memory in bytes; looked for in a process of its own, because looking
-    takes torch."""
+    """The devices of this machine, each with its memory in bytes. They are looked up in a process of its own, because
+    that imports torch."""
     with ProcessPoolExecutor(1, mp_context=SPAWN) as pool:
         found = pool.submit(_accelerators).result()
     if not found:

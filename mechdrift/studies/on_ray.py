@@ -1,10 +1,9 @@
 """The launcher `ray`: one actor per device of a cluster, each of which keeps its model open.
 
-Ray places actors and notices what is lost; which cell comes next is decided here (`schedule`), because Ray does not
+Ray places actors and notices which are lost. Which cell comes next is decided here (`schedule`), because Ray does not
 know which model an actor holds. An actor that is lost with its node is started again wherever Ray finds room, and its
-cell is tried once more. Nothing travels through Ray's object store but a cell and its error, so it does not matter when
-that is full. The study's folder has to be one that all nodes see: a shared disk or an object store.
-"""
+cell is tried once more. Only a cell and its error pass through Ray's object store, so it does no harm when that is
+full. The study's folder has to be visible from all nodes: on a shared disk or in an object store."""
 
 import os
 from collections.abc import Iterator, Sequence

@@ -4,9 +4,9 @@
          ─► kl ×m, drift ×m ─► join ─► readouts ×m ─► join ─► patch ×m ─► join, with the page
          ─► stress and repair, a cell per mode or method
 
-`n` are the study's shards, `m` as many, but no more than there are dimensions. Each asking cell opens one model; what
-reads opens both, one after the other. An audit that asks in waves is one cell, `audit`, because each wave waits for the
-one before.
+`n` is the number of the study's shards; `m` is the same number, but at most the number of dimensions. Cells that ask
+open one model; cells that read open both, one after the other. An audit that asks in waves is one cell, `audit`,
+because each wave waits for the one before.
 
 A cell's id is a hash of its run and what it does, so that it stays the same when the study grows.
 """
@@ -117,7 +117,7 @@ def _cell(common: Mapping[str, Any], step: str, cost: Mapping[str, Any] | None =
 
 
 def _model(audit: PlannedAudit, sides: Sequence[str]) -> str:
-    """What names the models that a step opens: the model itself for one side, else the pair."""
+    """The name of what a step opens: the model itself for one side, else the pair."""
     models = audit.pair.models
     if len(sides) > 1 or "pair" in models:
         return _models(audit) + (f" {sides[0]}" if len(sides) == 1 else "")

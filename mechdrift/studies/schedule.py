@@ -1,11 +1,12 @@
 """Which cell next, on which device? A cell is ready when all that it needs is done.
 
-    a worker asks for work     1. what joins parts, because others wait for it
+    a worker asks for work     it gets the first that there is of
+                               1. a cell that joins parts, because others wait for it
                                2. a ready cell of the model that the worker has open
-                               3. a ready cell of the model with the most work for each worker that has it open
-    a cell fails               it is tried once more, on another worker where there is one; then it is given up, and so
-                               is all that needs it
-    a worker is lost           the same; before its cell began, it counts as no try, up to five times
+                               3. a ready cell of the model with the most ready cells per worker that has it open
+    a cell fails               it is tried once more, on another worker where there is one; after that it is given up,
+                               with all cells that need it
+    a worker is lost           the same; a loss before its cell began does not count as a try, up to five times
 
 Handing out a cell and noting its end take the same short time for ten cells and for a hundred thousand.
 """
@@ -22,7 +23,7 @@ LOSSES = 5  # workers lost before a cell began, after which it is given up
 
 @dataclass
 class Schedule:
-    """The cells that are still to be done. `memory` is the most that a worker's device has, in bytes."""
+    """The cells that are still to be done. `memory` is the memory of each worker's device, in bytes."""
 
     cells: Sequence[Cell]
     done: Collection[str] = ()
@@ -71,7 +72,8 @@ class Schedule:
         return None
 
     def _models(self, worker: str) -> list[str]:
-        """Models with ready cells, in the order in which this worker should take them; "" is for what opens none."""
+        """Models with ready cells, in the order in which this worker should take them; "" stands for cells that open
+        none."""
         holders = Counter(self.open_models.get(name) for name in self.running if name != worker)
         mine = self.open_models.get(worker)
         found = [model for model, queue in self.ready.items() if queue]
@@ -109,7 +111,7 @@ class Schedule:
         return False
 
     def give_up(self, cell: Cell, why: str) -> None:
-        """Leave a cell and all that needs it."""
+        """Give up a cell and all cells that need it."""
         waiting = [cell]
         while waiting:
             one = waiting.pop()
@@ -119,7 +121,7 @@ class Schedule:
                 waiting += self.followers.pop(one.id, ())
 
     def give_up_what_fits_nowhere(self) -> list[tuple[Cell, str]]:
-        """Leave the cells that no worker has the memory for, and say why."""
+        """Give up the cells that no worker has the memory for. Returns them with the reasons."""
         largest = max(self.memory.values(), default=0)
         found = []
         for cell in self.cells:

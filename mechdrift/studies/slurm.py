@@ -1,9 +1,10 @@
-"""The launcher `slurm`: a job array per wave of cells, each after the one before.
+"""The launcher `slurm`: a job array per wave of cells, one after the other.
 
-Cells that can run side by side are one array; the next array begins when the last has ended, well or not. A cell whose
-turn has not come says so and ends; after a failure the same command writes, or submits, arrays of what is left.
+Cells that can run side by side form one array. The next array begins when the last has ended, with or without failures;
+a cell that still waits for another one ends with a sentence that says so. After a failure, the same command writes (or
+submits) arrays of the cells that are left.
 
-Printed files need nothing but `sbatch`. With submitit installed, `submit` hands the waves over itself.
+The written files need nothing but `sbatch`. With submitit installed, `submit` submits the waves itself.
 """
 
 import shlex
@@ -28,7 +29,7 @@ SCRIPT = """#!/bin/bash
 exec {command} --cells "${{cells[$SLURM_ARRAY_TASK_ID]}}"
 """
 SUBMIT = """#!/bin/bash
-# Submits all waves, each after the one before. Options of sbatch, such as --partition, go behind: bash {name} -p gpu
+# Submits all waves, each after the one before. Append options of sbatch, such as: bash {name} --partition gpu
 set -e
 cd "$(dirname "$0")"
 job=$(sbatch --parsable "$@" wave-00.sbatch)
@@ -96,7 +97,7 @@ def submit(
             options["slurm_additional_parameters"] = {"dependency": f"afterany:{before}"}
         executor.update_parameters(name="mechdrift", **options)
         jobs.append(executor.map_array(work, [study_file] * len(wave), [[cell.id] for cell in wave]))
-        if executor.cluster != "slurm":  # nobody else makes one wave wait for the other
+        if executor.cluster != "slurm":  # only Slurm makes one wave wait for another
             for job in jobs[-1]:
                 job.exception()
     return [job for wave in jobs for job in wave]

@@ -1,11 +1,12 @@
-"""Where a study stands: cells done, at work, failed and why, time left, tokens a second; in a terminal and as a page.
+"""Where a study stands: cells done, running and failed (with causes), time left, and tokens per second; as text for a
+terminal and as a page.
 
-    time left      for each step, the seconds that its cells took so far (their mean) x the cells that are left, over
-                   the workers that are busy now; "at least" where there are steps of which none is done
-    causes         errors whose sentences differ only in numbers, names in quotes, paths and addresses are one cause
-    tokens/s       tokens that cells wrote, over the seconds that these cells took
+    time left      the sum over steps of (mean seconds of the step's finished cells x cells that are left), divided by
+                   the number of busy workers; "at least" where a step has no finished cell yet
+    causes         errors whose sentences differ only in numbers, quoted names, paths and addresses count as one cause
+    tokens/s       tokens that cells wrote, divided by the seconds that these cells took
 
-What a cell wrote about itself is read, and nothing else; looking changes nothing.
+Only the ledger's files are read, and nothing is changed.
 """
 
 import re
@@ -152,7 +153,7 @@ def _step(name: str, cells: Sequence[Cell], states: Mapping[str, str], facts: Ma
 
 
 def _left(steps: Sequence[Mapping[str, Any]], workers: int) -> float | None:
-    """Seconds until all is done, from the steps that are known."""
+    """Seconds until all is done, from the steps that have finished cells."""
     known = [row for row in steps if row["mean"] is not None]
     if not known:
         return None
@@ -173,7 +174,7 @@ def _causes(cells: Sequence[Cell], facts: Mapping[str, Any]) -> tuple[Cause, ...
 
 
 def cause_of(sentence: str) -> str:
-    """What sentences of the same cause have in common."""
+    """The part of an error's sentence that all errors of the same cause share."""
     text = re.sub(r"\w+://\S+|(?:[A-Za-z]:)?[\w.~-]*[/\\]\S+", "PATH", sentence)
     text = re.sub(r"'[^']*'|\"[^\"]*\"", "NAME", text)
     return re.sub(r"\d[\d.,]*", "N", text)

@@ -4,9 +4,8 @@ On a disk, processes work in the study's folder itself. From an object store, a 
 a folder of this machine (`path`), works there, and pushes what it wrote; `run.json` and `part.json` go last, because
 they say that all else is there. An object appears whole or not at all, as a file does that is moved into place.
 
-What has not changed since it was pulled is not pulled again: the store's own checksums are kept beside the files. Times
-are never compared, so that clocks may differ.
-"""
+A file that has not changed since it was pulled is not pulled again: the store's own checksums are kept beside the
+files. Times are never compared, so clocks may differ."""
 
 import errno
 import hashlib
@@ -107,7 +106,7 @@ class Store:
                 return []
 
     def pull(self, patterns: Iterable[str]) -> None:
-        """Bring all files that match (`**` for folders) to this machine, where they are not the same already."""
+        """Bring all files that match (`**` for folders) to this machine, except those that are the same already."""
         if self.is_local:
             return
         files, root = self._files
@@ -150,7 +149,7 @@ class Store:
 
 
 def _mark(facts: dict[str, Any]) -> str:
-    """What changes with a file's contents."""
+    """A mark that changes with a file's content."""
     return str(facts.get("ETag") or facts.get("etag") or facts.get("mtime") or facts.get("LastModified"))
 
 
@@ -160,7 +159,7 @@ def _is_local_only(file: Path) -> bool:
 
 @contextmanager
 def _told(url: str) -> Iterator[None]:
-    """What goes wrong in a store, in one sentence."""
+    """Turn what goes wrong in a store into one sentence."""
     try:
         yield
     except PermissionError as error:

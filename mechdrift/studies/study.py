@@ -1,10 +1,10 @@
-"""A study in a small TOML file: which pairs, how often, in how many shards, and where it goes.
+"""A study in a small TOML file: which pairs, seeds and presets, in how many shards, and where the runs go.
 
     name = "children"                 # default: the file's name
     out = "runs/children"             # a folder (relative to this file), or an address such as s3://bucket/children
     seeds = [0, 1, 2, 3]
     presets = ["quick"]
-    shards = 4                        # of each model's questions; dimensions are dealt to as many, six at most
+    shards = 4                        # of each model's questions; of the dimensions as many, but at most six
     stress = []                       # modes of `mechdrift stress`, after each audit
     repairs = []                      # methods of `mechdrift repair`, likewise
 
@@ -21,9 +21,8 @@
     reasoning = "org/reasoner"        # or: adapter = "a LoRA adapter"
     checkpoints = ["out/step-1000", "out/step-2000"]    # instead of reasoning: ids, folders or adapters, an audit each
 
-Pairs, seeds and presets can be added later: what is finished stays. Nothing in the file is run as code, and an unknown
-key is an error that names it.
-"""
+Pairs, seeds and presets can be added later; finished cells stay finished. Nothing in the file is run as code, and an
+unknown key is an error that names it."""
 
 import os
 import re
@@ -51,7 +50,7 @@ MOST_SHARDS = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyPair:
-    """One pair of a study; with checkpoints, the reasoning models that stand in its place one after the other."""
+    """One pair of a study. With `checkpoints`, each of them is the reasoning model of an audit of its own."""
 
     name: str
     models: Mapping[str, str]

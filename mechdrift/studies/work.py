@@ -1,7 +1,7 @@
 """One cell, in this process: note that it begins, do it (`doing`), and note what became of it.
 
-What opens models is imported for the first cell that needs it, so that a cell of nothing costs nothing. It is imported
-before that cell begins, so that a process that dies meanwhile has begun nothing.
+Modules that open models are imported for the first cell that needs them, so that an empty cell costs nothing. They are
+imported before that cell begins, so that a process that dies meanwhile has begun no cell.
 """
 
 import time
@@ -33,7 +33,7 @@ class Worker:
         self.ledger = Ledger(store=Store(self.study.out))
 
     def run(self, cell: Cell) -> dict[str, Any]:
-        """Do one cell and note it; an error is noted, too, and raised."""
+        """Do one cell and note its end; an error is noted as well, and raised."""
         hands = None if cell.step == NOTHING else self._hands()
         begun, start = self.ledger.begin(cell, self.device), time.perf_counter()
         try:
@@ -53,7 +53,7 @@ class Worker:
 
 
 def sentence_of(error: BaseException) -> str:
-    """An error in one line: a user's error as it is, any other with its kind."""
+    """An error in one line: a `MechdriftError` as it is, any other with its type."""
     if isinstance(error, MemoryError | RuntimeError) and is_out_of_memory(error):
         return OUT_OF_MEMORY
     told = " ".join(str(error).split())[:500]

@@ -1,4 +1,4 @@
-"""What a launcher has to offer: workers by name, each of which runs one cell at a time (`local`, `on_ray`)."""
+"""What a launcher offers (`local`, `on_ray`): workers by name, each of which runs one cell at a time."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,8 @@ from mechdrift.studies.cells import Cell
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """What became of the cell of one worker: nothing, or why it failed; `is_lost` where the worker went with it."""
+    """The end of one worker's cell: `why` says why it failed (empty where it is done); `is_lost` says that the worker
+    was lost with it."""
 
     worker: str
     why: str = ""
@@ -18,7 +19,8 @@ class Ended:
 
 @runtime_checkable
 class Workers(Protocol):
-    """What runs cells: names of workers, each with the bytes of its device, and one cell for each at a time."""
+    """The workers of a launcher: their names, each with the memory of its device in bytes; one cell for each at a
+    time."""
 
     @property
     def memory(self) -> Mapping[str, int]: ...

@@ -3,8 +3,7 @@
 completions     the probe sets            variants    their items a second time, in other words
 everyday        everyday requests         tasks       held-out reasoning tasks
 sentences       minimal pairs of sentences, compared by likelihood (bias)
-lengths         how long everything is that was answered, and the budgets; length_scores holds the models against
-                each other in it
+lengths         the length of every thought and answer, with the budgets; length_scores compares the models in it
 own_states      what each model unembeds before its first answer token, and what the instruct model unembeds after
                 the reasoning model's thinking
 
@@ -69,8 +68,7 @@ class Asked:
 
 
 def ask_both_models(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
-    """Both models' answers, judged, and what each unembeds before its first answer token when it is used as it should
-    be.
+    """Both models' answers, judged, and what each unembeds before its first answer token in its own think mode.
 
     The reasoning model is asked first, so that the instruct model can read its thinking without being opened again.
     """
@@ -95,7 +93,7 @@ def ask_side(run: Run, plan: AuditPlan, loaded: LanguageModel, side: Side, store
 
 
 def questions_of(plan: AuditPlan) -> list[Question]:
-    """Every item, also those that are asked a second time, and everyday requests."""
+    """Every item, with those that are asked a second time and everyday requests."""
     asked, beside = asked_of(plan)
     return [Question(id=item.id, prompt=item.prompt) for probes in (*asked, *beside) for item in probes]
 
@@ -155,8 +153,8 @@ def kept_judge(run: Run, plan: AuditPlan) -> RefusalJudge:
 
 
 def ask_judge_again(run: Run, plan: AuditPlan) -> bool:
-    """Ask the judge about the answers that it failed on, in a run that has finished this stage. True where it has now
-    said something: the stage is then to be run again, with the answers and labels that are kept."""
+    """Ask the judge again about the answers that it failed on, in a run that has finished this stage. True where it now
+    judged some: the stage is then run again, with the answers and labels that are kept."""
     if not is_judging_unfinished(run.manifest) or not (run.folder / LABELS).exists():
         return False
     tables = [table[table.failed.astype(bool)] for table in map(run.table, JUDGED) if len(table)]
@@ -239,7 +237,7 @@ def kept_from_pilot(run: Run, side: Side, sampling: Sampling) -> list[Completion
 
 
 def lengths_of(run: Run, plan: AuditPlan, parts: Mapping[str, Sequence[pd.DataFrame]]) -> pd.DataFrame:
-    """How long every completion is, those of the pilot among them."""
+    """The length of every completion, with those of the pilot."""
     budgets, found = budgets_of(run, plan), run.manifest.get("pilot", {})
     rooms = {side: Budget(think=one.get("think_room", 1), answer=one["answer_room"]) for side, one in found.items()}
     pilots = [pilot_lengths(pilot_answers(run, side), rooms[side]) for side in SIDES if side in rooms]

@@ -1,6 +1,6 @@
 """Stage `drift`: the directions of each dimension inside both models, how far they turned, and what they do.
 
-    drift, cones     directions compared per layer and role, and how sure each is
+    drift, cones     directions compared per layer and role, and the uncertainty of each
     thinking         projections along the reasoning model's thinking
     dimensions       the dimensions' directions against each other
     selection        which direction of the instruct model has an effect, in the dimension `STEERED`
@@ -50,10 +50,10 @@ TABLES = ("drift", "cones", "thinking", "dimensions", "selection", "steering")
 KEPT = ("directions", "readout_states")
 SITE = "resid_pre"
 ROLES = ("template_tail", "think_close[-1]")  # and `answer`, where there are answers
-LEAST_FAMILIES = 4  # with answers, to compare directions there: two in each half of a split
+LEAST_FAMILIES = 4  # families with answers that a comparison at `answer` needs: two in each half of a split
 STEERED = "safety"  # the dimension whose direction is tried for what it does
-CANDIDATES = 12  # of them, the most promising by a first-order estimate
-HARMLESS = 12  # everyday requests, on which the price of taking a direction out is measured
+CANDIDATES = 12  # directions that are tried, the most promising by a first-order estimate
+HARMLESS = 12  # everyday requests, on which the price of removing a direction is measured
 STRENGTHS = (0.5, 1.0, 2.0)
 
 
@@ -63,7 +63,7 @@ def compare_inside(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
 
 
 def read_drift(run: Run, pair: Pair, plan: AuditPlan) -> Part:
-    """Everything of the plan's dimensions for which a model is open."""
+    """Everything that needs an open model, for the dimensions of the plan."""
     answers = RunAnswers.read(run, plan.sets, Renderer(pair.tokenizer("reasoning")))
     with run.scratch() as folder:
         record_reasoning_model(pair, answers, folder)
@@ -107,13 +107,13 @@ def join_drift(run: Run, plan: AuditPlan, parts: Sequence[Part]) -> Facts:
     return {}
 
 
-# What the directions of one dimension are in a part, so that they can be held against the others'.
+# How the directions of one dimension are stored in a part, to be compared with those of other dimensions.
 
 FIELDS = ("instruct", "reasoning", "norm_instruct", "norm_reasoning", "split_instruct", "split_reasoning")
 
 
 def described(found: Directions) -> dict[str, Any]:
-    """All of directions that is no tensor."""
+    """The fields of directions that are not tensors."""
     return {
         "method": found.method,
         "site": found.site,
@@ -125,7 +125,7 @@ def described(found: Directions) -> dict[str, Any]:
 
 
 def to_tensors(name: str, found: Directions) -> dict[str, Tensor]:
-    """The tensors of directions and of the activations that they are of."""
+    """The tensors of directions and of the activations that they were found in."""
     own = {f"at_readout.{name}.{field}": getattr(found, field) for field in FIELDS}
     return own | {f"recorded.{name}.{side}": found.activations.of(side) for side in SIDES}
 
@@ -169,7 +169,7 @@ class Compared:
 
 
 def compare_dimension(pair: Pair, plan: AuditPlan, answers: RunAnswers, name: str, folder: Path) -> Compared:
-    """Everything of one dimension for which the instruct model is open."""
+    """Everything that needs the instruct model, for one dimension."""
     activations, states = record_and_join(pair, answers, name, folder)
     found = find_directions(activations, seed=plan.seed)
     drift = compare_directions(found, seed=plan.seed).frame
@@ -248,8 +248,8 @@ def record(pair: Pair, side: Side, probes: ProbeSet, answers: Completions) -> Re
 def items_to_compare(probes: ProbeSet, answers: Completions) -> tuple[ProbeSet, tuple[str, ...]]:
     """The items that directions are found on, and the roles.
 
-    Twin pairs without two answers have no role `answer`: they are left out, or, where too few families remain, the role
-    is.
+    Twin pairs without two answers have no role `answer`, so they are left out. Where too few families would remain, the
+    role is left out instead.
     """
     empty = {row.item_id for row in answers if not row.answer_ids}
     kept = tuple(item for item in probes if item.id not in empty and item.twin not in empty)
@@ -282,7 +282,7 @@ def select_and_ablate(pair: Pair, plan: AuditPlan, answers: RunAnswers, found: D
 
 
 def steering_part(pair: Pair, steered: Steering) -> pd.DataFrame:
-    """Both arms' rows: what taking the direction out did, and what adding it does to the reasoning model."""
+    """The rows of both arms: what removing the direction did, and what adding it does to the reasoning model."""
     if steered.plan is None or steered.ablated is None:
         return pd.DataFrame({"layer": []})
     rows, reference = steered.ablated

@@ -23,8 +23,8 @@ def measure_kl(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
 
 
 def read_kl(run: Run, pair: Pair, plan: AuditPlan) -> Part:
-    """The divergence per answer token. What the instruct model says lies in the run folder while the reasoning model is
-    asked."""
+    """The divergence per answer token. The instruct model's distributions are kept in the run folder until the
+    reasoning model has read the same tokens."""
     answers = RunAnswers.read(run, plan.sets, Renderer(pair.tokenizer("reasoning")))
     some = {name: probes.sample(plan.size.kl, plan.seed) for name, probes in plan.sets.items()}
     prompts = {

@@ -1,13 +1,13 @@
 """The stages of an audit in the order in which they run.
 
-The order also saves loading: where one stage ends with a model open, the next begins with it. A pair whose models do
-not stay resident is loaded eleven times in all, and a null model once:
+The order also saves loading: where one stage ends with a model open, the next begins with it. Models that do not stay
+resident are loaded eleven times in all, and a null model once:
 
     pair        instruct, reasoning         drift       reasoning (still open), instruct, reasoning
     answers     reasoning, instruct         readouts    reasoning (still open), instruct
     kl          instruct, reasoning         patch       instruct (still open), null model, reasoning, instruct
 
-A pilot, where there is one, loads both once more, and waves both for each of them.
+A pilot, where there is one, loads both once more, and every wave loads both.
 """
 
 from mechdrift.audits.config import Audit

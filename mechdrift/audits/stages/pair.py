@@ -44,10 +44,10 @@ def audit_pair_stage(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
 
 
 def check_numbers(loaded: LanguageModel, plan: AuditPlan) -> None:
-    """Raise, naming model, layer and item, where the longest prompts of a dimension make NaN or infinite activations,
-    or some whose squares are infinite, which every normalisation adds up. The last token reads all others, so that it
-    shows what went wrong at any of them. Damaged weights are named by `audit_pair`; what the other prompts make is
-    looked at when it is recorded."""
+    """Raise, naming model, layer and item, where the longest prompts of a dimension give activations that are not
+    finite, or whose squares are not (normalisation layers add squares up). The last token attends to all others, so it
+    shows what went wrong at any of them. `audit_pair` names damaged weights; the activations of other prompts are
+    checked when they are recorded."""
     weights = (weight for weight in loaded.model.parameters() if weight.device.type != "meta")
     if all(bool(weight.sum(dtype=torch.float64).isfinite()) for weight in weights):
         for probes in plan.sets.values():

@@ -13,7 +13,7 @@ and the recipient last.
     reasoning model    takes all of these, and gives its own
     instruct model     takes those
 
-What a donor gives is stored in the run folder in the meantime, so that one model in memory is enough.
+Between the two, what a donor gives is stored in the run folder, so that one model in memory is enough.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ from mechdrift.records import SIDES, PatchGrid, Side
 from mechdrift.runs import Run
 
 TABLES = ("patch", "patch_items", "placebos", "grafts")
-PLACEBOS = ("unrelated", "random")  # donors that have nothing to restore
+PLACEBOS = ("unrelated", "random")  # values that should restore nothing
 NULL_MODEL = "null model"  # a placebo's source in the tables: the pair's null model
 WAYS: tuple[tuple[Side, Side], ...] = (SIDES, SIDES[::-1])  # donor, recipient: what restores, and what breaks
 ITEM_COLUMNS = ["dimension", "donor", "recipient", "item", "layer", "role", "effect"]
@@ -168,7 +168,7 @@ def _place(folder: Path, key: tuple[str, ...]) -> Path:
 
 
 def summarise_grids(plan: AuditPlan, grids: Grids, validation: pd.DataFrame) -> dict[str, list[pd.DataFrame]]:
-    """The parts of each table, in the order of the dimensions."""
+    """The rows of each table as a list of tables, in the order of the dimensions."""
     tables: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
     for name in plan.sets:
         weaker = less_reliable_side(validation, name)

@@ -1,10 +1,9 @@
 """Stage `pilot`: how long each model thinks and answers, where budgets are measured before the models are asked
 everything.
 
-`pilot.parquet` holds the answers that were given in all the room there was. The manifest holds the budgets that follow
-from them, under `pilot` and `budgets`. An audit whose budgets are given by hand, or by the preset of an embedded pair,
-has no such stage.
-"""
+`pilot.parquet` holds the answers, given with the largest budget that there is room for. The manifest holds the budgets
+that follow from them, under `pilot` and `budgets`. An audit whose budgets are given by hand, or by the preset of an
+embedded pair, has no such stage."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -31,6 +30,7 @@ def measure_lengths(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
 
 
 def measure_side(run: Run, pair: Pair, plan: AuditPlan, side: Side, groups: Sequence[Sequence[Question]]) -> Pilot:
+    """One model's pilot. Its answers are kept in the run folder as they come."""
     dtype, think = generation_dtype(plan.config), plan.modes[side]
     loaded = pair.open(side, dtype)
     generator = make_generator(plan.config.engine_of(side), loaded)
@@ -52,7 +52,7 @@ def measure_side(run: Run, pair: Pair, plan: AuditPlan, side: Side, groups: Sequ
 
 
 def question_groups(plan: AuditPlan) -> list[list[Question]]:
-    """All that is asked: a group per probe set, one of their variants and everyday requests, one of tasks."""
+    """All questions in groups: one per probe set, one of variants and everyday requests, one of tasks."""
     sets, others = asked_of(plan)
     groups = [[Question(id=item.id, prompt=item.prompt) for item in probes] for probes in sets]
     rest = [Question(id=item.id, prompt=item.prompt) for probes in others for item in probes]

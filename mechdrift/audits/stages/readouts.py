@@ -25,11 +25,10 @@ CELL_COLUMNS = ["item", "dimension", "family", "cell", "readout"]
 
 
 def validate_readouts(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
-    """Readouts of both models, with an empty think block and as they are used, compared with each model's judged
-    answers.
+    """Readouts of both models, with an empty think block and in the model's own think mode, validated against the
+    model's judged answers.
 
-    With an empty block one readout serves both models, because the patch grids compare them; else each model has its
-    own.
+    With an empty block one readout serves both models, because patch grids compare them; else each model has its own.
     """
     return join_readouts(run, plan, [read_readouts(run, pair, plan)])
 
@@ -131,14 +130,14 @@ def mediation_cell(
 
 
 def less_reliable_side(validation: pd.DataFrame, name: str) -> pd.Series:
-    """The validation of the model whose readout follows judged behaviour less. A gap, and a patch beside it, are read
-    in both models, so they are as good as the readout is in that one."""
+    """The validation of the model whose readout follows judged behaviour less well. Gaps and patches are read in both
+    models, so they are only as reliable as the readout of that model."""
     return validation.loc[name].sort_values(["reliable", "auroc"], na_position="first").iloc[0]
 
 
 STAGE = Stage(
     name="readouts",
-    what="readouts are held against the answers",
+    what="readouts are validated against the answers",
     files=("readouts.parquet", "readout_validation.parquet", "passage.parquet"),
     run=validate_readouts,
 )

@@ -54,13 +54,13 @@ def waves_of(plan: AuditPlan) -> Waves:
 
 
 def undecided(looks: pd.DataFrame) -> list[str]:
-    """The dimensions that go on."""
+    """The dimensions that are not decided yet."""
     last = looks.drop_duplicates("dimension", keep="last")
     return last.dimension[last.decision == "go on"].tolist()
 
 
 def looks_of(plan: AuditPlan, judged: pd.DataFrame) -> pd.DataFrame:
-    """What the answers so far say of each dimension, wave by wave."""
+    """The interim looks at the answers so far: a row per dimension and wave."""
     return take_looks(judged, waves_of(plan).families, plan.config.margin, plan.seed)
 
 
@@ -77,7 +77,7 @@ def ask_wave(run: Run, pair: Pair, plan: AuditPlan, wave: int) -> pd.DataFrame:
 
 
 def ask_side(run: Run, pair: Pair, plan: AuditPlan, side: Side, engines: dict[Side, Any]) -> list[pd.DataFrame]:
-    """One model's judged answers, a table per dimension; `engines` learns what wrote them."""
+    """One model's judged answers, a table per dimension. The engine that wrote them is entered in `engines`."""
     loaded = pair.open(side, generation_dtype(plan.config))
     questions = [Question(id=item.id, prompt=item.prompt) for probes in plan.sets.values() for item in probes]
     answers, judge = ask_one(run, plan, loaded, side, questions, plan.config.sampling), kept_judge(run, plan)
@@ -86,8 +86,8 @@ def ask_side(run: Run, pair: Pair, plan: AuditPlan, side: Side, engines: dict[Si
 
 
 def show(run: Run, plan: AuditPlan, judged: pd.DataFrame, asked: Mapping[str, int], looks: pd.DataFrame) -> None:
-    """Write what is known so far, and the page of it. These files belong to no finished stage yet: later stages write
-    them whole."""
+    """Write the tables and the page of what is known so far. They belong to no finished stage yet: later stages write
+    them again, complete."""
     scores = with_looks(score_table(judged, seed=plan.seed).frame, looks)
     for name, table in (("completions", judged), ("scores", scores), ("waves", looks)):
         run.write_table(name, table)
