@@ -30,7 +30,7 @@ from mechdrift.pairs.lineage import stated_parent
 from mechdrift.probes.rendering import Renderer
 from mechdrift.probes.sets import load_probes
 from mechdrift.records import MechdriftError, Rendered
-from mechdrift.repairs import price_list
+from mechdrift.repairs import price_work
 from mechdrift.repairs.choice import Candidate, choose, parse_limits, pick, quantities
 from mechdrift.repairs.command import run_repair
 from mechdrift.repairs.divergences import Divergences, Text
@@ -337,8 +337,8 @@ def run(pair, tmp_path_factory):
 
 def test_a_price_list_has_all_repairs_beside_parent_and_child_and_goes_on_where_it_stopped(run, monkeypatch):
     made = []
-    make = price_list.make
-    monkeypatch.setattr(price_list, "make", lambda each, *rest: made.append(each.name) or make(each, *rest))
+    make = price_work.make
+    monkeypatch.setattr(price_work, "make", lambda each, *rest: made.append(each.name) or make(each, *rest))
     prices = md.price_repairs(run, methods=["interpolate", "remind-start"], strengths=[1.0])
     assert made == ["interpolate"] * 2 + ["remind-start"] * 2  # on either half
     frame = prices.frame
