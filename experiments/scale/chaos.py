@@ -11,7 +11,8 @@ random moments each of these happens, again and again until the study is over:
     store      Ray's object store is filled with objects that are held
 
 At the end every run is compared with that of one process, byte for byte in tables and tensors, and the ledger says how
-often each cell was begun. Tiny models, one dimension, a preset that asks little.
+often each cell was begun. Tiny models, one dimension, a preset that asks little. Trials that are in the table are not
+run again.
 """
 
 import argparse
@@ -58,7 +59,7 @@ name = "tiny"
 instruct = "parent"
 checkpoints = {children}
 """
-NODE = {"num_cpus": 1, "object_store_memory": 80_000_000}
+NODE = {"num_cpus": 1, "object_store_memory": 80_000_000, "include_dashboard": False}
 EVENTS = ("worker", "node", "driver", "store")
 
 
@@ -170,7 +171,8 @@ def main() -> None:
     file.write_text(STUDY.format(out="alone-study", children=json.dumps(children)))
     expected = alone(file)
     is_new = not options.out.exists()
-    for number in range(options.trials):
+    ended = 0 if is_new else len(options.out.read_text().splitlines()) - 1
+    for number in range(ended, options.trials):
         out = folder / f"trial-{number}"
         file.write_text(STUDY.format(out=out.name, children=json.dumps(children)))
         events = trial(file, out, random.Random(f"{options.seed} {number}"))
