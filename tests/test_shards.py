@@ -231,6 +231,8 @@ def test_a_parent_answers_once_beside_all_its_children(study, divided, tmp_path,
     assert mine.read_bytes() == lent.read_bytes()
     monkeypatch.undo()
     assert hands.do(cells["ask-reasoning", "2/2"])["tokens"] > 0  # children are asked each
+    monkeypatch.setattr(shards_module, "bits_of", lambda model: "a parent with other weights")
+    assert hands.do(cells["ask-instruct", "1/2"])["tokens"] > 0
 
 
 @pytest.mark.parametrize("text", ["0/4", "5/4", "2", "a/b", "2/4/8", "-1/3"])
