@@ -19,8 +19,8 @@ from random import Random
 
 import torch
 
-from mechdrift import runs
 from mechdrift.records import MechdriftError
+from mechdrift.runs import files, open_run
 
 ENDED, FAILED, SAID = 0, 1, 3  # exit codes of a child: well, with a traceback, with a sentence
 
@@ -46,8 +46,8 @@ def second_starts(folder: Path, count: int, seconds: float, seed: int = 0) -> li
 
 
 def _go_on(folder: Path) -> None:
-    runs.PATIENCE = 0.05
-    run = runs.open_run(folder, {}, {"config": {}})
+    files.PATIENCE = 0.05
+    run = open_run(folder, {}, {"config": {}})
     with run.locked():
         run.write_text("intruder", "should not be here")
 

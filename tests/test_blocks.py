@@ -12,7 +12,6 @@ from conftest import make_model
 from test_capture import load, make_probes, render_all
 from torch.testing import assert_close
 
-from mechdrift import runs
 from mechdrift.activations import recording
 from mechdrift.activations.capture import collect
 from mechdrift.activations.one_model import collect_one
@@ -21,6 +20,7 @@ from mechdrift.activations.store import load_blocks, weights_digest
 from mechdrift.activations.to_disk import collect_to
 from mechdrift.probes.roles import role_columns
 from mechdrift.records import MechdriftError
+from mechdrift.runs import files
 
 SITES, ROLES = ("resid_pre", "z"), ("user", "template_tail[-1]")
 
@@ -138,9 +138,9 @@ def test_a_damaged_block_is_recorded_again_and_said_to_be(tmp_path, loaded, pass
 
 
 def test_one_process_at_a_time_collects_into_a_folder(tmp_path, loaded, monkeypatch):
-    monkeypatch.setattr(runs, "PATIENCE", 0.01)
+    monkeypatch.setattr(files, "PATIENCE", 0.01)
     with (
-        runs.folder_lock(tmp_path),
+        files.folder_lock(tmp_path),
         pytest.raises(MechdriftError, match=r"another collection is writing to .*: wait for it"),
     ):
         fill(tmp_path, loaded, render_all(make_probes(1)))

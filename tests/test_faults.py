@@ -12,13 +12,12 @@ from conftest import save_model
 from faults import ENDED, FAILED, SAID, child_of, kill_at_every_write, second_starts
 from test_trajectory import save_adapter, write_history
 
-from mechdrift import runs
 from mechdrift.activations.to_disk import collect_to
 from mechdrift.audits.config import PRESETS, Audit, Size
 from mechdrift.audits.pipeline import audit
 from mechdrift.behaviour.generation import Budget
 from mechdrift.probes.rendering import Renderer
-from mechdrift.runs import Run, open_run
+from mechdrift.runs import Run, open_run, placed
 from mechdrift.trajectories.run import Trajectory, trajectory
 from mechdrift.trajectories.stages import SIZES
 
@@ -93,7 +92,7 @@ def test_second_starts_at_random_moments_touch_nothing(tmp_path, count):
     def write_slowly() -> None:
         with run.locked():
             for number in range(60):
-                with runs.placed(run.folder / f"{number}.txt") as temporary:
+                with placed(run.folder / f"{number}.txt") as temporary:
                     temporary.write_text("half")
                     time.sleep(0.02)
                     temporary.write_text("whole")

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import SafetensorError
 
-from mechdrift import runs
 from mechdrift.records import MechdriftError
 from mechdrift.runs import SCHEMA, Run, check_target, load_run, open_run
+from mechdrift.runs import run as run_module
 from mechdrift.tables.registry import TABLES
 from mechdrift.tables.schema import Column, Table
 
@@ -297,7 +297,7 @@ def test_a_pipe_in_a_run_folder_is_refused_and_nobody_waits_for_it(run, name):
 
 def test_a_table_that_unpacks_to_more_than_any_holds_is_refused_before_it_is_read(run, monkeypatch):
     """A column of one value takes a few bytes, however many rows it has."""
-    monkeypatch.setattr(runs, "MOST_CELLS", 10_000)
+    monkeypatch.setattr(run_module, "MOST_CELLS", 10_000)
     run.write_table("kl", pd.DataFrame({"kl": np.zeros(10_000)}))
     assert len(run.table("kl")) == 10_000
     run.write_table("kl", pd.DataFrame({"kl": np.zeros(10_001)}))
