@@ -18,8 +18,8 @@ their embeddings, layer 0 is not run, so values below 1 are possible.
 
 import platform
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,8 +28,16 @@ from torch import Tensor
 
 from mechdrift.activations.batching import pad
 from mechdrift.activations.readouts import make_readout
-from mechdrift.bench.machine import PAIR, Measurement, format_table, summarise, take_turns
-from mechdrift.hooks import record
+from mechdrift.bench.machine import (
+    PAIR,
+    Measurement,
+    bridge_of,
+    difference_line,
+    format_table,
+    recorded,
+    summarise,
+    take_turns,
+)
 from mechdrift.pairs.named import load_pair
 from mechdrift.pairs.pair import Pair
 from mechdrift.patching.grid import patch
@@ -37,7 +45,7 @@ from mechdrift.patching.plan import EVERY_POSITION
 from mechdrift.probes.rendering import Renderer, render_items
 from mechdrift.probes.roles import role_span
 from mechdrift.probes.sets import load_probes
-from mechdrift.records import DIMENSIONS, ROUNDING, ProbeSet, Rendered
+from mechdrift.records import DIMENSIONS, ProbeSet, Rendered
 
 PROMPTS = 8
 PROMPTS_OF_THE_FULL_GRID = 1  # it has some 1,500 cells per prompt
@@ -92,16 +100,7 @@ def equally_long(pair: Pair) -> ProbeSet:
 
 def bench_lens(pair: Pair, probes: ProbeSet, rounds: int, cases: Sequence[Case] = CASES) -> list[Measurement]:
     """The speed-up over TransformerLens per cell, and the largest difference between the two readouts."""
-    from transformer_lens.model_bridge import TransformerBridge
-
-    recipient = pair.open("reasoning")
-    bridge = TransformerBridge.boot_transformers(
-        recipient.source.path,
-        hf_model=deepcopy(recipient.model),
-        tokenizer=recipient.tokenizer,
-        device=str(recipient.device),
-    )
-    measured = []
+    bridge, measured = bridge_of(pair.open("reasoning")), []
     for case in cases:
         some = ProbeSet(
             name="bench",
@@ -112,7 +111,8 @@ def bench_lens(pair: Pair, probes: ProbeSet, rounds: int, cases: Sequence[Case] 
     return measured
 
 
-def _bench_case(pair: Pair, bridge, probes: ProbeSet, case: Case, rounds: int) -> list[Measurement]:
+def _bench_case(pair: Pair, bridge: Any, probes: ProbeSet, case: Case, rounds: int) -> list[Measurement]:
+    """The speed-up and the largest difference of one grid."""
     renderer = Renderer(pair.tokenizer("reasoning"))
     rendered, readout = render_items(renderer, probes.items, "off"), make_readout(renderer, probes)
     roles = EVERY_POSITION if case.positions is None else last_positions(rendered[0], case.positions)
@@ -123,11 +123,7 @@ def _bench_case(pair: Pair, bridge, probes: ProbeSet, case: Case, rounds: int) -
     )
     layers = sorted({round(i) for i in np.linspace(1, n_layers - 1, SAMPLED_LAYERS)})
     columns = [last_positions(rendered[0], case.positions or tokens.shape[1])[i] for i in {0, -1}]
-    with (
-        torch.inference_mode(),
-        record({layer: donor.structure.hook_point(case.site, layer) for layer in layers}) as given,
-    ):
-        donor.model.base_model(tokens.to(donor.device), use_cache=False)
+    given = recorded(donor, tokens, case.site, layers)
     found, grids = {}, {}
 
     def lens() -> None:
@@ -163,14 +159,7 @@ def _bench_case(pair: Pair, bridge, probes: ProbeSet, case: Case, rounds: int) -
     size = f"{len(probes)} prompts of {tokens.shape[1]} tokens, {cells} cells"
     return [
         summarise(f"{case.what}: speed-up over TransformerLens", ratios, case.target, size),
-        Measurement(
-            what=f"{case.what}: largest difference",
-            value=difference,
-            low=difference,
-            high=difference,
-            target=f"<= {ROUNDING:.0e}",
-            n=f"{passes} cells",
-        ),
+        difference_line(f"{case.what}: largest difference", difference, passes),
     ]
 
 

@@ -20,15 +20,17 @@ different machines can be compared.
 
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 
 from mechdrift.activations.batching import forward_batches
-from mechdrift.activations.readouts import make_readout
+from mechdrift.activations.readouts import Readout, make_readout
 from mechdrift.activations.recording import record_roles, standard_sites
 from mechdrift.behaviour.generation import Question, ask
 from mechdrift.behaviour.sampling import Budget
@@ -42,7 +44,7 @@ from mechdrift.patching.plan import patch_columns
 from mechdrift.probes.rendering import Renderer, render_items
 from mechdrift.probes.roles import DEFAULT_ROLES, role_columns, role_span
 from mechdrift.probes.sets import load_probes
-from mechdrift.records import ROUNDING, ProbeSet
+from mechdrift.records import ROUNDING, ProbeSet, Rendered
 
 PAIR = "smollm2-sft"
 TWINS = 6  # twin pairs that are recorded and answered
@@ -98,6 +100,7 @@ def bench(pair: Pair, rounds: int) -> list[Measurement]:
 
 
 def bench_capture(pair: Pair, probes: ProbeSet, rounds: int) -> list[Measurement]:
+    """The time of recording one site and all sites, in units of plain forward passes over the same batches."""
     loaded = pair.open("instruct")
     rendered = render_items(Renderer(pair.tokenizer("reasoning")), probes.items, "off")
     columns, layers = role_columns(rendered, DEFAULT_ROLES), tuple(range(loaded.n_layers))
@@ -128,6 +131,7 @@ def bench_capture(pair: Pair, probes: ProbeSet, rounds: int) -> list[Measurement
 
 
 def bench_generation(pair: Pair, probes: ProbeSet, rounds: int) -> Measurement:
+    """The throughput of `ask` in units of that of `model.generate`."""
     loaded = pair.open("instruct", default_dtype_for_generation())
     questions = [Question(id=item.id, prompt=item.prompt) for item in probes]
     budget = Budget(answer=ANSWER_TOKENS)
@@ -174,75 +178,112 @@ def _plain_answers(loaded: LanguageModel, prompts: list[str]) -> list[str]:
     ]
 
 
-def bench_patching(pair: Pair, probes: ProbeSet, rounds: int) -> list[Measurement]:
-    from transformer_lens.model_bridge import TransformerBridge
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sweep:
+    """One prompt whose cells are patched one by one: what both ways of doing so need."""
 
+    recipient: LanguageModel
+    bridge: Any  # the recipient as a TransformerBridge
+    given: Mapping[int, torch.Tensor]  # the donor's residual stream by layer
+    prompt: Rendered
+    readout: Readout
+    columns: Sequence[str]
+
+    @property
+    def tokens(self) -> torch.Tensor:
+        return torch.tensor([self.prompt.ids], device=self.recipient.device)
+
+    def put(self, layer: int, column: str, own: torch.Tensor, **_: object) -> torch.Tensor:
+        """The recipient's residual stream with the donor's at one column."""
+        positions = torch.arange(*role_span(self.prompt, column), device=self.recipient.device)
+        return own.index_copy(1, positions, self.given[layer][:, positions])
+
+    def full_pass(self, layer: int, column: str) -> float:
+        """The readout after one patch, by a forward pass of the Hugging Face model."""
+        structure = self.recipient.structure
+        with edit({structure.hook_point("resid_pre", layer): partial(self.put, layer, column)}):
+            final = self.recipient.model.base_model(self.tokens, use_cache=False).last_hidden_state[:, -1]
+        return self.readout.of(structure.unembed(final)[0], self.prompt.item_id)
+
+    def lens_pass(self, layer: int, column: str) -> float:
+        """The same, by TransformerLens."""
+        hook = (f"blocks.{layer}.hook_resid_pre", partial(self.put, layer, column))
+        return self.readout.of(self.bridge.run_with_hooks(self.tokens, fwd_hooks=[hook])[0, -1], self.prompt.item_id)
+
+    def run(self, one_pass: Callable[[int, str], float]) -> np.ndarray:
+        """The readouts of all cells, `[layer, column]`, by one pass per cell."""
+        return np.array([[one_pass(layer, column) for column in self.columns] for layer in self.given])
+
+
+def bench_patching(pair: Pair, probes: ProbeSet, rounds: int) -> list[Measurement]:
+    """The speed-up of the replay engine over one forward pass per cell and over TransformerLens, and the largest
+    difference between their readouts."""
     renderer = Renderer(pair.tokenizer("reasoning"))
     one, readout = probes.sample(1).where("trigger"), make_readout(renderer, probes)
-    (item,), (rendered,) = one.items, render_items(renderer, one.items, "off")
+    (prompt,) = render_items(renderer, one.items, "off")
     donor, recipient = pair.open("instruct"), pair.open("reasoning")
-    tokens = torch.tensor([rendered.ids], device=recipient.device)
-    layers, columns = range(0, recipient.n_layers, LAYER_STEP), patch_columns([rendered], None)
-    with (
-        torch.inference_mode(),
-        record({layer: donor.structure.hook_point("resid_pre", layer) for layer in layers}) as given,
-    ):
-        donor.model.base_model(tokens, use_cache=False)
-    bridge = TransformerBridge.boot_transformers(
-        recipient.source.path,
-        hf_model=deepcopy(recipient.model),
-        tokenizer=recipient.tokenizer,
-        device=str(recipient.device),
+    layers = range(0, recipient.n_layers, LAYER_STEP)
+    sweep = _Sweep(
+        recipient=recipient,
+        bridge=bridge_of(recipient),
+        given=recorded(donor, torch.tensor([prompt.ids]), "resid_pre", layers),
+        prompt=prompt,
+        readout=readout,
+        columns=patch_columns([prompt], None),
     )
-
-    def put(layer: int, column: str) -> Callable[..., torch.Tensor]:
-        positions = torch.arange(*role_span(rendered, column), device=recipient.device)
-        return lambda own, **_: own.index_copy(1, positions, given[layer][:, positions])
-
-    def full_pass(layer: int, column: str) -> float:
-        with edit({recipient.structure.hook_point("resid_pre", layer): put(layer, column)}):
-            final = recipient.model.base_model(tokens, use_cache=False).last_hidden_state[:, -1]
-        return readout.of(recipient.structure.unembed(final)[0], item.id)
-
-    def lens_pass(layer: int, column: str) -> float:
-        logits = bridge.run_with_hooks(tokens, fwd_hooks=[(f"blocks.{layer}.hook_resid_pre", put(layer, column))])
-        return readout.of(logits[0, -1], item.id)
-
-    def sweep(one_pass: Callable[[int, str], float]) -> np.ndarray:
-        return np.array([[one_pass(layer, column) for column in columns] for layer in layers])
-
     grids, found = {}, {}
     seconds = take_turns(
         {
             "replay": lambda: grids.update(replay=patch(pair, one, readout=readout, engine="replay")),
-            "one full pass per cell": lambda: found.update(full=sweep(full_pass)),
-            "TransformerLens": lambda: found.update(lens=sweep(lens_pass)),
+            "one full pass per cell": lambda: found.update(full=sweep.run(sweep.full_pass)),
+            "TransformerLens": lambda: found.update(lens=sweep.run(sweep.lens_pass)),
         },
         rounds,
     )
     grid = grids["replay"]
     replayed = grid.effect[0][list(layers)] + grid.recipient_readout[0]
-    cells, swept = grid.effect[0].size, len(layers) * len(columns)
+    cells, swept = grid.effect[0].size, len(layers) * len(sweep.columns)
     difference = max(float(np.abs(readouts - replayed).max()) for readouts in found.values())
+    speed_ups = {
+        name: seconds[name] / swept / (seconds["replay"] / cells)
+        for name in ("one full pass per cell", "TransformerLens")
+    }
     return [
         *(
-            summarise(
-                f"patching: speed-up over {name}",
-                seconds[name] / swept / (seconds["replay"] / cells),
-                ">= 10",
-                f"{cells} cells",
-            )
-            for name in ("one full pass per cell", "TransformerLens")
+            summarise(f"patching: speed-up over {name}", ratios, ">= 10", f"{cells} cells")
+            for name, ratios in speed_ups.items()
         ),
-        Measurement(
-            what="patching: largest difference of their readouts",
-            value=difference,
-            low=difference,
-            high=difference,
-            target=f"<= {ROUNDING:.0e}",
-            n=f"{swept} cells",
-        ),
+        difference_line("patching: largest difference of their readouts", difference, swept),
     ]
+
+
+def bridge_of(loaded: LanguageModel) -> Any:
+    """A copy of a model as a TransformerBridge."""
+    from transformer_lens.model_bridge import TransformerBridge
+
+    return TransformerBridge.boot_transformers(
+        loaded.source.path, hf_model=deepcopy(loaded.model), tokenizer=loaded.tokenizer, device=str(loaded.device)
+    )
+
+
+def recorded(loaded: LanguageModel, tokens: torch.Tensor, site: str, layers: Iterable[int]) -> dict[int, torch.Tensor]:
+    """A site's activations by layer, `[prompt, pos, width]`, of prompts of equal length."""
+    points = {layer: loaded.structure.hook_point(site, layer) for layer in layers}
+    with torch.inference_mode(), record(points) as given:
+        loaded.model.base_model(tokens.to(loaded.device), use_cache=False)
+    return given
+
+
+def difference_line(what: str, difference: float, cells: int) -> Measurement:
+    """The line of a largest difference between readouts, which should be rounding."""
+    return Measurement(
+        what=what,
+        value=difference,
+        low=difference,
+        high=difference,
+        target=f"<= {ROUNDING:.0e}",
+        n=f"{cells} cells",
+    )
 
 
 def take_turns(sides: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, np.ndarray]:
