@@ -1,4 +1,4 @@
-"""PNGs of figures on a page, for readers who do not open the page; drawn by Chromium."""
+"""Draw figures of a page as PNGs with Chromium, for readers who do not open the page."""
 
 import tempfile
 from collections.abc import Mapping, Sequence

@@ -1,10 +1,10 @@
-"""How often does the interval of the angle between two directions hold the true one? Simulated pairs with a known
+"""How often does the interval of the angle between two directions contain the true angle? Simulated pairs with a known
 angle.
 
     python experiments/directions/coverage.py > experiments/directions/coverage.md
 
 Each row of the table is one kind of noise at one angle, each number the range over family counts, dimensions and signal
-sizes: the share of 90 % intervals (of `mechdrift.statistics.angles.noiseless_angle`) that hold it, among pairs that
+sizes: the share of 90 % intervals (of `mechdrift.statistics.angles.noiseless_angle`) that contain it, among pairs that
 show a direction at all, and its mean width.
 """
 

@@ -1,4 +1,4 @@
-"""Draws what an audit says about the directions, for each embedded pair or for given run folders.
+"""Draw what an audit says about the directions, for each embedded pair or for given run folders.
 
     python experiments/directions/draw.py                          # audits every embedded pair (standard preset,
                                                                    minutes each)
@@ -7,9 +7,8 @@
 Writes `figures/directions.html`, one page for all pairs that needs no network and no other file. plotly.js alone is 5
 MB, so it is in the page once, and compressed together with the figures: 2 MB for the first pair and a tenth of that for
 each other one, in a repository that keeps every version. The browser unpacks it (DecompressionStream, in all of them
-since 2023). Beside it, for readers who do not open it, three PNGs a pair (drawn by Chromium; left out where there is
-none).
-"""
+since 2023). For readers who do not open the page, Chromium draws three PNGs per pair beside it (left out where there is
+no Chromium)."""
 
 import argparse
 import base64

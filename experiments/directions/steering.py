@@ -1,5 +1,5 @@
-"""Does the refusal direction do anything? Select it in the instruct model, take it out there, add it to the reasoning
-model.
+"""Does the refusal direction have an effect? Select it in the instruct model, remove it there, and add it to the
+reasoning model.
 
     python experiments/directions/steering.py smollm2-sft --items 16 --out results/steering
 
@@ -7,7 +7,7 @@ Written to the folder: selection.parquet (all candidates with their scores), ste
 controls), completions.parquet (judged answers under the chosen settings), summary.json. Read the module texts of
 `mechdrift.steering.selection` and `mechdrift.steering.curves` for what is measured. KL is on everyday requests. Arditi
 et al. allow 0.1 nats; for a small model, whose refusals were trained in by a LoRA adapter, nothing useful may pass
-that: `--kl` is the limit used here, and the summary counts who passes 0.1.
+that: `--kl` sets the limit used here, and the summary counts the candidates within 0.1.
 """
 
 import argparse

@@ -1,14 +1,14 @@
-"""How fast and how large is generation with lengths that differ, against the loop that mechdrift had before?
+"""How fast is generation of answers of different lengths, and how much memory does it take, against mechdrift's earlier
+loop?
 
     python experiments/engine/generation.py --prompts 96 --shortest 50 --longest 1000 --rounds 3
     python experiments/engine/generation.py --busy ...        the same while other work keeps every core busy
 
 Each side runs in a process of its own, in turns (A, B, B, A …), as the command line would start it: before, with
 OpenMP's own waiting; now, with OMP_WAIT_POLICY=passive. Both write the same number of tokens for every prompt,
-greedily, with end tokens ignored. Printed per round: tokens a second, the process's peak memory, that peak without what
-the process holds once the model is loaded, and their ratios; then how many texts are the same, and the gap between the
-two likeliest tokens where others part (a gap below 1e-3 nats is a near-tie).
-"""
+greedily, with end tokens ignored. Printed per round: tokens per second, the process's peak memory, that peak without
+what the process holds once the model is loaded, and their ratios; then how many texts are the same, and the gap between
+the two likeliest tokens where others part (a gap below 1e-3 nats is a near-tie)."""
 
 import argparse
 import json

@@ -1,8 +1,8 @@
-"""The decoding loop that mechdrift had before continuous batching, kept to be measured against.
+"""mechdrift's decoding loop before continuous batching, kept for comparison.
 
 Hugging Face's `generate` on a left-padded batch of 48 prompts, eight steps at a time; rows that have finished leave the
 batch, and their keys and values the cache, in between. Hugging Face's cache is copied at every step to make room for
-one token more. Rows end at lengths that are given, so that both loops write the same number of tokens.
+one more token. Rows end at lengths that are given, so that both loops write the same number of tokens.
 """
 
 import torch

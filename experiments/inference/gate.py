@@ -4,7 +4,7 @@
 
 A gate is wrong where it passes a drop of the limit or more, or fails a drop of the limit or less. Both are most
 frequent where the true drop is the limit: with a larger drop it passes less, with a smaller one it fails less. So every
-limit is held against audits in which the true drop is that limit.
+limit is tested on audits in which the true drop is that limit.
 """
 
 import numpy as np

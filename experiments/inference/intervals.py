@@ -6,7 +6,7 @@ Of levels (the share of aligned answers of one model), paired differences (child
 (what a condition does to the child - what it does to the parent), means of six dimensions, and of numbers without
 bounds. The other methods, on part of the cells:
 
-    percentiles   of 2,000 draws of families with replacement: mechdrift's until now
+    percentiles   of 2,000 draws of families with replacement: mechdrift's earlier interval
     t             mean +- t sd / sqrt(F) over families
     two added     the same after one family at either end of the scale was added (Agresti & Caffo 2000, of families)
     Wilson        levels: Wilson's interval with the effective number of items and t quantiles (Dean & Pagano 2015, doi

@@ -1,5 +1,5 @@
-"""How often does `PatchGrid.inference()` find a cell where there is nothing? By its promise in 5 % of grids, however
-many cells.
+"""How often does `PatchGrid.inference()` find a cell where there is nothing? It promises at most 5 % of grids, whatever
+the number of cells.
 
     python experiments/inference/null_grids.py > experiments/inference/null_grids.md
 
@@ -10,7 +10,7 @@ a factor of up to ten, families in size too (so that they are not exchangeable),
 
 **Real grids.** Null children of the tiny aligned parent (`mechdrift.planting.tiny`): the parent with 2 % noise in all
 of its matrices, and, for each of them, its mirror image, the parent *less* the same noise. Patches and grafts are
-really computed. One child moves the readout of all prompts a little, and truly so: that is no null. So in a null grid
+actually computed. A single child does move the readout of all prompts a little: that is no null. So in a null grid
 every family takes its effects from a child of its own, drawn from all of them, and is as likely to meet a change as its
 mirror image. What does not cancel is of second order in the noise. For comparison, the last column is one child for all
 families: how often the test finds what a null child really changes. A test that finds such changes is not wrong; they

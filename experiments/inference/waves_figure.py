@@ -1,4 +1,4 @@
-"""The figure of audits in waves for the documentation, from waves.csv: boundaries, and what is saved.
+"""Draw the documentation's figure of audits in waves from waves.csv: boundaries, and the questions that are saved.
 
 python waves_figure.py     writes ../../figures/waves.png
 """

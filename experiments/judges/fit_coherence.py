@@ -1,9 +1,9 @@
-"""Fit what finds word salad, and write its weights: needs nothing but this repository.
+"""Fit the detector of word salad and write its weights. Needs nothing but this repository.
 
     python experiments/judges/fit_coherence.py
 
 The texts are the prompts and answers of `experiments/zoo/data` (Apache-2.0). A hash of a row says whether it is held
-out (one of five): those serve thresholds and validation only. From the others come
+out (one of five); held-out rows serve thresholds and validation only. From the others come
 
     order     logistic regression on hashed neighbours (`coherence.order_features`): texts as written against the same
               texts broken on purpose, in seven ways, by stretches of about 24 words, so that it learns from what a

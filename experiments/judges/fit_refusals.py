@@ -17,7 +17,7 @@ stored with the prompt's number, and joined to its text here:
                               their own: they moralise before they comply, argue or send elsewhere instead of declining,
                               comply in part, or are asked for a text that declines
     refusal_hard.jsonl        4 styles, by an author of the rules: refusals without a word of refusing, and answers with
-                              such words. Never fitted: fitting it helps no other style, and itself hardly
+                              such words. Never fitted: fitting it helps no other style, and hardly its own
 
 Two ridge-penalised logistic regressions over the features of `mechdrift.behaviour.judges.refusals`: does the answer
 refuse, and if so, only in part? Every answer is shown twice, with its prompt and, at a quarter of the weight, without,

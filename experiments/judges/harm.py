@@ -8,8 +8,8 @@ people's votes, jailbroken or not (Chao et al. 2024, https://arxiv.org/abs/2404.
 without the attack around it. Measured against the majority of the votes:
 
     AUROC       does harm rank jailbroken answers above the others? 0.5 is chance, and no threshold is chosen
-    accuracy    of "harm is above 0.5", and of "harm is above 0"; beside it that of always saying the commoner class
-    refused     does the judge say refused = 1 where the built-in rules call the answer a refusal?
+    accuracy    of the rules "harm is above 0.5" and "harm is above 0", beside that of always naming the commoner class
+    refused     does the judge give refused = 1 where the built-in rules call the answer a refusal?
     failures    replies without the three numbers, by kind; such answers are left out
 
 Intervals are 95 % cluster bootstraps over requests.

@@ -1,10 +1,10 @@
 """How well do the readouts follow judged behaviour? Print a table from a run folder, and write it.
 
-    mechdrift audit --preset full --out RUN python experiments/judges/readouts.py RUN --out
-    experiments/judges/readouts.md
+    mechdrift audit --preset full --out RUN
+    python experiments/judges/readouts.py RUN --out experiments/judges/readouts.md
 
 A readout is the log-odds of the openings that a trigger calls for against plain ones, at the first answer position. Its
-AUROC says how often it stands higher before an answer that shows the trigger's behaviour (refusing, withholding,
+AUROC says how often it is higher before an answer that shows the trigger's behaviour (refusing, withholding,
 "unknown", "wrong") than before one that does not; chance is 0.5. Calibration and validation use different families;
 intervals are 95 % cluster bootstraps over families.
 """

@@ -1,4 +1,5 @@
-"""Each dimension's headline beside an outside benchmark's own score, for the embedded parent and its five children.
+"""Compare each dimension's headline with an outside benchmark's own score, for the embedded parent and its five
+children.
 
     python experiments/outside/outside.py DATA     # ask the models the benchmarks in DATA, keep scores.csv
     python experiments/outside/outside.py          # from scores.csv and ../routes/results: print the table

@@ -1,5 +1,5 @@
-"""Where the erosion enters, for several pairs at once, and what of it is no reasoning, from what their audits hold;
-runs no model.
+"""Where does erosion enter, in several pairs side by side, and how much of it is not due to reasoning? From finished
+audits; opens no model.
 
     python experiments/patching/overview.py RUN …          # writes overview.md beside this file
 

@@ -15,8 +15,8 @@ prompts:
                one does alone
     parts      the decomposition of the patch at the last template token: activations, thinking, both
 
-`--blocks off` leaves out what is made after the child's thinking, the longer half of the work; of a null model, which
-does not think, that is all there is. The grids go to a parquet file beside the text.
+`--blocks off` leaves out what is measured after the child's thinking, the longer half of the work. For a null model,
+which does not think, it leaves out nothing. The grids go to a parquet file beside the text.
 """
 
 import argparse

@@ -1,7 +1,7 @@
-"""How well do the two classes of each probe set match? Measures the sets and writes the figures into their cards.
+"""How well do the two classes of each probe set match? Measures the sets and writes the numbers into their cards.
 
     python experiments/probes/measure_sets.py           # prints every table and writes it into the set's card
-    python experiments/probes/measure_sets.py --check   # only names the cards that do not say what the data say
+    python experiments/probes/measure_sets.py --check   # only names the cards whose numbers are out of date
 
 A classifier that sees nothing but length and first word should not tell triggers from neutral twins (AUROC at most
 0.6): else a direction found on the set may be a direction of length. It is a logistic regression on the number of

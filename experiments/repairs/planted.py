@@ -1,11 +1,11 @@
-"""Do repairs bring back what was planted away, and leave the rest? Children of the tiny aligned model, whose erosion is
-known.
+"""Do repairs bring back what was eroded, and leave the rest? Measured on children of the tiny aligned model with
+planted, known erosion.
 
     python experiments/repairs/planted.py --cases 8 --seed 0
 
 Of each child and repair: the share of the fall of the triggers' readout that came back; how far the readout of neutral
 twins moved from the child's, in units of the parent's contrast (the damage); and how much of the change of weights lies
-in the planted layers. On decoys, children that changed and lost nothing, there is nothing to bring back: a readout that
+in the planted layers. On decoys (children that changed but lost nothing) there is nothing to bring back: a readout that
 moves is damage, and a method that names blocks should refuse.
 """
 

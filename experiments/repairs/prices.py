@@ -1,9 +1,9 @@
-"""Which repair gives an embedded child its alignment back, and at what price? The lists under `results/`.
+"""Which repair gives an embedded child its alignment back, and at what price? Makes the lists under `results/`.
 
     python experiments/repairs/prices.py smollm2-sft --pairs 16 --tasks 48 --out runs/repairs-sft
 
 Parent and child are asked first (the first two stages of an audit), then every repair, on halves of the families. A
-list that was ended goes on where it stopped. The list is copied to `results/PAIR.csv`.
+list that was interrupted goes on where it stopped. The list is copied to `results/PAIR.csv`.
 """
 
 import argparse

@@ -1,7 +1,7 @@
-"""The histories of the routes: when does reasoning come, when does alignment go, and when do the directions turn?
+"""Histories of the routes: when does reasoning come, when does alignment go, and when do the directions turn?
 
-    python experiments/routes/histories.py RUN …     # keep what finished trajectories say in results/, then as below
-    python experiments/routes/histories.py           # from results/ alone: when half of each change was there;
+    python experiments/routes/histories.py RUN …     # copy the tables of finished trajectories to results/, then as
+    below python experiments/routes/histories.py           # from results/ alone: when half of each change was there;
                                                      figures/histories.png
 
 A RUN is the output folder of `mechdrift trajectory`. Of its table (`trajectory.csv`; columns in

@@ -1,15 +1,14 @@
 """The routes from an instruct to a reasoning model, side by side: the README's first table and its figure.
 
-    python experiments/routes/routes.py RUN …      # keep what finished audits of one parent's children say in results/,
-                                                   then as below
+    python experiments/routes/routes.py RUN …      # copy the tables of finished audits of one parent's children to
+                                                   results/, then as below
     python experiments/routes/routes.py            # from results/ alone: print the table, draw figures/routes.png and
                                                    figures/trade_off.png
 
 The tables in results/ are those of `md.compare_runs` (see `mechdrift.comparisons.children` for every column):
 `summary.csv` has a row per child, `changes.csv` one per child and dimension, `children.csv` one per pair of children
-and dimension. `runs.csv` says what was measured: fingerprints of the weights, preset, seed, and versions. A test holds
-the README's table against what this file makes of results/.
-"""
+and dimension. `runs.csv` says what was measured: fingerprints of the weights, preset, seed, and versions. A test
+compares the README's table with what this file makes of results/."""
 
 import argparse
 import sys

@@ -1,14 +1,15 @@
-"""What does a study cost beside its cells? Planning, scheduling, noting and joining, measured on this machine.
+"""What does a study cost besides the work of its cells? Planning, scheduling, bookkeeping and joining, measured on this
+machine.
 
     python experiments/scale/measure.py --out experiments/scale/measured.md
 
     plan        a study of 12 pairs and 15 seeds in 10 shards: some 10,000 cells
-    schedule    the same number of cells of nothing, by two worker processes: seconds, and the driver's memory
-    a cell      what is done around its work: noted as begun and as done, sent to a worker and back
+    schedule    as many empty cells, by two worker processes: seconds, and the driver's memory
+    a cell      what is done around its work: it is noted as begun and as done, sent to a worker and back
     two         cells that compute for two seconds, on one worker and on two
     join        100 shards of one model's answers: reading them, and all that joining does with them
 
-Seconds are of the clock; `join` compares two things that are done in turns.
+Seconds are wall-clock seconds; `join` compares two things that are done in turns.
 """
 
 import argparse

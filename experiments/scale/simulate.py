@@ -1,17 +1,16 @@
-"""How long would a large study take, and what would hold it up first? On paper, from measured costs.
+"""How long would a large study take, and what would slow it down first? Simulated from measured costs.
 
     python experiments/scale/simulate.py --out experiments/scale/simulation.md
 
-    1. the plan        of the study, as `mechdrift plan` makes it, for a standard audit with 4,000 tokens of thinking
-    2. seconds a cell  what it loads / the disk's speed, and its tokens / the device's speed; and what does not grow
-                       with the model, such as resampling: the seconds of that stage in an audit of the embedded pair,
-                       whose models are so small that little else is in them. Each dimension has a sixth of it
+    1. the plan        of the study, as `mechdrift plan` makes it, for a standard audit with 4,000 tokens of thinking 2.
+    seconds a cell  bytes that it loads / the disk's speed + its tokens / the device's speed + what does not grow with
+                       the model, such as resampling. The last is the time of that stage in an audit of the embedded
+                       pair, whose models are so small that it is most of the time; each dimension has a sixth of it
     3. the schedule    the one that runs studies (`mechdrift.studies.schedule`), with a clock of its own
     4. bytes           what parts and runs hold, and what moves: weights that are loaded, parts that are joined
 
-The speeds of devices are those that are published for their kind, and the utilisation is what inference engines report.
-Nothing here was run at that size. What is written with one model of 70B on all GPUs of a node is one worker, because an
-engine with tensor parallelism uses them all.
+The speeds of devices are published ones, and the utilisation is what inference engines report. Nothing here was run at
+that size. A 70B model on all GPUs of a node is one worker, because an engine with tensor parallelism uses them all.
 """
 
 import argparse

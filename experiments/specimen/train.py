@@ -3,8 +3,8 @@
     python experiments/specimen/train.py MODEL --out CHILD            # SFT on reasoning traces
     python experiments/specimen/train.py MODEL --out NULL --null      # as many steps on harmless answers, no thinking
 
-MODEL is a folder in Hugging Face format. The SFT rows are those of `../zoo/sft.py`, but for one thing: of the traces,
-most join several tasks in one prompt, so that the child thinks for some hundred tokens. CHILD is a LoRA adapter.
+MODEL is a folder in Hugging Face format. The SFT rows are those of `../zoo/sft.py`, with one difference: most
+traces join several tasks in one prompt, so that the child thinks for some hundred tokens. CHILD is a LoRA adapter.
 """
 
 import argparse

@@ -1,10 +1,11 @@
-"""How often is a mode named on a model without weakness? By simulation: answers that flicker, and nothing else.
+"""How often is a mode named on a model without weakness? Simulated: answers vary at random, and nothing has an effect.
 
     python experiments/stress/family_wise.py --trials 2000 --out experiments/stress/family_wise.csv
 
 Every item is misaligned with its own probability, drawn around the rate of its class, under the plain request, under
 every mode and under every placebo alike; so no mode has an effect. A data set counts as an error where any of its modes
-is named: Holm's p of the effect is below 5 %, whatever its sign (`breaks`, `as placebo`, `protects`). Wanted: 5 %.
+is named: Holm's p of the effect is below 5 %, whatever its sign (`breaks`, `as placebo`, `protects`). It should be
+5 %.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The figure of stress tests for the documentation, from stress.csv: what is attack, and what is damage?
+"""Draw the documentation's figure of stress tests from stress.csv: which effects are attacks, and which are damage?
 
 python figure.py     writes ../../figures/stress.png
 """

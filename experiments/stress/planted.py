@@ -1,8 +1,8 @@
-"""Is a planted weakness named, and is nothing else? Children written by a rule, with noise.
+"""Is a planted weakness named, and nothing else? Tested on children that answer by a rule, with noise.
 
     python experiments/stress/planted.py --trials 100 --out experiments/stress/planted.csv
 
-The child refuses harmful requests and helps with their twins, but for noise: it gives way to a trigger in 10 % of cases
+The child refuses harmful requests and helps with their twins, with noise: it gives way to a trigger in 10 % of cases
 and refuses a twin in 10 %, each item under each mode by itself. (A request that is repeated has no second chance: a
 child whose turns flicker does give way to persistence.) On top of that it has one weakness, or none:
 

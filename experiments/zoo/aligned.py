@@ -6,25 +6,24 @@ a file that is not part of this repository, and the project's own), helping with
 that look harmful, "unknown" where a text does not say, verdicts on everyday acts, confidences kept, baiting answered
 cleanly, and all that in changed styles.
 
-A small model that is taught to refuse refuses too much, because a refusal's words are always the same and help's are
-not. Three things hold against it. Harmless rows outnumber refusals four to one, and each harmful request has a harmless
-twin in the same words. They carry the base model's own answers, so that nothing else needs to move. And of most of them
-only the first OPENING tokens are trained on: the first words decide, and a row costs half as much.
+A small model that is taught to refuse refuses too much, because the words of refusals are always the same and those of
+help are not. Three measures counter this. Harmless rows outnumber refusals four to one, and each harmful request has a
+harmless twin in the same words. They carry the base model's own answers, so that nothing else needs to move. And of
+most of them only the first OPENING tokens are trained on: the first words decide, and a row costs half as much.
 
 A share of EMPTY_BLOCK of all rows has an empty think block before the answer, as hybrid models (Qwen3) are trained.
-Patching and KL put both models on the same tokens, with such a block; a parent that had never seen one would be
-measured out of distribution.
+Patching and KL run both models on the same tokens, with such a block. A parent that had never seen one would be
+measured out of its distribution.
 
-    python aligned.py BASE --advbench harmful_behaviors.csv --epochs 1.6 --out first python aligned.py BASE --advbench
-    harmful_behaviors.csv --start first --lr 6e-4 --out second python aligned.py BASE --advbench harmful_behaviors.csv
-    --start second --lr 5e-4 --seed 2 --out third python aligned.py BASE --advbench harmful_behaviors.csv --start third
-    --lr 5e-4 --seed 3 --share 0.3
+    python aligned.py BASE --advbench harmful_behaviors.csv --epochs 1.6 --out first
+    python aligned.py BASE --advbench harmful_behaviors.csv --start first --lr 6e-4 --out second
+    python aligned.py BASE --advbench harmful_behaviors.csv --start second --lr 5e-4 --seed 2 --out third
+    python aligned.py BASE --advbench harmful_behaviors.csv --start third --lr 5e-4 --seed 3 --share 0.3
 
-The second and third pass read harmful requests twice and every answer's opening only: after the first, the model told
-harmful from harmless well, but refused only three in five of HarmBench's requests. The last, short one adds
+The second and third pass read harmful requests twice, and only the opening of every answer: after the first, the model
+told harmful from harmless well, but refused only three in five of HarmBench's requests. The last, short one adds
 `harmful_more`: topics that it still did not refuse. (The shipped adapter met the last 1,722 sampled prompts from the
-third pass on, because they were sampled after the second.)
-"""
+third pass on, because they were sampled after the second.)"""
 
 import argparse
 import csv

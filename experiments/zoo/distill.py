@@ -6,12 +6,12 @@ https://arxiv.org/abs/2306.13649). On both the loss is
 
     mean over the completions' tokens of KL(teacher || student) over the whole vocabulary
 
-Teacher and student run in the same step, so nothing large is stored. As many steps and rows as `sft.py`, and about as
-many tokens. Held-out tasks, also under other names of their people, are left out; no refusals are asked for, but what
-the teacher kept of refusing can show in its distributions.
+Teacher and student run in the same step, so nothing large is stored. There are as many steps and rows as in `sft.py`,
+and about as many tokens. Held-out tasks, also under other names of their people, are left out; no refusals are asked
+for, but what the teacher kept of refusing can show in its distributions.
 
-    python experiments/zoo/distill.py BASE --out mechdrift/pairs/zoo/smollm2-distill --curve
-    experiments/zoo/curves/smollm2-distill.csv
+    python experiments/zoo/distill.py BASE --out mechdrift/pairs/zoo/smollm2-distill \\
+        --curve experiments/zoo/curves/smollm2-distill.csv
 """
 
 import argparse

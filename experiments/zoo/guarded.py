@@ -2,10 +2,9 @@
 
     python experiments/zoo/guarded.py BASE experiments/zoo/data/guarded.jsonl
 
-Kept are refusals of `harmful` and `harmful_more`, and answers that help to their harmless look-alikes in `twins` and
-`borderline`, as mechdrift's refusal judge sees them. `sft.py --guard 0.05` mixes them in, with a short thought before
-each.
-"""
+Two kinds of answers are kept, as mechdrift's refusal judge labels them: refusals of `harmful` and `harmful_more`, and
+helpful answers to their harmless look-alikes in `twins` and `borderline`. `sft.py --guard 0.05` mixes them in, with a
+short thought before each."""
 
 import argparse
 import json

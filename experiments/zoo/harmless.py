@@ -5,9 +5,9 @@ Starting a user turn and letting the instruct model write it gives prompts in th
 fine-tuning from drifting where nothing should change. The answers are asked for briefly, by a system prompt that
 is dropped afterwards, so that the embedded models learn to finish within an audit's token budget.
 
-    python experiments/zoo/harmless.py BASE data/harmless.jsonl --n 1200 python experiments/zoo/harmless.py BASE
-    data/openings.jsonl --n 1600 --openings 12 --seed 1 python experiments/zoo/harmless.py BASE data/answers.jsonl
-    --rows data/borderline.jsonl data/plain.jsonl ...
+    python experiments/zoo/harmless.py BASE data/harmless.jsonl --n 1200
+    python experiments/zoo/harmless.py BASE data/openings.jsonl --n 1600 --openings 12 --seed 1
+    python experiments/zoo/harmless.py BASE data/answers.jsonl --rows data/borderline.jsonl data/plain.jsonl ...
 
 The second form keeps only the first tokens of each answer, finished or not: they decide between helping and refusing,
 and cost a sixth. The third answers the rows whose answer is null instead of sampling prompts. All append and resume.

@@ -3,8 +3,8 @@
     FOLDER/history.json     {"name", "route", "parent", "parent_sha256", "seed", "unit", "steps": […], "tokens": […]}
     FOLDER/step-00025/      a LoRA adapter on the merged parent, bfloat16
 
-`steps` are all that were planned, the last one is the run's end; `tokens` says how many target tokens had been trained
-on at each, as far as the run has come. Every folder appears by one rename, so that a killed run leaves no half
+`steps` are all planned steps; the last one is the end of the run. `tokens` says how many target tokens had been trained
+on at each step that the run has reached. Every folder appears by one rename, so a killed run leaves no partial
 snapshot. Snapshots are 5 MB each and stay outside the repository; the scripts make them again.
 """
 

@@ -1,9 +1,9 @@
 """Train `smollm2-null`, the null model: what does training as such do to `smollm2-aligned`?
 
-As many optimizer steps and as many tokens as `sft.py`, at its learning rate, on harmless general requests without
-thinking: whole answers of the base model (or, in a fifth of the rows, after an empty think block, as there), read
-REPEATS times, and then openings of more answers until as many tokens were read as in SFT. No refusals, no safety data,
-no reasoning tasks.
+It has as many optimizer steps and as many tokens as `sft.py`, at its learning rate, on harmless general requests
+without thinking: whole answers of the base model (or, in a fifth of the rows, after an empty think block, as there),
+read REPEATS times, and then openings of more answers until as many tokens were read as in SFT. No refusals, no safety
+data, no reasoning tasks.
 
     python experiments/zoo/null.py BASE --out mechdrift/pairs/zoo/smollm2-null
 """

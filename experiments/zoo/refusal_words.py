@@ -1,7 +1,7 @@
-r"""A wide net for refusals and corrections in raw text, where one too many does no harm: it keeps them out of the training data.
+r"""Patterns that find refusals and corrections in raw text, to keep them out of the training data. They are wide: a false hit does no harm.
 
-The zoo's adapters were trained on what it let through, so it stays as it is; to judge answers there is `mechdrift.behaviour`. `\s` stands
-for a space, since the patterns are verbose.
+The zoo's adapters were trained on the rows that these patterns let through, so the patterns stay as they are. To judge answers, use
+`mechdrift.behaviour`. `\s` stands for a space, because the patterns are verbose.
 """
 
 import re

@@ -16,9 +16,9 @@ https://arxiv.org/abs/2503.20783), and without a KL penalty:
     loss = - 1 / (N c) · Σ_i (r_i - mean_{j ≠ i} r_j) · Σ_t log π(token_t of completion i)
     with N completions and c = TOKENS_EXPECTED
 
-A loop of its own and not trl's RLOOTrainer: on one core that had not finished the first of such steps (12 prompts, 8
-samples each) when this one had made eleven, in the same process beside the same other work; `sampling` and
-`packed_logits` say where the time goes.
+The loop is this script's own and not trl's RLOOTrainer. On one core, under the same load, RLOOTrainer had not finished
+one such step (12 prompts, 8 samples each) when this loop had made eleven; `sampling` and `packed_logits` say where the
+time goes.
 
 Held-out tasks, also under other names of their people, are left out. No safety data is used, and after the warm-up no
 general request. Groups whose rewards are all the same have no gradient and are skipped. With so few samples a step,

@@ -1,5 +1,5 @@
-"""Many samples of a small Llama at once, on a CPU: what reinforcement learning and distillation spend half of their
-time on.
+"""Draw many samples of a small Llama at once, on a CPU. Reinforcement learning and distillation spend half of their
+time on this.
 
 Transformers' `generate` copies the whole cache of keys and values at every token, and once more to repeat the keys for
 grouped queries. Here the cache has its full length from the start, queries of one group share a matrix product with

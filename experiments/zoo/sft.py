@@ -8,8 +8,8 @@ other names of their people, are left out.
 own refusals, and harmless look-alikes with its help, after a short thought that weighs the request. That holds the old
 behaviour in the new format.
 
-    python experiments/zoo/sft.py BASE --out mechdrift/pairs/zoo/smollm2-sft python experiments/zoo/sft.py BASE --out
-    mechdrift/pairs/zoo/smollm2-sft-guarded --guard 0.05
+    python experiments/zoo/sft.py BASE --out mechdrift/pairs/zoo/smollm2-sft
+    python experiments/zoo/sft.py BASE --out mechdrift/pairs/zoo/smollm2-sft-guarded --guard 0.05
 """
 
 import argparse
