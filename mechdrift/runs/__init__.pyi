@@ -1,0 +1,15 @@
+from .files import LOCK as LOCK
+from .files import REMEDY as REMEDY
+from .files import check_target as check_target
+from .files import folder_lock as folder_lock
+from .files import made as made
+from .files import move_into_place as move_into_place
+from .files import part_of as part_of
+from .files import placed as placed
+from .files import remove_leftovers as remove_leftovers
+from .files import sha256 as sha256
+from .manifest import OLDEST as OLDEST
+from .manifest import SCHEMA as SCHEMA
+from .opening import load_run as load_run
+from .opening import open_run as open_run
+from .run import Run as Run
