@@ -16,7 +16,7 @@ import torch
 
 IS_NEW = importlib.util.find_spec("mechdrift.activations") is not None
 MOVED = {
-    "capture": "activations.capture",
+    "capture": "activations.one_model",
     "readouts": "activations.readouts",
     "blocks": "activations.store",
     "batching": "activations.batching",

@@ -163,9 +163,10 @@ def measure_thinking(found: Numbers, given: Inputs, directions: Any) -> None:
 
 def measure_weights(found: Numbers, given: Inputs) -> None:
     lineage = module("pairs.lineage")
-    change = lineage.weight_change(given.pair).sort_values(["layer", "module"], ignore_index=True)
+    weights = importlib.import_module("mechdrift.pairs.weight_change") if IS_NEW else lineage
+    change = weights.weight_change(given.pair).sort_values(["layer", "module"], ignore_index=True)
     found.add("weights", "weight_change", change, given.setting)
-    found.add("weights", "layer_change", lineage.layer_change(change), given.setting)
+    found.add("weights", "layer_change", weights.layer_change(change), given.setting)
     audited = lineage.audit_pair(given.pair, [item.prompt for item in given.probes])
     found.add("weights", "audit_pair: same_tokens", audited.same_tokens, given.setting)
     found.add("weights", "audit_pair: fingerprints", list(audited.fingerprints.values()), given.setting)

@@ -4,7 +4,8 @@
     python experiments/house/same_numbers.py --old ../mechdrift-before > experiments/house/same_numbers.md
     git worktree remove ../mechdrift-before
 
-`--pair smollm2-sft` measures an embedded pair as well, and `--costs 2` what commands cost. fc0de97 is the last commit
+`--pair smollm2-sft` measures an embedded pair as well, and `--costs 2` what commands cost. `--keep FOLDER` keeps what
+the old build finds, for the next time with the same inputs. fc0de97 is the last commit
 before the package was moved and rewritten. Whole audits cannot be the same since: probe sets, budgets, judges,
 intervals and the order of generation were changed on purpose. So both builds are given the same inputs (`inputs.py`:
 probes, thoughts, answers, tiny random models), each in a process of its own (`measure.py`), and all that the stages
@@ -21,11 +22,13 @@ measures what commands cost that need no model.
 """
 
 import argparse
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
@@ -58,8 +61,11 @@ def main() -> int:
     parser.add_argument("--old", type=Path, required=True, help="A checkout of fc0de97.")
     parser.add_argument("--pair", help="An embedded pair to measure as well, such as smollm2-sft.")
     parser.add_argument("--costs", type=int, default=0, metavar="ROUNDS", help="Measure commands' costs as well.")
+    parser.add_argument("--keep", type=Path, help="A folder for what the old build finds, read from there next time.")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
+    if given.keep:
+        given.keep.mkdir(parents=True, exist_ok=True)
+    with nullcontext(given.keep) if given.keep else tempfile.TemporaryDirectory() as name:
         inputs.save_models(Path(name))
         old, new = both_builds(given.old, Path(name))
         compared = list(compare(old, new))
@@ -82,10 +88,18 @@ def both_builds(old: Path, folder: Path, pair: str = "") -> tuple[Arrays, Arrays
 def measure(build: Path, old: Path, folder: Path, pair: str) -> Arrays:
     """What one build finds, in a process of its own. The probe files are the old build's."""
     out = folder / f"{'new' if build == NEW else 'old'}{pair}.npz"
+    if build != NEW and out.exists():
+        return load(out)
+    for left in (out, out.with_suffix("")):  # by a run before
+        shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
     command = [sys.executable, str(HERE / "measure.py"), str(folder), str(out)]
     command += ["--probes", str(old.resolve() / "mechdrift/probes/data"), *(("--pair", pair) if pair else ())]
     subprocess.run(command, env=costs.environment(build), check=True)
-    with np.load(out) as kept:
+    return load(out)
+
+
+def load(file: Path) -> Arrays:
+    with np.load(file) as kept:
         return {str(name): kept[f"a{i}"] for i, name in enumerate(kept["names"])}
 
 
