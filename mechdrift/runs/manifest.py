@@ -14,8 +14,8 @@ START_ANEW = "delete the folder and run the audit again."
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The content of a folder's `run.json`; raises where there is none, where it is damaged, and where its schema cannot
-    be read."""
+    """The content of a folder's `run.json`; raises where there is none, where it is damaged, and where its schema
+    cannot be read."""
     file = folder / "run.json"
     try:
         manifest = json.loads(read_whole(file, DATA_LIMIT).decode("utf-8"))

@@ -46,8 +46,8 @@ class Run:
         return tuple(self.manifest["stages"])
 
     def table(self, name: str) -> "pd.DataFrame":
-        """A stored table with today's columns; raises, naming the file, where it is missing, is damaged, or does not fit
-        its schema."""
+        """A stored table with today's columns; raises, naming the file, where it is missing, is damaged, or does not
+        fit its schema."""
         import pandas as pd
         import pyarrow.parquet as pq
 
