@@ -21,7 +21,10 @@ from mechdrift.behaviour.judges.conclusions import first_reading
 from mechdrift.behaviour.judges.refusal_reading import normalise
 
 LETTERS = "ABCDEFGH"
-DENIED = r"(?<!\bnot )(?<!\bnot the )(?<!\bnot a )(?<!\bnot an )(?<!\bnot very )"
+DENYING = ("not", "cannot be", "instead of", "rather than")  # what follows these is not named
+DENIED = "".join(
+    rf"(?<!\b{word} {article})" for word in DENYING for article in ("", "the ", "a ", "an ", "very ")
+)  # each of a fixed width, as Python's lookbehinds have to be
 # A bare no is an answer at the beginning, before a pause, and after "answer is"; "I have no idea" and "no one" are not.
 NO = r"(?:^\W*no(?!\s+(?:one|idea|doubt|matter|opinion|reason|information)\b)|\banswer(?:\s+is|:)\s+no|\bno(?=\W*$|[.,;:!?*\"')\n]))(?!\w)"
 CHOOSING = r"(?i:answer|option|choice|choose|chose|pick|select|response)(?:\s+is|\s+would\s+be|\s+option)?:?"

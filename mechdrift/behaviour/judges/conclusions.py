@@ -26,7 +26,7 @@ THEREFORE = re.compile(
 )
 WEIGHED = re.compile(
     r"\b(?:might|may|could|would) (?:seem|appear|think|argue|say|call|be tempting|look)\b|\bone (?:could|might|may|can)\b|\btempting\b"
-    r"|\bsome (?:people )?(?:would|might|may|could|say|call|think|argue)\b|\bat first (?:glance|sight)\b|\bon (?:the )?one hand\b"
+    r"|\bsome (?:people )?(?:would|might|may|could|say|call|think|argue)\b|\b(?:at first|initially)\b|\bon (?:the )?one hand\b"
     r"|\b(?:options|choices|possible answers) (?:are|were|include)\b|\b(?:to decide|the question (?:is|asks)) (?:whether|if)\b|\blet's see (?:whether|if)\b"
     r"|\bwould (?:only )?(?:have been|be) \w+ (?:only )?(?:had|if|unless)\b",
     re.IGNORECASE,
