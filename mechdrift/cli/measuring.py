@@ -1,5 +1,6 @@
 """The command that measures this machine, and mechdrift itself on erosion that was planted."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -11,73 +12,41 @@ from mechdrift.cli.options import Debug
 WHAT = Group("What is measured", sort_key=1)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchOptions:
+    """Options of `mechdrift bench`."""
+
+    grid: Annotated[bool, Parameter(group=WHAT)] = False
+    """Time patch grids of every kind against TransformerLens, and how their cost grows with layers, positions and
+    prompts."""
+    audit: Annotated[bool, Parameter(group=WHAT)] = False
+    """Audit a pair with the quick preset, and print what each stage takes in forward passes, beside the least that it
+    could take."""
+    planted: Annotated[bool, Parameter(group=WHAT)] = False
+    """Score every way of locating erosion, on children of an aligned model in which erosion was planted at known
+    places."""
+    planted_behaviour: Annotated[bool, Parameter(group=WHAT)] = False
+    """Positive controls: train children that lose one of the six behaviours, and decoys that lose none; print what an
+    audit calls, and what is true."""
+    model: str | None = None
+    """With --audit: an embedded pair or a pair file (default: smollm2-sft). With --planted: the parent, tiny (default;
+    trained from scratch in half a minute) or smollm2-aligned. With --planted-behaviour: smollm2-aligned (default), or a
+    chat model's Hugging Face id or folder."""
+    cases: int | None = None
+    """How many children with erosion; decoys come on top. Default: 40 with --planted, 24 with --planted-behaviour."""
+    items: int = 3
+    """With --planted-behaviour: how many triggers of each family are asked where nothing was planted, 1 to 3."""
+    seed: int = 0
+    """Another seed gives other children, and with --planted another tiny parent."""
+    out: Path | None = None
+    """Write the tables to this Markdown file. --planted adds a .jsonl file of every child's scores, as they come.
+    --planted-behaviour keeps adapters and answers in a folder beside it (without --out in runs/), and does not make
+    them again."""
+
+
 def bench(
     *,
-    grid: Annotated[
-        bool,
-        Parameter(
-            group=WHAT,
-            help="Time patch grids of every kind against TransformerLens, and how their cost grows with layers, "
-            "positions and prompts.",
-        ),
-    ] = False,
-    audit: Annotated[
-        bool,
-        Parameter(
-            group=WHAT,
-            help="Audit a pair with the quick preset, and print what each stage takes in forward passes, beside the "
-            "least that it could take.",
-        ),
-    ] = False,
-    planted: Annotated[
-        bool,
-        Parameter(
-            group=WHAT,
-            help="Score every way of locating erosion, on children of an aligned model in which erosion was planted at "
-            "known places.",
-        ),
-    ] = False,
-    planted_behaviour: Annotated[
-        bool,
-        Parameter(
-            group=WHAT,
-            help="Positive controls: train children that lose one of the six behaviours, and decoys that lose none; "
-            "print what an audit calls, and what is true.",
-        ),
-    ] = False,
-    model: Annotated[
-        str | None,
-        Parameter(
-            help="With --audit: an embedded pair or a pair file (default: smollm2-sft). With --planted: the parent, "
-            "tiny (default; trained from scratch in half a minute) or smollm2-aligned. With --planted-behaviour: "
-            "smollm2-aligned (default), or a chat model's Hugging Face id or folder."
-        ),
-    ] = None,
-    cases: Annotated[
-        int | None,
-        Parameter(
-            help="How many children with erosion; decoys come on top. Default: 40 with --planted, 24 with "
-            "--planted-behaviour."
-        ),
-    ] = None,
-    items: Annotated[
-        int,
-        Parameter(
-            help="With --planted-behaviour: how many triggers of each family are asked where nothing was planted, 1 to "
-            "3."
-        ),
-    ] = 3,
-    seed: Annotated[
-        int, Parameter(help="Another seed gives other children, and with --planted another tiny parent.")
-    ] = 0,
-    out: Annotated[
-        Path | None,
-        Parameter(
-            help="Write the tables to this Markdown file. --planted adds a .jsonl file of every child's scores, as "
-            "they come. --planted-behaviour keeps adapters and answers in a folder beside it (without --out in runs/), "
-            "and does not make them again."
-        ),
-    ] = None,
+    options: Annotated[BenchOptions, Parameter(name="*")] = BenchOptions(),
     debug: Debug = False,
 ) -> None:
     """Measure this machine: capture and generation against plain Hugging Face, and the patch engine against one
@@ -100,14 +69,15 @@ def bench(
     from mechdrift.planting.behaviours.command import print_planted_behaviour
     from mechdrift.planting.benchmark import print_planted
 
+    model, cases, seed, out = options.model, options.cases, options.seed, options.out
     check_seed(seed)
-    if planted_behaviour:
-        print_planted_behaviour(model or "smollm2-aligned", 24 if cases is None else cases, seed, out, items)
-    elif planted:
+    if options.planted_behaviour:
+        print_planted_behaviour(model or "smollm2-aligned", 24 if cases is None else cases, seed, out, options.items)
+    elif options.planted:
         print_planted(model or "tiny", 40 if cases is None else cases, seed, out)
-    elif audit:
+    elif options.audit:
         print_stages(model or PAIR)
-    elif grid:
+    elif options.grid:
         print_grids()
     else:
         print_bench()
