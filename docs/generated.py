@@ -144,7 +144,7 @@ def list_commands() -> str:
     """Markdown: every command with its options, as `--help` shows them."""
     from mechdrift.cli import app
 
-    text = app.generate_docs(output_format="markdown")
+    text = app.generate_docs(output_format="markdown").replace(" *[default: ]*", "")  # no default, or a switch
     before, _, after = text.partition("## Table of Contents")
     return before + after[after.index("\n**") :]  # the commands by group say what this table of contents says
 
