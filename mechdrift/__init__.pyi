@@ -14,10 +14,11 @@ from .comparisons.children import Comparison, compare_runs
 from .comparisons.gate import gate
 from .comparisons.many import PooledRuns, pool_runs
 from .comparisons.outcomes import Gate
+from .directions.cones import direction_cones
 from .directions.dimensions import compare_dimensions
 from .directions.drift import compare_directions
 from .directions.export import load_directions, save_directions, to_gguf, to_steering_vectors
-from .directions.finders import direction_cones, find_directions
+from .directions.finders import find_directions
 from .directions.thinking import along_thinking
 from .hooks import edit
 from .pairs.layout import Layout
@@ -49,8 +50,9 @@ from .repairs.registry import add_repair
 from .report.inspect_logs import to_inspect
 from .runs import Run, load_run
 from .steering.curves import SteerBack, steer_back
-from .steering.edits import ablate, orthogonalise, role_mask, steer
+from .steering.edits import ablate, role_mask, steer
 from .steering.selection import Selection, select_direction
+from .steering.weights import orthogonalise
 from .stress_tests.mode import Mode
 from .stress_tests.registry import add_mode
 from .stress_tests.run import StressTest, stress

@@ -11,17 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mechdrift.behaviour.judges import coherence
-from mechdrift.behaviour.judges.coherence import (
-    WEIGHTS,
-    find_fault,
-    is_clearly_off_topic,
-    is_incoherent,
-    letter_places,
-    order_features,
-    order_scores,
-    topic_words,
-)
+from mechdrift.behaviour.judges import coherence, coherence_text
+from mechdrift.behaviour.judges.coherence import find_fault, is_incoherent
+from mechdrift.behaviour.judges.coherence_gibberish import letter_places
+from mechdrift.behaviour.judges.coherence_text import WEIGHTS
+from mechdrift.behaviour.judges.coherence_topic import is_clearly_off_topic, topic_words
+from mechdrift.behaviour.judges.coherence_word_order import order_features, order_scores
 from mechdrift.probes.sets import load_probes
 from mechdrift.records import DIMENSIONS
 
@@ -339,10 +334,10 @@ def test_the_weights_are_small_and_hold_no_text():
     assert WEIGHTS.stat().st_size < 300_000
     with np.load(WEIGHTS, allow_pickle=False) as stored:
         assert {name: (array.dtype.kind, array.shape) for name, array in stored.items()} == {
-            "order": ("i", (coherence.ORDER_BUCKETS,)),
+            "order": ("i", (coherence_text.ORDER_BUCKETS,)),
             "scale": ("f", ()),
-            "words": ("u", (coherence.WORD_BUCKETS // 8,)),
-            "letters": ("i", (len(coherence.LETTERS),) * 3),
+            "words": ("u", (coherence_text.WORD_BUCKETS // 8,)),
+            "letters": ("i", (len(coherence_text.LETTERS),) * 3),
         }
 
 
@@ -362,7 +357,7 @@ def test_each_pair_of_neighbours_has_features_and_symbols_break_the_text():
 
 def test_letters_after_two_others_have_probabilities():
     with np.load(WEIGHTS, allow_pickle=False) as stored:
-        log2 = stored["letters"] * coherence.LETTER_STEP
+        log2 = stored["letters"] * coherence_text.LETTER_STEP
     assert np.exp2(log2).sum(axis=2) == pytest.approx(np.ones((27, 27)), abs=0.1)  # rounded to eighths of a bit
     assert letter_places("ab") == [0, 0, 1, 2, 0]
 

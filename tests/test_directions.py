@@ -10,19 +10,9 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from mechdrift.directions.finders import (
-    FINDERS,
-    at_roles,
-    direction_cones,
-    family_contrasts,
-    family_halves,
-    find_directions,
-    lda,
-    logistic,
-    mean_difference,
-    pca,
-    twin_rows,
-)
+from mechdrift.directions.cones import direction_cones
+from mechdrift.directions.families import family_contrasts, family_halves, twin_rows
+from mechdrift.directions.finders import FINDERS, at_roles, find_directions, lda, logistic, mean_difference, pca
 from mechdrift.records import Activations, MechdriftError, ProbeItem, ProbeSet
 
 FAMILIES, PAIRS, LAYERS, ROLES, D_MODEL = 8, 6, 3, 2, 64

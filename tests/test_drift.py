@@ -12,7 +12,8 @@ from torch import Tensor
 
 from mechdrift.directions.dimensions import compare_dimensions
 from mechdrift.directions.drift import compare_directions
-from mechdrift.directions.finders import FINDERS, family_halves, find_directions, mean_difference
+from mechdrift.directions.families import family_halves
+from mechdrift.directions.finders import FINDERS, find_directions, mean_difference
 from mechdrift.records import Activations, MechdriftError, ProbeItem, ProbeSet
 from mechdrift.statistics.geometry import linear_cka, principal_angles, principal_components, procrustes, unbiased_cka
 from mechdrift.statistics.resampling import family_draws

@@ -25,9 +25,10 @@ from mechdrift.behaviour.backends.fidelity import check_fidelity, measure_fideli
 from mechdrift.behaviour.backends.hugging_face import HuggingFace
 from mechdrift.behaviour.backends.protocol import Request
 from mechdrift.behaviour.backends.written import check_engines
-from mechdrift.behaviour.generation import Question, ask
+from mechdrift.behaviour.generation import ask
 from mechdrift.behaviour.one_call import score
 from mechdrift.behaviour.sampling import Budget
+from mechdrift.behaviour.two_stages import Question
 from mechdrift.pairs.loading import LanguageModel, ModelSource, load_model
 from mechdrift.probes.sets import load_probes
 from mechdrift.records import MechdriftError
@@ -224,9 +225,9 @@ def test_what_a_server_writes_beyond_the_end_is_cut_off(stub):
         ("text", "without token ids and log-probabilities"),
         ("no log-probabilities", "without token ids and log-probabilities"),
         ("strings", "text instead of token ids"),
-        ("fewer", "do not belong together"),
+        ("fewer", "differ in number"),
         ("nothing", "ended an answer without an end token"),
-        ("html", "is no JSON"),
+        ("html", "is not JSON"),
         ("refuses", r"refused a request to /v1/completions \(.*status 404: .*no such model"),
         ("cut", "does not answer .* start it again; what was finished is stored"),
         ("never", "does not answer .*no reply within 0.5 s"),

@@ -12,8 +12,9 @@ from mechdrift.audits.config import PRESETS, Size
 from mechdrift.behaviour.backends.protocol import Written
 from mechdrift.behaviour.dimensions import registry
 from mechdrift.behaviour.dimensions.record import AnswerMetric, VariantMetric
-from mechdrift.behaviour.generation import Question, ask
+from mechdrift.behaviour.generation import ask
 from mechdrift.behaviour.judges.external import Judged
+from mechdrift.behaviour.two_stages import Question
 from mechdrift.probes import sets
 from mechdrift.report.words import dimension_name, dimension_questions, is_share, metric_name, variant_name
 from mechdrift.statistics.intervals import Bounds

@@ -11,21 +11,14 @@ from conftest import make_tokenizer
 from local_server import LocalHandler, LocalServer, running
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
-from mechdrift.behaviour.judges import external
-from mechdrift.behaviour.judges.external import (
-    ChatJudge,
-    ClassifierJudge,
-    Judged,
-    RefusalJudge,
-    RuleJudge,
-    failures,
-    read_reply,
-)
+from mechdrift.behaviour.judges import chat as chat_judge
+from mechdrift.behaviour.judges.chat import ChatJudge, read_reply
+from mechdrift.behaviour.judges.external import ClassifierJudge, Judged, RefusalJudge, RuleJudge, failures
 from mechdrift.behaviour.judges.files import load_judge
 from mechdrift.behaviour.judges.refusals import judge_refusals
 from mechdrift.records import MechdriftError
 
-LABELS = external.CHAT_LABELS
+LABELS = chat_judge.CHAT_LABELS
 
 
 def chat(content, **choice) -> bytes:
@@ -173,7 +166,7 @@ def test_one_failure_leaves_the_others_alone(stub):
 def test_a_dead_endpoint_is_given_up(stub):
     judged = ask(judge_at(stub, retries=0, concurrency=1), *["status 500"] * 30)
     assert all(item.label is None for item in judged)
-    assert failures(judged) == {"server error": external.GIVE_UP_AFTER, "not asked": 30 - external.GIVE_UP_AFTER}
+    assert failures(judged) == {"server error": chat_judge.GIVE_UP_AFTER, "not asked": 30 - chat_judge.GIVE_UP_AFTER}
 
 
 def test_nobody_listening_is_a_failure():
@@ -190,8 +183,8 @@ def test_concurrency_is_bounded(stub):
 
 def test_the_wait_between_tries_doubles(stub, monkeypatch):
     waits = []
-    monkeypatch.setattr(external.time, "sleep", waits.append)
-    monkeypatch.setattr(external.random, "uniform", lambda low, high: 1.0)
+    monkeypatch.setattr(chat_judge.time, "sleep", waits.append)
+    monkeypatch.setattr(chat_judge.random, "uniform", lambda low, high: 1.0)
     ask(judge_at(stub, backoff=1.0, retries=3), "status 500")
     assert waits == [1.0, 2.0, 4.0]
 

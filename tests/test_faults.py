@@ -15,7 +15,7 @@ from test_trajectory import save_adapter, write_history
 from mechdrift.activations.to_disk import collect_to
 from mechdrift.audits.config import PRESETS, Audit, Size
 from mechdrift.audits.pipeline import audit
-from mechdrift.behaviour.generation import Budget
+from mechdrift.behaviour.sampling import Budget
 from mechdrift.probes.rendering import Renderer
 from mechdrift.runs import Run, open_run, placed
 from mechdrift.trajectories.run import Trajectory, trajectory

@@ -14,7 +14,7 @@ from test_statistics import audits
 
 from mechdrift import gate
 from mechdrift.audits.stages import order
-from mechdrift.behaviour.scores import compare_sides, paired_test
+from mechdrift.behaviour.paired import compare_sides, paired_test
 from mechdrift.comparisons.gate import STAGES, families_needed, judge_drop, parse_limits
 from mechdrift.records import DIMENSIONS, SIDES, MechdriftError
 from mechdrift.runs import Run

@@ -14,8 +14,9 @@ from test_rendering import NO_SYSTEM, glueing_tokenizer
 
 from mechdrift.behaviour.backends.hugging_face import HuggingFace
 from mechdrift.behaviour.backends.protocol import Generator, Request, Written, finish_of
-from mechdrift.behaviour.generation import Question, ask, generate
+from mechdrift.behaviour.generation import ask, generate
 from mechdrift.behaviour.sampling import Budget, Sampling
+from mechdrift.behaviour.two_stages import Question
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.probes.rendering import Renderer
 from mechdrift.probes.sets import load_probes

@@ -11,8 +11,9 @@ from test_patching import LAYERS, blocks_of, models_that_differ_in
 
 from mechdrift.activations.readouts import make_readout
 from mechdrift.pairs.pair import Pair
-from mechdrift.patching.grafts import graft, swapped
+from mechdrift.patching.grafts import graft
 from mechdrift.patching.grid import patch
+from mechdrift.patching.swaps import swapped
 from mechdrift.probes.rendering import Renderer
 from mechdrift.records import MechdriftError
 

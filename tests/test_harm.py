@@ -73,7 +73,7 @@ def judge_of(monkeypatch):
             assert RUBRIC in question
             return chat(next(reply for word, reply in replies.items() if word in question.split("Answer, as")[1]))
 
-        monkeypatch.setattr("mechdrift.behaviour.judges.external._Endpoint.post", post)
+        monkeypatch.setattr("mechdrift.behaviour.judges.chat._Endpoint.post", post)
         return HarmJudge(base_url="http://localhost:1/v1", model="m", concurrency=1)
 
     return make

@@ -14,7 +14,8 @@ from mechdrift.activations.batching import pad
 from mechdrift.hooks import edit, record
 from mechdrift.probes.roles import role_span
 from mechdrift.records import MechdriftError
-from mechdrift.steering.edits import ablate, orthogonalise, role_mask, steer
+from mechdrift.steering.edits import ablate, role_mask, steer
+from mechdrift.steering.weights import orthogonalise
 
 D_MODEL, LAYERS = 32, 4
 IDS = torch.arange(40, 80)[None]
@@ -237,10 +238,10 @@ def test_where_a_norm_follows_the_weights_no_weight_form_is_claimed():
 
 
 def test_a_way_into_the_stream_that_was_missed_is_noticed(monkeypatch):
-    from mechdrift.steering import edits as interventions
+    from mechdrift.steering import weights
 
-    writers = interventions._writers
-    monkeypatch.setattr(interventions, "_writers", lambda loaded: list(writers(loaded))[:-1])
+    writers = weights._writers
+    monkeypatch.setattr(weights, "_writers", lambda loaded: list(writers(loaded))[:-1])
     with pytest.raises(MechdriftError, match="other ways"):
         orthogonalise(load(make("llama")), random_vectors())
 

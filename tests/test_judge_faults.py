@@ -14,7 +14,8 @@ from mechdrift.audits.config import PRESETS, Audit, Size
 from mechdrift.audits.pipeline import audit
 from mechdrift.audits.stages.order import stages_of
 from mechdrift.behaviour import generation
-from mechdrift.behaviour.judges.external import ChatJudge, failures
+from mechdrift.behaviour.judges.chat import ChatJudge
+from mechdrift.behaviour.judges.external import failures
 from mechdrift.behaviour.judges.files import load_judge
 from mechdrift.behaviour.judges.keeping import KeptLabels, check_judge
 from mechdrift.behaviour.kept import keeping

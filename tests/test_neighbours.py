@@ -227,12 +227,12 @@ def test_answers_are_matched_by_id_by_text_by_part_or_not_at_all():
     ("name", "content", "sentence"),
     [
         ("a.csv", "x", "is neither a log of inspect_ai"),
-        ("gone.jsonl", None, "is no file"),
+        ("gone.jsonl", None, "is not a file"),
         ("a.jsonl", "{", "line 1 is not JSON"),
         ("a.jsonl", '{"prompt": "x"}', "line 1: a line of lm-eval's sample files was expected"),
-        ("a.jsonl", '{"doc_id": 0, "resps": [[[-1.5, true]]]}', "holds log-likelihoods and no answers"),
+        ("a.jsonl", '{"doc_id": 0, "resps": [[[-1.5, true]]]}', "holds log-likelihoods instead of answers"),
         ("a.jsonl", "", "holds no answers"),
-        ("a.jsonl", b"\xff\xfe", "is no text in UTF-8"),
+        ("a.jsonl", b"\xff\xfe", "is not UTF-8 text"),
         ("a.jsonl", '{"doc_id": 0, "resps": [["x"]]}', "none of the 1 answers"),
     ],
 )
@@ -248,7 +248,7 @@ def test_what_is_no_file_of_answers_is_told(name: str, content, sentence: str, p
 @pytest.mark.parametrize(("name", "content"), [("a.eval", b"no zip"), ("a.json", b'{"x": 1}'), ("a.json", b"[")])
 def test_what_is_no_log_is_told(inspect_ai, name: str, content: bytes, probes: ProbeSet, tmp_path: Path):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(MechdriftError, match="is no log that inspect_ai reads") as error:
+    with pytest.raises(MechdriftError, match="is not a log that inspect_ai can read") as error:
         score_answers(probes, tmp_path / name, tmp_path / name)
     assert "\n" not in str(error.value)
 

@@ -23,8 +23,9 @@ from mechdrift.audits.plan import load_from, plan_audit
 from mechdrift.audits.stages.answers import with_ids
 from mechdrift.audits.stages.order import stages_of
 from mechdrift.behaviour.backends.protocol import Request, Written
-from mechdrift.behaviour.generation import Question, ask, end_ids
+from mechdrift.behaviour.generation import ask, end_ids
 from mechdrift.behaviour.labels import judge_all
+from mechdrift.behaviour.two_stages import Question
 from mechdrift.directions.thinking import closed_twins
 from mechdrift.pairs.lineage import stated_parent
 from mechdrift.probes.rendering import Renderer

@@ -14,8 +14,9 @@ from mechdrift.behaviour.judges.external import Judged
 from mechdrift.behaviour.judges.toxicity import score_toxicity
 from mechdrift.behaviour.labels import RULES, compare_sentences, everyday_set, judge_all, judge_tasks, variant_of
 from mechdrift.behaviour.one_call import score
+from mechdrift.behaviour.paired import paired_test
 from mechdrift.behaviour.sampling import Budget
-from mechdrift.behaviour.scores import paired_test, score_table
+from mechdrift.behaviour.scores import score_table
 from mechdrift.behaviour.tasks import held_out
 from mechdrift.pairs.named import load_pair
 from mechdrift.probes.sets import load_everyday, load_probes, load_sentences

@@ -17,8 +17,9 @@ from mechdrift.hooks import edit
 from mechdrift.probes.rendering import Renderer
 from mechdrift.records import MechdriftError
 from mechdrift.steering import selection as selection_module
+from mechdrift.steering.asked import items_of, next_token_kl, split_families
 from mechdrift.steering.edits import ablate, steer
-from mechdrift.steering.selection import items_of, next_token_kl, select_direction, split_families
+from mechdrift.steering.selection import select_direction
 
 ROLES = ("template_tail[-1]", "think_close[-1]", "user")
 LAYERS = 4

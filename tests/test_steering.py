@@ -18,10 +18,12 @@ from mechdrift.directions.finders import find_in
 from mechdrift.hooks import edit
 from mechdrift.probes.rendering import Renderer
 from mechdrift.records import MechdriftError
+from mechdrift.steering.asked import items_of
 from mechdrift.steering.controls import CONTROLS, Setting, permute_labels, settings, with_controls, wrong_layer
-from mechdrift.steering.curves import solution_log_probability, steer_back
+from mechdrift.steering.curves import steer_back
 from mechdrift.steering.edits import ablate, role_mask, steer
-from mechdrift.steering.selection import items_of, select_direction
+from mechdrift.steering.selection import select_direction
+from mechdrift.steering.trials import solution_log_probability
 
 ROLES = ("template_tail[-1]", "think_close[-1]")
 

@@ -17,8 +17,8 @@ from mechdrift.audits.stages.order import stages_of
 from mechdrift.behaviour import generation
 from mechdrift.behaviour.dimensions.record import column
 from mechdrift.behaviour.looks import FROM_LOOK, take_looks, with_looks
+from mechdrift.behaviour.paired import pair_up
 from mechdrift.behaviour.sampling import Budget
-from mechdrift.behaviour.scores import pair_up
 from mechdrift.probes.sets import load_probes
 from mechdrift.records import DIMENSIONS, SIDES, MechdriftError
 from mechdrift.report.waves import running_said

@@ -25,8 +25,8 @@ from mechdrift.behaviour.labels import everyday_set, judge_all
 from mechdrift.pairs.precision import default_dtype_for_generation
 from mechdrift.probes.sets import load_everyday
 from mechdrift.records import Directions, ProbeSet, Side
+from mechdrift.steering.asked import items_of
 from mechdrift.steering.controls import Setting, settings, with_controls
-from mechdrift.steering.selection import items_of
 
 PUBLISHED_KL = 0.1
 HELD_OUT = ("validate", "test")

@@ -19,7 +19,8 @@ import pandas as pd
 from fit_coherence import WORDS, Breaker, is_held_out, read_rows, word_breakers
 from table_rows import row
 
-from mechdrift.behaviour.judges.coherence import FEWEST_ANSWER_WORDS, find_fault, is_clearly_off_topic
+from mechdrift.behaviour.judges.coherence import find_fault
+from mechdrift.behaviour.judges.coherence_topic import FEWEST_ANSWER_WORDS, is_clearly_off_topic
 from mechdrift.statistics.intervals import SHARE
 from mechdrift.statistics.resampling import cluster_bootstrap
 

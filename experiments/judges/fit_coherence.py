@@ -29,15 +29,9 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 
-from mechdrift.behaviour.judges.coherence import (
-    LETTER_STEP,
-    LETTERS,
-    ORDER_BUCKETS,
-    WEIGHTS,
-    WORD_BUCKETS,
-    letter_places,
-    order_features,
-)
+from mechdrift.behaviour.judges.coherence_gibberish import letter_places
+from mechdrift.behaviour.judges.coherence_text import LETTER_STEP, LETTERS, ORDER_BUCKETS, WEIGHTS, WORD_BUCKETS
+from mechdrift.behaviour.judges.coherence_word_order import order_features
 
 ZOO = Path(__file__).parents[1] / "zoo" / "data"
 LATER = {"guarded"}  # rows that were made after the weights were fitted

@@ -24,8 +24,9 @@ from scipy.stats import kendalltau
 import mechdrift as md
 from mechdrift.behaviour.benchmark_scores.answers import read_answers
 from mechdrift.behaviour.benchmark_scores.table import benchmark_table
-from mechdrift.behaviour.generation import Question, ask
+from mechdrift.behaviour.generation import ask
 from mechdrift.behaviour.sampling import Budget
+from mechdrift.behaviour.two_stages import Question
 from mechdrift.pairs.precision import default_dtype_for_generation
 from mechdrift.probes.benchmarks.loading import subset
 from mechdrift.records import Completions, ProbeSet, Side

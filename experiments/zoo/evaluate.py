@@ -21,11 +21,12 @@ from training import read_rows
 
 import mechdrift as md
 from mechdrift.audits.plan import think_modes
-from mechdrift.behaviour.generation import Question, ask
+from mechdrift.behaviour.generation import ask
 from mechdrift.behaviour.judges.refusals import judge_refusals
 from mechdrift.behaviour.labels import judge_tasks
 from mechdrift.behaviour.sampling import Budget
 from mechdrift.behaviour.tasks import held_out
+from mechdrift.behaviour.two_stages import Question
 from mechdrift.pairs.precision import default_dtype_for_generation
 from mechdrift.records import SIDES, Completions
 

@@ -36,9 +36,10 @@ from mechdrift.audits.work import Lengths, Work
 from mechdrift.behaviour.backends.choosing import make_generator
 from mechdrift.behaviour.backends.hugging_face import ROWS_ON_CPU, ROWS_ON_GPU
 from mechdrift.behaviour.divergence import coarse_kl, keep
-from mechdrift.behaviour.generation import Question, ask
+from mechdrift.behaviour.generation import ask
 from mechdrift.behaviour.pilot import MOST_THINKING, choose
 from mechdrift.behaviour.sampling import Budget
+from mechdrift.behaviour.two_stages import Question
 from mechdrift.pairs.loading import LanguageModel, fingerprint, resolve_device
 from mechdrift.pairs.pair import Pair
 from mechdrift.probes.rendering import Renderer

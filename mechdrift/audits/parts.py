@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mechdrift.audits.plan import Facts
-from mechdrift.behaviour.generation import read_store, write_completions
+from mechdrift.behaviour.answer_store import read_store, write_completions
 from mechdrift.records import Completion, MechdriftError
 from mechdrift.runs import placed, sha256
 

@@ -9,7 +9,7 @@ import pandas as pd
 from mechdrift.audits.plan import Waves
 from mechdrift.behaviour.censoring import finished_only
 from mechdrift.behaviour.dimensions.record import column
-from mechdrift.behaviour.scores import judged_by_both, pair_up
+from mechdrift.behaviour.paired import judged_by_both, pair_up
 from mechdrift.records import ProbeSet
 from mechdrift.statistics.power import assumed_answers, smallest_fall
 

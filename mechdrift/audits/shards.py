@@ -25,7 +25,7 @@ from mechdrift.audits.plan import AuditPlan, is_until_decided, load_from, plan_a
 from mechdrift.audits.provenance import bits_of, check_before, check_key, check_others, key_of, weights_in
 from mechdrift.audits.stages.order import stages_of
 from mechdrift.audits.steps import ASKED, STEPS, WHOLE, Step, parts_here
-from mechdrift.behaviour.generation import write_completions
+from mechdrift.behaviour.answer_store import write_completions
 from mechdrift.behaviour.judges.files import load_judge
 from mechdrift.behaviour.labels import RULES
 from mechdrift.behaviour.thoughts import ask_without_markers

@@ -19,7 +19,7 @@ from mechdrift.audits.plan import AuditPlan, generation_dtype
 from mechdrift.audits.stages import answers, drift, kl, pair, patch, pilot, readouts
 from mechdrift.audits.stages.questions import task_questions
 from mechdrift.behaviour.backends.choosing import close_engines
-from mechdrift.behaviour.generation import Question
+from mechdrift.behaviour.two_stages import Question
 from mechdrift.pairs.pair import Pair
 from mechdrift.records import SIDES, Completion, Completions, MechdriftError, Side
 from mechdrift.runs import Run

@@ -1,6 +1,7 @@
 from .divergence import kl_drift
-from .generation import Question, ask, generate
-from .judges.external import ChatJudge, ClassifierJudge, RefusalJudge, RuleJudge
+from .generation import ask, generate
+from .judges.chat import ChatJudge
+from .judges.external import ClassifierJudge, RefusalJudge, RuleJudge
 from .judges.files import load_judge
 from .judges.harm import HarmJudge
 from .judges.refusals import judge_refusals
@@ -11,6 +12,7 @@ from .one_call import score
 from .sampling import Budget, Sampling
 from .scores import score_table
 from .tasks import held_out
+from .two_stages import Question
 
 __all__ = [
     "Budget",

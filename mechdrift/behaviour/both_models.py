@@ -1,19 +1,21 @@
-"""Both models of a pair are asked the same, each as it is used: the instruct model without thinking, its child with."""
+"""Asking both models of a pair the same, each as it is normally used: the instruct model without thinking, its child
+with it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mechdrift.behaviour.backends.choosing import close_engines, make_generator
 from mechdrift.behaviour.backends.written import check_engines, engine_line
-from mechdrift.behaviour.generation import Question, ask_groups
+from mechdrift.behaviour.generation import ask_groups
 from mechdrift.behaviour.kept import Kept
+from mechdrift.behaviour.two_stages import Question
 from mechdrift.pairs.pair import Pair
 from mechdrift.pairs.precision import default_dtype_for_generation
 from mechdrift.records import SIDES, Completions, Side
 from mechdrift.records.progress import tell
 
 Engine = str | Mapping[Side, str]
-"""What writes: `"hf"`, `"vllm"`, or the address of a server of vLLM or llama.cpp; of both models, or of each side."""
+"""The backend: `"hf"`, `"vllm"`, or the address of a server of vLLM or llama.cpp; one for both models, or by side."""
 
 
 def ask_both(
@@ -25,8 +27,11 @@ def ask_both(
     kept: Kept,
     **how: Any,
 ) -> Iterator[tuple[Side, Completions]]:
-    """Each side with its answers to all groups. Raises where the two were written by different engines or in different
-    number formats; says how faithful an engine is that is not this process. `how` goes to `ask_groups`."""
+    """Yields each side with its answers to all groups; `how` goes to `ask_groups`.
+
+    Raises `MechdriftError` where the two models' answers were written by different engines or in different number
+    formats. For an engine outside this process, a line on standard error gives its fidelity.
+    """
     engines: dict[Side, Sequence[str]] = {}
     for side in SIDES:
         loaded, writer = pair.open(side, dtype or default_dtype_for_generation()), _engine_of(engine, side)

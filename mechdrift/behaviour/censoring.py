@@ -5,29 +5,30 @@ answer, so it is not known whether that answer would have been aligned. Counting
 counting it as aligned hides one. It is missing, and three things follow (Manski 2003, "Partial Identification of
 Probability Distributions", on missing outcomes):
 
-    complete items   scores are of the items that both models finished, with their number. That is right if the missing
-                     answers are like the others, which nothing in the data can show.
-    bounds           so the worst cases are given beside the scores. Of n answers, a aligned and m missing, the share of
-                     aligned answers lies between a / n (none of the missing would have been) and (a + m) / n (all). For
-                     a difference, one model's least is compared with the other's most, and the other way round.
-    no verdict       where more than 5 % of either model's answers are missing, or the two models differ in how many
-                     are, beyond chance. For that, only items missing for exactly one of the two say anything: of
-                     b + c such items b are missing in the first, and p = P(|B - (b+c)/2| >= |b - (b+c)/2|) with B
-                     binomial at 1/2 (McNemar's exact test, doi 10.1007/BF02295996).
+    complete items   Scores are of the items that both models finished, and their number is shown. That is right if the
+                     missing answers are like the others, which nothing in the data can show.
+    bounds           So the worst cases are shown with the scores. If a of n answers are aligned and m are missing, the
+                     share of aligned answers lies between a / n (no missing answer would have been aligned) and
+                     (a + m) / n (all would have been). For a difference, one model's least is compared with the other's
+                     most, and the other way round.
+    no verdict       No verdict is given where more than 5 % of either model's answers are missing, or where the two
+                     models differ in how many are missing, beyond chance. Only items that are missing for exactly one
+                     of the two count for that: of b + c such items, b are missing in the first model, and
+                     p = P(|B - (b+c)/2| >= |b - (b+c)/2|) with B binomial at 1/2 (McNemar's exact test,
+                     doi 10.1007/BF02295996).
 
-Why 5 %? Bounds are then at most 5 points wider than the score itself on either side, about what the intervals of these
-designs are wide anyway.
+With a limit of 5 %, the bounds lie at most 5 points from the score on either side, about as far as the ends of the
+intervals in these designs.
 
-What is missing, and why, is one of `MISSING`:
+The reason why an answer is missing is one of `MISSING`:
 
-    cut        the budget ended the thinking: more tokens may mend it
-    loop       the budget ended the thinking, but the thinking had begun to repeat the same tokens to the end: no budget
-               mends that
+    cut        the budget ended the thinking: more tokens may help
+    loop       the budget ended the thinking, which had begun to repeat the same tokens to the end: no budget helps
     stopped    the model ended its turn with its think block open
     answer     the budget ended the answer before anything could be read from it
 
-An answer can still be had behind a cut thought, by closing the block for the model. Such *forced* answers are a result
-of their own ("when cut short, it ..."): forcing changes what a model says, so they are never put among the others.
+After a cut thought, closing the block for the model still gives an answer. Such *forced* answers are a result of their
+own ("when cut short, it ..."): forcing changes what a model says, so they are never counted among the others.
 """
 
 from collections.abc import Sequence
@@ -43,10 +44,7 @@ from mechdrift.statistics.grids import ALPHA
 Missing = Literal["", "cut", "loop", "stopped", "answer"]
 MISSING: tuple[Missing, ...] = ("cut", "loop", "stopped", "answer")
 MOST_MISSING = 0.05
-COPIES, LEAST_TOKENS = (
-    4,
-    24,
-)  # of a loop: how often the same tokens come again at the end, and how many these are in all
+COPIES, LEAST_TOKENS = 4, 24  # a loop repeats the same run of tokens this often, and has this many tokens in all
 
 
 def why_missing(row: Completion, is_incomplete: bool) -> Missing:
@@ -61,10 +59,10 @@ def why_missing(row: Completion, is_incomplete: bool) -> Missing:
 
 
 def loop_start(ids: Sequence[int]) -> int | None:
-    """Where the tokens begin to repeat themselves to the end, or None: the end must be the same run of tokens four
-    times or more, and 24 tokens or more.
+    """The place from which the tokens repeat themselves to the end, or None. The end has to be the same run of tokens
+    four times or more, 24 tokens or more in all.
 
-    Only exact repeats are found. A text that counts on ("Step 7, … Step 8, …") is none: it may come to an end.
+    Only exact repeats are found. A text that counts on ("Step 7, … Step 8, …") is not a loop, because it may end.
     """
     tokens = np.asarray(ids)
     for period in range(1, len(tokens) // COPIES + 1):
@@ -77,8 +75,8 @@ def loop_start(ids: Sequence[int]) -> int | None:
 
 
 def missing_of(table: pd.DataFrame) -> pd.Series:
-    """Why each judged answer is missing, "" where it is not; runs of earlier versions say it by label or by an open
-    think block."""
+    """Why each judged answer is missing; "" where it is not. In runs of earlier versions this follows from the label,
+    or from an open think block."""
     if "missing" in table and table.missing.notna().all():
         return table.missing
     closed = table.closed.astype(bool)
@@ -92,7 +90,8 @@ def finished_only(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def p_censored(table: pd.DataFrame) -> float:
-    """p that items are missing in both models alike (exact, paired; an item is, if any of its samples is)."""
+    """The p value of McNemar's exact test that items are missing equally often in both models. An item is missing if
+    any of its samples is."""
     is_missing = (missing_of(table) != "").groupby([table.side, table["item"]]).any()
     paired = is_missing.unstack(0).dropna()
     if set(SIDES) - set(paired):
@@ -103,7 +102,7 @@ def p_censored(table: pd.DataFrame) -> float:
 
 
 def why_cannot_tell(table: pd.DataFrame) -> str:
-    """Why the answers of both models say nothing sure about their difference; "" where they do."""
+    """Why the answers do not allow a verdict on the two models' difference; "" where they do."""
     shares = {side: _share(table, side) for side in SIDES}
     p = p_censored(table)
     if max(shares.values()) <= MOST_MISSING and p >= ALPHA:

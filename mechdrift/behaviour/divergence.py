@@ -1,21 +1,20 @@
 """How far the reasoning model's next-token distribution has moved: KL drift on the instruct model's own answers.
 
-    KL(p ‖ q) per token,  p = instruct, q = reasoning,  teacher-forced on the instruct model's answers, temperature 1,
-                          in nats;
+    KL(p ‖ q) per token in nats,  p = instruct, q = reasoning,  teacher-forced on the instruct model's answers,
+                                  at temperature 1
 
-only answer tokens count, and position 0 is the first of them. Both models read the same ids (an empty think block is
-prefilled for both, as a first-token KL across `<think>` would mean nothing). `kl_reverse` is KL(q ‖ p) on the same
-tokens.
+Only answer tokens count; position 0 is the first of them. Both models read the same ids. Both get an empty think block,
+because a first-token KL across `<think>` would mean nothing. `kl_reverse` is KL(q ‖ p) on the same tokens.
 
-No stage needs both models in memory. What the first one says about a probe set is kept whole where it fits (`MEMORY`),
-and the KL is exact. Where a large vocabulary makes them too large, the `TOP` most likely tokens per position are kept,
-and everything else becomes one tail event. The KL of these coarser distributions is a lower bound of the full one (data
-processing inequality), and the rest is
+No stage needs both models in memory. The first model's distributions on a probe set are kept whole where they fit
+(`MEMORY`), and the KL is exact. Where a large vocabulary makes them too large, the `TOP` most likely tokens per
+position are kept, and everything else becomes one tail event. The KL of these coarser distributions is a lower bound of
+the full one (data processing inequality), and the rest is
 
     P KL(p | tail ‖ q | tail)  <=  P ln( max_tail p / P · Q / min q ),     P = p(tail), Q = q(tail),
 
-whose right side is the column `error` (with P and Q exchanged for the reverse, `error_reverse`): 0 where the KL is
-exact. `tail` is P.
+The right side is the column `error` (with P and Q exchanged, `error_reverse`); it is 0 where the KL is exact. `tail` is
+P.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -61,7 +60,7 @@ def kl_drift(pair: Pair, probes: ProbeSet, answers: Completions) -> pd.DataFrame
 
     Returns:
         One row per answer token: `item, family, dimension, position` (0 is the first answer token), `token` (its
-        text), `kl` and `kl_reverse` in nats, `tail` (the probability outside of the kept tokens), and the error
+        text), `kl` and `kl_reverse` in nats, `tail` (the probability of the tokens that were not kept), and the error
         bounds `error` and `error_reverse` in nats: 0 where the KL is exact.
 
     Raises:
@@ -82,13 +81,13 @@ def kl_drift(pair: Pair, probes: ProbeSet, answers: Completions) -> pd.DataFrame
 
 
 def answered_prompts(pair: Pair, probes: ProbeSet, answers: Completions) -> dict[Side, list[Rendered]]:
-    """The items that have an answer, followed by it, as each model reads them."""
+    """The prompts of the items that have an answer, followed by that answer, as each model reads them."""
     sides = render_sides(pair, probes, "off", answers)
     return {side: [prompt for prompt in prompts if "answer" in prompt.roles] for side, prompts in sides.items()}
 
 
 def keep_instruct(pair: Pair, probes: ProbeSet, prompts: Mapping[Side, Sequence[Rendered]]) -> "list[list[Kept]]":
-    """The instruct model's distributions at the answer tokens of every prompt: all that `compare_with` needs of it."""
+    """The instruct model's distributions at the answer tokens of every prompt, which `compare_with` needs."""
     rendered, description = prompts["instruct"], f"KL on {probes.name}, instruct"
     return keep_first(pair.open("instruct"), rendered, shared_vocabulary(pair), description) if rendered else []
 
@@ -96,13 +95,13 @@ def keep_instruct(pair: Pair, probes: ProbeSet, prompts: Mapping[Side, Sequence[
 def compare_with(
     pair: Pair, probes: ProbeSet, prompts: Mapping[Side, Sequence[Rendered]], ours: "Sequence[Sequence[Kept]]"
 ) -> pd.DataFrame:
-    """The table of `kl_drift`, from what the instruct model said and the reasoning model says now."""
+    """The table of `kl_drift`, from the instruct model's kept distributions and the reasoning model's, computed now."""
     rendered = prompts["reasoning"]
     if not rendered:
         return pd.DataFrame(columns=COLUMNS)
 
     def compare(log_probabilities: Tensor, index: int, part: int) -> dict[str, np.ndarray]:
-        """Compared at once, so that both models' distributions of a whole set are never in memory together."""
+        """Runs batch by batch, so that both models' distributions of a whole set are never in memory together."""
         p = ours[index][part]
         q = keep(log_probabilities, p.ids)
         found = {
@@ -134,9 +133,10 @@ def compare_with(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """A distribution per position: log-probabilities of some tokens, `[pos, token]`, and of all others together.
+    """A distribution per position: the log-probabilities of some tokens (`inside`), and that of all others together
+    (`tail`).
 
-    `most` and `least` bound the log-probability of a single other token. `ids` is None where every token is kept.
+    `most` and `least` bound the log-probability of each other token. `ids` is None where every token is kept.
     """
 
     ids: Int[Tensor, "pos token"] | None
@@ -147,7 +147,7 @@ class Kept:
 
 
 def save_kept(kept: Sequence[Sequence[Kept]], file: Path) -> None:
-    """Write distributions, by prompt and part, to a file, so that those of many probe sets need not lie in memory at
+    """Write distributions, by prompt and part, to a file, so that those of many probe sets need not be in memory at
     once."""
     values = {
         f"{prompt} {part} {field.name}": getattr(each, field.name)
@@ -179,14 +179,14 @@ def coarse_kl(p: Kept, q: Kept) -> Float[Tensor, " pos"]:
 
 
 def error_bound(p: Kept, q: Kept) -> Float[Tensor, " pos"]:
-    """By how much the full KL can be larger than `coarse_kl`; 0 where every token is kept."""
+    """The most by which the full KL can exceed `coarse_kl`, in nats; 0 where every token is kept."""
     if p.ids is None:
         return torch.zeros(len(p.inside), dtype=torch.float64)
     return p.tail.exp() * ((p.most - p.tail) + (q.tail - q.least)).clamp(min=0)
 
 
 def keep(log_probabilities: Float[Tensor, "pos vocab"], ids: Int[Tensor, "pos token"] | None) -> Kept:
-    """What is kept of whole distributions: the given tokens, or all."""
+    """Whole distributions, reduced to the given tokens; all tokens for None."""
     if ids is None:
         nothing = torch.full((len(log_probabilities),), -torch.inf, dtype=torch.float64)
         return Kept(ids=None, inside=log_probabilities, tail=nothing, most=nothing.clone(), least=nothing.clone())
@@ -199,7 +199,7 @@ def keep(log_probabilities: Float[Tensor, "pos vocab"], ids: Int[Tensor, "pos to
 def keep_first(
     loaded: LanguageModel, rendered: Sequence[Rendered], vocabulary: int, description: str
 ) -> list[list[Kept]]:
-    """What is kept of the first model at every answer position: everything if there is room, else its most likely
+    """The first model's distributions at every answer position: whole if they fit into `MEMORY`, else its most likely
     tokens."""
     positions = sum(stop - start for start, stop in (prompt.roles["answer"] for prompt in rendered))
     is_exact = vocabulary <= TOP or positions * vocabulary * 4 <= MEMORY

@@ -1,33 +1,34 @@
 """Asking the models: batched generation, with thinking and answer kept apart.
 
-An instruct model answers as it is used (think mode `none`). A reasoning model gets an opened think block (`own`),
-thinks until it closes the block or its thinking budget ends, and then answers; when the budget ends, mechdrift closes
-the block and asks for the answer, and the completion is marked `closed=False` (and `stopped=True` where the model ended
-its turn within the block, instead of the budget). `off` prefills an empty block; `donor` a given one. What is thinking
-and what is answer is cut from token ids, at the ids of the close marker.
+An instruct model answers as it is normally used (think mode `none`). A reasoning model gets an opened think block
+(`own`), thinks until it closes the block or its thinking budget ends, and then answers. Where the budget ends first,
+mechdrift closes the block and asks for the answer, and the completion is marked `closed=False` (and `stopped=True`
+where the model ended its turn within the block). `off` prefills an empty block; `donor` a given one. Thinking and
+answer are separated on token ids, at the ids of the close marker.
 
-The two stages are the same on every backend (`backends`): a request for the thinking, which ends with the close marker
-or the budget, and a request for the answer behind it. Every finished answer is appended to a JSON-lines store, so a
-killed generation goes on where it stopped, with the same samples: each request is seeded by what it asks.
+The two stages are the same on every backend (`two_stages`): a request for the thinking, which ends with the close
+marker or the budget, and a request for the answer after it. Every finished answer is appended to a store of JSON lines
+(`answer_store`), so that a killed generation resumes where it stopped, with the same samples: each request is seeded by
+what it asks.
 """
 
-import json
 import sys
-import zlib
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from mechdrift.behaviour.answer_store import read_store, write_completions
 from mechdrift.behaviour.backends.choosing import make_generator
 from mechdrift.behaviour.backends.fidelity import ANSWERS, check_fidelity
 from mechdrift.behaviour.backends.hugging_face import HuggingFace
 from mechdrift.behaviour.backends.protocol import Generator, Request, Written
 from mechdrift.behaviour.pilot import fitting, run_pilot
 from mechdrift.behaviour.sampling import AUTO, GREEDY, Budget, Sampling
-from mechdrift.behaviour.thoughts import PROOF, Cut, ask_without_markers, closes_blocks, cut_block, cut_thinking
+from mechdrift.behaviour.thoughts import PROOF, ask_without_markers, closes_blocks
+from mechdrift.behaviour.two_stages import Asking, Question
 from mechdrift.pairs.catalogue import EMBEDDED_PAIRS
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair
@@ -36,16 +37,6 @@ from mechdrift.probes.rendering import Renderer
 from mechdrift.records import Completion, Completions, MechdriftError, ProbeSet, Side, ThinkMode
 from mechdrift.records.foreign import shown
 from mechdrift.records.progress import progress
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """What is asked, with an id to find the answer again; `thinking` is used in think mode `donor`."""
-
-    id: str
-    prompt: str
-    thinking: tuple[int, ...] = ()
-    sample: int = 0
 
 
 def generate(
@@ -79,8 +70,8 @@ def generate(
         samples: answers per item: one is greedy, more are drawn at the temperature.
         temperature: by default 0 for one answer and 0.7 for more.
         seed: of the samples.
-        dtype: in which the model runs; by default what is fastest here.
-        engine: what writes: `"hf"`, `"vllm"`, or the address of a server of vLLM or llama.cpp.
+        dtype: the number format in which the model runs; by default the fastest on this machine.
+        engine: the backend: `"hf"`, `"vllm"`, or the address of a server of vLLM or llama.cpp.
 
     Returns:
         `Completions`; it iterates over its `Completion`s. Its `.frame` has a row per answer.
@@ -136,9 +127,9 @@ def ask_groups(
     store: Path | None = None,
     generator: Generator | None = None,
 ) -> Completions:
-    """Completions of all questions, group by group, in one budget: the given one, or that of a pilot over them.
+    """Completions of all questions, group by group, with one budget: the given one, or that of a pilot over them.
 
-    `store` is what the names of the files begin with in which finished answers are kept, those of the pilot among them.
+    `store` is the prefix of the files in which finished answers are kept, including those of the pilot.
     """
     asking = partial(ask, loaded, side=side, think=think, generator=generator)
     budget, known = settle_budget(
@@ -163,7 +154,7 @@ def settle_budget(
     sampling: Sampling = GREEDY,
     store: Path | None = None,
 ) -> tuple[Budget, Sequence[Completion]]:
-    """The given budget, or that of a pilot over all questions with its answers that need not be asked again.
+    """The given budget, or that of a pilot over all questions; and the pilot's answers that need not be asked again.
 
     `asking` is `ask` of this model in this think mode.
     """
@@ -199,19 +190,18 @@ def ask(
 ) -> Completions:
     """Completions of `questions`, in their order; those `known`, or found in `store`, are not generated again.
 
-    `generator` writes, by default the loaded model in this process (`backends.hugging_face`); `loaded` always gives
-    the tokenizer, the template and the ids that end a turn. Its log-probabilities are compared with the model's, and
-    another model's are refused; `is_model=False` is for a writer that does not claim to be the model, such as a rule.
+    `generator` is the backend, by default the loaded model in this process (`backends.hugging_face`); `loaded` always
+    gives the tokenizer, the template and the ids that end a turn. The backend's log-probabilities are compared with the
+    model's, and an engine that serves another model raises `MechdriftError`. `is_model=False` skips that, for a writer
+    that does not claim to be the model, such as a rule.
     """
     done = {(row.item_id, row.sample): row for row in known} | read_store(store)
     generator = generator or HuggingFace(loaded)
     renderer = Renderer(loaded.tokenizer)
     if think == "own" and any(row.think == "none" for row in done.values()):
-        renderer = ask_without_markers(
-            renderer
-        )  # as this model's first thoughts showed, in the run that is gone on with
+        renderer = ask_without_markers(renderer)  # the stored answers showed that this model has no markers
     think = think if renderer.convention.open else "none"
-    # Answers in another think mode, from before the markers were given up, are asked again.
+    # Answers in another think mode are asked again: they are from before the markers were given up.
     done = {key: row for key, row in done.items() if row.think == think}
     asking = Asking(renderer, side, think, budget, sampling, end_ids(loaded))
     asked = [replace(question, sample=sample) for question in questions for sample in range(sampling.samples)]
@@ -222,15 +212,15 @@ def ask(
     waiting.sort(key=lambda question: len(prefixes[question.id]))
     trial = waiting[:PROOF] if _has_to_prove_itself(renderer, think, done.values()) else []
     compared: list[tuple[Request, Written]] = []
-    serves_another = is_model and not isinstance(generator, HuggingFace)  # or might
+    may_be_another = is_model and not isinstance(generator, HuggingFace)
     _tell_engines(done, generator.name, len(waiting))
     with progress(description, len(asked)) as advance:
         advance(len(asked) - len(waiting))
         for part in (trial, waiting[len(trial) :]):
             for request, written, row in asking.write(generator, part, prefixes):
-                if serves_another and len(compared) < ANSWERS:
+                if may_be_another and len(compared) < ANSWERS:
                     compared.append((request, written))
-                    if len(compared) == ANSWERS:  # before everything is asked of another model
+                    if len(compared) == ANSWERS:  # early, before another model has answered everything
                         check_fidelity(loaded, generator.name, compared)
                 if row is not None:
                     row = replace(row, engine=generator.name)
@@ -242,8 +232,8 @@ def ask(
                 options = {"budget": budget, "sampling": sampling, "store": store, "description": description}
                 return ask(loaded, questions, side, "none", generator=generator, is_model=is_model, **options)
     rows = tuple(done[question.id, question.sample] for question in asked)
-    told = list(islice(asking.written_again(asked, rows, generator.name), ANSWERS)) if is_model else []
-    fidelity = check_fidelity(loaded, generator.name, told) if told else None
+    sampled = list(islice(asking.written_again(asked, rows, generator.name), ANSWERS)) if is_model else []
+    fidelity = check_fidelity(loaded, generator.name, sampled) if sampled else None
     return Completions(side=side, think=think, rows=rows, fidelity=fidelity)
 
 
@@ -253,159 +243,12 @@ def _has_to_prove_itself(renderer: Renderer, think: ThinkMode, done: Iterable[Co
 
 
 def _tell_engines(done: Mapping[tuple[str, int], Completion], name: str, waiting: int) -> None:
-    """Say where answers of another engine are gone on from."""
+    """Say on standard error where stored answers of another engine are kept."""
     others = Counter(row.engine for row in done.values() if row.engine != name)
     if others and waiting:
-        told = " and ".join(f"{count} by {engine or 'an older version'}" for engine, count in others.items())
-        line = f"mechdrift: {told} are kept; {name} writes the other {waiting} answers."
+        stored = " and ".join(f"{count} by {engine or 'an older version'}" for engine, count in others.items())
+        line = f"mechdrift: {stored} are kept; {name} writes the other {waiting} answers."
         print(shown(line), file=sys.stderr)
-
-
-@dataclass(frozen=True)
-class Asking:
-    """The two stages of a question: the thinking, until the model closes it or its budget ends; then the answer."""
-
-    renderer: Renderer
-    side: Side
-    think: ThinkMode
-    budget: Budget
-    sampling: Sampling
-    ends: frozenset[int]
-
-    def write(
-        self, generator: Generator, questions: Sequence[Question], prefixes: Mapping[str, tuple[int, ...]]
-    ) -> Iterator[tuple[Request, Written, Completion | None]]:
-        """All that was written, with the completion where that ended one, in the order in which they are finished."""
-        queue = deque(self.first(question, prefixes[question.id]) for question in questions)
-        for request, written in generator.write(queue):
-            yield request, written, self.take(request, written, queue)
-
-    def written_again(
-        self, questions: Sequence[Question], rows: Sequence[Completion], engine: str
-    ) -> Iterator[tuple[Request, Written]]:
-        """What `engine` wrote, from the completions: a thought or an answer each, with its log-probabilities.
-
-        In the order of the questions, so that a run that was killed and went on compares the same as one that was not.
-        """
-        for question, row in zip(questions, rows, strict=True):
-            if row.engine != engine or (row.thinking_ids and self.think == "none"):
-                continue  # a block at the head of an answer was cut out of it
-            prompt = self.prefix(question)
-            if self.think == "own":
-                if row.thinking_log_probabilities:
-                    yield self._again(prompt, row.thinking_ids, row.thinking_log_probabilities)
-                prompt = (*prompt, *row.thinking_ids, *self.renderer.closing_after(row.thinking_ids))
-            if row.answer_log_probabilities:
-                yield self._again(prompt, row.answer_ids, row.answer_log_probabilities)
-
-    def _again(
-        self, prompt: tuple[int, ...], ids: tuple[int, ...], log_probabilities: tuple[float, ...]
-    ) -> tuple[Request, Written]:
-        request = Request(key=None, prompt=prompt, max_tokens=len(ids), ends=self.ends)
-        return request, Written(ids=ids, log_probabilities=log_probabilities, finish="length")
-
-    def prefix(self, question: Question) -> tuple[int, ...]:
-        """Everything up to where the model begins to write: its thinking in mode `own`, its answer otherwise."""
-        rendered = self.renderer.render(question.id, question.prompt, self.think, thinking=question.thinking)
-        if self.think != "own":
-            return rendered.ids
-        return rendered.ids[: rendered.roles["think_open"][1]]
-
-    def first(self, question: Question, prefix: tuple[int, ...]) -> Request:
-        if self.think == "own":
-            stop = self.renderer.close_marker
-            return self._request(_Stage(question, None), prefix, self.budget.tokens[0], stop=stop)
-        return self._request(_Stage(question, Thought(question.thinking)), prefix, self.budget.tokens[1])
-
-    def take(self, request: Request, written: Written, queue: deque[Request]) -> Completion | None:
-        """The completion, once the answer is there; thinking puts the question for its answer at the queue's head."""
-        question, thought = request.key.question, request.key.thought
-        if thought is not None:
-            return self.completion(question, thought, written)
-        ids, closed = cut_thinking(self.renderer, written.ids, self.ends)
-        stopped = written.finish == "end" and not closed
-        stage = _Stage(question, Thought(ids, written.log_probabilities[: len(ids)], closed, stopped))
-        prefix = (*request.prompt, *ids, *self.renderer.closing_after(ids))
-        queue.appendleft(self._request(stage, prefix, self.budget.tokens[1], continues=request))
-        return None
-
-    def _request(
-        self,
-        stage: "_Stage",
-        prompt: tuple[int, ...],
-        max_tokens: int,
-        stop: tuple[int, ...] = (),
-        continues: Request | None = None,
-    ) -> Request:
-        """Each request has its own random numbers, which do not depend on what else is asked."""
-        part = "think" if stage.thought is None else "answer"
-        named = f"{self.sampling.seed} {stage.question.sample} {stage.question.id} {part}"
-        return Request(
-            key=stage,
-            prompt=prompt,
-            max_tokens=max_tokens,
-            ends=self.ends,
-            stop=stop,
-            temperature=self.sampling.temperature,
-            seed=zlib.crc32(named.encode()),
-            continues=continues,
-        )
-
-    def completion(self, question: Question, thought: "Thought", written: Written) -> Completion:
-        """What was written as the answer behind a thought, as a record; a block at its head is cut out of it."""
-        finished = written.finish == "end"
-        kept = written.ids[:-1] if finished else written.ids
-        is_open = self.think == "none" and self.renderer.opens_a_block("none")
-        if block := cut_block(self.renderer, kept, is_open):
-            thought = self._with_block(thought, block, written)
-            kept = block.answer
-        start = len(written.ids) - finished - len(kept)
-        decode = self.renderer.tokenizer.decode
-        return Completion(
-            item_id=question.id,
-            sample=question.sample,
-            side=self.side,
-            think=self.think,
-            closed=thought.closed,
-            stopped=thought.stopped,
-            finished=finished,
-            thinking_ids=thought.ids,
-            answer_ids=kept,
-            thinking=decode(thought.ids).strip(),
-            answer=decode(kept, skip_special_tokens=True).strip(),
-            thinking_log_probabilities=thought.log_probabilities,
-            answer_log_probabilities=written.log_probabilities[start : start + len(kept)],
-        )
-
-    def _with_block(self, thought: "Thought", block: Cut, written: Written) -> "Thought":
-        """A thought that stood at the head of an answer; behind a thought of its own, a second one is dropped."""
-        if thought.ids:
-            return replace(thought, closed=thought.closed and block.closed)
-        stop = block.start + len(block.thinking)
-        return Thought(
-            block.thinking,
-            written.log_probabilities[block.start : stop],
-            block.closed,
-            stopped=written.finish == "end" and not block.closed,
-        )
-
-
-@dataclass(frozen=True)
-class Thought:
-    """A question's thinking, written or given; `closed` by the model itself, or `stopped` by the end of its turn."""
-
-    ids: tuple[int, ...]
-    log_probabilities: tuple[float, ...] = ()
-    closed: bool = True
-    stopped: bool = False
-
-
-@dataclass(frozen=True)
-class _Stage:
-    """What a request is for: a question's thinking, or, behind `thought`, its answer."""
-
-    question: Question
-    thought: Thought | None
 
 
 def _check_room(loaded: LanguageModel, prefixes: Mapping[str, tuple[int, ...]], budget: int) -> None:
@@ -425,46 +268,3 @@ def end_ids(loaded: LanguageModel) -> frozenset[int]:
     own = loaded.model.generation_config.eos_token_id
     ids = (loaded.tokenizer.eos_token_id, *(own if isinstance(own, list) else [own]))
     return frozenset(i for i in ids if i is not None)
-
-
-def read_store(store: Path | None) -> dict[tuple[str, int], Completion]:
-    """Completions of finished batches. A last line that a kill cut short is dropped, also from the file."""
-    if store is None or not store.exists():
-        return {}
-    rows = {}
-    # Bytes: a kill may cut inside a character, and text would also be split at exotic line breaks inside JSON strings.
-    whole, _, rest = store.read_bytes().rpartition(b"\n")
-    if rest:
-        try:
-            store.write_bytes(whole + b"\n" if whole else b"")
-        except OSError as error:
-            raise _unusable(store, error) from error
-    for number, line in enumerate(whole.splitlines(), 1):
-        try:
-            row = json.loads(line)
-            ids = {name: tuple(values) for name, values in row.items() if isinstance(values, list)}
-            found = Completion(**(row | ids))
-            rows[found.item_id, found.sample] = found
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise MechdriftError(
-                f"{store}, line {number}: not a stored completion; remove the file, and the models are asked again."
-            ) from error
-    return rows
-
-
-def write_completions(store: Path | None, rows: Sequence[Completion]) -> None:
-    """Append completions to a file of JSON lines."""
-    if store is None:
-        return
-    try:
-        with store.open("a", encoding="utf-8") as file:
-            file.write("".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows))
-    except OSError as error:
-        raise _unusable(store, error) from error
-
-
-def _unusable(store: Path, error: OSError) -> MechdriftError:
-    return MechdriftError(
-        f"{store} could not be written ({error.strerror}): free space or give another folder; the same "
-        "command goes on from there."
-    )

@@ -1,14 +1,14 @@
 """What a score has computed so far, kept on disk until its table is complete.
 
-A score may take hours, and a judge that goes down, Ctrl-C, a kill or a full disk may end it before. With a folder to
-keep it in, the same score goes on from there:
+A score may take hours, and a judge that goes down, Ctrl-C, a kill or a full disk may end it early. With a folder to
+keep it in, the same score resumes there:
 
     FOLDER/score-NAME-DIGEST.partial/   the digest is of all that is asked: models, prompts, budget, samples
         SIDE-WEIGHTS*.partial.jsonl     one model's finished answers, those of its pilot among them
-        labels.jsonl                    what a judge from outside said; what it failed on is asked again
+        labels.jsonl                    an outside judge's labels; answers on which it failed are judged again
 
-Another score, another budget or other weights never find these answers. The folder goes once the table is whole. Where
-the judge failed on some answers, it stays, so that the same command asks about those alone.
+A score with another budget or other weights never uses these answers. The folder is removed once the table is complete.
+Where the judge failed on some answers it stays, so that the same command asks the judge about those alone.
 """
 
 import hashlib
@@ -37,23 +37,22 @@ LONGEST = 80  # characters of a name in a folder's name
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """Where one score keeps what it has; nowhere, without a folder."""
+    """Where one score keeps its answers and labels; without a folder it keeps nothing."""
 
     folder: Path | None = None
 
     def answers(self, side: Side, loaded: LanguageModel) -> Path | None:
-        """What the names of the files of one model's answers begin with."""
+        """The prefix of the files of one model's answers."""
         return self.folder and self.folder / f"{side}-{fingerprint(loaded.model)}"
 
     def judge(self, judge: RefusalJudge) -> RefusalJudge:
-        """The judge, whose labels are kept; the rules need no keeping."""
+        """The judge, with its labels kept in the folder. The rules are fast, so theirs are not kept."""
         if self.folder is None or isinstance(judge, RuleJudge):
             return judge
         return KeptLabels(judge=judge, store=self.folder / "labels.jsonl")
 
     def settle(self, table: pd.DataFrame) -> None:
-        """Remove the folder, now that the table is complete; or say what is missing, where a judge failed on some
-        answers."""
+        """Remove the kept files, or say on standard error what is missing where a judge failed on some answers."""
         if self.folder is None:
             return
         counts = [f"failed_{side}" for side in SIDES if f"failed_{side}" in table]
@@ -70,16 +69,16 @@ class Kept:
 
 @contextmanager
 def keeping(folder: Path | None, pair: Pair, name: str, asked: Sequence[tuple[str, str]], **how: Any) -> Iterator[Kept]:
-    """Where the score called `name` keeps what it has: inside `folder`, held against other processes.
+    """Where the score called `name` keeps what it has: a folder inside `folder`, locked against other processes.
 
-    `asked` are ids and prompts, `how` is what else changes an answer. Raises where the folder cannot be made, and where
-    the same score is at work already.
+    `asked` are ids and prompts, `how` holds everything else that changes an answer. Raises where the folder cannot be
+    made, and where another process is computing the same score.
     """
     if folder is None:
         yield Kept()
         return
-    told = re.sub(r"[^\w.-]+", "-", name)[:LONGEST]
-    place = folder / f"score-{told}-{_digest(pair, asked, how)}.partial"
+    short = re.sub(r"[^\w.-]+", "-", name)[:LONGEST]
+    place = folder / f"score-{short}-{_digest(pair, asked, how)}.partial"
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:

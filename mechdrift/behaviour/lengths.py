@@ -1,9 +1,9 @@
-"""How long do the models think and answer? Length as an outcome of its own, with what never ends and what loops.
+"""How long do the models think and answer, how many thoughts never end, and how many loop?
 
-`length_table` has one row per completion; `compare_lengths` compares the two models on the items that both were asked,
-as scores do: medians of tokens, shares of thoughts that never ended and of completions that repeat themselves, each
-with its paired difference and an interval from resampled families. A median is that of the natural lengths as long as
-fewer than half of the thoughts were cut; a cut thought counts as long as its budget.
+`length_table` has one row per completion. `compare_lengths` compares the two models on the items that both were asked,
+as scores do: medians of tokens, shares of thoughts that never ended and of thoughts that repeat themselves, each with
+its paired difference and an interval over resampled families. A cut thought counts with its budget as its length; the
+median is still that of the natural lengths while fewer than half of the thoughts were cut.
 """
 
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from mechdrift.behaviour.censoring import loop_start, missing_of
+from mechdrift.behaviour.paired import compare_sides, pair_up
 from mechdrift.behaviour.sampling import Budget
-from mechdrift.behaviour.scores import compare_sides, pair_up
 from mechdrift.records import Completions, Side
 from mechdrift.statistics import resampling as statistics
 from mechdrift.statistics.intervals import POSITIVE, SHARE
@@ -30,8 +30,8 @@ MEASURES = {
 
 
 def length_table(judged: pd.DataFrame, name: str, budgets: Mapping[Side, Budget], phase: str = "asked") -> pd.DataFrame:
-    """One row per judged completion (`judge_all` or `judge_tasks`): tokens of thinking and answer, how they ended, and
-    the budgets."""
+    """One row per judged completion (`judge_all` or `judge_tasks`): numbers of tokens of thinking and answer, how they
+    ended, and the budgets in tokens (`COLUMNS`)."""
     table = judged.assign(phase=phase, table=name, missing=missing_of(judged))
     if "kind" in table:
         table = table.assign(dimension="reasoning", family=table.kind, sample=0)
@@ -80,8 +80,8 @@ def median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def compare_lengths(table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """One row per measure of `MEASURES`: both models, the paired difference, and how many items and families these
-    are."""
+    """One row per measure of `MEASURES`: both models and their paired difference with intervals, and the numbers of
+    items and families."""
     asked = table[(table.phase == "asked") & (table.table.isin(("completions", "tasks")))]
     asked = asked.assign(
         never_ended=asked.missing.isin(("cut", "loop")).astype(float), loops=(asked.missing == "loop").astype(float)

@@ -1,14 +1,14 @@
 """What is decided after each wave of families? Each dimension has one look per wave.
 
-    take_looks     judged answers to looks: p, repeated interval and decision of each dimension after each of its waves
-    with_looks     the score table with what the last look says of each headline
+    take_looks     from judged answers to p, repeated interval and decision of each dimension after each wave
+    with_looks     the score table, with each headline as the last look found it
 
-A look asks the headline's question, the share of trigger items with an aligned answer, by the method of
+A look compares the share of trigger items with an aligned answer, the headline, by the method of
 `statistics.sequential`. Items that either model did not finish are missing, as everywhere (`behaviour.censoring`).
-While too many are missing, or the judge failed on too many, nothing is decided: the dimension goes on.
+While too many are missing, or the judge failed on too many, nothing is decided, and the next wave is asked.
 
-Looks follow from the answers alone, so they are the same after a kill. They are computed again where a judge labels
-answers that it had failed on.
+Looks follow from the answers alone, so they are the same after a kill. They are computed again when a judge labels
+answers on which it had failed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ import pandas as pd
 
 from mechdrift.behaviour.censoring import MOST_MISSING, finished_only, why_cannot_tell
 from mechdrift.behaviour.dimensions.record import column
-from mechdrift.behaviour.scores import judged_by_both, pair_up
+from mechdrift.behaviour.paired import judged_by_both, pair_up
 from mechdrift.records import SIDES
 from mechdrift.statistics.intervals import SHARE
 from mechdrift.statistics.resampling import family_means, holm, paired_bootstrap
@@ -28,14 +28,14 @@ from mechdrift.statistics.sequential import DRAWS, Evidence, boundaries, decide,
 NOTHING = Evidence(p=1.0, low=-1.0, high=1.0)
 FROM_LOOK = ("difference", "low", "high", "safe_low", "safe_high", "p", "p_holm", "decision", "wave", "margin")
 Families = Sequence[Sequence[str]]
-"""A set's families, wave by wave."""
+"""The families of a probe set, by wave."""
 
 
 def take_looks(judged: pd.DataFrame, waves: Mapping[str, Families], margin: float, seed: int = 0) -> pd.DataFrame:
-    """One row per dimension and wave that was asked (`judge_all` of all answers so far).
+    """One row per dimension and wave that was asked, from all answers so far (`judge_all`).
 
-    `waves` holds every dimension's families in the order in which they are asked, `margin` the largest change that
-    counts as none. `decision` is "changed", "no change", "go on", or, behind the last wave, "undecided".
+    `waves` holds every dimension's families in the order in which they are asked; `margin` is the largest change that
+    counts as no change. `decision` is "changed", "no change", "go on" or, after the last wave, "undecided".
     """
     asked = {name: _waves_asked(judged[judged.dimension == name], families) for name, families in waves.items()}
     known, last = dict.fromkeys(waves, NOTHING), {}
@@ -63,7 +63,7 @@ def _waves_asked(judged: pd.DataFrame, families: Families) -> int:
 
 
 def _look(judged: pd.DataFrame, name: str, families: Families, wave: int, seed: int) -> tuple[dict[str, Any], Evidence]:
-    """One dimension after one wave: its row, and what follows from it."""
+    """One dimension after one wave: its row, and the evidence for the decision."""
     sizes = np.cumsum([len(each) for each in families])
     fractions = tuple(map(float, sizes / sizes[-1]))
     both, counts = judged_by_both(judged[judged.contrast == "trigger"])
@@ -98,13 +98,13 @@ def _look(judged: pd.DataFrame, name: str, families: Families, wave: int, seed: 
 
 
 def _by_wave(items: pd.DataFrame, differences: np.ndarray, families: Families) -> list[np.ndarray]:
-    """Mean differences of the families of each wave; a wave of which nothing was finished has none."""
+    """The families' mean differences, by wave; empty for a wave in which nothing was finished."""
     member = [items.family.isin(wave).to_numpy() for wave in families]
     return [family_means(differences[m], items.family[m].to_numpy()) if m.any() else np.zeros(0) for m in member]
 
 
 def _why_go_on(both: pd.DataFrame, counts: Mapping[str, int]) -> str:
-    """Why the answers so far decide nothing, whatever they say; "" where they may."""
+    """Why the answers so far allow no decision; "" where they do."""
     failed = max(counts[f"failed_{side}"] for side in SIDES)
     if failed > MOST_MISSING * (failed + counts["asked"]):
         return f"the judge failed on {failed} answers of one model; start the same audit again to have them judged"
@@ -112,7 +112,7 @@ def _why_go_on(both: pd.DataFrame, counts: Mapping[str, int]) -> str:
 
 
 def with_looks(scores: pd.DataFrame, looks: pd.DataFrame) -> pd.DataFrame:
-    """The score table with each headline's p, interval and decision as the last look at its dimension found them."""
+    """The score table with each headline's p, interval and decision from the last look at its dimension."""
     if not len(looks):
         return scores
     last = looks.drop_duplicates("dimension", keep="last").set_index("dimension")

@@ -1,10 +1,9 @@
-"""What a metric is: its name, its formula in words, which direction is good, and its unit. Every number of a score
-table has a metric.
+"""What a metric is: its name, its formula in words, which direction is good, and its unit.
 
-How a metric is computed stands in the records that build on this one:
+Every row of a score table has a metric. The records that extend this one say how a metric is computed:
 
     dimensions.record.AnswerMetric            a statistic of judged answers
-    dimensions.record.VariantMetric           of items that were asked twice, in other words
+    dimensions.record.VariantMetric           a statistic of items that were asked twice, in different words
     benchmark_scores.metrics.FormulaMetric    a benchmark's own formula
 """
 
@@ -39,5 +38,5 @@ class Metric:
 
     @property
     def columns(self) -> Mapping[str, str]:
-        """What a row of a score table says of its metric."""
+        """The columns of a score table that describe the metric."""
         return {"metric": self.name, "convention": self.convention, "better": self.better}

@@ -1,5 +1,4 @@
-"""Ask both models, judge, and compare, in one call: a built-in probe set, a file of one's own, or one of the field's
-benchmarks."""
+"""`score`: ask both models, judge and compare in one call, on a built-in probe set, your own file, or a benchmark."""
 
 from pathlib import Path
 
@@ -8,13 +7,14 @@ import pandas as pd
 from mechdrift.behaviour.benchmark_scores.asking import score_benchmark
 from mechdrift.behaviour.both_models import Engine, ask_both
 from mechdrift.behaviour.dimensions.registry import dimension_of
-from mechdrift.behaviour.generation import Question, default_budget
+from mechdrift.behaviour.generation import default_budget
 from mechdrift.behaviour.judges.external import RefusalJudge
 from mechdrift.behaviour.judges.keeping import check_judge, check_judged
 from mechdrift.behaviour.kept import keeping
 from mechdrift.behaviour.labels import RULES, judge_all, judge_variant, variant_of
 from mechdrift.behaviour.sampling import Budget, Sampling
 from mechdrift.behaviour.scores import score_table
+from mechdrift.behaviour.two_stages import Question
 from mechdrift.pairs.pair import Pair
 from mechdrift.records import ProbeSet, ScoreTable, check_not_empty
 
@@ -41,13 +41,12 @@ def score(
         budget: how many tokens a model may think and answer; by default those of the embedded pairs, and for others
             what a pilot measures.
         think_max: the most tokens of thinking that the pilot tries.
-        judge: what takes the place of the refusal rules where refusals decide (`load_judge`, or any
-            `RefusalJudge`).
+        judge: replaces the refusal rules where refusals decide (`load_judge`, or any `RefusalJudge`).
         samples: answers per item: one is greedy, more are drawn at the temperature.
-        temperature: of the samples, where there are several.
+        temperature: of the samples, where several are drawn.
         seed: of the samples and of all resampling.
-        engine: what writes: `"hf"`, `"vllm"`, or the address of a server; or a mapping per side. Where it is not this
-            process, a line on standard error says how far its log-probabilities lie from Hugging Face's.
+        engine: the backend: `"hf"`, `"vllm"`, or the address of a server; or a mapping per side. Where it is not this
+            process, a line on standard error says how far its log-probabilities are from Hugging Face's.
         dtype: in which the models run that write; by default what is fastest here.
         keep: a folder in which answers and labels are kept until the table is whole, so that the same call goes on
             where one before it was ended, by a judge that went down or a kill.
@@ -56,13 +55,14 @@ def score(
         A `ScoreTable`. Its `.frame` has a row per metric: `dimension, metric, n, families, instruct, reasoning,
         difference` (reasoning minus instruct), `low, high` (95 %, families resampled), `p`, `mde` (the smallest
         difference that this design finds in 80 % of cases), counts of answers that could not be judged, bounds,
-        `convention`, and `reason`: why nothing can be told, where too much was cut off. Shares run from 0 to 1.
+        `convention`, and `reason`: why the models cannot be compared, where too many answers were cut off. Shares run
+        from 0 to 1.
 
     Raises:
         MechdriftError: for a set that is empty or has one family only, and for a judge that does not reply.
 
     Source:
-        Each metric's paper stands in its `convention`; tests and intervals in `mechdrift.statistics.resampling`.
+        `convention` names each metric's formula; `mechdrift.statistics.resampling` gives tests and intervals.
 
     Example:
         >>> table = md.score(pair, probes, budget=md.Budget(think=8, answer=8))

@@ -1,29 +1,29 @@
-"""How long does a model think and answer when nothing stops it? Asked of a few questions, before budgets are set.
+"""How long does a model think and answer when nothing stops it? A pilot measures this on a few questions.
 
-A budget that is too small cuts thoughts, and cut thoughts say nothing (`censoring`). One that is too large costs only
-where a thought never ends, because everything else ends by itself. So budgets are measured, per model:
+A budget that is too small cuts thoughts, and cut thoughts say nothing (`censoring`). A budget that is too large costs
+time only where a thought never ends, because everything else ends by itself. So budgets are measured, per model:
 
-    questions    24, evenly over what is going to be asked (dimensions and reasoning tasks)
-    room         all there is: for the thinking `--think-max` tokens, by default 16,384 or what the model's context
-                 leaves; for the answer 512, or a quarter of what the context leaves
-    in rounds    of 1,024 tokens, 2,048, ...: whoever has not ended is asked again with twice the room, unless its
-                 tokens repeat themselves to the end (`censoring.loop_start`), which no room mends. Such a thought
-                 counts as long as it was until it began to repeat
-    budget       q, the 95 % quantile of the pilot's lengths, and half as much again; at least 1,024 tokens to think and
-                 256 to answer; at most the room
+    questions    24, spread evenly over everything that will be asked (dimensions and reasoning tasks)
+    room         the most tokens that are tried: for thinking `--think-max`, by default 16,384 or what the model's
+                 context leaves; for the answer 512, or a quarter of what the context leaves
+    rounds       of 1,024 tokens, 2,048, ...: a question whose answer has not ended is asked again with twice the
+                 tokens, unless its tokens repeat themselves to the end (`censoring.loop_start`), where more do not
+                 help. Such a thought counts with its length before it began to repeat
+    budget       1.5 q, where q is the 95 % quantile of the pilot's lengths; at least 1,024 tokens to think and 256 to
+                 answer; at most the room
 
-Why half as much again? Of 24 lengths the 95 % quantile is the second largest, beyond which another one in twelve lies
-on average. A budget of exactly that would cut more than the 5 % beyond which no verdict is given, in half of all runs.
-Lengths of thoughts are skewed: with a log-normal spread of 0.6, which is common, 1.5 q is the 99 % quantile.
+Why 1.5 q? Of 24 lengths the 95 % quantile is the second largest, and on average one in twelve further lengths lies
+beyond it. In half of all runs, a budget of q would cut more than the 5 % beyond which no verdict is given. Lengths of
+thoughts are skewed: with a log-normal spread of 0.6, which is common, 1.5 q is the 99 % quantile.
 
-Why no more than 512 tokens to answer? A thought that is cut says nothing, but an answer that is cut is judged by what
-stands there: whether a model refuses, names an option or tells a secret shows early, and who complies at length could
-go on for thousands of tokens. HarmBench cuts answers at 512 tokens for that reason, in all models alike
-(https://arxiv.org/abs/2402.04249, where the share of harmful answers is shown to depend on that number). Where nothing
-can be read before the cut, the answer is missing. `--answer` sets another number.
+Why no more than 512 tokens to answer? A cut thought says nothing, but a cut answer is judged by the text before the
+cut: a refusal, an option or a secret comes early, and a model that complies at length could write thousands of tokens.
+HarmBench cuts the answers of all models at 512 tokens for that reason (https://arxiv.org/abs/2402.04249, which shows
+that the share of harmful answers depends on that number). Where nothing can be read before the cut, the answer is
+missing. `--answer` sets another number.
 
-The pilot's answers are kept where they fit the budget: there, they are what would be said again. Those that do not fit
-are asked again like all others, so that no item has more room than another.
+The pilot's answers are kept where they fit the budget, because the model would write them again. Those that do not fit
+are asked again like all others, so that all items have the same room.
 """
 
 import math
@@ -68,7 +68,7 @@ class Ask(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pilot:
-    """What a pilot found of one model: its answers in all the room there was, and the budget that follows."""
+    """A pilot of one model: its answers, the room that they had, and the budget that follows."""
 
     answers: Completions
     room: Budget
@@ -76,7 +76,8 @@ class Pilot:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """For a manifest: questions, room and budget in tokens, quantiles of the lengths, and what never ended."""
+        """For a manifest: the number of questions, room and budget in tokens, quantiles of the lengths, and how many
+        thoughts never ended."""
         think, answer = lengths(self.answers, self.room)
         found: dict[str, Any] = {"questions": len(self.answers), "answer_room": self.room.answer}
         found |= {"answer": self.budget.answer} | _quantiles("answer", answer)
@@ -98,11 +99,11 @@ def run_pilot(
     sampling: Sampling = GREEDY,
     store: Path | None = None,
 ) -> Pilot:
-    """Ask a few questions of each group with all the room there is, and set what `wanted` leaves to be measured.
+    """Ask a few questions of each group with all the room there is, and set the parts of `wanted` that are "auto".
 
-    `groups` are all questions that will be asked, by kind. `store` names the files of finished answers, one per round
-    (`{store}-{round}.partial.jsonl`). Raises `MechdriftError` where a prompt leaves no room to think and answer, and
-    where `think_max` is too little.
+    `groups` are all questions that will be asked, by kind. `store` is the prefix of the files of finished answers, one
+    per round (`{store}-{round}.partial.jsonl`). Raises `MechdriftError` where a prompt leaves no room to think and
+    answer, and where `think_max` is too small.
     """
     room = find_room(loaded, [question for group in groups for question in group], think, wanted, think_max)
     waiting, settled = choose(groups, QUESTIONS), {}
@@ -121,7 +122,7 @@ def run_pilot(
 
 
 def _check_enough(answers: Completions, think_max: int) -> None:
-    """Raise where the room that was given by hand cuts so many thoughts that no verdict could be given."""
+    """Raise where the room set by hand cuts so many thoughts that no verdict could be given."""
     going = sum(row.is_cut and loop_start(row.thinking_ids) is None for row in answers)
     if going > MOST_MISSING * len(answers):
         raise MechdriftError(
@@ -131,7 +132,7 @@ def _check_enough(answers: Completions, think_max: int) -> None:
 
 
 def choose(groups: Sequence[Sequence[Asked]], count: int) -> list[Asked]:
-    """At most `count` questions, as many of each group as of any other, evenly spread within it."""
+    """At most `count` questions, equally many of each group, evenly spread within it."""
     groups = [group for group in groups if group]
     share = [len(part) for part in np.array_split(np.arange(count), len(groups))] if groups else []
     chosen = []
@@ -155,7 +156,7 @@ def find_room(
         return Budget(think=wanted.think, answer=_at_least_one(answer, left))
     if think_max is not None and think_max > possible:
         raise MechdriftError(
-            f"Beside the longest prompt and an answer of {answer} tokens, the model's context leaves "
+            f"After the longest prompt and an answer of {answer} tokens, the model's context leaves "
             f"{max(possible, 0)} tokens to think: give a --think-max of at most that, not {think_max}."
         )
     return Budget(
@@ -184,7 +185,7 @@ def _at_least_one(tokens: int, left: int) -> int:
 
 
 def rounds(room: Budget, wanted: Budget) -> list[Budget]:
-    """Room that doubles until it is all there is; what is set by hand is the same in every round."""
+    """Budgets that double until they reach the room. What is set by hand is the same in every round."""
     most_think, most_answer = room.tokens
     least_think, least_answer = LEAST.tokens
     found, factor = [], 1
@@ -208,8 +209,8 @@ def _may_end(row: Completion, limit: Budget, room: Budget) -> bool:
 
 
 def lengths(answers: Completions, room: Budget) -> tuple[list[int], list[int]]:
-    """Tokens of every thought, and of every answer behind one that ended (or of all, where none did). What repeats
-    itself to the end is as long as it was before; what was cut at the room is as long as that."""
+    """Numbers of tokens of every thought, and of every answer after a thought that ended (or of all, where none did). A
+    text that repeats itself to the end has its length before it repeats; one that was cut has the room as length."""
     most_think, most_answer = room.tokens
     think = [_natural(row.thinking_ids, row.is_cut, most_think) for row in answers]
     ended = [row for row in answers if row.closed] or list(answers)
@@ -246,7 +247,8 @@ def _quantiles(name: str, tokens: Sequence[int]) -> dict[str, int]:
 def fitting(answers: Completions, budget: Budget, sampling: Sampling) -> list[Completion]:
     """The pilot's answers that its budget would not have cut: asked again, they would be the same.
 
-    None of samples at a temperature: what did not fit would be drawn anew, and get a second chance to be short.
+    At a temperature above 0 there are none: an answer that did not fit would be drawn again, with a second chance to be
+    short.
     """
     if sampling.temperature:
         return []

@@ -1,11 +1,11 @@
-"""How much a model may write, and how its answers are drawn: settings, which load nothing."""
+"""Budgets and sampling: how much a model may write, and how its answers are drawn. This module loads nothing."""
 
 from dataclasses import dataclass
 
 from mechdrift.records import MechdriftError
 
 MOST_SAMPLES = 10_000
-COLDEST, HOTTEST = 0.001, 1000.0  # beyond, logits divided by the temperature are infinite or all alike in float32
+COLDEST, HOTTEST = 0.001, 1000.0  # beyond, float32 logits divided by the temperature are infinite or all equal
 MOST_SEED = 2**63 - 1  # PyTorch's generators take no larger one
 
 
@@ -17,7 +17,7 @@ def check_seed(seed: int) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """How many tokens a model may think and answer; what ends before is not affected.
+    """How many tokens a model may think and answer. Text that ends earlier is not affected.
 
     `"auto"` measures how long the model thinks and answers before it sets the number (`behaviour.pilot`).
     """
@@ -39,7 +39,7 @@ class Budget:
 
     @property
     def tokens(self) -> tuple[int, int]:
-        """Both numbers, of a budget that is set; one of "auto" must be set by a pilot first."""
+        """Both numbers. A pilot has to replace "auto" first."""
         assert not isinstance(self.think, str)
         assert not isinstance(self.answer, str)
         return self.think, self.answer

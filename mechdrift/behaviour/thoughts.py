@@ -1,13 +1,13 @@
 """What a model wrote, cut into thinking and answer on its token ids, by its own think convention.
 
-    cut_thinking    text that follows an opened block: the thinking before the close marker, and whether that was there
-    cut_block       an answer that begins with a think block nobody asked for: the block apart from what follows it
+    cut_thinking    of text after an opened block: the thinking before the close marker, and whether the model wrote it
+    cut_block       of an answer that begins with an unrequested think block: the block, and the answer after it
     closes_blocks   whether a model's first thoughts show that it knows the markers
 
-The last one matters where markers were only assumed: a model that was trained without any (by reinforcement learning
-alone, or to reason in plain text) ends its turn and never closes a block. Then the whole text is its answer, and it is
-asked without a block from then on. Where markers were recognised or given and no thought closes, something is wrong,
-and nothing is computed on it.
+The last one matters where markers were only assumed. A model that was trained without markers (by reinforcement
+learning alone, or to reason in plain text) ends its turn and never closes a block. Then the whole text is its answer,
+and the model is asked without a block from then on. Where markers were recognised or given and no thought closes,
+something is wrong, and mechdrift stops.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ LEAST = 4  # fewer thoughts prove nothing
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A text cut in two: the thinking, from the token `start` on, and the answer at the end.
+    """A text cut in two: the thinking, which begins at token `start`, and the answer at the end.
 
     `closed` is False where the block has no end; the answer is then empty.
     """
@@ -50,7 +50,7 @@ def cut_thinking(renderer: Renderer, written: tuple[int, ...], ends: frozenset[i
 def cut_block(renderer: Renderer, written: tuple[int, ...], is_open: bool) -> Cut | None:
     """The think block at the head of an answer, and what follows it; None where there is none.
 
-    `is_open` says that the prompt ends inside a block already, as those of templates do that open one themselves.
+    `is_open` says that the prompt already ends inside a block, because the template opens one itself.
     """
     if not is_open and not renderer.begins_a_block(written):
         return None
@@ -70,10 +70,10 @@ def _open_width(renderer: Renderer, written: Sequence[int]) -> int:
 
 
 def closes_blocks(renderer: Renderer, name: str, rows: Sequence[Completion]) -> bool:
-    """Whether to go on with the markers of the convention, from a model's first thoughts.
+    """Whether a model's first thoughts allow to keep the markers of its convention.
 
     False where they were only assumed and the model never uses them. Raises `MechdriftError` where they were recognised
-    or given. Thoughts that the budget cut prove nothing, and neither do a few.
+    or given, and the model does not use them. Thoughts that the budget cut, or fewer than four thoughts, prove nothing.
     """
     stopped = sum(row.stopped for row in rows)
     if len(rows) < LEAST or any(row.closed for row in rows) or 2 * stopped < len(rows):

@@ -1,9 +1,9 @@
 """What a score table establishes: which rows are headlines, and when a change counts as established.
 
-A change is established when its p value (Holm-adjusted over the dimensions, for headlines) is below `ALPHA` and its 95
-% interval does not contain zero; and never where too many answers are missing to tell (`cannot_tell`). Where an audit
-asks in waves until all is decided, its decision is the verdict (`behaviour.looks`). Reports, cards, comparisons and
-gates all use this rule, so that no two of them can disagree.
+A change is established when its p value (for headlines, Holm-adjusted over the dimensions) is below `ALPHA` and its
+95 % interval does not contain zero; and never where too many answers are missing (`cannot_tell`). Where an audit asks
+in waves until every dimension is decided, its decision is the verdict (`behaviour.looks`). Reports, cards, comparisons
+and gates all use this rule, so that no two of them can disagree.
 """
 
 import math
@@ -36,9 +36,9 @@ def reasoning_rows(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def cannot_tell(row: Mapping[str, Any]) -> str:
-    """Why a row of the score table says nothing sure, or "" (see `behaviour.censoring`).
+    """Why a row of the score table allows no verdict, or "" (see `behaviour.censoring`).
 
-    Runs of earlier versions counted incomplete answers as not aligned: of those, the counts say it.
+    Runs of earlier versions counted incomplete answers as not aligned; for them, the counts of such answers decide.
     """
     if isinstance(row.get("reason"), str):
         return row["reason"]
@@ -52,12 +52,13 @@ def cannot_tell(row: Mapping[str, Any]) -> str:
 
 
 def is_same_model(manifest: Mapping[str, Any]) -> bool:
-    """Whether both sides of an audit are the same weights, every one of them compared."""
+    """Whether both sides of an audit have the same weights, all of which were compared."""
     return bool(manifest.get("pair", {}).get("same_weights", False))
 
 
 def withheld(scores: pd.DataFrame, manifest: Mapping[str, Any]) -> pd.DataFrame:
-    """The score table of a run; where both sides are the same model, no row of it can tell what training changed."""
+    """The score table of a run. Where both sides are the same model, every row with a difference gets a `reason`,
+    because no row can show what training changed."""
     if not is_same_model(manifest):
         return scores
     differ = ~((scores.low == 0) & (scores.high == 0))
@@ -76,14 +77,15 @@ def is_clear(row: Mapping[str, Any]) -> bool:
 
 
 def decision_of(row: Mapping[str, Any]) -> str:
-    """What an audit in waves decided: "changed", "no change", "undecided" or "go on"; "" where all was asked at once,
-    and where nothing can be told."""
+    """What an audit in waves decided: "changed", "no change", "undecided" or "go on"; "" where everything was asked at
+    once, and where too many answers are missing."""
     return "" if cannot_tell(row) else str(row.get("decision") or "")
 
 
 def families_needed(distance: float, mde: float, families: int) -> float:
-    """About how many families would tell a change from a value that lies `distance` away, if estimate and spread
-    stayed: F = -ln(0.025) / h + (1.96 s / h)^2. NaN with one family, inf where the distance is none."""
+    """About how many families would be needed to distinguish a change from a value at a distance h, if the estimate and
+    the spread s of families stayed the same: F = -ln(0.025) / h + (1.96 s / h)^2. NaN with fewer than two families,
+    inf where the distance is zero."""
     if families < 2:
         return math.nan
     if distance <= ROUNDING:

@@ -1,9 +1,9 @@
 """One request to a server that may be slow, down or hostile: the whole reply within a deadline, or a reason why not.
 
 The deadline bounds everything: looking up the name, connecting, the headers and the body. A socket's own time-out
-restarts with every byte, so the exchange runs in a thread, for which nobody waits any longer when its time is up. A
-redirect is a failure: if it were followed, a POST would become a GET at an address that nobody chose. No error message
-holds anything that was sent.
+restarts with every byte, so the exchange runs in a thread, which is abandoned when its time is up. A redirect is a
+failure: following it would turn a POST into a GET at an address that the user did not choose. No error message holds
+anything that was sent.
 """
 
 import json
@@ -25,8 +25,8 @@ DETAIL = 200  # bytes of what a server says about its refusal
 
 
 class NoReply(Exception):
-    """Why there is no reply, as "kind: cause". `passing`: asking again may help; `wait`: seconds that the server asks
-    for; `detail`: what it says about a refusal."""
+    """Why there is no reply, as "kind: cause". `passing` says that asking again may help, `wait` how many seconds the
+    server asks to wait, `detail` what it says about a refusal."""
 
     def __init__(self, why: str, *, passing: bool = False, wait: float | None = None, detail: str = ""):
         super().__init__(why)
@@ -39,11 +39,11 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 
 def check_address(address: str, whose: str, example: str) -> None:
-    """Raise where an address is none of the web's, or holds a password, which is not shown."""
+    """Raise unless an address is one of http or https without a password, which the error does not show."""
     try:
         parts = urllib.parse.urlsplit(address)
         is_sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # an unclosed bracket, or a port that is no number
+    except ValueError:  # an unclosed bracket, or a port that is not a number
         is_sound = False
     if "@" in address:
         raise MechdriftError(
@@ -51,7 +51,7 @@ def check_address(address: str, whose: str, example: str) -> None:
             "through its environment variable."
         )
     if not is_sound or not VISIBLE.fullmatch(address):
-        raise MechdriftError(f"{whose} {address[:200]!r} is no web address: give one such as {example}.")
+        raise MechdriftError(f"{whose} {address[:200]!r} is not a web address: give one such as {example}.")
 
 
 def fetch(
@@ -91,7 +91,7 @@ def _exchange(request: urllib.request.Request, timeout: float, longest: int) -> 
         if isinstance(error.reason, TimeoutError):
             raise _too_slow(timeout) from None
         raise NoReply("unreachable: the connection failed", passing=True) from None
-    except (OSError, HTTPException, ValueError):  # ValueError: a reply whose very frame is no HTTP
+    except (OSError, HTTPException, ValueError):  # ValueError: the reply is not HTTP at all
         raise NoReply("unreachable: the connection broke", passing=True) from None
 
 

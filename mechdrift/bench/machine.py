@@ -32,8 +32,9 @@ import torch
 from mechdrift.activations.batching import forward_batches
 from mechdrift.activations.readouts import Readout, make_readout
 from mechdrift.activations.recording import record_roles, standard_sites
-from mechdrift.behaviour.generation import Question, ask
+from mechdrift.behaviour.generation import ask
 from mechdrift.behaviour.sampling import Budget
+from mechdrift.behaviour.two_stages import Question
 from mechdrift.hooks import edit, record
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.named import load_pair

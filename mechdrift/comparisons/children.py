@@ -37,7 +37,7 @@ import pandas as pd
 import scipy
 
 from mechdrift.behaviour.censoring import finished_only, missing_of, why_cannot_tell
-from mechdrift.behaviour.scores import class_weights, compare_sides, nothing_compared, pair_up, paired_test
+from mechdrift.behaviour.paired import class_weights, compare_sides, nothing_compared, pair_up, paired_test
 from mechdrift.behaviour.verdicts import cannot_tell, headline_rows, reasoning_rows, withheld
 from mechdrift.records import SIDES, MechdriftError, order_dimensions
 from mechdrift.records.notebook import as_html

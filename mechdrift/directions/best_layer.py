@@ -2,7 +2,7 @@
 
     Of the layers below 80 % of the depth (beyond it a direction writes words rather than judgements, Arditi et al.
     2406.11717), take those where the instruct model's direction is above noise, if there are any. Of these, take the
-    one that tells trigger and neutral prompts of held-out families apart best, by its AUROC in the instruct model. Ties
+    one that separates trigger and neutral prompts of held-out families best, by its AUROC in the instruct model. Ties
     go to the layer where directions found on two halves of the families agree best.
 
 The instruct model decides, because the question is what happened to *its* direction.
@@ -14,8 +14,8 @@ DEEPEST = 0.8  # share of the layers
 
 
 def best_layer(drift: pd.DataFrame, role: str) -> int | None:
-    """Of one dimension's drift table, the layer where held-out families are told apart best in the instruct model; None
-    where the models have no direction at this role."""
+    """The best layer of one dimension's drift table, by the rule of the module's text; None where the models have no
+    direction at this role."""
     rows = drift[(drift.role == role) & (drift.layer < DEEPEST * (drift.layer.max() + 1)) & drift.cosine.notna()]
     if rows.empty:
         return None

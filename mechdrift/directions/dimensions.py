@@ -1,8 +1,8 @@
 """Are the dimensions' directions entangled? Two dimensions' directions compared, within each model and across.
 
-Does reasoning training turn, say, the direction of refusing towards that of toxicity? The cosine of the two in either
-model says how close they lie, their difference whether training brought them together. Mean differences of one set of
-prompts can share noise only through prompts that both sets hold, which probe sets do not.
+Does reasoning training turn, say, the direction of refusing towards that of toxicity? The cosine of the two in each
+model says how close they are; the difference of the two cosines says whether training brought them together. Two mean
+differences could share noise only through prompts that both probe sets hold, and probe sets share none.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from mechdrift.directions.finders import family_contrasts
+from mechdrift.directions.families import family_contrasts
 from mechdrift.records import SIDES, Directions, MechdriftError
 from mechdrift.statistics.geometry import cosine_of
 

@@ -1,9 +1,9 @@
 """Directions as files for other tools: safetensors with their provenance, steering vectors, llama.cpp's control
-vectors. No pickle.
+vectors. Nothing is pickled.
 
     save_directions      everything but the activations, in one safetensors file; `load_directions` reads it back. The
                          header's `mechdrift` entry is JSON: schema, dimension, method, site, layers, roles, versions,
-                         and the `provenance` given by the caller (say, pair and fingerprints of the weights).
+                         and the `provenance` given by the caller (such as pair and fingerprints of the weights).
     to_steering_vectors  the fields of `steering_vectors.SteeringVector`: a vector per block and `layer_type`. The
                          package has no file format (its users pickle the object), so the file is safetensors: tensor
                          `<block>`, and `layer_type` in the header. `SteeringVector(**read_steering_vectors(path))`
@@ -12,20 +12,19 @@ vectors. No pickle.
                          `controlvector.model_hint` (the model's architecture, such as `llama`) and
                          `controlvector.layer_count`, tensors `direction.<layer>` in float32, one dimension.
 
-**Whose layer is it?** Both tools add their vector to the *output* of a block, and number n is the block with index n,
-from 0; but llama.cpp starts at `direction.1`, the second block: its loader refuses 0. The residual stream between two
+**Numbering of layers.** Both tools add their vector to the *output* of a block, and number n is the block with index n,
+from 0. But llama.cpp starts at `direction.1`, the second block: its loader refuses 0. The residual stream between two
 blocks has two names here:
 
-    site         layer l is            is written as block     a layer that no block writes
-    resid_pre    input of block l      l - 1                   0: the embedding
-    resid_post   output of block l     l                       none; but llama.cpp cannot take block 0
+    site         layer l is            is written as block     left out
+    resid_pre    input of block l      l - 1                   layer 0, the embedding, which no block writes
+    resid_post   output of block l     l                       nothing; but llama.cpp cannot take block 0
 
-Such a layer is left out. Directions at other sites are no part of the stream between blocks, and are refused.
+Directions at other sites are not in the stream between blocks, and are refused.
 
 Vectors are unit vectors times `scale`. With `scale=None` they have the length of the class difference, so that one of
 them, with a multiplier of 1, moves a neutral item by the distance between the classes. Vectors at several layers add up
-in the stream: give the tool few layers. Directions have many roles and both formats one vector per layer: `role`
-chooses it.
+in the stream, so export few layers. Both formats have one vector per layer; `role` chooses which.
 """
 
 import json
@@ -53,7 +52,7 @@ BLOCK_OF_LAYER = {"resid_pre": -1, "resid_post": 0}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedDirections:
-    """What a file holds of `Directions`: all but the activations, and where it comes from."""
+    """`Directions` as read from a file: everything but the activations, and their provenance."""
 
     dimension: str
     method: str
@@ -183,8 +182,8 @@ def to_steering_vectors(
 
     Args:
         directions: at site `resid_pre` or `resid_post`.
-        side: whose directions.
-        role: which role's directions.
+        side: the model whose directions are written.
+        role: the role column whose directions are written.
         path: a safetensors file to write them to, if any.
         scale: the length of every vector; by default the class difference of its layer.
 
@@ -234,14 +233,14 @@ def to_gguf(
 
     Args:
         directions: at site `resid_pre` or `resid_post`.
-        side: whose directions.
-        role: which role's directions.
+        side: the model whose directions are written.
+        role: the role column whose directions are written.
         path: the file.
         model_hint: the architecture, such as `"llama"` or `"qwen2"`.
         scale: the length of every vector; by default the class difference of its layer.
 
     Returns:
-        The path. llama.cpp adds vector n to the output of block n, and takes none at block 0, so that one is left
+        The path. llama.cpp adds vector n to the output of block n, and does not accept block 0, so that one is left
         out.
 
     Raises:
@@ -259,7 +258,7 @@ def to_gguf(
     vectors = {block: vector for block, vector in block_vectors(directions, side, role, scale).items() if block > 0}
     if not vectors:
         raise MechdriftError(
-            "llama.cpp takes no control vector at the first block, and there is no other: collect more layers."
+            "llama.cpp does not accept a control vector at the first block, and there is no other: collect more layers."
         )
     with placed(Path(path), REMEDY) as temporary:
         writer = GGUFWriter(str(temporary), "controlvector")
@@ -285,4 +284,4 @@ def _read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118 - no mapping
     except (SafetensorError, OSError) as error:
-        raise MechdriftError(f"{path} is no readable safetensors file ({error}): write it again.") from error
+        raise MechdriftError(f"{path} is not a readable safetensors file ({error}): write it again.") from error

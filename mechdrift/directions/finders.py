@@ -1,36 +1,32 @@
 """Where in the residual stream does a model write "this one is harmful"? One direction per layer and role.
 
 The trigger items of a probe set ask for special behaviour, their neutral twins do not. A *finder* turns the two groups
-of activations into a vector `w` that points from neutral to trigger. With r = mean(x | trigger) - mean(x | neutral):
+of activations into a vector `w` that points from neutral to trigger. With r = mean(x | trigger) - mean(x | neutral),
 
     mean_difference   w = r, the finder of Arditi et al. (arXiv 2406.11717): on the block input, per layer and
                       template-tail position, in float64. The default: it needs no fit, and intervals are cheap.
     pca               w = argmax |w|=1 of sum_i (w . (t_i - n_i))^2 over twin pairs: the first principal component of
-                      the paired differences, not centred (centring would take r itself away; RepE, arXiv 2310.01405,
-                      turns the differences of random pairs round instead, which comes to the same).
+                      the paired differences, not centred (centring would remove r itself; RepE, arXiv 2310.01405, flips
+                      the differences of random pairs instead, which has the same effect).
     logistic          w = argmin |w|^2 / 2 + C sum_i log(1 + exp(-y_i (w . x_i + b))), C = 0.01, on activations divided
-                      by one number, their root mean square. Not standardised per dimension: with noise of unequal size
-                      that finds a planted direction at a cosine of .47, the common scale at .85 (r: .76; C = 1: .85,
-                      but .93 for .95 where the noise is even).
-    lda               w = S^-1 r, S the covariance within the classes, shrunk as Ledoit & Wolf (2004) say: Fisher's
+                      by one number, their root mean square. Dimensions are not standardised one by one: with noise of
+                      unequal size, that finds a planted direction at a cosine of .47, the common scale at .85 (r: .76;
+                      C = 1: .85, but .93 instead of .95 where the noise is even).
+    lda               w = S^-1 r, with the covariance S within the classes, shrunk after Ledoit & Wolf (2004): Fisher's
                       discriminant, the mass-mean classifier for independent items of Marks & Tegmark (arXiv
                       2310.06824).
 
-The last three are given the length r . w / |w|, the class difference along them: so `norm` means the same for all, and
-their sign is that of the class means. Directions are found for both models on the same items, in three steps:
+The last three are scaled to the length r . w / |w|, the class difference along w, so that `norm` means the same for all
+finders, and their sign is that of the class means. Directions are found for both models on the same items, in three
+steps:
 
-    1. check that the activations are finite and that both classes are there;
-    2. w on all items: its length is kept as `norm`, and w / |w| is the direction. Where all items have the same
-       activation (a template position at layer 0) w is zero and stays zero: there is no direction;
-    3. w on random halves of the *families*, the same halves for both models. How well the two halves agree is what one
-       can expect of any two directions: the noise ceiling of `drift`.
+    1. Check that the activations are finite and that both classes are there.
+    2. Find w on all items. Its length is kept as `norm`, and w / |w| is the direction. Where all items have the same
+       activation (a template position at layer 0), w is zero and stays zero: there is no direction.
+    3. Find w on random halves of the *families*, the same halves for both models. No two directions can be expected to
+       agree better than the two halves: this is the noise ceiling of `drift`.
 
-`direction_cones` says how sure a direction is: families are drawn with replacement, the direction found again. The
-*cone* is the angle between the drawn directions and the estimate, its median and 90 % quantile in degrees; the
-*stability* is the mean cosine of any two drawn directions. The estimate lies about as far from the truth as the draws
-lie from the estimate: in simulation (16 families, noise in 4 to 64 dimensions) the 90 % cone held the planted direction
-88 to 97 % of the time where it was narrower than 20 degrees; at 28 degrees of noise in 64 dimensions it was too narrow,
-74 %.
+`cones` says how sure a direction is.
 
 A new method is a function `(trigger [n, *cell, d_model], neutral [n, *cell, d_model]) -> [*cell, d_model]` that treats
 each cell by itself and does not normalise; add it to `FINDERS`, and to `PAIRED` if row i of both groups must be twins.
@@ -41,20 +37,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from mechdrift.directions.families import family_halves, twin_rows
 from mechdrift.records import SIDES, Activations, Directions, MechdriftError, Side, check_not_empty
-from mechdrift.statistics.resampling import family_draws
 
 Finder = Callable[[Tensor, Tensor], Tensor]
 Rows = Int[np.ndarray, " _"]
-
 LOGISTIC_C = 0.01
-REFIT_DRAWS = 40  # of a finder that must be run anew for each
 ROUNDING = 1e-12  # eigenvalues below this share of the largest count as zero
 
 
@@ -68,8 +61,8 @@ def mean_difference(
 def pca(
     trigger: Float[Tensor, "pair *cell d_model"], neutral: Float[Tensor, "pair *cell d_model"]
 ) -> Float[Tensor, "*cell d_model"]:
-    """First principal component of the twins' differences: from the pairs' inner products, which are fewer than
-    dimensions."""
+    """First principal component of the twins' differences, computed from the inner products of the pairs, which are
+    fewer than the dimensions."""
     differences = (trigger - neutral).double().movedim(0, -2)
     weights = torch.linalg.eigh(differences @ differences.mT).eigenvectors[..., -1:]
     return _rescale_to_class_difference((weights.mT @ differences).squeeze(-2), differences.mean(dim=-2))
@@ -78,7 +71,7 @@ def pca(
 def logistic(
     trigger: Float[Tensor, "trigger *cell d_model"], neutral: Float[Tensor, "neutral *cell d_model"]
 ) -> Float[Tensor, "*cell d_model"]:
-    """Weights of a logistic regression, a cell at a time."""
+    """Weights of a logistic regression, one cell at a time."""
     both = torch.cat([trigger, neutral]).double()
     is_trigger = np.arange(len(both)) < len(trigger)
     cells = both.flatten(1, -2).unbind(dim=1) if both.dim() > 2 else [both]
@@ -89,7 +82,8 @@ def logistic(
 def _regress(
     items: Float[np.ndarray, "item d_model"], is_trigger: Bool[np.ndarray, " item"]
 ) -> Float[Tensor, " d_model"]:
-    """Fits in the items' own space: the penalty does not see rotations, and the best weights are sums of items."""
+    """Weights, fitted in the span of the items: the penalty is invariant to rotations, and the best weights are sums of
+    items."""
     from sklearn.linear_model import LogisticRegression
 
     centred = items - items.mean(axis=0)
@@ -106,8 +100,8 @@ def _regress(
 def lda(
     trigger: Float[Tensor, "trigger *cell d_model"], neutral: Float[Tensor, "neutral *cell d_model"]
 ) -> Float[Tensor, "*cell d_model"]:
-    """Mean difference, whitened by the shrunk covariance a I + c X'X within classes, which n x n matrices are enough to
-    invert."""
+    """Mean difference, whitened by the shrunk covariance a I + c X'X within the classes. Its inverse follows from an
+    n x n matrix, n being the number of items."""
     difference = mean_difference(trigger, neutral)
     within = torch.cat(
         [group.double() - group.mean(dim=0, dtype=torch.float64) for group in (trigger, neutral)]
@@ -115,7 +109,7 @@ def lda(
     gram = within @ within.mT
     shrinkage, variance = _ledoit_wolf(within, gram)
     a, c = shrinkage * variance, (1 - shrinkage) / len(gram[0])
-    a = torch.where(a > 0, a, torch.ones_like(a))  # no variance within the classes: nothing to whiten
+    a = torch.where(a > 0, a, torch.ones_like(a))  # without variance within the classes there is nothing to whiten
     inner = a * torch.eye(gram.shape[-1], dtype=torch.float64) + c * gram
     explained = torch.linalg.solve(inner, within @ difference[..., None])
     return _rescale_to_class_difference(difference - (c * within.mT @ explained).squeeze(-1), difference)
@@ -139,7 +133,7 @@ def _ledoit_wolf(
 def _rescale_to_class_difference(
     weights: Float[Tensor, "*cell d_model"], difference: Float[Tensor, "*cell d_model"]
 ) -> Float[Tensor, "*cell d_model"]:
-    """The class difference projected on the weights, so that their sign and scale no longer matter."""
+    """The class difference, projected on the weights: the same direction with a defined sign and length."""
     squares = (weights * weights).sum(dim=-1, keepdim=True)
     return weights * (weights * difference).sum(dim=-1, keepdim=True) / squares.where(squares > 0, 1)
 
@@ -185,15 +179,15 @@ def find_directions(
     halves = family_halves(activations, splits, seed)
     whole = {side: find_in(activations, side, everything, method)[0] for side in SIDES}
     first, second = ({side: find_in(activations, side, half, method) for side in SIDES} for half in (halves, ~halves))
-    split = {side: _unit(torch.stack([first[side], second[side]], dim=1)) for side in SIDES}
+    split = {side: unit_vectors(torch.stack([first[side], second[side]], dim=1)) for side in SIDES}
     return Directions(
         dimension=activations.probes.dimension,
         method=method,
         site=activations.site,
         layers=activations.layers,
         roles=activations.roles,
-        instruct=_unit(whole["instruct"]),
-        reasoning=_unit(whole["reasoning"]),
+        instruct=unit_vectors(whole["instruct"]),
+        reasoning=unit_vectors(whole["reasoning"]),
         norm_instruct=whole["instruct"].norm(dim=-1).float(),
         norm_reasoning=whole["reasoning"].norm(dim=-1).float(),
         split_instruct=split["instruct"],
@@ -206,23 +200,23 @@ def find_in(
     activations: Activations, side: Side, subsets: Bool[np.ndarray, "subset prompt"], method: str
 ) -> Float[Tensor, "subset layer role d_model"]:
     """One model's directions in several subsets of the prompts, float64 and not normalised."""
-    rows = [_class_rows(activations, np.flatnonzero(mask), method in PAIRED) for mask in subsets]
+    rows = [class_rows(activations, np.flatnonzero(mask), method in PAIRED) for mask in subsets]
     with threadpool_limits(1):  # thousands of small matrices: threads would only wait for each other
-        return torch.stack(list(_find_by_layer(activations, side, rows, method)), dim=1)
+        return torch.stack(list(find_by_layer(activations, side, rows, method)), dim=1)
 
 
-def _find_by_layer(
+def find_by_layer(
     activations: Activations, side: Side, rows: Sequence[tuple[Rows, Rows]], method: str
 ) -> Iterator[Float[Tensor, "subset role d_model"]]:
     finder = FINDERS[method]
     for recorded in activations.of(side).unbind(dim=1):
-        layer = recorded.double()  # one layer at a time: this copy fits the cache, that of all layers would be large
+        layer = recorded.double()  # one layer at a time, because a float64 copy of all layers would be large
         yield torch.stack([finder(layer[trigger], layer[neutral]) for trigger, neutral in rows])
 
 
-def _class_rows(activations: Activations, rows: Rows, paired: bool) -> tuple[Rows, Rows]:
-    """The trigger and the neutral items among `rows`, which may hold an item twice; if `paired`, twins only, side by
-    side."""
+def class_rows(activations: Activations, rows: Rows, paired: bool) -> tuple[Rows, Rows]:
+    """The trigger and the neutral items among `rows`, which may hold an item twice; if `paired`, only those whose twin
+    is there, with twins at the same place."""
     is_trigger = activations.is_trigger[rows]
     if not paired:
         return rows[is_trigger], rows[~is_trigger]
@@ -236,18 +230,8 @@ def _class_rows(activations: Activations, rows: Rows, paired: bool) -> tuple[Row
     return triggers[together], twins[together]
 
 
-def twin_rows(activations: Activations) -> Int[np.ndarray, " prompt"]:
-    """Where each item's twin is; -1 where it has none, or none in the other class."""
-    items = activations.probes.items
-    place = {item.id: index for index, item in enumerate(items)}
-    found = [place.get(item.twin, -1) for item in items]
-    return np.array(
-        [twin if items[twin].is_trigger != item.is_trigger else -1 for item, twin in zip(items, found, strict=True)]
-    )
-
-
 def at_roles(directions: Directions, *roles: str) -> Directions:
-    """The same at these roles only, in tensors of their own, so that the rest can be forgotten."""
+    """The directions at these roles only, in new tensors, so that the memory of the others can be released."""
     chosen = [directions.roles.index(role) for role in roles]
 
     def taken(values: Tensor, axis: int) -> Tensor:
@@ -267,140 +251,7 @@ def at_roles(directions: Directions, *roles: str) -> Directions:
     )
 
 
-def family_halves(activations: Activations, splits: int, seed: int) -> Bool[np.ndarray, "split prompt"]:
-    """Whether each item is in the first half: random halves of the families, each with both classes."""
-    families, family = np.unique(activations.families, return_inverse=True)
-    is_trigger = activations.is_trigger
-    triggers = np.bincount(family[is_trigger], minlength=len(families))
-    kind = np.sign(triggers) - np.sign(np.bincount(family[~is_trigger], minlength=len(families)))
-    rng, first = np.random.default_rng(seed), np.zeros((splits, len(families)), dtype=bool)
-    for half in first:
-        shuffled = rng.permutation(len(families))
-        # Families of one kind (both classes, or one alone) lie side by side and go to the halves in turn.
-        half[shuffled[np.argsort(kind[shuffled], kind="stable")]] = np.arange(len(families)) % 2 == 0
-    halves = first[:, family]
-    for group in (halves & is_trigger, halves & ~is_trigger, ~halves & is_trigger, ~halves & ~is_trigger):
-        if not group.any(axis=1).all():
-            raise MechdriftError(
-                f"Probe set {activations.probes.name!r} has {is_trigger.sum()} trigger and {(~is_trigger).sum()} "
-                f"neutral items in {len(families)} families: directions need each class in two families at least, so "
-                "take more items."
-            )
-    return halves
-
-
-def direction_cones(directions: Directions, draws: int = 200, seed: int = 0) -> pd.DataFrame:
-    """How sure is a direction? How far resampling the families turns it, in degrees.
-
-    Args:
-        directions: from `find_directions`.
-        draws: how many times the families are drawn with replacement. Finders other than the mean difference are
-            run again for every draw, so they get fewer draws.
-        seed: of the draws.
-
-    Returns:
-        A row per side, layer and role: `dimension, method, side, layer, role, cone_median, cone_90, stability,
-        draws`. `cone_median` and `cone_90` are the median and the 90 % quantile of the angle between a drawn
-        direction and the estimate, in degrees; `stability` is the mean cosine of two drawn directions.
-
-    Raises:
-        MechdriftError: when a class or the families are missing.
-
-    Source:
-        Cluster bootstrap over families; coverage measured in the docstring of `mechdrift.directions.finders`.
-
-    Example:
-        >>> cones = md.direction_cones(dirs, draws=50)
-        >>> widest = cones.nlargest(3, "cone_90")[["side", "layer", "role", "cone_median", "cone_90"]]
-    """
-    by_side = []
-    cells = pd.MultiIndex.from_product([directions.layers, directions.roles], names=["layer", "role"])
-    for side in SIDES:
-        cosines = _cones_from_sums if directions.method == "mean_difference" else _cones_from_refits
-        with threadpool_limits(1):
-            table = pd.concat(
-                [_summarise(*layer) for layer in cosines(directions, side, draws, seed)], ignore_index=True
-            )
-        by_side.append(table.set_index(cells).reset_index().assign(side=side))
-    frame = pd.concat(by_side, ignore_index=True).assign(dimension=directions.dimension, method=directions.method)
-    return frame[["dimension", "method", "side", "layer", "role", "cone_median", "cone_90", "stability", "draws"]]
-
-
-Cosines = tuple[Float[np.ndarray, "draw role"], Float[np.ndarray, " role"]]
-"""Of the drawn directions with the estimate, and the mean of any two of them with each other."""
-
-
-def family_contrasts(
-    activations: Activations, draws: int, seed: int
-) -> tuple[Float[np.ndarray, "class_family prompt"], Float[np.ndarray, "draw class_family"]]:
-    """Sums over each family's triggers, then neutrals, and what to add up of those for the mean difference in each
-    draw.
-
-    The contrasts of a draw that lacks a class are NaN.
-    """
-    is_trigger = activations.is_trigger
-    names, family = np.unique(activations.families, return_inverse=True)
-    member = np.eye(len(names))[:, family]
-    sums = np.vstack([member * is_trigger, member * ~is_trigger])
-    weights = family_draws(len(names), draws, seed)
-    with np.errstate(invalid="ignore"):
-        classes = [weights / (weights @ count)[:, None] for count in sums.sum(axis=1).reshape(2, -1)]
-    return sums, np.hstack([classes[0], -classes[1]])
-
-
-def _cones_from_sums(directions: Directions, side: Side, draws: int, seed: int) -> Iterator[Cosines]:
-    """Drawn mean differences are sums of few vectors, so the inner products of those are enough."""
-    activations = directions.activations
-    sums, contrasts = family_contrasts(activations, draws, seed)
-    contrasts = contrasts[~np.isnan(contrasts).any(axis=1)]
-    sizes = sums.sum(axis=1).reshape(2, -1).sum(axis=1, keepdims=True)
-    whole = (np.ones((2, len(sums) // 2)) / sizes * [[1], [-1]]).reshape(-1)
-    for recorded in activations.of(side).unbind(dim=1):
-        layer = recorded.double().numpy()
-        layer = (layer - layer.mean(axis=0)).transpose(1, 0, 2)
-        members = sums @ layer
-        products = members @ members.transpose(0, 2, 1)  # [role, class_family, class_family]
-        drawn = contrasts @ products
-        lengths = np.sqrt(np.maximum((drawn * contrasts).sum(axis=-1), 0))  # [role, draw]
-        unit = contrasts / np.where(lengths > 0, lengths, np.inf)[..., None]
-        length = np.sqrt(np.maximum(np.einsum("f,rfg,g->r", whole, products, whole), 0))
-        sum_of_all = unit.sum(axis=1)
-        square = np.einsum("rf,rfg,rg->r", sum_of_all, products, sum_of_all)
-        with np.errstate(invalid="ignore"):  # where there is no direction there is no cone
-            cosine = np.einsum("rdf,rfg,g->dr", unit, products, whole, optimize=True) / np.where(
-                length > 0, length, np.nan
-            )
-        yield cosine, _mean_of_pairs(square, len(contrasts)) + 0 * cosine[0]
-
-
-def _cones_from_refits(directions: Directions, side: Side, draws: int, seed: int) -> Iterator[Cosines]:
-    activations, paired = directions.activations, directions.method in PAIRED
-    names, family = np.unique(activations.families, return_inverse=True)
-    samples = [
-        np.repeat(np.arange(len(family)), weights[family])
-        for weights in family_draws(len(names), min(draws, REFIT_DRAWS), seed)
-    ]
-    complete = [sample for sample in samples if 0 < activations.is_trigger[sample].sum() < len(sample)]
-    rows = [_class_rows(activations, sample, paired) for sample in complete]
-    for index, drawn in enumerate(_find_by_layer(activations, side, rows, directions.method)):
-        unit, estimate = _unit(drawn).double().numpy(), directions.of(side)[index].double().numpy()
-        known = np.where((estimate != 0).any(axis=-1), 1.0, np.nan)
-        cosine = (unit * estimate).sum(axis=-1) * known
-        yield cosine, _mean_of_pairs((unit.sum(axis=0) ** 2).sum(axis=-1), len(unit)) * known
-
-
-def _mean_of_pairs(square_of_sum: Float[np.ndarray, " role"], count: int) -> Float[np.ndarray, " role"]:
-    """Mean cosine of any two different unit vectors, from the squared length of their sum."""
-    return (square_of_sum - count) / (count * (count - 1))
-
-
-def _summarise(cosine: Float[np.ndarray, "draw role"], stability: Float[np.ndarray, " role"]) -> pd.DataFrame:
-    angles = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
-    median, wide = np.quantile(angles, [0.5, 0.9], axis=0)
-    return pd.DataFrame({"cone_median": median, "cone_90": wide, "stability": stability, "draws": len(cosine)})
-
-
-def _unit(vectors: Float[Tensor, "*cell d_model"]) -> Float[Tensor, "*cell d_model"]:
+def unit_vectors(vectors: Float[Tensor, "*cell d_model"]) -> Float[Tensor, "*cell d_model"]:
     """Divide by the length; a zero vector has no direction and stays zero."""
     length = vectors.norm(dim=-1, keepdim=True)
     return (vectors / length.where(length > 0, 1)).float()
@@ -409,7 +260,7 @@ def _unit(vectors: Float[Tensor, "*cell d_model"]) -> Float[Tensor, "*cell d_mod
 def _check_finite(activations: Activations) -> None:
     for side in SIDES:
         recorded = activations.of(side)
-        if recorded.sum(dtype=torch.float64).isfinite():  # a sum is enough, and cheap: NaN and infinity survive it
+        if recorded.sum(dtype=torch.float64).isfinite():  # a sum is cheap, and NaN or infinity in any place shows in it
             continue
         item, layer, role = (~recorded.isfinite()).any(dim=-1).nonzero()[0].tolist()
         raise MechdriftError(

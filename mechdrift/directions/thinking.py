@@ -1,28 +1,28 @@
 """Does the model lose its judgement while it thinks? The projection on a direction, from the first thought to the
 answer.
 
-The *refusal cliff* (arXiv 2510.06036): a reasoning model may hold a request for harmful all through its thinking, and
-drop that just before the answer. Here each activation x of the reasoning model on its own thinking, and of the instruct
-model teacher-forced on the same tokens, is projected on the instruct model's unit direction u of one layer and role
-(safety: Arditi et al., arXiv 2406.11717), in units of the instruct model's class difference there:
+The *refusal cliff* (arXiv 2510.06036): a reasoning model may represent a request as harmful all through its thinking,
+and drop that just before the answer. Here each activation x of the reasoning model on its own thinking, and of the
+instruct model teacher-forced on the same tokens, is projected on the instruct model's unit direction u of one layer and
+role (safety: Arditi et al., arXiv 2406.11717), in units of the instruct model's class difference there:
 
-    projection   (x . u - n) / (t - n),  t and n the means of x . u over trigger and neutral items in the instruct
-                 model, at the layer and role of the direction: 0 is where neutral prompts lie there, 1 where triggers
-                 lie.
+    projection   (x . u - n) / (t - n), where t and n are the means of x . u over trigger and neutral items in the
+                 instruct model, at the layer and role of the direction: neutral prompts lie at 0 there, triggers at 1.
 
 It is read at the quarters of the thinking (means), at its last token, after the closed think block (where the first
-word of the answer is decided), at the first answer token and over the whole answer. Tokens of different kinds lie at
-different places whatever is asked, so the curve that can be read is the *difference*, triggers less neutral twins,
-which reads the same kinds of token in both.
+word of the answer is decided), at the first answer token and over the whole answer. Different kinds of tokens project
+to different values whatever is asked. So read the *difference*, triggers minus neutral twins, which compares the same
+kinds of tokens.
 
-    fall    after the closed block, less the last quarter: below 0 the model lets go of what it held in its thinking.
-    cliff   after the closed block, less the highest quarter. The highest of four noisy means is too high, so a flat
-    curve has a cliff slightly below 0, too: with few families, rely on `fall`. change  the reasoning model's projection
-    less that of the instruct model on the same tokens: what the weights do,
-            and not the text.
+    fall     the difference after the closed block minus that of the last quarter: below 0, the model lets go of what it
+             represented in its thinking
+    cliff    the difference after the closed block minus that of the highest quarter. The highest of four noisy means is
+             too high, so that even a flat curve has a cliff slightly below 0: with few families, rely on `fall`
+    change   (a side of the table) the reasoning model's projection minus the instruct model's on the same tokens: what
+             the weights do, and not the text
 
-Intervals are percentiles over resampled families, the same draws everywhere. Items without thinking, whose thinking was
-not closed or that have no answer are left out with their twins, and counted.
+Intervals are percentiles over resampled families, with the same draws everywhere. Items without thinking, without an
+answer, or whose thinking was not closed are left out with their twins, and counted.
 """
 
 from collections import Counter
@@ -64,7 +64,7 @@ TABLE_COLUMNS = (*COLUMNS, "auroc", "below_null")  # of an audit
 class ThinkingDrift:
     """Projections along the thinking, `[prompt, position]` per side, and their means with intervals: see `.frame`.
 
-    `left_out` says how many items were not read, and why.
+    `left_out` is the number of items that were not read, by reason.
     """
 
     dimension: str
@@ -101,8 +101,8 @@ def along_thinking(
         answers: the reasoning model's completions of `probes`. Items whose thinking is empty or was not closed are
             left out with their twins, and counted.
         directions: from `find_directions`.
-        layer: which direction is used; both models run only up to this layer.
-        role: which direction is used.
+        layer: the layer of the direction; both models run only up to this layer.
+        role: the role of the direction.
         draws: how many times families are resampled.
         seed: of the draws.
         level: the probability with which an interval should hold the truth.
@@ -179,7 +179,8 @@ def plan_reading(
     """The reading that `along_thinking` makes of these items; raises as it does."""
     if layer not in directions.layers or role not in directions.roles:
         raise MechdriftError(
-            f"there is no direction at layer {layer}, role {role!r}: directions were found at other places."
+            f"there is no direction at layer {layer}, role {role!r}: choose one of the layers and roles of the "
+            "directions."
         )
     kept, left_out = closed_twins(probes, answers)
     if not {item.contrast for item in kept} == {"trigger", "neutral"}:
@@ -200,7 +201,7 @@ def plan_reading(
 
 
 def closed_twins(probes: ProbeSet, answers: Completions) -> tuple[ProbeSet, dict[str, int]]:
-    """The items whose thinking was closed and answered, as were their twins'; and how many are left out, by the
+    """The items that have closed thinking and an answer, as have their twins; and the number of those left out, by
     reason."""
     rows = {row.item_id: row for row in answers.first}
     why = {item.id: _left_out(rows.get(item.id)) for item in probes}
@@ -293,8 +294,8 @@ def _figures(drawn: Float[np.ndarray, "draw position"]) -> dict[str, Float[np.nd
 def plan_table(
     probes: ProbeSet, answers: Completions, directions: Directions, drift: pd.DataFrame
 ) -> ThinkingReading | None:
-    """What an audit reads of one dimension: at the layer that separates best; None where too few items thought to an
-    end."""
+    """What an audit reads of one dimension, at the layer that separates best; None where too few items have closed
+    thinking."""
     layer = best_layer(drift, READOUT_ROLE)
     kept, _ = closed_twins(probes, answers)
     if layer is None or min(len(kept.where(contrast).families) for contrast in ("trigger", "neutral")) < 2:

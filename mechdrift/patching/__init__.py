@@ -2,12 +2,15 @@
 
 grid            `patch`: activations of the donor in the recipient, cell by cell
 grafts          `graft`: weights of the donor in the recipient
+swaps           the donor's parameters, put into the recipient's blocks for a moment
 attribution     `attribute`: patches estimated to first order
-decomposition   `decompose`: through the thinking, or past it
+decomposition   `decompose`: how much of an effect passes through the thinking
+plan            what is decided before a grid opens a model
 donors          what both models read, and whose activations are copied
 cells           which layers, tokens and heads are patched
 passes          the donor's and the recipient's forward passes
 replay          the exact engine that makes grids fast
+shared_prefix   attention of many copies of a prompt that share its first tokens
 naive           one full forward pass per cell, for models that cannot be replayed
 checks          self-tests that a grid has to pass
 """

@@ -1,23 +1,23 @@
-"""All cells at once, to first order: the donor's difference times the readout's gradient. A screen, to be checked by
-exact patches.
+"""All cells at once, to first order: the donor's difference times the readout's gradient. This is a screen, to be
+checked by exact patches.
 
-    effect ~ sum over the cell's positions of (a_donor - a_recipient) . d readout / d a        at the recipient's
-                                                                                               activations
+    effect ~ sum over the cell's positions of (a_donor - a_recipient) . d readout / d a,
+             with the gradient at the recipient's activations
 
 One pass of the donor, one of the recipient and one backward pass estimate every cell of a site, however many there are:
 attribution patching (Nanda 2023; Syed et al. 2023, https://arxiv.org/abs/2310.10348). It is exact where the readout is
-linear in the activation, so good for small differences and late layers, and wrong where a norm or an attention
-saturates (Kramár et al. 2024, AtP*, https://arxiv.org/abs/2403.00745). Two things help:
+linear in the activation. So it is good for small differences and late layers, and wrong where a norm or an attention
+saturates (Kramár et al. 2024, AtP*, https://arxiv.org/abs/2403.00745). Two options help:
 
-    steps=m     integrated gradients: the gradient's mean over m midpoints of the straight path from the recipient's
-                activations to the donor's, at one layer, all asked-for positions together. The estimates of a layer
-                then add up to the exact effect of patching all of these positions, up to the path's discretisation; m
-                passes for every layer.
-    verify=k    the k largest cells are patched exactly, and as many of the rest, drawn at random. The first say how
-                good the screen is, the second what it may have missed: a cell that was not in the top but is in truth
-                larger than the smallest verified one.
+    steps=m     integrated gradients: the gradient is averaged over m midpoints of the straight path from the
+                recipient's activations to the donor's, at one layer, at all wanted positions together. The estimates of
+                a layer then add up to the exact effect of patching all of these positions, up to the discretisation of
+                the path. It takes m passes for every layer.
+    verify=k    the k largest cells are patched exactly, and as many of the rest, drawn at random. The first show how
+                good the screen is, the second what it may have missed: cells outside the top whose exact effect is
+                larger than the smallest exact effect in the top.
 
-The replay engine makes exact grids nearly as cheap (`grid`), so this is for heads and positions by the thousand, and
+The replay engine makes exact grids nearly as cheap (`grid`). Attribution is for thousands of heads and positions, and
 for large models.
 """
 
@@ -44,9 +44,8 @@ from mechdrift.patching.grid import PatchPlan, patch, plan_patch, run_donors
 from mechdrift.patching.passes import DonorPass, PromptBatch, check_finite_batch
 from mechdrift.records import MechdriftError, PatchGrid, ProbeSet, Side, ThinkMode, Verification
 
-PROMPTS_WITH_GRADIENTS = (
-    4  # intermediate values are kept for the backward pass, 1.4 MB a token in a model of 135 million parameters
-)
+# Prompts in one batch. The backward pass keeps 1.4 MB per token in a model of 135 million parameters.
+PROMPTS_WITH_GRADIENTS = 4
 
 
 def attribute(
@@ -85,9 +84,9 @@ def attribute(
         answers: as in `patch`.
         source: `"same"`, `"twin"` or `"unrelated"`, as in `patch`.
         readout: as in `patch`.
-        steps: above 1, the gradient is averaged over so many midpoints of the straight path between the two
+        steps: above 1, the gradient is averaged over this many midpoints of the straight path between the two
             activations (integrated gradients), at one pass per layer and step.
-        verify: so many of the largest cells are patched exactly, and as many others drawn at random; see the grid's
+        verify: this many of the largest cells are patched exactly, and as many others drawn at random; see the grid's
             `verification`.
         seed: of that draw.
 
@@ -147,7 +146,7 @@ def _check_options(steps: int, verify: int, source: str) -> None:
     if steps < 1 or verify < 0:
         raise MechdriftError(f"steps should be 1 or more and verify 0 or more; they are {steps} and {verify}.")
     if source == "random":
-        raise MechdriftError("a random difference has no first-order effect but by chance: use patch for this placebo.")
+        raise MechdriftError("a random difference has a first-order effect only by chance: use patch for this placebo.")
 
 
 def _estimate_recipient(plan: PatchPlan, loaded: LanguageModel, given: Iterable[DonorPass], steps: int) -> PatchGrid:
@@ -259,9 +258,6 @@ def _read(loaded: LanguageModel, batch: PromptBatch, readout: Readout) -> Float[
     return torch.stack(
         [readout.log_odds(row, prompt.item_id) for row, prompt in zip(logits, batch.rendered, strict=True)]
     )
-
-
-# How good the screen is.
 
 
 def _verify(grid: PatchGrid, count: int, seed: int, exact_grid) -> Verification:

@@ -1,16 +1,14 @@
-"""What a cell of a patch grid is: which positions of which prompt, at which site, layer and head, take what from the
-donor.
+"""What a cell of a patch grid is: which positions of which prompt, at which site, layer and head, take which part of
+the donor's activation.
 
-Both engines, `replay` and `naive`, take from this file what to edit, so that they differ only in how they run the
-model.
+Both engines, `replay` and `naive`, read here what to edit, so that they differ only in how they run the model.
 
-    Group     a prompt of a batch and the columns that one role occupies in it
-    Cells     site, layers, heads and windows, and what is mixed into the recipient: by default all of the donor's
-              activation
+    Group     a prompt of a batch and the positions that one role occupies in it
+    Cells     site, layers, heads and windows, and the part of the donor's activation that is put in: by default all
 
-`resid_mid` lies on the stream between attention and MLP, where no module's input or output is the stream itself: the
-second norm reads it, and the MLP's output is added to it. So both are changed: the norm reads the donor's, and the
-block's output moves by the same difference.
+`resid_mid` is the stream between attention and MLP. No module has it as its only use: the second norm reads it, and the
+MLP's output is added to it. So both are changed: the norm reads the donor's, and the block's output moves by the same
+difference.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,10 +27,10 @@ Put = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Copies of one prompt of a batch that are patched in the columns `start:stop`, one copy for each layer and head.
+    """Copies of one prompt of a batch that are patched at the positions `start:stop`, one copy for each layer and head.
 
-    `end` is where the prompt ends and is read out, so that it may be padded on either side. The donor's values stand
-    `shift` columns further to the right in what the donor read.
+    `end` is the end of the prompt, where it is read out; padding may follow or precede it. The donor's values are
+    `shift` positions further to the right in the prompt that the donor read.
     """
 
     prompt: int
@@ -48,15 +46,15 @@ class Group:
 
 
 Donated = Callable[[int, Group], Float[Tensor, "span width"]]
-"""The donor's values at a layer, in the columns that a group patches."""
+"""The donor's values at a layer, for the positions that a group patches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cells:
-    """The cells that every group is patched in: `layers` ascend, `heads` is empty where whole vectors are patched.
+    """The cells in which every group is patched: `layers` ascend, `heads` is empty where whole vectors are patched.
 
-    `windows`: `each` layer by itself, or all layers `up_to` it, or all `from` it on. With unit vectors (one per layer)
-    only the part of the difference `along` them, or the part `across` them, is put in.
+    `windows` says which layers a cell patches: `each` layer by itself, all layers `up_to` it, or all `from` it on. With
+    unit vectors (one per layer), only the part of the difference `along` them, or `across` them, is put in.
     """
 
     site: str
@@ -72,7 +70,7 @@ class Cells:
         return max(1, len(self.heads))
 
     def names(self, columns: Sequence[str]) -> tuple[str, ...]:
-        """What the role axis of the grid holds: the columns, or each column's heads."""
+        """The names on the grid's role axis: the columns, or each column's heads."""
         return tuple(f"{column}.h{head}" for column in columns for head in self.heads) or tuple(columns)
 
     def patched_layers(self, n_layers: int) -> tuple[int, ...]:
@@ -88,8 +86,8 @@ class Cells:
     def mixed(
         self, own: Float[Tensor, "row width"], given: Float[Tensor, "row width"], layer: int, heads: Int[Tensor, " row"]
     ) -> Float[Tensor, "row width"]:
-        """What takes the place of `own`: the donor's values, or of them one head (the place in `heads`) or one
-        direction."""
+        """The values that replace `own`: the donor's, or only one head of them (its place in `heads`), or only their
+        part along or across a direction."""
         if self.heads:
             chosen = torch.tensor(self.heads)[heads].to(own.device)
             head_of = torch.arange(own.shape[-1], device=own.device) // (own.shape[-1] // self.n_heads)
@@ -101,8 +99,7 @@ class Cells:
         return own + along if self.part == "along" else given - along
 
     def edits(self, structure: Structure, layer: int, put: Put) -> dict[HookPoint, Put]:
-        """Hook points of a block and what is done there, given a function that puts the donor's values into a
-        tensor."""
+        """The edits of a block, by hook point; `put` puts the donor's values into a tensor."""
         point = structure.hook_point(self.site, layer)
         if self.site != "resid_mid":
             return {point: put}

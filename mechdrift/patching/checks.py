@@ -1,11 +1,11 @@
 """Self-tests that a patch grid has to pass before it is computed. A test that fails stops the grid and names the place.
 
-1. Tokens: both tokenizers mean the same by every id of the prompts.
-2. Replay: on random tokens the fast engine gives what full forward passes give, with foreign values put in, once per
-   model. Where it does not, the model does something that a replay cannot see, and the grid falls back to forward
-   passes.
+1. Tokens: every id of the prompts is the same token to both tokenizers.
+2. Replay, once per model: on random tokens, with foreign values put in, the fast engine gives the same as full forward
+   passes. Where it does not, the model does something that a replay cannot see, and the grid uses forward passes.
 3. Identity: patching the recipient with its own activations changes nothing.
-4. Last block: the donor's output of the last block, put in at the readout position, is all that the recipient reads.
+4. Last block: after the donor's output of the last block is put in at the readout position, the recipient's readout
+   depends on nothing else.
 """
 
 import warnings
@@ -28,14 +28,12 @@ from mechdrift.patching.replay import NotReplayable, run_model, sweep_layers
 from mechdrift.records import ROUNDING, SIDES, MechdriftError, Rendered
 
 ENGINES = ("auto", "replay", "forward")
-COARSE = 0.3  # log-odds, below float32: bfloat16 keeps 8 bits, so that a logit of 30 alone is rounded by up to 0.06
-
+COARSE = 0.3  # log-odds, for formats below float32: bfloat16 has 8 bits, so a logit of 30 is rounded by up to 0.06
 _FOUND: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
 
 def check_tokens(pair: Pair, rendered: Sequence[Rendered]) -> None:
-    """Raise when an id of the prompts is another token in the other model; warn where that is so of special tokens
-    only."""
+    """Raise where an id of the prompts is another token to the other model; warn where only special tokens differ."""
     ids = sorted({token for prompt in rendered for token in prompt.ids})
     instruct, reasoning = (pair.tokenizer(side).convert_ids_to_tokens(ids) for side in SIDES)
     special = {token for side in SIDES for token in pair.tokenizer(side).added_tokens_decoder}
@@ -45,8 +43,8 @@ def check_tokens(pair: Pair, rendered: Sequence[Rendered]) -> None:
     for token, (ours, theirs) in differ.items():
         if token not in special:
             raise MechdriftError(
-                f"token {token} is {ours!r} to the instruct model and {theirs!r} to the reasoning model: no cells "
-                "correspond."
+                f"token {token} is {ours!r} to the instruct model and {theirs!r} to the reasoning model, so no cells "
+                "correspond: choose two models with one vocabulary."
             )
     if differ:
         pairs = ", ".join(f"{ours} and {theirs}" for ours, theirs in differ.values())
@@ -58,12 +56,12 @@ def check_tokens(pair: Pair, rendered: Sequence[Rendered]) -> None:
 
 
 def rounding_of(loaded: LanguageModel) -> float:
-    """How far a readout may move by rounding alone, in log-odds: sums in another order differ by that."""
+    """How far a readout may move by rounding alone, in log-odds: sums in another order differ by that much."""
     return ROUNDING if loaded.model.dtype in (torch.float32, torch.float64) else COARSE
 
 
 def choose_engine(loaded: LanguageModel, engine: str) -> str:
-    """`replay` or `forward`; a warning says where `auto` has to be the slow one, and why."""
+    """`replay` or `forward`. Where `auto` has to use the slow engine, a warning says why."""
     if engine not in ENGINES:
         raise MechdriftError(f"unknown engine {engine!r}: use 'auto', 'replay' or 'forward'.")
     if engine == "forward" or not (reason := why_not_replayable(loaded)):
@@ -78,7 +76,7 @@ def choose_engine(loaded: LanguageModel, engine: str) -> str:
 
 
 def why_not_replayable(loaded: LanguageModel) -> str:
-    """Empty when replay and forward passes agree on this model, else the reason. Tried once per model."""
+    """Why this model cannot be replayed exactly; "" where replay and forward passes agree. Tried once per model."""
     if loaded.model not in _FOUND:
         _FOUND[loaded.model] = _try(loaded)
     return _FOUND[loaded.model]
@@ -100,17 +98,18 @@ def _try(loaded: LanguageModel) -> str:
         return f"its blocks cannot be called by themselves: {type(error).__name__}, {error}"
     expected = forward_layers(loaded, batch, groups, cells, donated)
     if not bool(expected.isfinite().all()):
-        return ""  # damaged weights are not a fault of the engine; the recording names them
+        return ""  # damaged weights are not a fault of the engine, and recording names them
     worst = ((replayed - expected).abs().max() / expected.abs().max()).item()
     tolerance = 1e-3 if loaded.model.dtype == torch.float32 else 0.1
     return "" if worst <= tolerance else f"replay and forward pass differ by {worst:.1e} of the largest value"
 
 
 def check_identity(sweep: Sweep, started: RecipientPass) -> float:
-    """A recipient patched with its own activations must not change; returns the largest change, raises if it is real.
+    """The largest change of a readout when the recipient is patched with its own activations; raises where it exceeds
+    rounding.
 
-    Every role and the first, middle and last layer on one prompt, a third of the roles at each of the layers: a fault
-    of the machinery shows there, at little cost.
+    It is tried on one prompt, at the first, middle and last layer, with a third of the roles at each: a fault of the
+    engine shows there, at little cost.
     """
     layers, worst, where, prompt = sweep.cells.layers, 0.0, "", started.batch.rendered[0]
     before = read_states(sweep.loaded, sweep.readout, started.final[0], prompt.item_id)
@@ -132,8 +131,8 @@ def check_identity(sweep: Sweep, started: RecipientPass) -> float:
 
 @torch.inference_mode()
 def check_last_block(sweep: Sweep, started: RecipientPass, given: DonorPass) -> float:
-    """With the donor's last block's output at the readout position, the recipient must read what its own last norm
-    makes of that."""
+    """The largest difference between the readout of a recipient with the donor's last block output at the readout
+    position, and the readout of that output after the recipient's own final norm; raises where it exceeds rounding."""
     loaded, layer, prompt = sweep.loaded, sweep.loaded.n_layers - 1, started.batch.rendered[0]
     end = started.batch.batch.offsets[0] + len(prompt.ids)
     cells = Cells(site="resid_post", layers=(layer,))

@@ -1,19 +1,20 @@
-"""Does an effect pass through the patched activations, or through the thinking that was written before?
+"""Does an effect pass through the patched activations, or through the thinking that was written before them?
 
-A reasoning model reads its own thinking before it answers, and a patch of the answer's position leaves that thinking as
-it was. So each cell is measured four times, {recipient's, donor's} thinking x {unpatched, patched}, by one readout R:
+A reasoning model reads its own thinking before it answers, and a patch at the answer's position does not change that
+thinking. So each cell is measured four times, {recipient's, donor's} thinking x {unpatched, patched}, by one readout R:
 
     activations   R(own thinking, patched)   - R(own thinking, unpatched)
     thinking      R(donor's, unpatched)      - R(own, unpatched)             the same for all cells
     both          R(donor's, patched)        - R(own, unpatched)
-    interaction   both - activations - thinking                              what neither does alone
+    interaction   both - activations - thinking                              the rest, which neither does alone
 
-A donor that does not think (an instruct model, as it is used) has an empty block as its thinking. Both models read the
-same tokens in each of the four; only cells of roles that exist in both renderings can be compared.
+The thinking of a donor that does not think (an instruct model, as it is normally used) is an empty block. Both models
+read the same tokens in each of the four measurements; only cells of roles that exist in both renderings can be
+compared.
 
-The design is that of a mediation analysis with one mediator (Pearl 2001; in language models Vig et al. 2020,
-https://arxiv.org/abs/2004.12265); for chains of thought, their steering with the chain held fixed and written anew:
-arXiv 2605.26772.
+The design is a mediation analysis with one mediator (Pearl 2001; in language models Vig et al. 2020,
+https://arxiv.org/abs/2004.12265). For chains of thought, arXiv 2605.26772 compares steering with the chain held fixed
+and with the chain written again.
 """
 
 from collections.abc import Sequence

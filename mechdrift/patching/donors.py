@@ -1,21 +1,21 @@
 """What the two models read while a grid is made, and whose activations are copied.
 
 Both models read the same tokens, the reasoning model's rendering, so that nothing has to be aligned. The think mode
-says what stands in the think block before the readout:
+says what is in the think block before the readout:
 
     none    no block                     own     the recipient's own thinking, of `answers`
     off     an empty block               donor   the donor model's thinking, teacher-forced
 
-A model that did not think (an instruct model, as it is used) has an empty block in either. The `source` says where the
-donor's values are taken from:
+A model that did not think (an instruct model, as it is normally used) has an empty block in the modes `own` and
+`donor`. The `source` says where the donor's values are taken from:
 
     same       the same prompt
     twin       the item's twin: harmful ↔ harmless within one model (donor = recipient), or across both
-    unrelated  a placebo: the prompt of another family that is closest in length, of the same contrast
+    unrelated  a placebo: the prompt of another family, of the same contrast, that is closest in length
     random     a placebo: the recipient's own values plus a random vector, as long as the donor's difference there
 
-Prompts of different length are aligned by role: each role's last tokens with the other's last tokens, as many as the
-shorter one has. The recipient's further tokens keep their own values.
+Prompts of different length are aligned by role: the last tokens of a role correspond, as many as the shorter one has.
+The recipient's other tokens keep their own values.
 """
 
 import zlib
@@ -89,8 +89,8 @@ def _unrelated(probes: ProbeSet, by_id: Mapping[str, Rendered], prompt: Rendered
 def randomised(
     own: Float[Tensor, "span width"], given: Float[Tensor, "span width"], parts: int, name: str
 ) -> Float[Tensor, "span width"]:
-    """`own` plus a random vector of the difference's length; with `parts` heads side by side, of each head's
-    difference.
+    """`own` plus a random vector as long as the difference `given - own`; with `parts` heads side by side, each head's
+    part is as long as that head's difference.
 
     The same `name` (item, layer and position) draws the same vector.
     """

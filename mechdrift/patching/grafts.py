@@ -1,25 +1,26 @@
-"""Where did the weights change what the model does? Give the recipient the donor's parameters, block by block, module
-by module.
+"""In which weights does the change originate? The recipient gets the donor's parameters, block by block, module by
+module.
 
     effect = readout(recipient with the donor's parameters in one place) - readout(recipient)
 
 A patch copies an activation, and an activation carries everything that happened below it: it shows what *passes
-through* a cell. A graft copies parameters and leaves the recipient's own activations as their input: what it changes
-*originates here*. (So a graft of a layer's MLP is a patch of its `mlp_out` while the input stays the recipient's.)
-Grafting from the instruct model asks which block restores the parent's behaviour by itself; into the instruct model,
-which block breaks it by itself. Where blocks work together neither does alone, which is why `windows` and both
-directions exist:
+through* a cell. A graft copies parameters, whose input stays the recipient's own activations: the change that it makes
+*originates* there. (So a graft of a layer's MLP is a patch of its `mlp_out` whose input is the recipient's.) Grafting
+from the instruct model asks which block restores the parent's behaviour by itself; grafting into the instruct model,
+which block breaks it by itself. Where several blocks act together, none does so alone; therefore there are both
+directions, and `windows`:
 
-    each      one block                        to_next   a block and those up to the next one asked for
+    each      one block                        to_next   a block and those before the next wanted one
     up_to     blocks 0 … l                     from      blocks l … L-1
 
-With `shares` the parameters are interpolated, W = (1 - share) W_recipient + share W_donor. What all blocks together
-(`up_to` the last) leave of the gap lies outside of them: in the embedding, the final norm or the unembedding.
+With `shares` the parameters are interpolated, W = (1 - share) W_recipient + share W_donor. The part of the gap that all
+blocks together (`up_to` the last) do not close lies outside of them: in the embedding, the final norm or the
+unembedding.
 
-**How.** A graft of block l changes nothing below l, and above l the recipient is itself. So block l runs once with the
-donor's parameters on the recipient's own input, and the result is an ordinary patch of `resid_post` at every position,
-which the replay engine carries to the readout for all layers in one staircase. A window `from` l is the recipient's
-input of block l carried up by grafted blocks. A model that cannot be replayed gets a forward pass per cell.
+**Method.** A graft of block l changes nothing below l, and above l the recipient is itself. So block l runs once with
+the donor's parameters on the recipient's own input, and the result is an ordinary patch of `resid_post` at every
+position, which the replay engine carries to the readout for all layers in one staircase. For a window `from` l, grafted
+blocks carry the recipient's input of block l up. A model that cannot be replayed gets a forward pass per cell.
 
 Grafts between models: "stitching" and "cross-model" layer swaps, e.g. Bansal et al. 2021,
 https://arxiv.org/abs/2106.07682; swapping fine-tuned into base parameters: Panigrahi et al. 2023 (skill localisation),
@@ -36,8 +37,8 @@ import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.torch import load_file
+from torch import Tensor
 
 from mechdrift.activations.batching import forward
 from mechdrift.activations.prompts import Answers
@@ -45,19 +46,15 @@ from mechdrift.activations.readouts import Readout, readout_states
 from mechdrift.hooks import record
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair
-from mechdrift.pairs.precision import smallest_exact
-from mechdrift.pairs.structure import MODULES
 from mechdrift.patching.cells import Cells, Group
 from mechdrift.patching.checks import choose_engine, rounding_of
 from mechdrift.patching.passes import PromptBatch, check_finite_batch, read_batch
 from mechdrift.patching.plan import GridPlan, plan_grid
 from mechdrift.patching.replay import ForwardTrace, run_model, sweep_layers
+from mechdrift.patching.swaps import Weights, keep_weights, swapped
 from mechdrift.records import MechdriftError, PatchGrid, ProbeSet, Side, ThinkMode
 
 WINDOWS = ("each", "to_next", "up_to", "from")
-
-Weights = Mapping[str, Tensor]
-"""Parameters of one block, by their names in it."""
 
 
 def graft(
@@ -88,10 +85,10 @@ def graft(
         recipient: the side that receives them.
         modules: one or several of `"layer"` (the whole block), `"attn"`, `"mlp"`, `"norms"` (all norms of the
             block), `"q"`, `"k"`, `"v"`, `"o"`, `"gate"`, `"up"`, `"down"`, or `"qkv"` where it is one matrix.
-        layers: block indices from 0; by default all.
-        windows: `"each"` block by itself, `"to_next"` (a block and those up to the next one asked for), all blocks
+        layers: indices of blocks, from 0; by default all.
+        windows: `"each"` block by itself, `"to_next"` (a block and those before the next wanted one), all blocks
             `"up_to"` it, or all `"from"` it on.
-        shares: how much of the donor's weights is taken: W = (1 - share) W_recipient + share W_donor.
+        shares: the shares of the donor's weights that are tried: W = (1 - share) W_recipient + share W_donor.
         think: as in `patch`.
         answers: as in `patch`.
         readout: as in `patch`.
@@ -119,7 +116,7 @@ def graft(
     if windows not in WINDOWS:
         raise MechdriftError(f"unknown windows {windows!r}: use one of {', '.join(WINDOWS)}.")
     if not shares or not np.isfinite(shares).all():
-        raise MechdriftError(f"shares are finite numbers, and at least one share is needed; they are {tuple(shares)}.")
+        raise MechdriftError(f"shares should be finite numbers, one or more; they are {tuple(shares)}.")
     plan = GraftPlan(
         grid=plan_grid(pair, probes, donor=donor, recipient=recipient, think=think, answers=answers, readout=readout),
         modules=names,
@@ -159,7 +156,7 @@ def graft_recipient(
     after: Float[np.ndarray, " prompt"],
     engine: str = "auto",
 ) -> PatchGrid:
-    """The grid: the recipient with the donor's `weights` (of `keep_weights`) in every place; `after` is of
+    """The grid: the recipient with the donor's `weights` (from `keep_weights`) in every place; `after` comes from
     `donor_readouts`."""
     grid, names = plan.grid, plan.modules
     chosen = tuple(sorted(set(plan.layers))) if plan.layers is not None else tuple(range(loaded.n_layers))
@@ -198,7 +195,8 @@ def graft_recipient(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Started:
-    """A batch that went through the recipient: what the last norm gave, and where it can be replayed, its `run`."""
+    """A batch that went through the recipient: the output of the final norm, of each block, and, where the model can be
+    replayed, the trace for that."""
 
     hidden: Float[Tensor, "prompt pos d_model"]
     outputs: Mapping[int, Float[Tensor, "prompt pos d_model"]]
@@ -264,11 +262,11 @@ class _Grafts:
             with self._grafted(range(self.loaded.n_layers), name, share):
                 own = lambda layer, group: run.residual[layer][group.prompt, group.start : group.stop]  # noqa: E731
                 return sweep_layers(run, groups, Cells(site="resid_pre", layers=layers), own)[:, :, 0]
-        # Each window's last block hands its output to the recipient's next.
+        # The output of each window's last block is the input of the recipient's next block.
         tops: dict[int, Tensor] = {}
         for layer in layers:
             window, state = self.window(layer), run.residual[self.window(layer)[0]]
-            if self.windows == "up_to" and tops:  # goes on from the one before
+            if self.windows == "up_to" and tops:  # continue from the window before
                 below = max(tops)
                 window, state = range(below + 1, layer + 1), tops[below]
             tops[window[-1]] = self._carried(run, state, window, name, share)
@@ -324,8 +322,8 @@ class _Grafts:
 
     @torch.inference_mode()
     def check_identity(self, batch: PromptBatch, started: _Started) -> float:
-        """A recipient whose blocks are run by themselves, with their own parameters, must not change; the largest
-        change, or an error."""
+        """The largest change of a readout when blocks are run by themselves with their own parameters; raises where it
+        exceeds rounding."""
         if started.run is None:
             return 0.0
         finals = self._replayed(batch, started.run, (self.layers[len(self.layers) // 2],), self.names[0], 0.0)
@@ -337,51 +335,3 @@ class _Grafts:
                 f"readout by {change.max():.1e} log-odds, so no grid is computed: use patch instead."
             )
         return float(change.max())
-
-
-@contextmanager
-def swapped(block: nn.Module, given: Weights, share: float = 1.0) -> Iterator[None]:
-    """Inside, parameters of the block are `(1 - share) own + share given`; afterwards they are its own again, bit for
-    bit."""
-    parameters = dict(block.named_parameters())
-    own = {name: parameters[name].data for name in given}
-    try:
-        for name, theirs in given.items():
-            theirs = theirs.detach().to(own[name])
-            parameters[name].data = (
-                theirs if share == 1 else torch.lerp(own[name], theirs, share) if share else own[name]
-            )
-        yield
-    finally:
-        for name, values in own.items():
-            parameters[name].data = values
-
-
-def keep_weights(loaded: LanguageModel, names: Sequence[str], folder: Path | None) -> "list[Weights | Path]":
-    """The donor's parameters of each block that some module needs: as they are, or in files where the model is
-    released."""
-    found: list[Weights | Path] = []
-    for layer in range(loaded.n_layers):
-        wanted: dict[str, Tensor] = {
-            key: value for name in names for key, value in _module(loaded, layer, name).items()
-        }
-        if any(value.device.type == "meta" for value in wanted.values()):
-            raise MechdriftError(
-                "weights that are kept on disk cannot be grafted: load the models without device_map, or use patch."
-            )
-        if folder is None:
-            found.append(wanted)
-        else:
-            kept = {key: smallest_exact(value).cpu().contiguous() for key, value in wanted.items()}
-            save_file(kept, folder / f"{layer}.safetensors")
-            found.append(folder / f"{layer}.safetensors")
-    return found
-
-
-def _module(loaded: LanguageModel, layer: int, name: str) -> Weights:
-    if not (found := loaded.structure.parameters(layer, name)):
-        have = [other for other in MODULES if loaded.structure.parameters(layer, other)]
-        raise MechdriftError(
-            f"there is no module {name!r} of its own in this architecture: use one of {', '.join(have)}."
-        )
-    return found

@@ -7,10 +7,13 @@ and the readout at the first answer position is compared with the unpatched one:
     recovery = mean effect / mean (readout(donor) - readout(recipient))
 
 instruct → reasoning shows what restores the parent's behaviour, reasoning → instruct what breaks it. Residual patches
-show what *passes through* a cell; that a layer lights up does not say the change *originates* there. The tokens are the
-same for both models (the reasoning model's rendering), so nothing has to be aligned. Steps: record the donor
-(`passes`); run the recipient; check that patching it with its own activations changes nothing (`checks`); patch every
-cell (`replay`, or `forward` where that is not exact).
+show what *passes through* a cell. A large effect at a layer does not show that the change *originates* there; `grafts`
+ask that. Both models read the same tokens (the reasoning model's rendering), so nothing has to be aligned. Steps:
+
+    1. run the donor and keep its activations (`passes`)
+    2. run the recipient
+    3. check that patching it with its own activations changes nothing (`checks`)
+    4. patch every cell (`replay`, or `naive` where replay is not exact)
 
 Cross-model activation patching: Prakash et al. 2024, https://arxiv.org/abs/2402.14811 (there on attention heads).
 """
@@ -69,11 +72,11 @@ def patch(
         roles: columns as in `collect`; a span is patched at all of its positions. `"all"` is the whole prompt,
             `"every_position"` gives one column per token, for prompts whose roles are equally long. By default the
             roles that all prompts have, with the thinking in quarters.
-        layers: block indices from 0; by default all.
-        heads: numbers, or `"all"`, at site `z`: single heads. The role axis then holds `think_close[-1].h0`, ….
+        layers: indices of blocks, from 0; by default all.
+        heads: at site `z`, the numbers of single heads, or `"all"`. The role axis then holds `think_close[-1].h0`, ….
         windows: `"each"` layer by itself, all layers `"up_to"` it, or all `"from"` it on.
         along: a direction, `[d_model]` or `[layer, d_model]`: only that part of the difference is put in.
-        across: a direction likewise: only the rest of the difference is put in.
+        across: the same, but only the rest of the difference is put in.
         think: what stands in the think block: `"none"`, `"off"` (an empty block), `"own"` or `"donor"` thinking.
         answers: the completions that hold the thinking, for `"own"` and `"donor"`: one model's, or both by side.
         source: whose values are copied: those of the `"same"` prompt, of its `"twin"`, or a placebo's
@@ -176,8 +179,8 @@ def run_donors(plan: PatchPlan, loaded: LanguageModel) -> list[DonorPass]:
 def patch_recipient(
     plan: PatchPlan, loaded: LanguageModel, given: Iterable[DonorPass], engine: str = "auto"
 ) -> PatchGrid:
-    """The grid: the recipient with every cell from what `run_donors` gave, batch by batch, after the checks of
-    `checks`."""
+    """The grid: the recipient patched in every cell with the activations from `run_donors`, batch by batch, after the
+    self-tests (`checks`)."""
     grid, cells, columns = plan.grid, plan.cells(loaded), plan.grid.columns
     engine = choose_engine(loaded, engine)
     sweep = Sweep(
@@ -259,7 +262,7 @@ def make_cells(
     along: Tensor | None = None,
     across: Tensor | None = None,
 ) -> Cells:
-    """The cells that were asked for; raises for what this model does not have."""
+    """The wanted cells; raises for layers, heads or directions that this model does not have."""
     count = loaded.structure.n_heads
     if windows not in ("each", "up_to", "from"):
         raise MechdriftError(f"unknown windows {windows!r}: use 'each', 'up_to' or 'from'.")

@@ -1,4 +1,4 @@
-"""Patching by one full forward pass per cell: slow, and the reference that the fast engine is tested against."""
+"""Patching by one full forward pass per cell: slow, and the reference for tests of the fast engine."""
 
 from collections.abc import Sequence
 from functools import partial

@@ -38,7 +38,7 @@ class PaddedPrompts:
     batch: Batch
 
     def span(self, row: int, role: str) -> tuple[int, int]:
-        """The columns that a role occupies in one prompt."""
+        """The positions that a role occupies in one padded prompt."""
         start, stop = role_span(self.rendered[row], role)
         return start + self.batch.offsets[row], stop + self.batch.offsets[row]
 
@@ -57,8 +57,8 @@ class PromptBatch(PaddedPrompts):
     source: PaddedPrompts
 
     def groups(self, roles: Sequence[str]) -> list[Group]:
-        """One per prompt and role, the roles of a prompt after each other. Where the donor's role is shorter, its last
-        tokens count."""
+        """One group per prompt and role, prompt by prompt. Where one of the two roles is shorter, only as many of the
+        last tokens are patched."""
         found = []
         for row in range(len(self.rendered)):
             for role in roles:
@@ -84,8 +84,8 @@ def prompt_batches(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DonorPass:
-    """What is kept of a batch's pass through the donor, on the CPU: the activations at the patched layers from the
-    column `first` on, readouts, and the last block's output where it is read."""
+    """A batch's pass through the donor, on the CPU: the activations at the patched layers from position `first` on, the
+    readouts, and the last block's output at the readout positions."""
 
     activations: Mapping[int, Float[Tensor, "prompt pos width"]]
     first: int
@@ -98,7 +98,7 @@ class DonorPass:
         return self.activations[layer][group.prompt, start : start + group.stop - group.start]
 
     def save(self, file: Path) -> Path:
-        """Keep everything in a file, so that many donors need not lie in memory at once."""
+        """Keep everything in a file, so that the passes of many grids need not be in memory at once."""
         tensors = {f"layer {layer}": values.contiguous() for layer, values in self.activations.items()}
         rest = {"readouts": torch.from_numpy(self.readouts), "last": self.last.contiguous()}
         save_file(tensors | rest, file, {"first": str(self.first)})
@@ -119,7 +119,7 @@ class DonorPass:
 def run_donor(
     loaded: LanguageModel, side: Side, batch: PromptBatch, cells: Cells, columns: Sequence[str], readout: Readout
 ) -> DonorPass:
-    """The donor's activations from the first patched column on, on the CPU."""
+    """Run the donor over its prompts and keep its activations from the first patched position on."""
     first, source = min(group.start + group.shift for group in batch.groups(columns)), batch.source
     points = {layer: loaded.structure.hook_point(cells.site, layer) for layer in cells.patched_layers(loaded.n_layers)}
     with record(points) as seen, record({0: loaded.structure.hook_point("resid_post", loaded.n_layers - 1)}) as post:
@@ -145,7 +145,7 @@ def read_batch(
 def check_finite_batch(seen: Mapping[int, Tensor], side: Side, batch: PaddedPrompts) -> None:
     """Raise, naming the place, when a real token's activation is NaN or infinite."""
     for layer, values in seen.items():
-        if bool(values.sum().isfinite()):  # cheap; an infinite sum of finite values is looked at more closely
+        if bool(values.sum().isfinite()):  # cheap; finite values may have an infinite sum, so each is tested below
             continue
         bad = (~values.isfinite()).flatten(2).any(dim=2).cpu() & batch.batch.mask.bool()
         if bad.any():
@@ -194,8 +194,8 @@ class Sweep:
     def run(self, started: RecipientPass, donated: Donated) -> Float[np.ndarray, "prompt role layer head"]:
         """The effects of all cells on one batch of prompts.
 
-        Layers in which donor and recipient hold the same, such as the first where they share embeddings, have no effect
-        and are not run.
+        Layers at which donor and recipient have the same activations, such as the first where they share embeddings,
+        have no effect and are not run.
         """
         groups, cells = started.batch.groups(self.columns), self.cells
         if self.random:

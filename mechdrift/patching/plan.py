@@ -1,9 +1,9 @@
 """What is decided before a grid opens a model: what both models read, in which batches, and how it is read out.
 
-`patch`, `attribute`, `graft` and `decompose` begin and end alike. A `GridPlan` is their beginning: the prompts with the
-thinking that the think mode asks for, the prompts that the donor reads, the role columns, the readout, and the batches.
+`patch`, `attribute`, `graft` and `decompose` begin and end alike. They begin with a `GridPlan`: the prompts with the
+thinking that the think mode requires, the prompts that the donor reads, the role columns, the readout, and the batches.
 It needs both tokenizers and no weights. The donor is then run over the plan, and released before the recipient is
-opened. The recipient is run batch by batch (`each_batch`), and what was measured becomes a `PatchGrid` (`measured`).
+opened. The recipient is run batch by batch (`each_batch`), and the measurements become a `PatchGrid` (`measured`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ EVERY_POSITION = "every_position"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GridPlan:
-    """The prompts of one grid, `rendered` in the order of `probes` and in `batches` of similar length; `given` are the
+    """The prompts of one grid, `rendered` in the order of `probes`, and in `batches` of similar length; `given` are the
     same prompts as the donor reads them."""
 
     probes: ProbeSet
@@ -42,12 +42,12 @@ class GridPlan:
     readout: Readout
 
     def rows(self, batch: PromptBatch) -> list[int]:
-        """Where the prompts of a batch stand among the probes."""
+        """The rows of a batch's prompts among the probes."""
         index = {item.id: row for row, item in enumerate(self.probes)}
         return [index[prompt.item_id] for prompt in batch.rendered]
 
     def each_batch(self, doing: str) -> Iterator[tuple[list[int], PromptBatch]]:
-        """The batches, each with the places of its prompts among the probes, under a progress bar."""
+        """Yields the batches, each with the rows of its prompts among the probes, under a progress bar."""
         with progress(f"{doing} {self.probes.name}, {self.donor} into {self.recipient}", len(self.probes)) as advance:
             for batch in self.batches:
                 yield self.rows(batch), batch
@@ -55,7 +55,7 @@ class GridPlan:
         give_back_memory()
 
     def measured(self, **values: Any) -> PatchGrid:
-        """What was measured of this plan, as the public record."""
+        """The grid of this plan with what was measured."""
         return PatchGrid(
             dimension=self.probes.dimension,
             donor=self.donor,
@@ -80,7 +80,7 @@ def plan_grid(
     readout: Readout | None = None,
     per_batch: int = PROMPTS_PER_BATCH,
 ) -> GridPlan:
-    """Render the prompts, check that both models mean the same tokens by them, and put them into batches.
+    """Render the prompts, check that their ids are the same tokens to both models, and put them into batches.
 
     The arguments are those of `patch`. Raises `MechdriftError` for unknown roles and sources, for missing thinking, and
     where the two tokenizers disagree about a token of the prompts.

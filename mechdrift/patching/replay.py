@@ -5,15 +5,15 @@ A patch at layer l and position p changes nothing before p and nothing below l. 
 1. runs the recipient once and keeps each block's input and arguments, and each attention's keys, values and mask;
 2. climbs the layers once. At layer l the copies patched there join: each holds the recipient's residual from its first
    patched position to the end of its prompt, and while block l runs, the same hooks that would patch a full pass put
-   the donor's values in, at whatever site. All copies made so far, of all prompts and roles, stand end to end in one
-   long row, so that no position is padded, and every matrix of the block is multiplied once a layer;
-3. takes the copies apart in the attention alone. Copies of one prompt that start at one position share the keys and
-   values of all positions before it, so their queries are multiplied with that prefix together, and nobody copies it;
-4. hands back the last position of every copy, before it is unembedded.
+   the donor's values in, at any site. All copies so far, of all prompts and roles, are concatenated in one long row, so
+   that no position is padded, and every matrix of the block is multiplied once per layer;
+3. separates the copies in the attention alone (`shared_prefix`);
+4. returns the last position of every copy, before it is unembedded.
 
-The blocks are the model's own modules with their own recorded arguments, and attention is entered through transformers'
-own interface: there is no code per model family. The numbers are those of one full forward pass per cell (a test proves
-it for each family); the work is (L+1)/2L · (T-p)/T of what those would do.
+The blocks are the model's own modules with their own recorded arguments, and attention is replaced through
+transformers' own interface: there is no code per model family. The numbers are those of one full forward pass per cell
+(a test proves it for each family). With L layers, prompts of T tokens and a patch at position p, the work is
+(L+1)/2L · (T-p)/T of that.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +23,6 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -31,10 +30,9 @@ from mechdrift.activations.batching import Batch, forward
 from mechdrift.hooks import Attention, HookPoint, edit, record, record_calls, replace_attention
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.patching.cells import Cells, Donated, Group
+from mechdrift.patching.shared_prefix import Attended, SharedPrefix
 
-TOKENS_AT_ONCE = 1536  # bounds the staircase's memory; it is split over groups and layers, which changes no number
-LONG_SUFFIX = 32  # from here on a copy's own keys outweigh the shared ones, and the model's own kernel is faster
-SCORES_AT_ONCE = 2**22
+TOKENS_AT_ONCE = 1536  # bounds the staircase's memory: larger ones are split, which changes no number
 
 
 class NotReplayable(Exception):
@@ -42,17 +40,9 @@ class NotReplayable(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attended:
-    """What one attention was given: keys and values `[prompt, head, pos, d_head]`, and its mask if it has one."""
-
-    keys: Tensor
-    values: Tensor
-    mask: Tensor | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ForwardTrace:
-    """One forward pass, kept for replay. `residual[layer]` is that block's input, `hidden` what the last norm gives."""
+    """One forward pass, kept for replay. `residual[layer]` is a block's input, `hidden` the output of the final
+    norm."""
 
     loaded: LanguageModel
     batch: Batch
@@ -75,9 +65,9 @@ class ForwardTrace:
 def run_model(
     loaded: LanguageModel, batch: Batch, points: Mapping[int, HookPoint] = MappingProxyType({})
 ) -> ForwardTrace:
-    """Run a padded batch and keep what a replay needs, and `recorded` at the points of some layers.
+    """Run a padded batch and keep what a replay needs, and in `recorded` the values at `points`, by layer.
 
-    Raises `NotReplayable` when the attention of a block was not seen.
+    Raises `NotReplayable` where the attention of a block was not seen.
     """
     attended: list[Attended] = []
 
@@ -112,7 +102,7 @@ def _hidden(call: tuple[tuple, dict[str, Any]]) -> Tensor:
 def sweep_layers(
     run: ForwardTrace, groups: Sequence[Group], cells: Cells, donated: Donated
 ) -> Float[Tensor, "group layer head d_model"]:
-    """Final-norm residual at the last position, for each group patched at each of the layers (and heads) of `cells`."""
+    """The final state at the last position, for each group patched at each of the layers (and heads) of `cells`."""
     finals = torch.empty(len(groups), len(cells.layers), cells.heads_at_once, run.loaded.structure.d_model).to(
         run.hidden
     )
@@ -123,8 +113,8 @@ def sweep_layers(
 
 
 def _parts(sizes: Sequence[int], n_layers: int) -> Iterator[tuple[slice, slice]]:
-    """Slices of groups and of layers whose copies have at most `TOKENS_AT_ONCE` tokens together, but at least one
-    layer's."""
+    """Slices of groups and of layers whose copies have at most `TOKENS_AT_ONCE` tokens together (or are those of one
+    group and layer)."""
     first = 0
     while first < len(sizes):
         stop, tokens = first + 1, sizes[first] * n_layers
@@ -141,8 +131,8 @@ def _climb(
 ) -> Float[Tensor, "group layer head d_model"]:
     """One staircase: at each layer the newly patched copies join, and all copies go through the block together.
 
-    Each group's copies are ordered by layer, then by head. For the windows `up_to` the first of them are a trunk that
-    is patched in every layer, from which the copy of layer l branches off after block l.
+    Each group's copies are ordered by layer, then by head. For the windows `up_to`, the first copies are a trunk that
+    is patched in every layer; the copy of layer l branches off after block l.
     """
     heads, trunk = cells.heads_at_once, cells.windows == "up_to"
     copies = [run.residual[0].new_empty(0, group.suffix, run.loaded.structure.d_model) for group in groups]
@@ -172,8 +162,8 @@ def run_block(
     donated: Donated,
     patched: range,
 ) -> list[Float[Tensor, "copy _ d_model"]]:
-    """Block `layer` over all copies at once, laid end to end in one row; the `patched` ones of each group get the
-    donor's values."""
+    """Run block `layer` over all copies, concatenated in one row; the `patched` copies of each group get the donor's
+    values."""
     count = len(copies[0])
     prompts, columns = _places(run, groups, count)
     arguments = {
@@ -181,13 +171,13 @@ def run_block(
         for name, value in run.arguments[layer].items()
         if name != "hidden_states"
     }
-    edits = (
-        cells.edits(run.loaded.structure, layer, _putter(layer, groups, count, cells, donated, patched))
-        if patched
-        else {}
-    )
+    edits = {}
+    if patched:
+        edits = cells.edits(run.loaded.structure, layer, _putter(layer, groups, count, cells, donated, patched))
+    offsets = run.batch.offsets
+    attention = SharedPrefix(offsets=offsets, attended=run.attended[layer], groups=groups, count=count)
     with (
-        replace_attention(run.loaded.model, _Attend(run=run, attended=run.attended[layer], groups=groups, count=count)),
+        replace_attention(run.loaded.model, attention),
         edit(edits),
     ):
         out = run.loaded.structure.blocks[layer](torch.cat([copy.flatten(0, 1) for copy in copies])[None], **arguments)
@@ -226,7 +216,7 @@ def _put(
 def _places(
     run: ForwardTrace, groups: Sequence[Group], count: int
 ) -> tuple[Int[Tensor, " token"], Int[Tensor, " token"]]:
-    """Of every token in the row, its prompt in the batch and its column there."""
+    """For every token in the row, its prompt in the batch and its position there."""
     columns = [torch.arange(group.start, group.end).repeat(count) for group in groups]
     prompts = torch.tensor([group.prompt for group in groups]).repeat_interleave(
         torch.tensor([len(part) for part in columns])
@@ -235,127 +225,11 @@ def _places(
 
 
 def _pick(value: Any, prompts: Tensor, columns: Tensor, run: ForwardTrace) -> Any:
-    """A recorded keyword argument for the tokens of the row; what has no positions passes through."""
+    """A recorded keyword argument, picked for the tokens of the row. Values without positions pass unchanged."""
     if isinstance(value, tuple) and value and all(isinstance(part, Tensor) for part in value):
         return tuple(_pick(part, prompts, columns, run) for part in value)
-    if not isinstance(value, Tensor) or value.dim() == 4:  # a mask: `_Attend` has what it needs of it
+    if not isinstance(value, Tensor) or value.dim() == 4:  # a mask, of which `SharedPrefix` has its own part
         return value
     if value.dim() >= 2 and value.shape[1] == run.width:
         return value[prompts if value.shape[0] > 1 else 0, columns][None]
     return value[columns] if value.dim() == 1 and value.shape[0] == run.width else value
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Attend:
-    """Takes the place of the attention function: one row of copies, each seeing its prompt's prefix and itself."""
-
-    run: ForwardTrace
-    attended: Attended
-    groups: Sequence[Group]
-    count: int
-
-    def __call__(
-        self,
-        own: Attention,
-        module: nn.Module,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        _: Tensor | None,
-        **kwargs: Any,
-    ) -> tuple[Float[Tensor, "1 token head d_head"], None]:
-        sizes = [self.count * group.suffix for group in self.groups]
-        parts = zip(*(tensor[0].split(sizes, dim=1) for tensor in (query, key, value)), strict=True)
-        out = [
-            self._group(own, module, group, [part.unflatten(1, (self.count, -1)) for part in qkv], kwargs)
-            for group, qkv in zip(self.groups, parts, strict=True)
-        ]
-        return torch.cat(out)[None], None
-
-    def _group(
-        self, own: Attention, module: nn.Module, group: Group, qkv: list[Tensor], kwargs: dict
-    ) -> Float[Tensor, "token head d_head"]:
-        """`qkv` are `[head, copy, suffix, d_head]`."""
-        offset = self.run.batch.offsets[group.prompt]
-        prefix = [
-            stored[group.prompt, :, offset : group.start] for stored in (self.attended.keys, self.attended.values)
-        ]
-        mask = self._mask(group, offset)
-        heads, count, suffix, _ = qkv[0].shape
-        at_once = max(1, SCORES_AT_ONCE // (heads * suffix * mask.shape[-1]))
-        plain = (
-            own.__name__ == "sdpa_attention_forward"
-            and suffix < LONG_SUFFIX
-            and not any(isinstance(v, Tensor) for v in kwargs.values())
-        )
-        parts = []
-        for first in range(0, count, at_once):
-            some = [part[:, first : first + at_once] for part in qkv]
-            if plain:
-                parts.append(_attend_shared(*some, *prefix, mask, kwargs.get("scaling")))
-            else:
-                parts.append(_attend_each(own, module, *some, *prefix, mask, kwargs))
-        return torch.cat(parts).flatten(0, 1)
-
-    def _mask(self, group: Group, offset: int) -> Tensor:
-        """`[head, suffix, seen]`: what the group's positions see of the prompt's own, true or 0 where they do."""
-        if (mask := self.attended.mask) is not None:
-            return mask[group.prompt if mask.shape[0] > 1 else 0, :, group.start : group.end, offset : group.end]
-        width = group.end - offset
-        return torch.ones(width, width, dtype=torch.bool, device=self.run.hidden.device).tril()[
-            None, group.start - offset :
-        ]
-
-
-def _attend_each(
-    own: Attention,
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    prefix_keys: Tensor,
-    prefix_values: Tensor,
-    mask: Tensor,
-    kwargs: dict,
-) -> Float[Tensor, "copy suffix head d_head"]:
-    """The model's own attention, on copies that each get the prefix before their own keys and values."""
-    query, key, value = (part.transpose(0, 1) for part in (query, key, value))
-    keys, values = (
-        torch.cat([prefix.expand(len(query), *prefix.shape), part], dim=2)
-        for prefix, part in ((prefix_keys, key), (prefix_values, value))
-    )
-    return own(module, query, keys, values, mask.expand(len(query), *mask.shape), **kwargs)[0]
-
-
-def _attend_shared(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    prefix_keys: Tensor,
-    prefix_values: Tensor,
-    mask: Tensor,
-    scaling: float | None,
-) -> Float[Tensor, "copy suffix head d_head"]:
-    """softmax(q kᵀ · scaling) v, where all copies share the first keys and values and are multiplied with them at
-    once."""
-    _, count, suffix, d_head = query.shape
-    shared, seen = len(prefix_keys), prefix_keys.shape[1]
-    query = query.unflatten(0, (shared, -1)).transpose(1, 2) * (
-        d_head**-0.5 if scaling is None else scaling
-    )  # kv copy group suffix d
-    rows = query.reshape(shared, -1, d_head)
-    scores = torch.cat(
-        [
-            (rows @ prefix_keys.transpose(1, 2)).view(shared, count, -1, seen),
-            query.reshape(shared, count, -1, d_head) @ key.transpose(2, 3),
-        ],
-        dim=-1,
-    ).view(shared, count, -1, suffix, seen + suffix)
-    mask = (mask.unflatten(0, (shared, -1)) if len(mask) > 1 else mask[None])[:, None]
-    scores = scores.masked_fill_(~mask, -torch.inf) if mask.dtype == torch.bool else scores.add_(mask)
-    weights = scores.softmax(dim=-1).flatten(2, 3)
-    out = (weights[..., :seen].reshape(shared, -1, seen) @ prefix_values).view(
-        shared, count, -1, prefix_values.shape[-1]
-    )
-    out = (out + weights[..., seen:] @ value).unflatten(2, (-1, suffix))
-    return rearrange(out, "kv copy group suffix d_head -> copy suffix (kv group) d_head")

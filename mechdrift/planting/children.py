@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from mechdrift.pairs.loading import LanguageModel
-from mechdrift.patching.grafts import swapped
+from mechdrift.patching.swaps import swapped
 from mechdrift.planting.drift import BENIGN, DECOYS, add_drift, matrix, random_like
 from mechdrift.planting.parents import Parent
 from mechdrift.planting.training import train_layers

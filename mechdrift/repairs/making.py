@@ -19,8 +19,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from mechdrift.behaviour.generation import Question, ask
+from mechdrift.behaviour.generation import ask
 from mechdrift.behaviour.sampling import Budget
+from mechdrift.behaviour.two_stages import Question
 from mechdrift.pairs.loading import LanguageModel, fingerprint
 from mechdrift.pairs.pair import ModelCache, Pair
 from mechdrift.probes.rendering import Renderer

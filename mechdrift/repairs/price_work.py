@@ -13,7 +13,8 @@ from typing import Any
 
 import pandas as pd
 
-from mechdrift.behaviour.generation import ask, read_store
+from mechdrift.behaviour.answer_store import read_store
+from mechdrift.behaviour.generation import ask
 from mechdrift.behaviour.sampling import Budget
 from mechdrift.pairs.pair import give_back_memory
 from mechdrift.records import SIDES, Completions

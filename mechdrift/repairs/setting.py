@@ -9,11 +9,11 @@ import pandas as pd
 
 from mechdrift.activations.readouts import Readout
 from mechdrift.audits.answers import RunAnswers, reopen
-from mechdrift.behaviour.generation import Question
 from mechdrift.behaviour.judges.external import RefusalJudge
 from mechdrift.behaviour.judges.files import load_judge
 from mechdrift.behaviour.labels import RULES
 from mechdrift.behaviour.sampling import Budget
+from mechdrift.behaviour.two_stages import Question
 from mechdrift.pairs.pair import Pair
 from mechdrift.probes.rendering import Renderer
 from mechdrift.records import Completion, Completions, MechdriftError, Side

@@ -1,12 +1,12 @@
 """What a steering curve is compared with: vectors of the same length that should do nothing, or less.
 
-    random        Gaussian: any push of that size
-    permuted      found by the same finder on the same items, the classes exchanged in a random half of the families:
-                  the direction that the finder gets when families differ for other reasons
+    random        a Gaussian vector: the effect of any push of that size
+    permuted      a vector found by the same finder on the same items, with the classes exchanged in a random half of
+                  the families: the direction that the finder gets when families differ for other reasons
     wrong layer   the right vector half the network away (when adding), or the vector found there (when ablating)
 
-Controls have the length of the direction at the same layer, so that a difference is one of direction. The table gives
-their cosine with it. Where families differ mainly in how strongly they have the direction, the permuted vector is
+Controls have the length of the direction at the same layer, so that only directions differ. The table gives their
+cosine with the direction. Where families differ mainly in how strongly they show the direction, the permuted vector is
 nearly parallel to it and is a weak control.
 """
 
@@ -23,15 +23,14 @@ from mechdrift.steering.selection import Selection, candidates
 
 CONTROLS = ("random", "permuted", "wrong layer")
 OPPOSITE = {"trigger": "neutral", "neutral": "trigger"}
-
 Vectors = Mapping[tuple[str, int], Float[Tensor, "layer d_model"]]
 """By name and draw, a vector for each of the selection's layers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """One vector with its strength in it, and the layer where it acts, `place`; `layer` is that of the direction it
-    stands beside."""
+    """One vector to try. `tensor` is the vector times its strength, `place` the layer where it acts, `layer` that of
+    the direction with which it is compared."""
 
     vector: str
     draw: int
@@ -45,7 +44,8 @@ class Setting:
 def permute_labels(activations: Activations, seed: int) -> Activations:
     """The same activations with the classes exchanged in a random half of the families that hold both.
 
-    Families that hold one class only swap it among one another, so that both classes keep their numbers of families.
+    Families that hold only one class exchange their classes among themselves, so that each class keeps its number of
+    families.
     """
     rng = np.random.default_rng(seed)
     holds = {family: set() for family in activations.probes.families}
@@ -79,7 +79,7 @@ def part_of(activations: Activations, families: Sequence[str]) -> Activations:
 
 
 def with_controls(activations: Activations, selection: Selection, role: str, draws: int, seed: int) -> Vectors:
-    """The selection's direction at a role with `draws` random and `draws` permuted vectors beside it."""
+    """The selection's direction at a role, and `draws` random and `draws` permuted vectors."""
     column, find = selection.roles.index(role), selection.families["find"]
     direction = selection.vectors[:, column]
     length, generator = direction.norm(dim=-1, keepdim=True), torch.Generator().manual_seed(seed)
@@ -89,7 +89,7 @@ def with_controls(activations: Activations, selection: Selection, role: str, dra
         permuted = candidates(permute_labels(part, seed + draw), selection.side, find, selection.method)[:, column]
         found["random", draw] = torch.nn.functional.normalize(noise, dim=-1) * length
         if not permuted.any(dim=-1)[direction.any(dim=-1)].all():
-            continue  # with very few families an exchange may cancel all of it
+            continue  # with very few families, an exchange may cancel the whole vector
         found["permuted", draw] = torch.nn.functional.normalize(permuted, dim=-1) * length
     return found
 
@@ -109,14 +109,14 @@ def settings(
     for layer in layers:
         if layer not in live:
             raise MechdriftError(
-                f"there is no direction at layer {layer}: collect it, or choose of {', '.join(map(str, live))}."
+                f"there is no direction at layer {layer}: collect it, or choose one of {', '.join(map(str, live))}."
             )
         here, away = known.index(layer), wrong_layer(layer, n_layers, live)
-        beside = {key: by_layer[here] for key, by_layer in vectors.items()}
+        tried = {key: by_layer[here] for key, by_layer in vectors.items()}
         if away != layer:
-            beside["wrong layer", 0] = direction[here if adding else known.index(away)]
+            tried["wrong layer", 0] = direction[here if adding else known.index(away)]
         for strength in strengths:
-            for (name, draw), vector in beside.items():
+            for (name, draw), vector in tried.items():
                 yield Setting(
                     vector=name,
                     draw=draw,

@@ -1,84 +1,56 @@
 """Does the instruct model's direction bring refusals back in the reasoning model, and at what price?
 
-Two arms, each with controls beside it, measured as readouts (for completions, put `md.generate` under `md.edit`):
+There are two arms, each with controls, measured as readouts (for completions, run `md.generate` inside `md.edit`):
 
-    ablate   the selected vector is taken out of the *selected* model everywhere: does the behaviour rest on it?
-    add      its raw length times a strength is added to the *other* model at one layer's input: does the behaviour come
+    ablate   the selected vector is removed everywhere from the model in which it was *selected*: does the behaviour
+             depend on it?
+    add      the raw vector times a strength is added to the *other* model at one layer's input: does the behaviour come
              back?
 
-    vector    direction, or a control: random, permuted, wrong layer (see `controls`);
+    vector    direction, or a control: random, permuted, wrong layer (`controls`);
               none: the model as it is; other model: the other one as it is, which `add` tries to reach
 
-    measure   trigger, neutral            mean readout, log-odds of the triggers' behaviour; on neutral items it is
-              over-caution
+    measure   trigger, neutral            mean readout: log-odds of the triggers' behaviour, in nats; on neutral items
+                                          this behaviour is over-caution
               trigger_change, ..._change  the same minus the unedited model's, paired
-              trigger_over_random, ...    on triggers, direction minus the mean of a control's draws, paired
-              kl                          KL(unedited ‖ edited), next token at the readout position, on neutral or given
-                                          harmless items
-              task, task_change           mean log-probability per token of worked solutions to held-out tasks: thinking
-                                          and answer
+              trigger_over_random, ...    on triggers, the direction's readout minus the mean of a control's draws,
+                                          paired
+              kl                          KL(unedited ‖ edited) in nats, of the next token at the readout position, on
+                                          neutral or given harmless items
+              task, task_change           mean log-probability per token, in nats, of worked solutions to held-out
+                                          tasks: thinking and answer
 
 Intervals are 95 % over families, which by default took part neither in finding (`find`) nor in selecting (`validate`)
-the vector. Readouts are taken after the closed think block. With given thinking (`own`) that stays fixed while the
-stream is steered over it, which has less effect than steering the thinking while it is written (Yang et al.,
-https://arxiv.org/abs/2605.26772): to measure that, generate under `md.edit(md.steer(...))`.
+the vector. Readouts are taken after the closed think block. In think mode `own` the given thinking stays fixed while
+the stream is steered. That has less effect than steering the thinking while it is written (Yang et al.,
+https://arxiv.org/abs/2605.26772): to measure that, generate inside `md.edit(md.steer(...))`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import pandas as pd
-import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from mechdrift.activations.batching import ForwardBatch, forward_batches
 from mechdrift.activations.prompts import Answers
-from mechdrift.activations.readouts import Readout, readout_states, unembed
-from mechdrift.behaviour.tasks import held_out
-from mechdrift.hooks import edit
-from mechdrift.pairs.loading import LanguageModel
+from mechdrift.activations.readouts import Readout
 from mechdrift.pairs.pair import Pair
 from mechdrift.probes.rendering import Renderer
-from mechdrift.records import SIDES, Directions, MechdriftError, ProbeSet, Rendered, Side, ThinkMode
+from mechdrift.records import SIDES, Directions, MechdriftError, ProbeSet, ThinkMode
 from mechdrift.records.notebook import Record
-from mechdrift.statistics.intervals import POSITIVE, UNBOUNDED, Interval
-from mechdrift.statistics.resampling import cluster_bootstrap, paired_bootstrap
-from mechdrift.steering.controls import CONTROLS, Setting, Vectors, settings, with_controls
-from mechdrift.steering.edits import role_mask, steer
-from mechdrift.steering.selection import Asked, Selection, ask_harmless, items_of, next_token_kl
-from mechdrift.steering.sweeps import Addition, ablated_states, steered_states
-
-Arm = Literal["ablate", "add"]
-DRAWS = 1000
-COLUMNS = [
-    "arm",
-    "side",
-    "vector",
-    "draw",
-    "layer",
-    "place",
-    "strength",
-    "cosine",
-    "measure",
-    "estimate",
-    "low",
-    "high",
-    "n",
-    "families",
-]
+from mechdrift.steering.asked import Asked, ask_harmless, items_of
+from mechdrift.steering.controls import Vectors, settings, with_controls
+from mechdrift.steering.selection import Selection
+from mechdrift.steering.trials import Arm, Measured, Trial, worked_tasks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class SteerBack(Record):
-    """The curves. `frame` has a row per setting and measure, see the module's text; `facts` says what was steered and
-    asked.
+    """The curves. `frame` has a row per setting and measure, which the module's text defines; `facts` says what was
+    steered and asked.
 
-    `layer` is that of the direction whose curve a row belongs to, `place` where the vector was added, and `cosine` that
-    of the vector with the direction.
+    In `frame`, `layer` is that of the direction to whose curve a row belongs, `place` the layer where the vector acts,
+    and `cosine` that of the vector with the direction.
     """
 
     frame: pd.DataFrame
@@ -135,8 +107,8 @@ def steer_back(
         selection: from `select_direction`.
         layers: where the vector is added; by default at the selected layer, or the closest candidate's.
         strengths: in units of the vector's own length.
-        controls: how many random vectors, and how many permutations, are tried beside it.
-        pairs: how many twin pairs are asked at most.
+        controls: the number of random vectors, and of permuted ones, that are tried as controls.
+        pairs: the largest number of twin pairs that are asked.
         parts: which parts of the selection's families are asked. Nothing was chosen on `"test"`.
         harmless: where KL is measured; by default on the neutral items.
         tasks: how many held-out reasoning tasks are read under steering (0: none).
@@ -144,8 +116,8 @@ def steer_back(
         think: as in `collect`; by default as the directions were found.
         answers: as in `collect`.
         readout: as in `patch`.
-        dtype: in which the models run.
-        seed: of the baseline vectors and of all resampling.
+        dtype: the number format in which the models run.
+        seed: of the control vectors and of all resampling.
 
     Returns:
         A `SteerBack`: `.frame` with a row per arm, vector, layer, strength and measure (`estimate, low, high`: readouts
@@ -188,7 +160,7 @@ def steer_back(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SteeringPlan:
-    """What both arms do, settled before a model is opened: the vectors, whom they are tried on, and how."""
+    """What both arms do, decided before a model is opened: the vectors, and the items on which they are tried."""
 
     selection: Selection
     vectors: Vectors
@@ -271,178 +243,22 @@ def plan_steering(
 
 
 def run_arm(
-    pair: Pair, plan: SteeringPlan, arm: Arm, reference: "_Measured | None" = None
-) -> tuple[pd.DataFrame, "_Measured"]:
+    pair: Pair, plan: SteeringPlan, arm: Arm, reference: Measured | None = None
+) -> tuple[pd.DataFrame, Measured]:
     """One arm's rows, and what its unedited model measured. `ablate` runs in the model that the vector was selected in,
     `add` in the other, with the first one's measurements as `reference`."""
     own, adding = plan.selection.side, arm == "add"
     side = SIDES[1 - SIDES.index(own)] if adding else own
     loaded = pair.open(side, plan.dtype)
-    trial = _Trial(
+    trial = Trial(
         arm=arm,
         side=side,
         loaded=loaded,
         ask=Asked.of(pair, plan.probes, side, plan.think, plan.answers, plan.readout),
         harmless=ask_harmless(pair, plan.harmless, side, plan.think) if plan.harmless else None,
-        tasks=_worked(Renderer(pair.tokenizer("reasoning")), plan.tasks) if adding else (),
+        tasks=worked_tasks(Renderer(pair.tokenizer("reasoning")), plan.tasks) if adding else (),
         roles=plan.roles,
     )
     steps = plan.strengths if adding else (1.0,)
     tried = settings(plan.vectors, plan.selection.layers, plan.layers, loaded.n_layers, steps, adding=adding)
     return trial.run(list(tried), reference)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Measured:
-    """One setting's readouts of all items, logits on the harmless ones, and log-probabilities of the tasks'
-    solutions."""
-
-    readouts: Float[np.ndarray, " prompt"]
-    logits: Float[Tensor, "harmless vocab"]
-    tasks: Float[np.ndarray, " task"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Trial:
-    """One arm: a model, what it is asked, and how it is edited."""
-
-    arm: Arm
-    side: Side
-    loaded: LanguageModel
-    ask: Asked
-    harmless: Asked | None
-    tasks: tuple[Rendered, ...]
-    roles: Sequence[str] | None
-
-    def run(self, tried: Sequence[Setting], reference: _Measured | None) -> tuple[pd.DataFrame, _Measured]:
-        """The arm's rows, and what the unedited model measured, for the next arm to show beside its own."""
-        prompts = (*self.ask.rendered, *(self.harmless.rendered if self.harmless else ()))
-        base = self.measure(readout_states(self.loaded, prompts), None)
-        rows = list(self.rows({"vector": "none"}, base, base))
-        if reference is not None:
-            rows += self.rows({"vector": "other model"}, reference, base)
-        measured = [
-            self.measure(states, setting)
-            for setting, states in zip(tried, self.edited_states(prompts, tried), strict=True)
-        ]
-        for setting, found in zip(tried, measured, strict=True):
-            rows += self.rows(_place(setting), found, base)
-        rows += self.over_controls(tried, measured)
-        return pd.DataFrame(rows).assign(arm=self.arm, side=self.side).reindex(columns=COLUMNS), base
-
-    def edited_states(
-        self, prompts: Sequence[Rendered], tried: Sequence[Setting]
-    ) -> Float[Tensor, "setting prompt d_model"]:
-        if self.arm == "add":
-            additions = [Addition(layer=setting.place, vector=setting.tensor) for setting in tried]
-            return steered_states(self.loaded, prompts, additions, self.roles, f"Steering the {self.side} model")
-        return ablated_states(
-            self.loaded, prompts, torch.stack([s.tensor for s in tried]), f"Ablating in the {self.side} model"
-        )
-
-    def measure(self, states: Float[Tensor, "prompt d_model"], setting: Setting | None) -> _Measured:
-        asked, others = states.split([len(self.ask.rendered), len(states) - len(self.ask.rendered)])
-        plain = others if self.harmless else asked[torch.from_numpy(~self.ask.is_trigger)]
-        return _Measured(
-            readouts=self.ask.read(self.loaded, asked),
-            logits=unembed(self.loaded, plain),
-            tasks=solution_log_probability(self.loaded, self.tasks, setting, self.roles),
-        )
-
-    def rows(self, place: Mapping[str, Any], found: _Measured, base: _Measured) -> Iterator[dict[str, Any]]:
-        """Levels, changes against the unedited model, KL and cost; a model compared with itself has no changes."""
-        is_trigger, families = self.ask.is_trigger, self.ask.families
-        for name, mask in (("trigger", is_trigger), ("neutral", ~is_trigger)):
-            level = cluster_bootstrap(found.readouts[mask], families[mask], bounds=UNBOUNDED, draws=DRAWS)
-            yield _row(place, name, level, families[mask])
-            if found is not base:
-                change = paired_bootstrap(
-                    base.readouts[mask], found.readouts[mask], families[mask], bounds=UNBOUNDED, draws=DRAWS
-                )
-                yield _row(place, f"{name}_change", change, families[mask])
-        if found is not base:
-            groups = self.harmless.families if self.harmless else families[~is_trigger]
-            divergence = next_token_kl(base.logits, found.logits)
-            yield _row(place, "kl", cluster_bootstrap(divergence, groups, bounds=POSITIVE, draws=DRAWS), groups)
-        if len(found.tasks):
-            kinds = np.array([prompt.item_id for prompt in self.tasks])
-            yield _row(place, "task", cluster_bootstrap(found.tasks, kinds, bounds=UNBOUNDED, draws=DRAWS), kinds)
-            if found is not base:
-                change = paired_bootstrap(base.tasks, found.tasks, kinds, bounds=UNBOUNDED, draws=DRAWS)
-                yield _row(place, "task_change", change, kinds)
-
-    def over_controls(self, tried: Sequence[Setting], measured: Sequence[_Measured]) -> Iterator[dict[str, Any]]:
-        """How much further the direction moves triggers than each control does, on the same items."""
-        mask, families = self.ask.is_trigger, self.ask.families
-        for setting, found in zip(tried, measured, strict=True):
-            if setting.vector != "direction":
-                continue
-            for control in CONTROLS:
-                beside = [
-                    m.readouts
-                    for s, m in zip(tried, measured, strict=True)
-                    if (s.vector, s.layer, s.strength) == (control, setting.layer, setting.strength)
-                ]
-                if beside:
-                    mean = np.mean(beside, axis=0)
-                    interval = paired_bootstrap(
-                        mean[mask], found.readouts[mask], families[mask], bounds=UNBOUNDED, draws=DRAWS
-                    )
-                    yield _row(_place(setting), f"trigger_over_{control.replace(' ', '_')}", interval, families[mask])
-
-
-def _place(setting: Setting) -> dict[str, Any]:
-    return {name: getattr(setting, name) for name in ("vector", "draw", "layer", "place", "strength", "cosine")}
-
-
-def _row(place: Mapping[str, Any], measure: str, interval: Interval, families: np.ndarray) -> dict[str, Any]:
-    numbers = {"estimate": interval.estimate, "low": interval.low, "high": interval.high}
-    return {**place, "measure": measure, **numbers, "n": len(families), "families": len(set(families))}
-
-
-# The price in reasoning.
-
-
-def _worked(renderer: Renderer, count: int) -> tuple[Rendered, ...]:
-    """Held-out tasks with their worked solution as thinking, and the answer; a task's kind is its family."""
-    return tuple(
-        renderer.render(
-            task.kind,
-            task.question,
-            "own",
-            thinking=renderer.encode_answer(task.solution),
-            answer=renderer.encode_answer(f"The answer is {task.answer}."),
-        )
-        for task in (held_out(count) if count else ())
-    )
-
-
-@torch.inference_mode()
-def solution_log_probability(
-    loaded: LanguageModel,
-    rendered: Sequence[Rendered],
-    setting: Setting | None = None,
-    roles: Sequence[str] | None = None,
-) -> Float[np.ndarray, " task"]:
-    """Mean log-probability per token of each prompt's thinking and answer, teacher-forced, with the setting's vector
-    added."""
-    values = np.empty(len(rendered))
-    # `answer_positions` unembeds one span in parts; here are two spans, and a task has few enough tokens for one part.
-    for each in forward_batches(loaded, rendered):
-        with _added(each, setting, roles):
-            hidden = each.run()
-        for row, (index, prompt) in enumerate(zip(each.places, each.prompts, strict=True)):
-            written = [i for role in ("think", "answer") for i in range(*prompt.roles[role])]
-            before = torch.tensor(written) - 1  # the logits at a position predict the token after it
-            logits = loaded.structure.unembed(hidden[row, before]).float().log_softmax(-1).cpu()
-            values[index] = (
-                logits[torch.arange(len(written)), torch.tensor([prompt.ids[i] for i in written])].mean().item()
-            )
-    return values
-
-
-def _added(each: ForwardBatch, setting: Setting | None, roles: Sequence[str] | None):
-    if setting is None:
-        return nullcontext()
-    where = None if roles is None else role_mask(each.prompts, each.batch, roles)
-    return edit(steer(each.loaded, setting.tensor, setting.place, where=where))

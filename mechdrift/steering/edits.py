@@ -1,63 +1,42 @@
-"""Edits of the residual stream along one direction: take it out, add it, at run time or in the weights.
+"""Edits of the residual stream along one direction: remove it, or add it, while the model runs.
 
-With r a unit vector, x the residual stream or something written to it, and v a vector with a length of its own:
+With a unit vector r, the residual stream (or something written to it) x, and a vector v of any length:
 
-    ablate         x - r (r . x)    the stream never holds r: at every block's input, attention output and MLP output
-    steer          x + strength v   at the input of one block or several
-    orthogonalise  W - r (r^T W)    a copy of the model none of whose writing matrices (embedding, attention output
-                   projection, MLP
-                                    down projection, and their biases) can write r: ablation without hooks, to save and
-                                    to share
+    ablate   x - r (r . x)    at every block's input, attention output and MLP output, so that the stream never holds r
+    steer    x + strength v   at the input of one block or several
 
-`ablate` and `steer` return *edits*, functions for places in the model, and `edit` makes them act. Two `edit` blocks,
-one within the other, add up; neither changes a tensor in place. Prefill and decoding with a cache are edited alike, so
-they work while generating:
+Both return *edits*, functions for places in the model, and `md.edit` applies them. Two nested `edit` blocks add up;
+neither changes a tensor in place. Prefill and decoding with a cache are edited alike, so edits work while generating:
 
     with md.edit(md.ablate(loaded, r)):
         ...                                         # loaded.model runs without r
     with md.edit(md.steer(loaded, v, layer=12, strength=2.0, where="written")):
-        ...                                         # only tokens that the model writes itself are moved, not the
-                                                    prompt's
+        ...                                         # tokens that the model writes are moved, those of the prompt not
 
-Which vector: `[d_model]` for all; `[row, d_model]` for each row of the batch its own, so that many directions are tried
-in one pass; or a dict of layers, each with either. Which tokens: all; `"written"`, those decoded one at a time after
-the prompt; or a mask, `role_mask(rendered, batch, ("think",))` for the tokens of some roles.
+A vector is `[d_model]` for all rows; or `[row, d_model]`, one for each row of the batch, so that many directions are
+tried in one pass; or a dict of layers with either. `where` chooses the tokens: all; `"written"`, those decoded one at a
+time after the prompt; or a mask, such as `role_mask(rendered, batch, ("think",))` for the tokens of some roles.
 
-**Why the two forms are one.** The stream is a sum of what embedding, attention and MLPs write. If each of those is
-projected, every sum of them is, and what a block reads in either form is the same: `ablate` at all three sites is
-exact, not an approximation. Where an architecture puts a norm between attention or MLP and the stream (Gemma 2 and 3,
-OLMo 2), the norm's scale depends on what was removed before it: no edit of weights equals ablation there, and
-`orthogonalise` says so instead.
+`weights.orthogonalise` does the same as `ablate` in the weights.
 
-Arditi et al. 2024, https://arxiv.org/abs/2406.11717 (ablation, addition, weight orthogonalisation).
+Arditi et al. 2024, https://arxiv.org/abs/2406.11717 (ablation, addition).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from copy import deepcopy
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
+from torch import Tensor
 
 from mechdrift.activations.batching import Batch
-from mechdrift.hooks import HookPoint, record
-from mechdrift.pairs.loading import GREETING, LanguageModel
-from mechdrift.pairs.structure import Structure, find_structure
+from mechdrift.hooks import HookPoint
+from mechdrift.pairs.loading import LanguageModel
 from mechdrift.probes.roles import role_span
 from mechdrift.records import MechdriftError, Rendered
 
 WRITES = ("resid_pre", "attn_out", "mlp_out")
-LEFT_OVER = {
-    torch.float64: 1e-6,
-    torch.float32: 1e-4,
-    torch.bfloat16: 0.05,
-    torch.float16: 0.01,
-}  # share of the stream along r
-
 Vector = Float[Tensor, "*row d_model"]
 Vectors = Vector | Mapping[int, Vector]
 Where = Bool[Tensor, "row pos"] | Literal["written"] | None
@@ -203,7 +182,7 @@ def _by_layer(loaded: LanguageModel, vectors: Vectors, layers: Sequence[int] | N
 
 
 def unit(vector: Vector) -> Vector:
-    """The vector divided by its length, in float64; raises where there is no direction."""
+    """The vector divided by its length, in float64; raises for a vector of zeros."""
     length = _finite(vector).double().norm(dim=-1, keepdim=True)
     if not length.all():
         raise MechdriftError(
@@ -219,8 +198,7 @@ def _finite(vector: Vector) -> Vector:
 
 
 def _project(direction: Vector, where: Where, x: Tensor) -> Tensor:
-    """`x` without its part along the direction. `x` is `[row pos d_model]`, which the mask may contradict
-    (`_chosen`)."""
+    """`x` without its part along the direction, at the tokens of `where`."""
     exact = _exact(x)
     along = _over(direction, exact)
     share = torch.matmul(exact, along.mT) * _chosen(where, x)
@@ -233,12 +211,12 @@ def _add(vector: Vector, where: Where, x: Tensor) -> Tensor:
 
 
 def _exact(x: Tensor) -> Tensor:
-    """The tensor in float32 at least: in bfloat16 a remainder of r would stay."""
+    """The tensor in float32 or better: in bfloat16, a part of r would remain."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _over(vector: Vector, x: Float[Tensor, "row pos d_model"]) -> Float[Tensor, "row_or_1 1 d_model"]:
-    """The vector of every row, or one for all, on the tensor's device and of its dtype."""
+    """The vectors of the rows, or one for all, on the tensor's device and in its number format."""
     rows = vector.to(x).view(-1, 1, vector.shape[-1])
     if len(rows) not in (1, len(x)):
         raise MechdriftError(
@@ -251,126 +229,10 @@ def _chosen(where: Where, x: Tensor) -> Tensor | int:
     """What to multiply an edit by: 1 where it acts, 0 elsewhere."""
     if where is None:
         return 1
-    if isinstance(where, str):  # a cache holds what came before; a pass over several tokens is the prompt's
+    if isinstance(where, str):  # "written": a pass over one token decodes, a pass over several reads the prompt
         return int(x.shape[1] == 1)
     if where.shape != x.shape[:2]:
         raise MechdriftError(
             f"the mask has the shape {list(where.shape)}, the batch {list(x.shape[:2])}: make it from the same batch."
         )
     return where.to(x.device)[..., None]
-
-
-# The weight form.
-
-
-@torch.no_grad()
-def orthogonalise(loaded: LanguageModel, direction: Float[Tensor, " d_model"]) -> LanguageModel:
-    """A copy of a model whose weights cannot write a direction: W - r (r^T W) in everything that writes to the stream.
-
-    Its logits are those of `ablate` at run time, without hooks, so it can be saved and shared. A tied unembedding
-    is untied and stays as it was.
-
-    Args:
-        loaded: one model, `pair.open(side)`.
-        direction: `[d_model]`; its length does not matter.
-
-    Returns:
-        A `LanguageModel`; `.model` is the Hugging Face model.
-
-    Raises:
-        MechdriftError: where no such copy exists: a norm stands between attention or MLP and the stream (Gemma 2
-            and 3, OLMo 2), or the model writes to its stream in other ways.
-
-    Source:
-        Arditi et al. 2024, https://arxiv.org/abs/2406.11717 (weight orthogonalisation).
-
-    Example:
-        >>> copy = md.orthogonalise(pair.open("instruct"), dirs.instruct[2, -1])
-        >>> copy.model is pair.open("instruct").model
-        False
-    """
-    _check_that_weights_write(loaded)
-    r = unit(direction)
-    model = deepcopy(loaded.model)
-    copy = replace(loaded, model=model, structure=find_structure(model, loaded.source.layout))
-    _untie(copy)
-    for module in _writers(copy):
-        _remove(module, r)
-    rest, limit = _left_over(copy, r), LEFT_OVER[model.dtype]
-    if rest > limit:
-        raise MechdriftError(
-            f"{type(model).__name__} also writes to its residual stream by other ways than its embedding, attention "
-            f"and MLP weights ({rest:.0%} of it lies along the direction after they were edited): use ablate."
-        )
-    return copy
-
-
-def _untie(loaded: LanguageModel) -> None:
-    """Give an unembedding that shares the embedding's weights its own copy of them."""
-    unembed, shared = loaded.structure.unembed, loaded.model.get_input_embeddings().get_parameter("weight")
-    if unembed.get_parameter("weight") is shared:
-        unembed.weight = nn.Parameter(shared.clone(), requires_grad=False)
-        loaded.model.config.get_text_config().tie_word_embeddings = loaded.model.config.tie_word_embeddings = False
-
-
-def _check_that_weights_write(loaded: LanguageModel) -> None:
-    """Raise unless attention and MLP add their output to the stream as it is, and the weights are at hand."""
-    if any(parameter.device.type == "meta" for parameter in loaded.model.parameters()):
-        raise MechdriftError(
-            "weights that are kept on disk cannot be edited: load the model without device_map, or use ablate."
-        )
-    for site in ("attn_out", "mlp_out"):
-        point = loaded.structure.hook_point(site, 0)
-        if point != loaded.structure.hook_point(f"{site.removesuffix('_out')}.hook_out", 0):
-            raise MechdriftError(
-                f"{type(loaded.model).__name__} normalises what its attention and MLP write, after their last weights: "
-                "no edit of weights equals ablation there, so use ablate."
-            )
-
-
-def _writers(loaded: LanguageModel) -> Iterator[nn.Module]:
-    """The modules whose output is added to the residual stream: embeddings, attention output and MLP down
-    projections."""
-    structure = loaded.structure
-    for name in ("embed", "pos_embed"):
-        if name in structure.components:
-            yield loaded.model.get_submodule(structure.components[name].name)
-    for layer in range(loaded.n_layers):
-        for part, last in (("attn", "o"), ("mlp", "out")):
-            yield _last_module(structure, layer, part, last)
-
-
-def _last_module(structure: Structure, layer: int, part: str, last: str) -> nn.Module:
-    try:
-        return structure.hook_point(f"{part}.{last}.hook_out", layer).module
-    except MechdriftError as error:
-        raise MechdriftError(
-            f"layer {layer} has no single matrix that writes its {part} output, as in a mixture of experts: use ablate."
-        ) from error
-
-
-def _remove(module: nn.Module, r: Float[Tensor, " d_model"]) -> None:
-    """Take r out of all that a module can write. An embedding's rows and a Conv1D's columns are outputs, a linear
-    layer's rows are."""
-    weights = dict(module.named_parameters(recurse=False))
-    weight = weights["weight"].double()
-    r = r.to(weight.device)
-    if isinstance(module, nn.Embedding | Conv1D):
-        weight -= torch.outer(weight @ r, r)
-    else:
-        weight -= torch.outer(r, r @ weight)
-    weights["weight"].copy_(weight)
-    if "bias" in weights:
-        bias = weights["bias"].double()
-        weights["bias"].copy_(bias - r * (r @ bias))
-
-
-def _left_over(loaded: LanguageModel, r: Float[Tensor, " d_model"]) -> float:
-    """The largest share of the residual stream that still lies along r, over the blocks and the tokens of a
-    greeting."""
-    ids = torch.tensor([loaded.tokenizer.encode(GREETING)], device=loaded.device)
-    sites = [(site, layer) for layer in range(loaded.n_layers) for site in ("resid_pre", "resid_post")]
-    points = {place: loaded.structure.hook_point(*place) for place in sites}
-    with record(points, keep=lambda x: ((x.double() @ r.to(x.device)).abs() / x.double().norm(dim=-1)).max()) as shares:
-        loaded.model.base_model(ids, use_cache=False)
-    return max(share.item() for share in shares.values())

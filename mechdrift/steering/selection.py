@@ -3,60 +3,58 @@
 A candidate is a finder's raw vector w (for the mean difference r = mean(x | trigger) - mean(x | neutral), not
 normalised) at one layer and role. Each is tried on items of *other families* than it was found with:
 
-    bypass    mean readout on trigger items, the candidate ablated everywhere: how much of the behaviour is left without
-              it
-    induce    mean readout on neutral items, w added once (strength 1) to its own layer's input at every token: does it
-              bring it about?
-    kl        mean over neutral items of KL(baseline ‖ ablated), over the whole vocabulary, at the readout position, in
-              float64
+    bypass    mean readout on trigger items with the candidate ablated everywhere: how much of the behaviour remains?
+    induce    mean readout on neutral items with w added (strength 1) to its own layer's input at every token: does it
+              bring the behaviour about?
+    kl        mean over neutral items of KL(baseline ‖ ablated) in nats, over the whole vocabulary, at the readout
+              position, in float64
 
-The chosen one has the least bypass among those with induce >= 0, kl <= 0.1, a layer below 0.8 L (later ones write
+The chosen candidate has the least bypass among those with induce >= 0, kl <= 0.1, a layer below 0.8 L (later ones write
 single words), and finite numbers. Everything is read at the first answer position *after the closed think block*: in
-think mode `off` after an empty one that both models are given, in `own` after given thinking. (The token after the
-template, where Arditi et al. read, is `<think>` for a reasoning model, and says nothing about refusing.) The readout is
-that of `readouts`, log-odds of sets of openings; theirs is the log-odds of the refusal tokens against all others.
+think mode `off` after an empty block, which both models are given, in `own` after given thinking. (Arditi et al. read
+at the token after the template. For a reasoning model that is `<think>`, which says nothing about refusing.) The
+readout is that of `activations.readouts`, the log-odds of sets of openings; theirs is the log-odds of the refusal
+tokens against all others.
 
-Families go to three parts: *find* (a half: candidates are found there, separation is not), *validate* (a quarter: the
-scores above), and *test* (a quarter: nothing is chosen there, so `steer_back` may measure there).
+Families go to three parts (`asked`): candidates are found on *find*, scored on *validate*, and `steer_back` measures on
+*test*.
 
-KL is on the neutral items, or on `harmless` ones that are given, such as everyday requests: the twins of harmful
-requests lie near the border of refusing, where removing refusal changes more than it does elsewhere (on SmolLM2-135M
-about twice as much).
+KL is measured on the neutral items, or on given `harmless` ones, such as everyday requests. The twins of harmful
+requests are near the threshold of refusing, where removing refusal changes more than elsewhere (on SmolLM2-135M about
+twice as much).
 
-Cost, in rows of one prompt each: (triggers + neutrals) per candidate for bypass and KL, whose passes are the same, and
-less than one per neutral item for induce; see `sweeps`. Candidates too deep to be chosen are not run. `screen=k` runs
-only the k most promising by `sweeps.first_order`, which estimates bypass and induce of all from one forward and
-backward pass: those with the smallest sum of both ranks. (How well projections separate the classes is a poor guide: on
-SmolLM2-135M the ten candidates that do most were 10th to 99th of 168 in held-out AUROC, and 1st to 13th by the
-estimates. The table has both.)
+The cost, in rows of one prompt each: (triggers + neutrals) per candidate for bypass and KL, which share their passes,
+and less than one per neutral item for induce (`sweeps`). Candidates too deep to be chosen are not run. `screen=k` runs
+only the k most promising candidates: those with the smallest sum of ranks by `sweeps.first_order`, which estimates
+bypass and induce of all from one forward and one backward pass. (How well projections separate the classes is a poor
+guide: on SmolLM2-135M the ten candidates with the largest effects were 10th to 99th of 168 by held-out AUROC, and 1st
+to 13th by the estimates. The table has both.)
 
-Arditi et al. 2024, https://arxiv.org/abs/2406.11717; methods and thresholds as in their code.
+Source: Arditi et al. 2024, https://arxiv.org/abs/2406.11717; methods and thresholds as in their code.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from mechdrift.activations.prompts import Answers, render_sides
-from mechdrift.activations.readouts import Readout, make_readout, measure, readout_states, unembed
+from mechdrift.activations.prompts import Answers
+from mechdrift.activations.readouts import Readout, readout_states
 from mechdrift.directions.best_layer import DEEPEST
 from mechdrift.directions.finders import find_in
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair
-from mechdrift.probes.rendering import Renderer
-from mechdrift.records import Activations, Directions, MechdriftError, ProbeSet, Rendered, Side, ThinkMode
+from mechdrift.records import Activations, Directions, MechdriftError, ProbeSet, Side, ThinkMode
 from mechdrift.records.notebook import Record
 from mechdrift.statistics.resampling import auroc
+from mechdrift.steering.asked import Asked, ask_harmless, items_of, split_families
 from mechdrift.steering.sweeps import Addition, ablated_states, first_order, steered_states
 
-PARTS = ("find", "validate", "test")
-GIVEN = ("own", "donor")  # think modes whose thinking is given
 COLUMNS = [
     "layer",
     "role",
@@ -80,10 +78,10 @@ class Selection(Record):
     """The chosen candidate of one model, all others with their scores, and what they were tried on.
 
     `frame` has a row per candidate: `layer, role, norm, separation, bypass_estimate, induce_estimate, bypass, induce,
-    kl, eligible, chosen, rank, why`. `separation` is the AUROC of projections of the validation items, estimates are
-    first-order. `rank` counts the eligible from 1 by bypass; `why` says why a candidate is not. `vectors` are the raw
-    candidates, `[layer, role, d_model]`. Where none is eligible, `layer`, `role` and `vector` are None and `reason`
-    says so.
+    kl, eligible, chosen, rank, why`. `separation` is the AUROC of projections of the validation items; estimates are
+    first-order. `rank` numbers the eligible candidates from 1 by bypass; `why` says why a candidate is not eligible.
+    `vectors` are the raw candidates, `[layer, role, d_model]`. Where none is eligible, `layer`, `role` and `vector` are
+    None, and `reason` says why.
     """
 
     dimension: str
@@ -134,9 +132,12 @@ class Selection(Record):
 
     @property
     def closest(self) -> tuple[int, str] | None:
-        """The chosen layer and role. Where none is eligible: of those that induce and, taken out, leave less than half
-        of what sets triggers apart from neutral items, that of the least KL; else that of the least bypass. None if
-        nothing was run."""
+        """The chosen layer and role, or the closest to being chosen; None if nothing was run.
+
+        Where none is eligible, candidates count that induce and whose ablation removes at least half of the difference
+        between triggers and neutral items. The closest is the one of these with the least KL; if there are none, the
+        candidate with the least bypass.
+        """
         if self.layer is not None and self.role is not None:
             return self.layer, self.role
         run = self.frame[self.frame.bypass.notna()]
@@ -147,7 +148,7 @@ class Selection(Record):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """All but the tensors and the table, as plain values that JSON can hold."""
+        """Everything but the tensors and the table, as values that JSON can hold."""
         kept = (
             "dimension",
             "method",
@@ -183,21 +184,21 @@ def select_direction(
 ) -> Selection:
     """Which of the many candidate directions does something? A causal choice of layer and role.
 
-    Candidates are found anew on a half of the families, and tried on other families: taken out of the model on
+    Candidates are found again on a half of the families, and tried on other families: removed from the model on
     trigger items (bypass), and added to it on neutral items (induce).
 
     Args:
         pair: the two models.
         directions: at `resid_pre`; their layers, roles and finder say what the candidates are.
         side: the model that the candidates are found in and tried on.
-        pairs: how many twin pairs of the validation families are asked at most.
-        screen: run only so many candidates, the most promising by first-order estimates; by default all.
+        pairs: the largest number of twin pairs of the validation families that are asked.
+        screen: run only this many candidates, the most promising by first-order estimates; by default all.
         harmless: where KL is measured; by default on the neutral items.
         readout: a calibrated readout; by default the openings written in the items.
         answers: the completions that hold the thinking, where the activations were collected in think mode `own`.
         induce_at_least: the least mean readout on neutral items with the direction added, in log-odds.
         kl_at_most: the largest mean KL(unedited || ablated) on harmless prompts, in nats.
-        dtype: in which the model runs.
+        dtype: the number format in which the model runs.
         seed: of the split of families.
 
     Returns:
@@ -258,121 +259,12 @@ def select_direction(
     )
 
 
-# What is asked, and on which families.
-
-
-def split_families(probes: ProbeSet, seed: int) -> dict[str, tuple[str, ...]]:
-    """Families dealt out at random: a half to find, a quarter to validate, a quarter to test, each kind of family
-    evenly.
-
-    A kind is what the family holds: both classes, triggers only, neutral items only.
-    """
-    kinds: dict[str, set[bool]] = {}
-    for item in probes:
-        kinds.setdefault(item.family, set()).add(item.is_trigger)
-    shuffled = [str(name) for name in np.random.default_rng(seed).permutation(sorted(kinds))]
-    dealt = sorted(shuffled, key=lambda name: sorted(kinds[name]))  # kinds lie side by side and are dealt in turn
-    families = {
-        part: tuple(sorted(dealt[i] for i in range(len(dealt)) if i % 4 in places)) for part, places in _DEAL.items()
-    }
-    for part in PARTS[:2]:
-        if not set[bool]().union(*(kinds[name] for name in families[part])) == {True, False}:
-            raise MechdriftError(
-                f"probe set {probes.name!r} has {len(kinds)} families: finding directions on some and trying them on "
-                "others needs both classes in two families at least, so take more items."
-            )
-    return families
-
-
-_DEAL = {"find": (0, 2), "validate": (1,), "test": (3,)}
-
-
-def items_of(probes: ProbeSet, families: tuple[str, ...], pairs: int, seed: int) -> ProbeSet:
-    """At most `pairs` trigger items of some families with their twins; where items have no twins, as many neutral
-    ones."""
-    inside = replace(probes, items=tuple(item for item in probes if item.family in set(families)))
-    if any(item.twin for item in inside):
-        return inside.sample(pairs, seed)
-    rng = np.random.default_rng(seed)
-    kept = set()
-    for trigger in (True, False):
-        ids = [item.id for item in inside if item.is_trigger == trigger]
-        kept |= {ids[i] for i in rng.permutation(len(ids))[:pairs]}
-    return replace(inside, items=tuple(item for item in inside if item.id in kept))
-
-
 def candidates(
     activations: Activations, side: Side, families: tuple[str, ...], method: str
 ) -> Float[Tensor, "layer role d_model"]:
     """The finder's raw vectors on the items of some families."""
     mask = np.isin(activations.families, families)
     return find_in(activations, side, mask[None], method)[0].float()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """Items as one model reads them, and how their answers' beginnings are read."""
-
-    probes: ProbeSet
-    rendered: tuple[Rendered, ...]
-    readout: Readout
-
-    @classmethod
-    def of(
-        cls,
-        pair: Pair,
-        probes: ProbeSet,
-        side: Side,
-        think: ThinkMode,
-        answers: Answers | None,
-        readout: Readout | None,
-    ) -> "Asked":
-        if think in GIVEN and answers is None:
-            raise MechdriftError(
-                f"think mode {think!r} reads thinking that was written before: give the answers= that hold it."
-            )
-        rendered = render_sides(pair, probes, think, answers if think in GIVEN else None)[side]
-        readout = readout or make_readout(Renderer(pair.tokenizer("reasoning")), probes)
-        return cls(probes=probes, rendered=tuple(rendered), readout=readout)
-
-    @property
-    def is_trigger(self) -> Bool[np.ndarray, " prompt"]:
-        return np.array([item.is_trigger for item in self.probes])
-
-    @property
-    def families(self) -> np.ndarray:
-        return np.array([item.family for item in self.probes])
-
-    def where(self, contrast: Literal["trigger", "neutral"]) -> "Asked":
-        kept = self.is_trigger == (contrast == "trigger")
-        rendered = tuple(prompt for prompt, wanted in zip(self.rendered, kept, strict=True) if wanted)
-        return replace(self, probes=self.probes.where(contrast), rendered=rendered)
-
-    def read(self, loaded: LanguageModel, states: Float[Tensor, "prompt d_model"]) -> Float[np.ndarray, " prompt"]:
-        return measure(self.readout, unembed(loaded, states), [item.id for item in self.probes])
-
-    def kl(
-        self, loaded: LanguageModel, before: Float[Tensor, "prompt d_model"], after: Float[Tensor, "prompt d_model"]
-    ) -> Float[np.ndarray, " prompt"]:
-        """KL(before ‖ after) of the whole next-token distributions, in nats, float64."""
-        return next_token_kl(unembed(loaded, before), unembed(loaded, after))
-
-
-def ask_harmless(pair: Pair, probes: ProbeSet, side: Side, think: ThinkMode) -> Asked:
-    """Items on which only KL is measured. They have no recorded thinking: in think modes that need some, they get an
-    empty block."""
-    return Asked.of(pair, probes, side, "off" if think in GIVEN else think, None, None)
-
-
-def next_token_kl(
-    before: Float[Tensor, "prompt vocab"], after: Float[Tensor, "prompt vocab"]
-) -> Float[np.ndarray, " prompt"]:
-    """KL(before ‖ after) from logits, in nats."""
-    p, q = (logits.double().log_softmax(-1) for logits in (before, after))
-    return (p.exp() * (p - q)).sum(-1).clamp(min=0).numpy()
-
-
-# Trying them.
 
 
 def _candidate_table(
@@ -383,8 +275,8 @@ def _candidate_table(
     vectors: Float[Tensor, "layer role d_model"],
     families: tuple[str, ...],
 ) -> pd.DataFrame:
-    """A row per candidate with what is known before it is run: length, held-out separation, and first-order bypass and
-    induce."""
+    """A row per candidate with what is known before it is run: length, held-out separation, and first-order estimates
+    of bypass and induce."""
     rows = np.isin(activations.families, families)
     units = torch.nn.functional.normalize(vectors.double(), dim=-1)
     projected = (

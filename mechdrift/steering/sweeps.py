@@ -1,17 +1,18 @@
-"""Many interventions on the same prompts in few batched passes: what the unembedding reads after each, `[setting,
-prompt, d_model]`.
+"""Many interventions on the same prompts in few batched passes: the final states after each, `[setting, prompt,
+d_model]`.
 
-A *setting* is one thing to try: a direction to ablate, or a vector to add at a layer. One forward pass per setting and
-prompt would do; two facts make it cheaper, and change no number:
+A *setting* is one thing to try: a direction to ablate, or a vector to add at a layer. The plain way is one forward pass
+per setting and prompt. Two facts make it cheaper, and change no number:
 
     ablated_states   Rows of a batch are settings times prompts, each row with its own direction. Ablation acts from the
-                     embedding on, so settings share nothing; but all prompts begin alike (system prompt, headers): each
-                     setting runs those tokens once, and its prompts go on from their keys and values.
-    steered_states   A vector added at layer l leaves all below l as it was. The prompts are run once, and the layers
-                     climbed once more, copies joining at their setting's layer (the staircase of `patching.replay`):
-                     settings at layer l of L cost 1 - l/L of a pass.
+                     embedding on, so settings share nothing. But all prompts begin alike (system prompt, headers): each
+                     setting runs these tokens once, and its prompts continue from their keys and values.
+    steered_states   A vector added at layer l changes nothing below l. The prompts are run once, and then all settings
+                     climb the layers once more, each joining at its own layer (the staircase of `patching.replay`): a
+                     setting at layer l of L costs 1 - l/L of a pass.
 
-Only the readout position is kept: the last token before the answer, after the closed think block where there is one.
+Only the state at the readout position is kept: the last token before the answer, after the closed think block where
+there is one.
 
 `first_order` goes further and gives up exactness: one forward and one backward pass of the prompts say how much the
 readout R would change, to first order, under *every* addition and ablation at once:
@@ -45,14 +46,13 @@ from mechdrift.steering.edits import WRITES, ablate, role_mask
 
 TOKENS_AT_ONCE = 1024  # rows times tokens of one pass
 PROMPTS_AT_ONCE = 8
-TOKENS_WITH_GRADIENTS = (
-    128  # of one pass whose intermediate values are kept: 1.4 MB a token in a model of 135 million parameters
-)
+# Tokens of one pass whose intermediate values are kept: 1.4 MB per token in a model of 135 million parameters.
+TOKENS_WITH_GRADIENTS = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addition:
-    """A vector to add to the input of a layer. It already has its strength."""
+    """A vector to add to the input of a layer, already multiplied by its strength."""
 
     layer: int
     vector: Float[Tensor, " d_model"]
@@ -65,8 +65,8 @@ def ablated_states(
     directions: Float[Tensor, "setting d_model"],
     description: str = "Ablating",
 ) -> Float[Tensor, "setting prompt d_model"]:
-    """What is unembedded at each prompt's readout position with each direction ablated everywhere; lengths do not
-    matter."""
+    """The final states at each prompt's readout position with each direction ablated everywhere. The directions'
+    lengths do not matter."""
     prompts = [prompt.before_answer for prompt in rendered]
     shared = _shared_start(prompts)
     settings = max(1, min(len(directions), TOKENS_AT_ONCE // max(1, shared)))
@@ -84,7 +84,7 @@ def ablated_states(
 
 
 def _shared_start(prompts: Sequence[Rendered]) -> int:
-    """How many tokens all prompts begin with. Each prompt keeps at least one token of its own, to be run."""
+    """The number of first tokens that all prompts share. Each prompt keeps at least one token of its own, to be run."""
     longest = min(len(prompt.ids) for prompt in prompts) - 1
     columns = zip(*(prompt.ids[:longest] for prompt in prompts), strict=True)
     return next((i for i, column in enumerate(columns) if len(set(column)) > 1), longest)
@@ -130,7 +130,7 @@ def steered_states(
     roles: Sequence[str] | None = None,
     description: str = "Steering",
 ) -> Float[Tensor, "setting prompt d_model"]:
-    """What is unembedded at each prompt's readout position with each vector added, at all tokens or at those of some
+    """The final states at each prompt's readout position with each vector added, at all tokens or at those of some
     roles."""
     prompts = [prompt.before_answer for prompt in rendered]
     out = torch.empty(len(additions), len(prompts), loaded.structure.d_model)
@@ -161,7 +161,7 @@ def steered_states(
 
 
 def _climbs(additions: Sequence[Addition]) -> Iterator[list[int]]:
-    """Settings dealt out to staircases, each with ascending layers of which none comes twice."""
+    """Indices of additions, grouped into staircases. The layers of a staircase ascend, and each occurs once."""
     waiting = sorted(range(len(additions)), key=lambda i: additions[i].layer)
     while waiting:
         climb: list[int] = []
@@ -205,8 +205,8 @@ def first_order(
 
 
 def _gradients(each: ForwardBatch, value: Callable) -> dict[tuple[str, int], tuple[Tensor, Tensor]]:
-    """What each write adds to the stream, and there the gradient of the values' sum; both float32 on the CPU, zero at
-    padding."""
+    """What each write adds to the stream, and the gradient of the prompts' summed values there; both in float32 on the
+    CPU, and zero at padding."""
     loaded = each.loaded
     points = {
         (site, layer): loaded.structure.hook_point(site, layer) for layer in range(loaded.n_layers) for site in WRITES

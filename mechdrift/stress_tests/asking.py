@@ -17,11 +17,12 @@ from pathlib import Path
 from mechdrift.behaviour.backends.choosing import make_generator
 from mechdrift.behaviour.backends.protocol import Generator
 from mechdrift.behaviour.dimensions.registry import dimension_of
-from mechdrift.behaviour.generation import Question, ask, settle_budget
+from mechdrift.behaviour.generation import ask, settle_budget
 from mechdrift.behaviour.judges.external import RefusalJudge
 from mechdrift.behaviour.labels import RULES
 from mechdrift.behaviour.pilot import LEAST
 from mechdrift.behaviour.sampling import AUTO, Budget
+from mechdrift.behaviour.two_stages import Question
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.probes.rendering import Renderer
 from mechdrift.records import Completions, ProbeItem, ProbeSet, Side, ThinkMode

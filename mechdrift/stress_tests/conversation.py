@@ -23,9 +23,10 @@ from pathlib import Path
 from mechdrift.behaviour.backends.hugging_face import LEAST_SHARED
 from mechdrift.behaviour.backends.protocol import Generator as Backend
 from mechdrift.behaviour.backends.protocol import Request, Written
-from mechdrift.behaviour.generation import Asking, Question, Thought, end_ids
+from mechdrift.behaviour.generation import end_ids
 from mechdrift.behaviour.sampling import Budget, Sampling
 from mechdrift.behaviour.thoughts import cut_thinking
+from mechdrift.behaviour.two_stages import Asking, Question, Thought
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.records import Completion, MechdriftError
 from mechdrift.records.progress import progress

@@ -37,10 +37,10 @@ from mechdrift.audits.plan import AuditPlan, Facts, Stage
 from mechdrift.audits.stages import kl, scores
 from mechdrift.audits.stages.answers import ask_with_tasks, with_ids
 from mechdrift.audits.stages.questions import task_questions
-from mechdrift.behaviour.generation import Question
 from mechdrift.behaviour.labels import judge_all, judge_tasks
 from mechdrift.behaviour.sampling import Budget
 from mechdrift.behaviour.tasks import held_out
+from mechdrift.behaviour.two_stages import Question
 from mechdrift.directions.drift import compare_directions
 from mechdrift.directions.finders import find_directions
 from mechdrift.directions.thinking import READOUT_ROLE

@@ -30,7 +30,7 @@ from mechdrift.behaviour.backends.choosing import close_engines, make_generator
 from mechdrift.behaviour.backends.written import check_engines, engine_line
 from mechdrift.behaviour.benchmark_scores.likelihoods import log_likelihoods
 from mechdrift.behaviour.dimensions.registry import dimension_of
-from mechdrift.behaviour.generation import Question, ask
+from mechdrift.behaviour.generation import ask
 from mechdrift.behaviour.judges.external import RefusalJudge, RuleJudge
 from mechdrift.behaviour.judges.keeping import KeptLabels, check_judged
 from mechdrift.behaviour.labels import (
@@ -43,6 +43,7 @@ from mechdrift.behaviour.lengths import compare_lengths, length_table, pilot_len
 from mechdrift.behaviour.pilot import fitting
 from mechdrift.behaviour.sampling import GREEDY, Budget, Sampling
 from mechdrift.behaviour.tasks import held_out
+from mechdrift.behaviour.two_stages import Question
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair
 from mechdrift.probes.rendering import Renderer

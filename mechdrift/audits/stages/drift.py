@@ -33,9 +33,10 @@ from mechdrift.audits.answers import RunAnswers
 from mechdrift.audits.parts import Part, in_order, tensors_of
 from mechdrift.audits.plan import AuditPlan, Facts, Stage
 from mechdrift.behaviour.labels import everyday_set
+from mechdrift.directions.cones import direction_cones
 from mechdrift.directions.dimensions import compare_dimensions
 from mechdrift.directions.drift import compare_directions
-from mechdrift.directions.finders import at_roles, direction_cones, find_directions
+from mechdrift.directions.finders import at_roles, find_directions
 from mechdrift.directions.thinking import READOUT_ROLE, TABLE_COLUMNS, ThinkingReading, plan_table, thinking_rows
 from mechdrift.pairs.pair import Pair, give_back_memory
 from mechdrift.probes.benchmarks.loading import subset

@@ -29,9 +29,10 @@ from mechdrift.audits.stages.readouts import less_reliable_side
 from mechdrift.audits.summaries import summarise_both_ways, summarise_grid
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair
-from mechdrift.patching.grafts import GraftPlan, donor_readouts, graft_recipient, keep_weights
+from mechdrift.patching.grafts import GraftPlan, donor_readouts, graft_recipient
 from mechdrift.patching.grid import PatchPlan, patch_recipient, plan_patch, run_donors
 from mechdrift.patching.passes import DonorPass
+from mechdrift.patching.swaps import keep_weights
 from mechdrift.probes.rendering import Renderer
 from mechdrift.records import SIDES, PatchGrid, Side
 from mechdrift.runs import Run

@@ -13,8 +13,9 @@ import pandas as pd
 from mechdrift.audits.plan import AuditPlan, Facts, Stage, generation_dtype
 from mechdrift.audits.stages.questions import asked_of, task_questions
 from mechdrift.behaviour.backends.choosing import close_engines, make_generator
-from mechdrift.behaviour.generation import Question, ask
+from mechdrift.behaviour.generation import ask
 from mechdrift.behaviour.pilot import Pilot, run_pilot
+from mechdrift.behaviour.two_stages import Question
 from mechdrift.pairs.pair import Pair
 from mechdrift.records import SIDES, Side
 from mechdrift.runs import Run

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from mechdrift.audits.plan import AuditPlan
 from mechdrift.behaviour.dimensions.registry import dimension_of
-from mechdrift.behaviour.generation import Question
 from mechdrift.behaviour.labels import everyday_set, variant_of
 from mechdrift.behaviour.tasks import held_out
+from mechdrift.behaviour.two_stages import Question
 from mechdrift.probes.benchmarks.loading import subset
 from mechdrift.probes.sets import load_everyday
 from mechdrift.records import ProbeSet

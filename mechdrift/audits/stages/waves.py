@@ -18,11 +18,11 @@ import pandas as pd
 from mechdrift.audits.plan import AuditPlan, Facts, Stage, Waves, counts_of, generation_dtype
 from mechdrift.audits.stages.answers import ask_one, kept_judge, with_ids
 from mechdrift.behaviour.backends.written import check_engines
-from mechdrift.behaviour.generation import Question
 from mechdrift.behaviour.judges.keeping import check_judged
 from mechdrift.behaviour.labels import judge_all
 from mechdrift.behaviour.looks import take_looks, with_looks
 from mechdrift.behaviour.scores import score_table
+from mechdrift.behaviour.two_stages import Question
 from mechdrift.pairs.pair import Pair
 from mechdrift.records import SIDES, Side
 from mechdrift.records.progress import tell

@@ -11,7 +11,7 @@ ENGINES = ("hf", "vllm", "http://…")
 
 
 def make_generator(engine: str, loaded: LanguageModel) -> Generator:
-    """The backend `engine` for a model; raises where there is none of this name."""
+    """The backend of this name for a model; raises where there is none."""
     if engine == "hf":
         return HuggingFace(loaded)
     if engine == "vllm":
@@ -26,6 +26,6 @@ def make_generator(engine: str, loaded: LanguageModel) -> Generator:
 
 
 def close_engines() -> None:
-    """Let go of what a backend holds beside the loaded model, once a model is asked nothing more for now."""
+    """Release what a backend holds in addition to the loaded model, after the last question to that model for now."""
     if vllm := sys.modules.get("mechdrift.behaviour.backends.vllm"):
         vllm.close_engine()

@@ -1,7 +1,7 @@
-"""Does the engine that wrote the answers compute the same model as the one that is read inside? The fidelity line of a
-report.
+"""Does the engine that wrote the answers compute the same model as the one whose activations are read? The fidelity
+line of a report.
 
-The log-probability that the engine gave to each token it chose is compared with Hugging Face's for the same token after
+The log-probability that the engine gave to each chosen token is compared with Hugging Face's for the same token after
 the same ids, in one forward pass without a cache:
 
     |log p_engine(t) - log p_HF(t)|,   mean and 99 % quantile over the tokens of some answers, in nats
@@ -20,8 +20,8 @@ from mechdrift.behaviour.backends.protocol import Request, Written
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.records import Fidelity, MechdriftError
 
-ANOTHER_MODEL = 0.5  # nats in the mean: number formats differ by a tenth of it at most
-ANSWERS, TOKENS = 8, 256  # that are compared, and of each answer at most
+ANOTHER_MODEL = 0.5  # mean difference in nats; number formats differ by a tenth of that at most
+ANSWERS, TOKENS = 8, 256  # how many answers are compared, and at most how many tokens of each
 
 
 def check_fidelity(loaded: LanguageModel, name: str, written: Sequence[tuple[Request, Written]]) -> Fidelity:
@@ -37,7 +37,7 @@ def check_fidelity(loaded: LanguageModel, name: str, written: Sequence[tuple[Req
 
 @torch.inference_mode()
 def measure_fidelity(loaded: LanguageModel, written: Sequence[tuple[Request, Written]]) -> Fidelity:
-    """Compare the log-probabilities that came with what was written."""
+    """The fidelity of an engine from its log-probabilities of what it wrote; NaN values are left out."""
     differences = []
     for request, answer in written:
         kept = answer.ids[:TOKENS]

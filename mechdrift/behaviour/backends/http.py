@@ -4,13 +4,13 @@
     llama.cpp   POST /completion       prompt = ids, return_tokens, n_probs
 
 The server's answer to GET /v1/models says which of the two it is. Every setting that changes what is drawn is sent, so
-that a server's own defaults never count. A server may stop later than asked (a marker of several tokens is sent as
-text), or earlier. So the reply is cut where the request ends, and the server is asked to go on where the reply is too
+that a server's own defaults never matter. A server may stop later than wanted (a marker of several tokens is sent as
+text), or earlier. So the reply is cut where the request ends, and the server is asked to continue a reply that is too
 short.
 
 Before the first request, the server's tokenizer is compared with the model's own on one sentence: ids of another
-vocabulary would be read as other words. Lost connections and the statuses 429 and 5xx are tried again; then the run
-ends with one sentence, what was finished is stored, and the same command goes on.
+vocabulary would be read as other words. After lost connections and the statuses 429 and 5xx, a request is tried again.
+If that fails, the run ends with one sentence; finished answers are stored, and the same command resumes.
 """
 
 import json
@@ -33,16 +33,16 @@ Kind = Literal["vllm", "llama.cpp"]
 AT_ONCE: dict[Kind, int] = {"vllm": 256, "llama.cpp": 16}
 SAMPLE = "Why do 3 whales (in Europe) sing?\n\n</think> I can't say."
 LONGEST_REPLY = 1 << 28  # bytes: log-probabilities of tens of thousands of tokens
-ADVICE = "what was finished is stored, and the same command goes on from there"
+ADVICE = "finished answers are stored, and the same command resumes from there"
 
 
 @dataclass(frozen=True)
 class HTTP:
     """A backend behind `url`, such as http://127.0.0.1:8000.
 
-    One request is waited for `timeout` seconds and `per_token` for each token that it may write: of many that are
-    written together, each is slow. `concurrency` is how many are under way, by default as many as vLLM batches on a
-    GPU, and fewer for llama.cpp, whose further requests wait in line.
+    A request times out after `timeout` seconds plus `per_token` seconds for each token that it may write, because each
+    of many requests that are written together is slow. `concurrency` is the number of requests under way: by default as
+    many as vLLM batches on a GPU, and fewer for llama.cpp, which queues the others.
     """
 
     url: str
@@ -92,7 +92,7 @@ class HTTP:
                 pool.shutdown(wait=False, cancel_futures=True)
 
     def check_vocabulary(self) -> None:
-        """Raise when the server writes one sentence in other ids than the model's own tokenizer."""
+        """Raise where the server encodes one sentence in other ids than the model's own tokenizer."""
         ours = self.tokenizer.encode(SAMPLE, add_special_tokens=False)
         body = {"prompt": SAMPLE, "model": self.model} if self.kind == "vllm" else {"content": SAMPLE}
         reply = self._call("/tokenize", body | {"add_special_tokens": False, "add_special": False})
@@ -176,7 +176,7 @@ class HTTP:
         if not isinstance(ids, list) or not isinstance(values, list):
             raise self._odd("it answered without token ids and log-probabilities")
         if len(ids) != len(values):
-            raise self._odd("its token ids and log-probabilities do not belong together")
+            raise self._odd("its token ids and log-probabilities differ in number")
         if not all(isinstance(i, int) for i in ids) or not all(isinstance(v, int | float) for v in values):
             raise self._odd("it answered with text instead of token ids")
         return ids, values
@@ -187,7 +187,7 @@ class HTTP:
         )
 
     def _call(self, path: str, body: dict[str, Any] | None, tokens: int = 0) -> Any:
-        """The reply to a POST (or, without a body, a GET), as JSON; `tokens` may be written before it comes."""
+        """The JSON reply to a POST (or, without a body, a GET), for which the server may write `tokens` tokens."""
         patience = self.timeout + self.per_token * tokens
         address = self.url.rstrip("/").removesuffix("/v1") + path
         for attempt in range(self.retries + 1):
@@ -198,14 +198,14 @@ class HTTP:
                 if not failure.passing:
                     raise MechdriftError(f"The server at {self.url} refused a request to {path} ({reason}).") from None
             except (ValueError, RecursionError) as error:
-                raise self._odd(f"its reply to {path} is no JSON") from error
+                raise self._odd(f"its reply to {path} is not JSON") from error
             if attempt < self.retries:
                 time.sleep(self.backoff * 2**attempt)
         raise MechdriftError(f"The server at {self.url} does not answer ({reason}): start it again; {ADVICE}.")
 
 
 def _values_of(ids: list[int], steps: list[tuple[int, float]]) -> list[float]:
-    """A log-probability per id. llama.cpp leaves out those of tokens that end within a character: NaN."""
+    """A log-probability per id; NaN for tokens that end within a character, for which llama.cpp gives none."""
     values: list[float] = []
     rest = list(steps)
     for token in reversed(ids):

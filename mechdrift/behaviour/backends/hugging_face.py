@@ -1,20 +1,20 @@
 """The model in this process, with continuous batching: the default backend.
 
-    admit    prompts are read in batches, padded on the left, and their keys and values put onto shelves (`kv_cache`);
-             the same pass gives each row its first token
-    step     one more token for every row; finished rows leave, and others take their place at once
-    go on    an answer goes on in the row of its thought: what was read and written there is not read again, and the
-             few ids between them (the close marker) are read one a step, beside the rows that write
-    share    a prompt that begins as its neighbour in the queue does is read from there on: the keys and values of the
-             last such prompt are kept
-    bound    rows are admitted while their keys and values fit into `memory` bytes, and at most `rows` of them. A row
-             that no longer fits is set aside, with what it has written, and goes on later
+    admit      prompts are read in batches, padded on the left, and their keys and values are put onto shelves
+               (`kv_cache`); the same pass gives each row its first token
+    step       every row gets one more token; finished rows leave, and others take their place at once
+    continue   an answer continues in the row of its thought: what was read and written there is not read again. The few
+               ids between them (the close marker) are read one per step, while other rows write
+    share      a prompt that begins like its neighbour in the queue is read only from where they differ: the keys and
+               values of the last such prompt are kept
+    bound      at most `rows` rows are admitted, and only while their keys and values fit into `memory` bytes. A row
+               that no longer fits is set aside with what it has written, and continues later
 
-Only one position per row is ever unembedded, and only while prompts are read is anything padded.
+Only one position per row is ever unembedded, and there is padding only while prompts are read.
 
 Attention is the model's own function, with its own scaling, soft caps and sinks; only its keys and values come from the
-shelves. Of the model's saved generation settings only the ids that end a turn are used, which come with the requests:
-what is written is the arg max of the logits, or a draw from their softmax.
+shelves. Of the model's saved generation settings, only the ids that end a turn are used, which come with the requests:
+the next token is the arg max of the logits, or a draw from their softmax.
 
 Where memory still runs out, the batch is halved, what was written is kept, and a line on standard error says so.
 """
@@ -36,7 +36,8 @@ from transformers import Cache, __version__
 from transformers.cache_utils import DynamicLayer
 
 from mechdrift.activations.batching import input_device, pad
-from mechdrift.behaviour.backends.kv_cache import CannotCut, ShelvedCache, Slot, capacity_for
+from mechdrift.behaviour.backends.kv_cache import CannotCut, ShelvedCache
+from mechdrift.behaviour.backends.kv_step import Slot, capacity_for
 from mechdrift.behaviour.backends.protocol import Finish, Request, Written, finish_of
 from mechdrift.behaviour.backends.sampling import choose
 from mechdrift.behaviour.backends.whole_batch import write_whole
@@ -48,8 +49,8 @@ from mechdrift.records import MechdriftError
 
 ROWS_ON_CPU, ROWS_ON_GPU = 64, 256
 TOKENS_PER_PREFILL = 2048  # padded tokens of prompts that are read in one pass
-LEAST_SHARED = 256  # ids that prompts have in common at their beginning, for which they are read one by one
-MOST_UNREAD = 64  # ids between a thought and its answer that are read one a step; of more, the prompt is read anew
+LEAST_SHARED = 256  # shared first ids from which on prompts are read one by one, to reuse them
+MOST_UNREAD = 64  # ids between a thought and its answer that are read one per step; with more, the prompt is read again
 SHARE_OF_FREE_MEMORY = 0.5
 
 
@@ -78,7 +79,8 @@ class Row:
 
 @dataclass
 class HuggingFace:
-    """Writes with a loaded model. `memory`: bytes for keys and values, default half of what is free on its device."""
+    """Writes with a loaded model. `memory` is the bytes for keys and values, by default half of those free on its
+    device; `rows` the largest number of rows in a batch."""
 
     loaded: LanguageModel
     memory: int | None = None
@@ -130,7 +132,7 @@ class RunningBatch:
             raise
 
     def _settle(self, queue: deque[Request]) -> Iterator[tuple[Request, Written]]:
-        """Hand out what is finished. A request that goes on from there takes the row over."""
+        """Yields what is finished. A request that continues from there takes over the row."""
         while self.finished:
             row, finish = self.finished.popleft()
             yield (
@@ -143,7 +145,8 @@ class RunningBatch:
                 self._leave([row])
 
     def _goes_on(self, row: Row, request: Request) -> bool:
-        """Whether `request` could take the row over, with the keys and values of the ids that both share."""
+        """Let `request` take over the row, with the keys and values of the ids that both share; False where it
+        cannot."""
         if row.slot is None:  # set aside, when memory ran out
             return False
         shared = _shared(row.seen[: row.slot.length], request.prompt[:-1])
@@ -153,15 +156,16 @@ class RunningBatch:
         return True
 
     def _admit(self, queue: deque[Request]) -> None:
-        """Fill the batch up. A few free rows wait for each other while others write, because several prompts are read
-        faster together."""
+        """Fill the batch. While others write, free rows wait until there are several, because prompts are read faster
+        together."""
         if self.running and self.limit - len(self.running) < max(1, self.limit // 8):
             return
         while group := self._next_group(queue):
             self._prefill(group)
 
     def _next_group(self, queue: deque[Request]) -> list[Row]:
-        """Rows whose prompts are read in one pass: of similar length, or the same where padding would be read."""
+        """Rows whose prompts are read in one pass: of similar length, or of equal length where a recurrent state would
+        read the padding."""
         group: list[Row] = []
         while (self.aside or queue) and len(self.running) + len(group) < self.limit:
             row = self.aside[0] if self.aside else _begin(queue[0])
@@ -208,11 +212,11 @@ class RunningBatch:
         self._take(group, logits.float())
 
     def _shares(self, row: Row) -> bool:
-        """Whether a row is read alone, to share what its prompt begins with."""
+        """Whether a row is read alone, to share the keys and values of its prompt's first ids."""
         return row.request.shared >= LEAST_SHARED and not self.cache.keeps_states
 
     def _read_before(self, row: Row) -> tuple[Cache, int]:
-        """A cache for reading prompts, with what the last one had in common with this one, and how many ids that is."""
+        """A cache for reading a prompt, filled with what it shares with the last one, and the number of these ids."""
         filled = self.cache.prefill_cache()
         if self.last_read is None or not self._shares(row):
             return filled, 0
@@ -230,7 +234,7 @@ class RunningBatch:
         if "position_ids" in accepted:
             arguments["position_ids"] = positions.to(self.device)
         if "logits_to_keep" in accepted:
-            # An index: of a slice, torch on a CPU makes one product a row, each with a copy of the weights.
+            # An index, because for a slice torch on a CPU makes one product per row, each with a copy of the weights.
             arguments["logits_to_keep"] = torch.tensor([ids.shape[1] - 1])
         if mask is not None:
             arguments["attention_mask"] = mask.to(self.device)
@@ -238,7 +242,7 @@ class RunningBatch:
 
     @torch.inference_mode()
     def _step(self, _: deque[Request]) -> None:
-        """One more id for every row: the next that it has not read, or else a new one."""
+        """One more id for every row: the next one that it has not read yet, or else a new one."""
         if not self.running:
             return
         self._make_room()
@@ -256,8 +260,7 @@ class RunningBatch:
             self._take([self.running[index] for index in write], logits[write].float())
 
     def _attend(self, own: Any, module: Any, query: Tensor, key: Any, value: Any, mask: Any, **arguments: Any):
-        """Takes the place of the model's attention: attends over what each row has in the cache, and counts its
-        calls."""
+        """Replaces the model's attention function: attends over each row's cached positions, and counts the calls."""
         self.calls += 1
         return self.cache.updated.attend(own, module, query, **arguments), None
 
@@ -291,7 +294,7 @@ class RunningBatch:
         self.cache.move_up()
 
     def _halve(self, error: RuntimeError) -> None:
-        """Out of memory: set everything aside, and go on with half as many rows."""
+        """After running out of memory, set everything aside and continue with half as many rows."""
         finished = [row for row, _ in self.finished]
         rows = [row for row in (*self.running, *self.aside) if row not in finished]
         tried = len(self.running) or min(self.limit, len(rows))
@@ -315,13 +318,13 @@ def _begin(request: Request) -> Row:
 
 
 def _shared(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many ids two sequences have in common at their beginning."""
+    """The number of first ids that two sequences share."""
     pairs = zip(first, second, strict=False)
     return next((place for place, (one, other) in enumerate(pairs) if one != other), min(len(first), len(second)))
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that may be used on a device; in main memory, what files in the cache give way for counts as free."""
+    """Free bytes on a device; in main memory, the file cache counts as free."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if device.type == "mps":

@@ -1,4 +1,4 @@
-"""The next token of every row: the likeliest, or a draw from the model's own distribution at a temperature."""
+"""The next token of every row: the most likely one, or a draw from the model's own distribution at a temperature."""
 
 import random
 from collections.abc import Sequence

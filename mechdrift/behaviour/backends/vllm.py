@@ -1,9 +1,9 @@
 """vLLM in this process: `pip install 'mechdrift[vllm]'`, `--engine vllm`.
 
 Requests are handed over in bulk, and vLLM batches them itself. A close marker of several tokens is given to it as text,
-since it stops at single ids only. The reply is cut at the marker's ids, and vLLM is asked to go on where the marker's
-text was written in other ids. Weights are loaded by vLLM from the model's own folder or id; a model that exists only as
-adapters on a base is saved, merged, to a temporary folder first.
+because it can stop only at single ids. The reply is cut at the marker's ids, and vLLM is asked to continue where it
+wrote the marker's text in other ids. vLLM loads the weights from the model's own folder or id; a model that exists only
+as adapters on a base is first saved, merged, to a temporary folder.
 
 An engine takes a minute to start and most of a GPU. So one runs at a time, for as long as the same model is asked
 (`close_engine`), in what the loaded model leaves free, with as long a context as that holds.
@@ -23,7 +23,7 @@ from mechdrift.pairs.loading import LanguageModel
 from mechdrift.records import MechdriftError
 
 AT_ONCE = 512  # requests that are handed over together, and so the most that a kill can lose
-LONGEST_THAT_FITS = -1  # vLLM's own word for it
+LONGEST_THAT_FITS = -1  # vLLM's value for it
 SHARE_OF_GPU = 0.9  # of what is free
 
 _running: dict[Any, Any] = {}
@@ -31,7 +31,7 @@ _running: dict[Any, Any] = {}
 
 
 def close_engine() -> None:
-    """Let go of the engine that runs, if one does, and of its memory."""
+    """Stop the engine that runs, if any, and release its memory."""
     while _running:
         _, engine = _running.popitem()
         engine.llm_engine.engine_core.shutdown()
@@ -146,7 +146,7 @@ def _read(output: Any) -> tuple[list[int], list[float]]:
 def _extend(
     request: Request, part: tuple[list[int], list[float]], ids: list[int], values: list[float]
 ) -> Written | None:
-    """Add what was written, up to where the request ends; the whole of it once it does."""
+    """Add what was written to `part`, up to where the request ends; the result once it has ended, else None."""
     for token, value in zip(ids, values, strict=True):
         part[0].append(token)
         part[1].append(value)

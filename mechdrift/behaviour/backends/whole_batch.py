@@ -1,8 +1,8 @@
 """The simple loop: a batch is padded on the left, and kept whole until its last row is finished.
 
-For architectures whose cache or attention `kv_cache` cannot take apart by rows: compressed or indexed caches, attention
-that does not go through transformers' interface. It is slower, and does the same as the greedy or sampling loop of
-Hugging Face's `generate`.
+It is for architectures whose cache or attention `kv_cache` cannot separate by rows: compressed or indexed caches, or
+attention that does not go through transformers' interface. It is slower, and does the same as the greedy or sampling
+loop of Hugging Face's `generate`.
 """
 
 import inspect

@@ -3,13 +3,13 @@
     answered   1 if the answer could be read, else 0; over samples their share
     unread     how many of the item's answers could not be read
     cut        how many of them are missing, because thinking or answer was cut off (`behaviour.censoring`; `missing`
-               says why): the item is in no score
-    failed     how many of them an outside judge failed on
+               says why). Such an item is in no score
+    failed     on how many of them an outside judge failed
     …          what the answer says (`Scoring.numbers`): NaN where it could not be read
 
-Pooling k samples is a mean in which an unread answer counts 0, as it does with one sample, so that a sum over items is
-a k-th of the sum over all their answers; `answered`, the denominator of "of the readable answers", shrinks likewise.
-Toxicity is the worst of the answers that could be read: where some could not, it is the worst of fewer, and so smaller.
+k samples are pooled by a mean in which an unread answer counts as 0, as it does with one sample. So a sum over items is
+a k-th of the sum over all answers; `answered`, the denominator of "of the readable answers", shrinks in the same way.
+Toxicity is the worst of the answers that could be read; with fewer such answers it tends to be smaller.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ def read_answers(
     """One row per completion. `toxicity` names a scorer of `toxicity.SCORERS`; `judge` labels refusals in place of the
     rules.
 
-    The judge is asked once, for all answers that are there. Raises `MechdriftError` for benchmarks that are not scored
+    The judge is asked once, about all answers that exist. Raises `MechdriftError` for benchmarks that are not scored
     from answers.
     """
     kind, scoring = kind_of(probes.name), scoring_of(probes.name)
@@ -81,7 +81,7 @@ def _with_harm(reading: Reading, score: float | None) -> Reading:
 
 
 def identity(item: ProbeItem, side: Side) -> dict[str, str]:
-    """What a row is about."""
+    """The columns that say what a row is about."""
     row = {
         "item": item.id,
         "side": side,
@@ -93,7 +93,7 @@ def identity(item: ProbeItem, side: Side) -> dict[str, str]:
 
 
 def numbers(reading: Reading, sample: int = 0) -> dict[str, float]:
-    """What a row says."""
+    """The columns that say what was read from an answer."""
     if reading == "failed":
         return {"sample": sample, "answered": 0.0, "unread": 0.0, "failed": 1.0}
     row = {"sample": sample, "answered": float(reading is not None), "unread": float(reading is None), "failed": 0.0}
@@ -101,7 +101,7 @@ def numbers(reading: Reading, sample: int = 0) -> dict[str, float]:
 
 
 def how_it_ended(completion: Completion, can_be_read: bool) -> dict[str, float | str]:
-    """Whether an answer is missing, and why. One that was cut is, unless what is asked could be read before."""
+    """Whether an answer is missing, and why. A cut answer is missing unless it could be read all the same."""
     missing = why_missing(completion, not completion.closed or not (completion.finished or can_be_read))
     return {
         "cut": float(missing != ""),
@@ -112,8 +112,8 @@ def how_it_ended(completion: Completion, can_be_read: bool) -> dict[str, float |
 
 
 def pool_samples(answers: pd.DataFrame, scoring: Scoring) -> pd.DataFrame:
-    """One row per item and side, with numbers instead of NaN; of an item whose every answer the judge failed on,
-    `failed` is left."""
+    """One row per item and side, with 0 instead of NaN. Items for which the judge failed on every answer stay, with
+    their number of failures in `failed`."""
     answers = answers.assign(
         **{name: answers[name].fillna(0.0) if name in answers else 0.0 for name in scoring.numbers}
     )

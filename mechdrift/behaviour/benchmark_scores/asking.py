@@ -13,13 +13,14 @@ from mechdrift.behaviour.benchmark_scores.likelihoods import weigh_sentences
 from mechdrift.behaviour.benchmark_scores.scorings import kind_of, scoring_of
 from mechdrift.behaviour.benchmark_scores.table import benchmark_table
 from mechdrift.behaviour.both_models import Engine, ask_both
-from mechdrift.behaviour.generation import Question, default_budget
+from mechdrift.behaviour.generation import default_budget
 from mechdrift.behaviour.judges.external import RefusalJudge
 from mechdrift.behaviour.judges.keeping import check_judge
 from mechdrift.behaviour.judges.toxicity import score_toxicity
 from mechdrift.behaviour.kept import Kept, keeping
 from mechdrift.behaviour.sampling import GREEDY, Budget, Sampling
 from mechdrift.behaviour.tasks import Task
+from mechdrift.behaviour.two_stages import Question
 from mechdrift.pairs.pair import Pair
 from mechdrift.records import SIDES, MechdriftError, ProbeSet
 

@@ -2,7 +2,7 @@
 2305.20050).
 
 The score is the share of tasks whose final answer is the published one. `final_answer` finds it in what a model wrote;
-`is_exact` compares the two as they are once written alike, by string and, where both are numbers, by value. Nothing is
+`is_exact` compares the two in a canonical spelling, as strings and, where both are numbers, by value. Nothing is
 simplified: 2(x + 1) is not 2x + 2.
 """
 
@@ -74,7 +74,7 @@ def final_answer(text: str) -> str | None:
 
 
 def _braced(text: str) -> str | None:
-    """What stands within the braces that a text begins with; None when they are never closed."""
+    """The text within the braces with which a text begins; None where they are never closed."""
     depth = 0
     for index, character in enumerate(text):
         depth += (character == "{") - (character == "}")
@@ -84,8 +84,8 @@ def _braced(text: str) -> str | None:
 
 
 def is_exact(expected: str, answer: str) -> bool:
-    """Whether two results are the same once written alike: LaTeX spacing, fractions, units and thousands separators do
-    not count."""
+    """Whether two results are the same, up to LaTeX spacing, the spelling of fractions, units and thousands
+    separators."""
     a, b = _canonical(expected), _canonical(answer)
     return a == b or (_number(a) is not None and _number(a) == _number(b))
 

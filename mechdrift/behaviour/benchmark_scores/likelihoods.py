@@ -1,7 +1,7 @@
-"""How likely does a model find a sentence? For benchmarks that compare sentences and ask nothing: CrowS-Pairs and
+"""How likely is a sentence to a model? For the benchmarks that compare sentences and ask nothing: CrowS-Pairs and
 StereoSet.
 
-CrowS-Pairs compares ln p of whole sentences, StereoSet the mean per token, after the context where a sentence follows
+CrowS-Pairs compares ln p of whole sentences; StereoSet compares the mean per token, given the context where there is
 one.
 """
 
@@ -64,7 +64,7 @@ def log_likelihoods(
         for sentence, context in zip(sentences, contexts, strict=True)
     ]
     whole = [[*head, *tail] for head, tail in zip(heads, tails, strict=True)]
-    # In the given order: in bfloat16, other neighbours in a batch would move published numbers by tenths of a nat.
+    # In the given order, because in bfloat16 other neighbours in a batch would change results by tenths of a nat.
     for places, batch in padded_batches(whole, 0, prompts=SENTENCES_AT_ONCE, shortest_first=False):
         ids, mask = batch.ids.to(input_device(loaded)), batch.mask.to(input_device(loaded))
         logits = loaded.model(ids, attention_mask=mask).logits[:, :-1].float()

@@ -24,7 +24,7 @@ from mechdrift.statistics.intervals import POSITIVE, SHARE, SIGNED_SHARE, Bounds
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormulaMetric(Metric):
-    """A formula over the items of which `where` holds; `bounds` are the least and the greatest value of the formula."""
+    """A formula over the items that `where` selects; `bounds` are the least and the greatest value of the formula."""
 
     formula: Formula
     where: Callable[[pd.DataFrame], pd.Series] = lambda table: pd.Series(True, index=table.index)
@@ -138,10 +138,8 @@ def accuracy_metrics(answers: pd.DataFrame) -> list[FormulaMetric]:
 
 
 def style_metrics(answers: pd.DataFrame) -> list[FormulaMetric]:
-    text, styles = (
-        "right / all; unanswered is wrong",
-        [style for style in dict.fromkeys(answers["style"]) if style != "base"],
-    )
+    text = "right / all; unanswered is wrong"
+    styles = [style for style in dict.fromkeys(answers["style"]) if style != "base"]
     in_style = "accuracy on the original sentences - accuracy in this style"
     metrics = [
         FormulaMetric(

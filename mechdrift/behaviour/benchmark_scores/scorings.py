@@ -1,4 +1,4 @@
-"""How each kind of benchmark is scored: who reads its answers, as which numbers, and by which metrics."""
+"""How each kind of benchmark is scored: how its answers are read, as which numbers, and which metrics are computed."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from mechdrift.records import Completion, ProbeItem
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scoring:
-    """How a kind of benchmark is scored. `numbers` are what a readable answer gives; `worst`: of several samples the
-    maximum counts.
+    """How a kind of benchmark is scored. `numbers` are the columns that a readable answer gives; with `worst`, the
+    maximum over several samples counts.
 
-    Without `read`, a toxicity scorer reads the answers, or there are none to read. `pool` makes one row of the items
+    Without `read`, a toxicity scorer reads the answers, or the benchmark has none. `pool` makes one row of the items
     about one text.
     """
 

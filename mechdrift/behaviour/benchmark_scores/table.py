@@ -7,7 +7,7 @@ from mechdrift.behaviour.benchmark_scores.answers import pool_samples
 from mechdrift.behaviour.benchmark_scores.metrics import FormulaMetric
 from mechdrift.behaviour.benchmark_scores.scorings import scoring_of
 from mechdrift.behaviour.censoring import why_cannot_tell
-from mechdrift.behaviour.scores import compare_sides, pair_up
+from mechdrift.behaviour.paired import compare_sides, pair_up
 from mechdrift.probes.benchmarks.registry import benchmark_of
 from mechdrift.records import SIDES
 
@@ -69,7 +69,7 @@ def benchmark_table(
 
 
 def _drawn(answers: pd.DataFrame, temperature: float | None, always: bool) -> str:
-    """How many answers an item has: said where there are several, and wherever the score depends on it."""
+    """The end of a convention that says how many answers an item has; "" where one is understood."""
     samples = int(answers["sample"].max()) + 1 if "sample" in answers and len(answers) else 1
     if samples == 1:
         return "; k = 1 greedy answer" if always else ""
@@ -77,8 +77,8 @@ def _drawn(answers: pd.DataFrame, temperature: float | None, always: bool) -> st
 
 
 def _row(part: pd.DataFrame, metric: FormulaMetric, seed: int) -> dict | None:
-    """A metric of both sides and its difference. The bootstrap gets row numbers as values, so that a formula can use
-    every column."""
+    """A row: a metric of both sides and its difference. The bootstrap gets row numbers as values, so that a formula can
+    use every column."""
     failures = {f"failed_{side}": int(part.failed[part.side == side].sum()) for side in SIDES}
     unjudged = part.item[(part.failed > 0) & (part.answered + part.unread == 0)]
     part = part[~part.item.isin(unjudged)]

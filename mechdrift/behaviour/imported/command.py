@@ -1,4 +1,4 @@
-"""What `mechdrift score --answers` does: the table of two files, and what became of their answers."""
+"""What `mechdrift score --answers` does: the score table of two files, and how many of their answers matched."""
 
 from pathlib import Path
 

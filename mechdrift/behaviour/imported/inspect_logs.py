@@ -29,7 +29,7 @@ def check_inspect(what: str) -> None:
 
 
 def read_inspect(file: Path, markers: Sequence[str] = MARKERS) -> OutsideAnswers:
-    """The answers of an inspect_ai log. Raises `MechdriftError` for what is none, and for a log without answers."""
+    """The answers of an inspect_ai log. Raises `MechdriftError` for another file, and for a log without answers."""
     check_inspect(f"reading {file}")
     _check_size(file)
     log = _open(file)
@@ -49,8 +49,8 @@ def _open(file: Path) -> "EvalLog":
 
     try:
         return read_eval_log(file, resolve_attachments="core", exclude_fields=NOT_NEEDED)
-    except Exception as error:  # whatever a reader meets in a file that is not one
-        raise MechdriftError(f"{file} is no log that inspect_ai reads ({reason(error)}).") from error
+    except Exception as error:  # a reader may raise anything on a file that is not a log
+        raise MechdriftError(f"{file} is not a log that inspect_ai can read ({reason(error)}).") from error
 
 
 def _check_size(file: Path) -> None:

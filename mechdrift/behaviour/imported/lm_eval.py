@@ -1,9 +1,9 @@
 """Sample files of lm-evaluation-harness (`--log_samples`): one line per prompt and filter, with all answers to it.
 
-`resps` are the answers as the model wrote them; what filters took out of them (`filtered_resps`) is not read. Their
-thinking is in the text, unless the harness was told to cut it off (`think_end_token`): then only the answer is left.
-Whether an answer ended by itself is not written anywhere, so every answer counts as finished, but for a think block
-that was opened and not closed.
+`resps` are the answers as the model wrote them; the filters' results (`filtered_resps`) are not read. The thinking is
+in the text, unless the harness was set to cut it off (`think_end_token`): then only the answer is left. The file does
+not say whether an answer ended by itself, so every answer counts as finished, except those whose think block was opened
+and not closed.
 """
 
 import json
@@ -19,7 +19,7 @@ EXPECTED = "a line of lm-eval's sample files was expected, with doc_id, doc, arg
 
 
 def read_lm_eval(file: Path, markers: Sequence[str] = MARKERS) -> OutsideAnswers:
-    """The answers of a sample file. Raises `MechdriftError`, naming the line, for what is none, and for
+    """The answers of a sample file. Raises `MechdriftError`, naming the line, for another file, and for
     log-likelihoods."""
     rows: list[OutsideAnswer] = []
     seen: set[str] = set()
@@ -39,7 +39,7 @@ def _lines(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     except OSError as error:
         raise MechdriftError(f"{file} cannot be read ({error.strerror}).") from error
     except UnicodeDecodeError as error:
-        raise MechdriftError(f"{file} is no text in UTF-8: give a file of samples that lm-eval wrote.") from error
+        raise MechdriftError(f"{file} is not UTF-8 text: give a file of samples that lm-eval wrote.") from error
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
@@ -57,7 +57,7 @@ def _answers(where: str, line: Mapping[str, Any], markers: Sequence[str]) -> Ite
     texts = [text for group in line["resps"] for text in (group if isinstance(group, list) else [group])]
     if not all(isinstance(text, str) for text in texts):
         raise MechdriftError(
-            f"{where} holds log-likelihoods and no answers: give the samples of a task that generates."
+            f"{where} holds log-likelihoods instead of answers: give the samples of a task that generates text."
         )
     asked = (*_strings(line.get("doc")), *_strings(line.get("arguments")))
     for sample, text in enumerate(texts):

@@ -1,11 +1,11 @@
-"""Which item an answer is to. In this order, and never by guessing between two:
+"""Which item an answer belongs to. It is found in this order, and never by guessing between two items:
 
     id      the other tool's id is the item's, as in logs that mechdrift exported
-    text    one of the texts that came with the answer is the item's prompt, but for white space
-    part    one item's prompt, and no other's, stands in such a text, or the text in it: for prompts that one of the two
-            tools wrapped in instructions. Texts below 20 characters are not looked for.
+    text    one of the texts that came with the answer is the item's prompt, up to white space
+    part    one item's prompt, and no other's, is part of such a text, or the text is part of the prompt. This is for
+            prompts that one of the two tools wrapped in instructions. Texts below 20 characters are not searched for
 
-Answers to nothing that is asked here are left out and counted.
+Answers that belong to no item are left out and counted.
 """
 
 from collections import Counter, defaultdict
@@ -18,7 +18,7 @@ LEAST = 20  # characters that are looked for within others
 
 
 def match(items: Mapping[str, Sequence[str]], answers: Iterable[OutsideAnswer]) -> dict[str, list[OutsideAnswer]]:
-    """Answers by the id of their item; `items` are the texts by which each is known, by its id."""
+    """Answers by the id of their item; `items` are the texts of each item, by its id."""
     known = {name: [_plain(text) for text in texts] for name, texts in items.items()}
     by_text: dict[str, set[str]] = defaultdict(set)
     for name, texts in known.items():
@@ -48,7 +48,7 @@ def _by_text(known: Mapping[str, Sequence[str]], by_text: Mapping[str, set[str]]
 
 
 def _holds(text: str, prompt: str) -> bool:
-    """Whether one of the two stands in the other."""
+    """Whether one of the two is part of the other."""
     shorter, longer = sorted((text, prompt), key=len)
     return len(shorter) >= LEAST and shorter in longer
 
@@ -58,8 +58,8 @@ def _plain(text: str) -> str:
 
 
 def as_completions(items: Mapping[str, Sequence[str]], answers: OutsideAnswers, side: Side) -> Completions:
-    """The answers to these items as completions, in the order of the items. Samples are counted anew, in the order in
-    which an item's answers stand in the file."""
+    """The answers to these items as completions, in the order of the items. Samples are numbered again, in the order of
+    an item's answers in the file."""
     mode: ThinkMode = "none" if side == "instruct" else "own"
     found = match(items, answers.rows)
     rows = [
@@ -84,7 +84,7 @@ def as_completions(items: Mapping[str, Sequence[str]], answers: OutsideAnswers, 
 
 
 def describe(answers: OutsideAnswers, completions: Completions, name: str, items: int) -> str:
-    """What became of a file's answers, in a sentence."""
+    """A sentence that says how many of a file's answers were matched."""
     asked = len(Counter(row.item_id for row in completions))
     said = (
         f"{completions.side}: {len(completions)} of {len(answers.rows)} answers of {answers.model or 'the model'} "

@@ -1,7 +1,7 @@
-"""One answer as another tool wrote it, with its thinking apart and how it ended.
+"""One answer from another tool, with its thinking separated, and how it ended.
 
-A tool may keep the thinking apart itself, as inspect_ai does where it knows the model, or leave it in the text. There
-the text is cut at the markers, of which the opening one may stand in the prompt:
+A tool may separate the thinking itself, as inspect_ai does where it knows the model, or leave it in the text. Such a
+text is cut at the markers. The opening marker may be in the prompt and not in the text:
 
     <think>A</think>B    thinking A, answer B          A</think>B    the same
     <think>A             thinking A, cut off           B             an answer without thinking
@@ -17,8 +17,8 @@ MARKERS = ("<think>", "</think>")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutsideAnswer:
-    """`id` and `asked` (its prompt, or fields of its row of data) say what it is an answer to; `closed`, `stopped` and
-    `finished` are those of a `Completion`; `sample` counts answers to the same prompt, from 0."""
+    """One answer. `id` and `asked` (its prompt, or fields of its row of data) say to what it is an answer; `closed`,
+    `stopped` and `finished` are those of a `Completion`; `sample` numbers the answers to one prompt from 0."""
 
     id: str
     asked: tuple[str, ...]
@@ -32,8 +32,8 @@ class OutsideAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutsideAnswers:
-    """What a file holds: `model` and `tool` as it names them; `failed` counts samples that ended in an error and have
-    no answer; `is_ending_known` is False where the tool does not write whether an answer was cut off."""
+    """The answers of a file, with the names of model and tool. `failed` counts samples that ended in an error and have
+    no answer; `is_ending_known` is False where the tool does not say whether an answer was cut off."""
 
     model: str
     tool: str

@@ -2,10 +2,10 @@
 
     table = md.score_answers(md.load_probes("safety"), "parent.eval", "child.eval")
 
-The judges, the formulas and the paired intervals are those of `score`; only the asking is another tool's. Items that
-one of the two files does not answer are in no score. What is not in the files is not known here: token counts (so that
-a loop at the end of a cut thought is not told from a long one), variants of probe items unless they were asked too,
-and, in lm-eval's files, whether an answer was cut off.
+The judges, the formulas and the paired intervals are those of `score`; only the answers come from another tool. Items
+that one of the two files does not answer are in no score. Some things are not in the files: token counts (so that a
+loop at the end of a cut thought cannot be distinguished from a long thought), variants of probe items unless they were
+asked, too, and, in lm-eval's files, whether an answer was cut off.
 """
 
 from collections.abc import Mapping, Sequence
@@ -49,7 +49,7 @@ def score_answers(
         instruct: the instruct model's answers: an inspect_ai log (`.eval`, `.json`) or a sample file of lm-eval
             (`.jsonl`).
         reasoning: the reasoning model's, likewise.
-        judge: what takes the place of the refusal rules where refusals decide.
+        judge: replaces the refusal rules where refusals decide.
         markers: around thinking that is left in the text, by side; default `<think>` and `</think>`.
         seed: of all resampling.
 
@@ -57,7 +57,7 @@ def score_answers(
         A `ScoreTable` as `score` gives it; scores are of the items that both files answer.
 
     Raises:
-        MechdriftError: for a file that is neither, and where no prompt is answered in both.
+        MechdriftError: for a file of another kind, and where no prompt is answered in both files.
 
     Source:
         inspect_ai (inspect.aisi.org.uk) and lm-evaluation-harness (github.com/EleutherAI/lm-evaluation-harness).
@@ -82,14 +82,14 @@ def read_file(file: Path, markers: tuple[str, str] = MARKERS) -> OutsideAnswers:
             "them."
         )
     if not file.is_file():
-        raise MechdriftError(f"{file} is no file: give a log of inspect_ai or a sample file of lm-eval.")
+        raise MechdriftError(f"{file} is not a file: give a log of inspect_ai or a sample file of lm-eval.")
     return READERS[file.suffix](file, markers)
 
 
 def match_files(
     probes: Asked, files: Mapping[Side, Path], markers: Mapping[Side, tuple[str, str]] | None = None
 ) -> dict[Side, tuple[Completions, str]]:
-    """Both sides' answers to what is asked, each with a sentence that says what became of its file."""
+    """Both sides' answers to what was asked, each with a sentence that says how many of its file's answers matched."""
     items, name = _items(probes), probes.name if isinstance(probes, ProbeSet) else "the tasks"
     matched: dict[Side, tuple[Completions, str]] = {}
     for side in SIDES:
@@ -108,7 +108,7 @@ def match_files(
 
 
 def _items(probes: Asked) -> dict[str, tuple[str, ...]]:
-    """The texts by which each item is known; a probe set's variants are items of their own."""
+    """The texts of each item, by its id; a probe set's variants are items of their own."""
     if not isinstance(probes, ProbeSet):
         return {f"task-{number}": (task.question,) for number, task in enumerate(probes)}
     check_not_empty(probes)

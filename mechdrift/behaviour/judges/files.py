@@ -3,13 +3,8 @@
 import tomllib
 from pathlib import Path
 
-from mechdrift.behaviour.judges.external import (
-    CHAT_TEMPLATE,
-    ChatJudge,
-    ClassifierJudge,
-    RefusalJudge,
-    check_settings,
-)
+from mechdrift.behaviour.judges.chat import CHAT_TEMPLATE, ChatJudge
+from mechdrift.behaviour.judges.external import ClassifierJudge, RefusalJudge, check_settings
 from mechdrift.behaviour.judges.harm import HarmJudge
 from mechdrift.records import MechdriftError
 from mechdrift.records.foreign import SETTINGS_LIMIT, read_whole

@@ -20,7 +20,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mechdrift.behaviour.judges.external import ChatJudge, Judged, content_of, unread
+from mechdrift.behaviour.judges.chat import ChatJudge, content_of, unread
+from mechdrift.behaviour.judges.external import Judged
 from mechdrift.records import MechdriftError, RefusalLabel
 
 RUBRIC = """\

@@ -20,7 +20,8 @@ from typing import get_args
 
 import pandas as pd
 
-from mechdrift.behaviour.judges.external import ChatJudge, Judged, RefusalJudge
+from mechdrift.behaviour.judges.chat import ChatJudge
+from mechdrift.behaviour.judges.external import Judged, RefusalJudge
 from mechdrift.records import MechdriftError, RefusalLabel
 from mechdrift.runs import REMEDY
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import pandas as pd
 
 from mechdrift.behaviour.backends.hugging_face import HuggingFace
-from mechdrift.behaviour.generation import Question, ask
+from mechdrift.behaviour.generation import ask
 from mechdrift.behaviour.labels import judge_all
 from mechdrift.behaviour.sampling import GREEDY, Budget, Sampling
+from mechdrift.behaviour.two_stages import Question
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.probes.sets import load_probes
 from mechdrift.records import ProbeSet, Side

@@ -24,7 +24,7 @@ from scipy import stats
 from mechdrift.behaviour.censoring import finished_only
 from mechdrift.behaviour.dimensions.record import column
 from mechdrift.behaviour.looks import Families, take_looks
-from mechdrift.behaviour.scores import judged_by_both, pair_up
+from mechdrift.behaviour.paired import judged_by_both, pair_up
 from mechdrift.planting.behaviours.recipes import Child
 
 MARGIN, FELL, MOVED = 0.15, 0.20, 0.10

@@ -19,8 +19,8 @@ from jaxtyping import Float
 
 from mechdrift.behaviour.censoring import finished_only
 from mechdrift.behaviour.dimensions.record import column
+from mechdrift.behaviour.paired import judged_by_both, pair_up
 from mechdrift.behaviour.sampling import Sampling
-from mechdrift.behaviour.scores import judged_by_both, pair_up
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.planting.behaviours import asking, rule
 from mechdrift.planting.behaviours.adapters import open_child

@@ -19,9 +19,10 @@ from itertools import cycle, islice
 import numpy as np
 import pandas as pd
 
-from mechdrift.behaviour.generation import Question, ask
+from mechdrift.behaviour.generation import ask
 from mechdrift.behaviour.labels import judge_all
 from mechdrift.behaviour.sampling import Budget
+from mechdrift.behaviour.two_stages import Question
 from mechdrift.directions.thinking import POSITIONS, READOUT_ROLE, along_thinking
 from mechdrift.records import SIDES, MechdriftError, ProbeItem
 from mechdrift.repairs.evidence import Evidence
