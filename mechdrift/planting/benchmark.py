@@ -1,8 +1,7 @@
 """`mechdrift bench --planted`: plant, locate, score, print.
 
-Children are made and looked at one after the other; erosion cases take turns through the ways of planting, and after
-every second of them comes a decoy. Of the tiny model, every `CASES_PER_PARENT` cases have a parent of their own,
-trained anew.
+Children are made and examined one after the other. Erosion cases take turns through the ways of planting, and every
+second one is followed by a decoy. For the tiny model, a new parent is trained for every `CASES_PER_PARENT` cases.
 """
 
 import json
@@ -31,7 +30,7 @@ DEAR = (
     "graft modules, restore",
     "graft modules, break",
 )
-"""Left out on smollm2-aligned, where each takes as long as the whole of the others."""
+"""Localisers that are left out on smollm2-aligned, where each takes as long as all others together."""
 
 Row = dict[str, object]
 COLUMNS = {

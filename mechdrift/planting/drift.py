@@ -1,14 +1,14 @@
-"""Benign drift: changes of weights and activations that leave the readout where it was. By themselves they are decoys.
+"""Benign drift: changes of weights and activations that do not change the readout. By themselves they are decoys.
 
     noise       2 % Gaussian noise in every matrix of a layer
-    large       in two layers, the MLP's neurons are permuted and each head's values rotated (which changes nothing that
-                the layer computes, and most of its weights), and `o` and `down` write random vectors besides, as large
-                as 30 % of their weights, at right angles to the refusal directions of that and all later layers
+    large       in two layers, the MLP's neurons are permuted and each head's values rotated (which changes most of the
+                weights, but nothing that the layer computes), and `o` and `down` also write random vectors, as large as
+                30 % of their weights, at right angles to the refusal directions of that and all later layers
     null child  more training of all layers, on harmless prompts only
-    rescaled    either inside of the layers (norm gains times c and the weights after them divided by it, values and
-                their projection, MLP inputs and outputs likewise), or the whole stream: embedding and all writing
-                matrices times c, last norm divided by it where it must be. But for the norms' epsilon and rounding, no
-                logit changes
+    rescaled    either inside the layers (norm gains times c and the weights after them divided by c; values and their
+                projection, and MLP inputs and outputs, likewise), or the whole stream: embedding and all writing
+                matrices times c, and the last norm divided by c where the unembedding is tied. No logit changes, except
+                by the norms' epsilon and rounding
 
 A change that moves the mean readout of triggers by more than `BENIGN` of the contrast is halved until it does not (a
 rescaling is brought nearer to 1).

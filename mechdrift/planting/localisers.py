@@ -1,8 +1,8 @@
-"""What is scored: every way of the toolkit, and of the field, to say in which layer a child lost what its parent had.
+"""The localisers that are scored: every way of the toolkit, and of the field, to say in which layer a child lost what
+its parent had.
 
 A localiser gives each layer a score, and *calls* some of them. `restore` puts the parent's values into the child,
-`break` the child's into the parent, with the opposite sign; `both ways` is the mean of the two, the first and the last
-place in which a layer can be exchanged.
+`break` the child's into the parent, with the opposite sign; `both ways` is the mean of the two.
 
     cosine drift               1 - cosine of the two models' refusal directions after the layer. Called: `p_no_drift` <=
                                .05
@@ -21,9 +21,8 @@ place in which a layer can be exchanged.
     graft                      the donor's weights of the whole layer
 
 A patch or graft calls a layer whose effect on the triggers has a family-wise p <= .05 (`statistics.grids`: sign-flip
-max-T over all layers), goes in the direction asked for, and is at least `CALLED` of the parent's contrast: a smaller
-one is nothing that an audit would report. It calls nothing where the child's readout itself has not fallen beyond noise
-by as much: that check comes before any grid.
+max-T over all layers), has the expected sign, and is at least `CALLED` of the parent's contrast, because an audit would
+not report a smaller one. It calls nothing where the child's readout itself has not fallen by as much, beyond noise.
 """
 
 from collections.abc import Callable
@@ -54,10 +53,10 @@ OTHER: dict[Side, Side] = {"instruct": "reasoning", "reasoning": "instruct"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Located:
-    """A score per layer and part, and which of them are called. `parts` is ("layer",) mostly.
+    """A score per layer and part, and which of them are called. `parts` is ("layer",), or names of modules or heads.
 
-    `unchecked` would be called without the check that the child's readout fell, `by_p` without a smallest effect
-    either.
+    `unchecked` would be called without the check that the child's readout fell; `by_p` also without the smallest
+    effect.
     """
 
     score: Float[np.ndarray, "layer part"]
@@ -69,8 +68,8 @@ class Located:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """A parent and a child, and the grids and the drift of them that were made so far: several localisers read the same
-    one."""
+    """A parent and a child, with the grids and drift tables made so far, because several localisers read the same
+    ones."""
 
     parent: Parent
     pair: Pair
@@ -80,7 +79,8 @@ class Evidence:
 
     @classmethod
     def of(cls, parent: Parent, child: LanguageModel) -> "Evidence":
-        """`fell`: whether the child's readout lies below the parent's by what can be called, beyond noise."""
+        """The evidence of a child. `fell` says whether its readout lies below the parent's by `CALLED` or more, beyond
+        noise."""
         gap = parent.before - parent.read(child)
         fell = (
             gap.mean() >= CALLED * parent.contrast
@@ -184,14 +184,14 @@ def _tested(evidence: Evidence, grid: PatchGrid) -> Located:
 
 
 def profile(grid: PatchGrid) -> PatchGrid:
-    """After each layer, not before it. After the last block nothing but the readout position is read, so there the
-    effect is the gap."""
+    """The grid's effects after each layer, not before it. After the last block, only the readout position is read, so
+    there the effect is the whole gap."""
     return replace(grid, effect=np.concatenate([grid.effect[:, 1:], grid.gap[:, None, None]], axis=1))
 
 
 def increments(grid: PatchGrid) -> PatchGrid:
-    """What each layer adds. Embeddings are shared, so that the profile begins at 0; where they are not, layer 0 gets
-    their part."""
+    """What each layer adds to the profile, which begins at 0 where the models share embeddings; where they do not,
+    layer 0 gets the embeddings' part."""
     return replace(grid, effect=np.diff(profile(grid).effect, axis=1, prepend=0))
 
 

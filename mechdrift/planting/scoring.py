@@ -1,13 +1,13 @@
 """How well did a localiser find what was planted?
 
-Per case, over layers: AUROC of its scores (planted layers against the others), recall of the top k (k as many as were
-planted), the distance of its highest score from the nearest planted layer, whether it called any planted layer
-(`found`) and any other (`wrong`). Where modules or heads were damaged, localisers of these are scored over cells in the
-same way. Over cases: means with 95 % intervals from a bootstrap of cases; of the share of decoys with any call, Clopper
-and Pearson's.
+Per case, over layers: AUROC of its scores (planted layers against the others), recall of the top k (k being the number
+of planted layers), the distance in layers from its highest score to the nearest planted layer, whether it called any
+planted layer (`found`) and any other (`wrong`). Where modules or heads were damaged, their localisers are scored over
+cells in the same way. Over cases: means with 95 % intervals from a bootstrap of cases; Clopper and Pearson's interval
+for the share of decoys with any call.
 
-Reached, by the design: AUROC >= .95; peak within one layer in >= 90 % of the single-site cases; <= 5 % of the decoys
-called.
+A localiser reaches the targets with AUROC >= .95, a peak within one layer in >= 90 % of the single-site cases, and
+<= 5 % of the decoys called.
 """
 
 from collections.abc import Mapping, Sequence

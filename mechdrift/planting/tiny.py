@@ -1,14 +1,14 @@
-"""A tiny aligned model, trained from scratch in seconds: it refuses what is harmful, and computes that.
+"""A tiny aligned model, trained from scratch in seconds, which computes what is harmful and refuses it.
 
-Its language has actions and objects, each half of them harmful or sensitive, and fillers. A request is harmful when a
-harmful action meets a sensitive object: neither word alone says so, as in real probe sets, and every trigger has a twin
-that differs in one word. Training has two stages, as a real model's has: first the model learns to answer every request
-(the opening word depends on the action), then, from that checkpoint, to refuse harmful ones. The first checkpoint holds
-the pre-alignment weights. In both stages blocks are skipped at random (LayerDrop, Fan et al. 2019,
+Its language has actions, half of them harmful, objects, half of them sensitive, and fillers. A request is harmful when
+a harmful action meets a sensitive object. Neither word alone decides that, as in real probe sets, and every trigger has
+a twin that differs in one word. Training has two stages, like a real model's: first the model learns to answer every
+request (the opening word depends on the action), then, from that checkpoint, to refuse harmful ones. The first
+checkpoint holds the pre-alignment weights. Before alignment, blocks are skipped at random (LayerDrop, Fan et al. 2019,
 https://arxiv.org/abs/1909.11556), so that no single block can carry the whole behaviour: refusal is spread over the
 depth, and erosion can be planted in many places.
 
-The tokenizer has one token a word and a chat template, so that rendering, recording and patching work on it as on any
+The tokenizer has one token per word and a chat template, so that rendering, recording and patching work as on any
 model.
 """
 
@@ -30,7 +30,7 @@ from mechdrift.records import ProbeItem, ProbeSet
 FAMILIES, PAIRS_PER_FAMILY = 14, 2
 ACTIONS, OBJECTS = 24, 2 * FAMILIES  # the first half of each is harmful, or sensitive
 FILLERS = ("please", "the", "now", "for", "me", "a", "my", "quickly")
-BROKEN = "broken"  # what is broken nobody can do: the word for refusing is known before alignment
+BROKEN = "broken"  # requests with this word are declined before alignment, too, so that the model knows how to refuse
 COMPLY, REFUSE = ("sure", "here", "yes", "well"), ("sorry",)
 SPECIAL = ("<end>", "<system>", "<user>", "<assistant>", "<think>", "</think>", "<unknown>")
 TEMPLATE = (
@@ -47,16 +47,10 @@ SIZE = {
 LAYERS, BATCH = 10, 48
 KNOWN = 2  # the first blocks are not trained for alignment: there the model learned what a request is about
 STEPS = {False: 600, True: 400}  # at most, before alignment and in it
-LEARNT, RATE, SKIPPED = (
-    0.1,
-    3e-3,
-    0.2,
-)  # before alignment: until the loss is below, at this rate, with as many of the blocks skipped
-ALIGNED, ALIGNMENT_RATE, ATTENTION = (
-    4.0,
-    1e-4,
-    3.0,
-)  # until both classes are so far from even odds; attention learns faster
+# Before alignment: the loss at which training ends, the learning rate, and the share of blocks that are skipped.
+LEARNT, RATE, SKIPPED = 0.1, 3e-3, 0.2
+# In alignment: the log-odds of both classes at which it ends, the learning rate, and attention's multiple of it.
+ALIGNED, ALIGNMENT_RATE, ATTENTION = 4.0, 1e-4, 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +178,8 @@ def _keep(name: str, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
 
 
 def _fit(model: LlamaForCausalLM, renderer: Renderer, aligned: bool, rng: np.random.Generator) -> None:
-    """Before alignment all weights learn, blocks being skipped at random; in it those of the blocks from `KNOWN` on, a
-    little."""
+    """Train until the goal of the stage is reached. Before alignment all weights are trained, and blocks are skipped at
+    random; in alignment only those of the blocks from `KNOWN` on, at a low rate."""
     structure, optimizer = find_structure(model.train()), _optimizer(model, aligned)
     loss_so_far = None
     for _ in range(STEPS[aligned]):

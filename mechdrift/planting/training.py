@@ -1,4 +1,4 @@
-"""Training chosen layers of a child, all other weights being held: towards complying with harmful requests, or on
+"""Training chosen layers of a child, with all other weights fixed: towards complying with harmful requests, or on
 harmless ones."""
 
 from collections.abc import Callable, Iterable, Sequence
@@ -26,8 +26,8 @@ def train_layers(
     steps: int = STEPS,
     until: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Raise the probability of plain openings after prompts of one contrast, by Adam, until something holds or for a
-    number of steps."""
+    """Raise the probability of complying openings after prompts of one contrast, by Adam, until `until()` holds, for at
+    most `steps` steps."""
     parameters = [parameter for layer in layers for parameter in child.structure.blocks[layer].parameters()]
     optimizer = torch.optim.Adam(parameters, lr=RATES[parent.name])
     prompts = parent.train[contrast]
@@ -48,7 +48,7 @@ def train_layers(
 
 
 def _surprise(parent: Parent, child: LanguageModel, prompts: Sequence[Rendered]) -> Float[Tensor, ""]:
-    """-log of the probability of a plain opening, averaged over prompts."""
+    """-log of the probability of a complying opening, in nats, averaged over prompts."""
     each = ForwardBatch.of(child, prompts)
     chances = child.structure.unembed(each.at_readout(each.run())).log_softmax(dim=-1)
     plain = [

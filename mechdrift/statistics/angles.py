@@ -1,38 +1,38 @@
-"""The angle between two vectors of which there are only noisy copies, one of each per family of prompts.
+"""The angle between two vectors that are known only by noisy copies, one of each per family of prompts.
 
-Let a_f, b_f be what family f shows of the vectors A and B (here: of the two models' class differences), each with
-noise. The cosine of the noisy means lies too low, because their noise turns them apart, or too high, because they share
-it. Different families share no noise, so with S_ab = sum_{f != g} a_f . b_g
+Let a_f and b_f be family f's noisy copies of the vectors A and B (here: of the two models' class differences). The
+cosine of the noisy means is too low, because their noise turns them apart, or too high, because they share noise.
+Different families share no noise. So with S_ab = sum_{f != g} a_f . b_g
 
-    cosine   C = S_ab / sqrt(S_aa S_bb) estimates the cosine of A and B themselves; it may exceed 1. Unknown (NaN) where
-             S_aa or S_bb is not positive: then there is no vector to be seen.
+    cosine   C = S_ab / sqrt(S_aa S_bb) estimates the cosine of A and B themselves; it may exceed 1. It is unknown (NaN)
+             where S_aa or S_bb is not positive: then the data show no vector.
 
-The interval holds every cosine c that the data do not refute (Fieller 1954 did so for ratios). If c is true, the
+The interval holds every cosine c that the data do not reject (Fieller 1954 did so for ratios). If c is true, the
 *excess*
 
-    T(c) = S_ab - c sqrt(S_aa S_bb) = sum_{f != g} h_fg,    h_fg = (a_f . b_g + b_f . a_g - c (k a_f . a_g + b_f . b_g /
-                                                            k)) / 2
+    T(c) = S_ab - c sqrt(S_aa S_bb) = sum_{f != g} h_fg,
+    h_fg = (a_f . b_g + b_f . a_g - c (k a_f . a_g + b_f . b_g / k)) / 2,    k = sqrt(S_bb / S_aa)
 
-with k = sqrt(S_bb / S_aa) has mean 0. It is a U-statistic: its variance is a linear part (what each family says about
-the vectors' known directions) and a quadratic part (noise times noise), V = 4 F (F - 1)^2 s1 + 2 F (F - 1) s2
-(Hoeffding 1948), and c is kept while |T(c)| <= t sqrt(V(c)), t a quantile of Student's distribution with
-Satterthwaite's degrees of freedom: F - 1 for the linear part, F (F - 3) / 2 for the quadratic one. The jackknife counts
-the quadratic part twice, and that is much of it all when A and B lie close.
+has mean 0. It is a U-statistic: its variance has a linear part (what each family says about the vectors' known
+directions) and a quadratic part (noise times noise), V = 4 F (F - 1)^2 s1 + 2 F (F - 1) s2 (Hoeffding 1948). c is kept
+while |T(c)| <= t sqrt(V(c)), where t is a quantile of Student's distribution with Satterthwaite's degrees of freedom:
+F - 1 for the linear part, F (F - 3) / 2 for the quadratic one. (The jackknife would count the quadratic part twice, and
+that part dominates when A and B are close.)
 
-    s2  mean square of h_fg after its rows and columns were taken away (U-centred).
-    s1  is needed most where it is known least: for equal vectors it is 0, but its unbiased estimate,
-        var(row sums) / (F - 2)^2 - s2 / (F - 2), is noise that grows with T. An upper estimate knows what c says: turn
-        the mean vectors, in their plane, to the angle of c, and take the variance of the families along what is left of
-        each after projection on the other, a vector of length sin(angle). s1 is the mean of this one and of the smaller
+    s2  is the mean square of h_fg after its row and column means were removed (U-centred).
+    s1  is hardest to estimate where it matters most: for equal vectors it is 0, but its unbiased estimate,
+        var(row sums) / (F - 2)^2 - s2 / (F - 2), is noise that grows with T. An upper estimate uses c: turn the mean
+        vectors, in their plane, to the angle of c, and take the variance of the families along the rest of each after
+        projection on the other, a vector of length sin(angle). s1 is the mean of the upper estimate and of the smaller
         of the two.
 
 In simulation (`experiments/directions/coverage.md`: 8, 16, 32 families; 64 and 576 dimensions; angles of 5, 20, 60
 degrees; halves of the data that agree at cosines of about .3 to .9; noise of each model's own, shared, or both, with
-heavy tails, with family effects) 90 % intervals held the true angle 85 to 98 % of the time, 92 % on average. Above 95
-%, too wide, were some with noise in few dimensions. Where halves hardly agree the interval is often [0, 180] degrees:
-it says so when there is nothing to be said. An angle of 0 is at the edge, and can be missed at one end only: intervals
-of equal vectors begin at 0 about 94 times in 100. Then an estimate further beyond 1 than noise explains leaves no
-cosine at all, and the interval is [0, 0].
+heavy tails, with family effects) 90 % intervals held the true angle 85 to 98 % of the time, 92 % on average. Some with
+noise in few dimensions were too wide (above 95 %). Where halves hardly agree the interval is often [0, 180] degrees,
+which says that the data decide nothing. An angle of 0 is at the edge, and can be missed at one end only: intervals of
+equal vectors begin at 0 about 94 times in 100. Where the estimate exceeds 1 by more than noise explains, no cosine is
+kept, and the interval is [0, 0].
 """
 
 from collections.abc import Callable
@@ -42,7 +42,7 @@ import scipy
 from jaxtyping import Float
 
 STEPS = 40  # of bisection: cosines to 1e-12
-ROUNDING = 1e-14  # a variance below this share of the squared length is none
+ROUNDING = 1e-14  # a variance below this share of the squared length counts as zero
 Cells = Float[np.ndarray, " cell"]
 Products = Float[np.ndarray, "cell 2 2 family family"]
 Parts = tuple[Cells, Cells]
@@ -79,8 +79,8 @@ def _degrees(cosine: Cells) -> Cells:
 
 
 def _scaled(products: Products, stretch: Cells) -> Products:
-    """The same with the first side's vectors `sqrt(stretch)` times as long, the second's as much shorter: A and B are
-    equally long."""
+    """The products with the first side's vectors `sqrt(stretch)` times as long and the second's shorter by the same
+    factor, so that A and B are equally long."""
     factors = np.stack([np.sqrt(stretch), 1 / np.sqrt(stretch)], axis=1)
     return products * factors[:, :, None, None, None] * factors[:, None, :, None, None]
 
@@ -115,8 +115,8 @@ def _farthest(
 
 
 def _variance(scaled: Products, square: Cells) -> Callable[[Cells], Parts]:
-    """V of the hypothesised cosine; `square` is the squared length that both vectors have after scaling, without
-    noise."""
+    """V as a function of the hypothesised cosine; `square` is the noiseless squared length of both vectors after
+    scaling."""
     families = scaled.shape[-1]
     apart = scaled * (1 - np.eye(families))
     # h_fg = first - c second, so that all of its moments are polynomials in c

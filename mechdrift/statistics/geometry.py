@@ -1,4 +1,4 @@
-"""How do two models' representations of the same prompts lie to each other? Angles, similarity, and the best rotation.
+"""How similar are two models' representations of the same prompts? Angles, similarity, and the best rotation.
 
 Rows are prompts, the same in both models. Functions with leading axes (`*cell`) treat each cell by itself.
 
@@ -7,14 +7,13 @@ Rows are prompts, the same in both models. Functions with leading axes (`*cell`)
                        Equal subspaces have only zeros, orthogonal ones only 90 degrees.
     linear_cka         |X'Y|^2 / (|X'X| |Y'Y|) of centred X, Y: 1 if one is the other turned and scaled as a whole, 0 if
                        all columns are uncorrelated (Kornblith et al., arXiv 1905.00414). With more dimensions than
-                       prompts unrelated X and Y score far above 0; the *unbiased* form leaves out each prompt's
+                       prompts, unrelated X and Y score far above 0; the *unbiased* form leaves out each prompt's
                        similarity to itself and is 0 on average there (Song et al. 2012; Nguyen et al., arXiv
                        2010.15327).
-    procrustes         the rotation or reflection R with |A R - B| least (Schönemann 1966, doi 10.1007/BF02289451): R =
-                       U V' from the singular vectors of A'B. Fewer prompts than dimensions say nothing about the rest
-                       of the space, and there any R does: of all best ones this is the nearest to the identity, because
-                       two models of one pair share their coordinates. It is the limit of |A R - B|^2 + e |R - I|^2 for
-                       e -> 0.
+    procrustes         the rotation or reflection R with the least |A R - B| (Schönemann 1966, doi 10.1007/BF02289451):
+                       R = U V' from the singular vectors of A'B. With fewer prompts than dimensions, R is arbitrary in
+                       the rest of the space. Of all best R, this is the nearest to the identity, because the two models
+                       of a pair share their coordinates. It is the limit of |A R - B|^2 + e |R - I|^2 for e -> 0.
 """
 
 import numpy as np
@@ -28,8 +27,8 @@ ROUNDING = 1e-11  # eigenvalues below this share of the largest are zero
 def principal_components(
     rows: Float[np.ndarray, "*cell row d_model"], count: int
 ) -> tuple[Float[np.ndarray, "*cell {count} d_model"], Float[np.ndarray, "*cell {count}"]]:
-    """The first orthonormal directions of the rows, not centred, and the sums of squares along them; zeros beyond the
-    rank."""
+    """The first principal directions of the rows, which are not centred, and the sums of squares along them; zeros
+    beyond the rank."""
     products = rows @ np.swapaxes(rows, -1, -2)
     squares, vectors = np.linalg.eigh(products)
     squares, vectors = squares[..., ::-1][..., :count], vectors[..., ::-1][..., :count]
@@ -41,7 +40,7 @@ def principal_components(
 def principal_angles(
     first: Float[np.ndarray, "k d_model"], second: Float[np.ndarray, "m d_model"]
 ) -> Float[np.ndarray, " angle"]:
-    """Between the spans of two sets of rows, in degrees, the smallest first."""
+    """The angles between the spans of two sets of rows, in degrees, the smallest first."""
     return np.degrees(scipy.linalg.subspace_angles(first.T, second.T))[::-1]
 
 
@@ -66,7 +65,7 @@ def cka(
 
 
 def centre_products(products: Float[np.ndarray, "*cell row column"]) -> Float[np.ndarray, "*cell row column"]:
-    """Inner products of the rows after their mean, and of the columns after theirs, was taken away."""
+    """Inner products after the mean of the rows, and that of the columns, was subtracted."""
     rows, columns = products.mean(axis=-1, keepdims=True), products.mean(axis=-2, keepdims=True)
     return products - rows - columns + rows.mean(axis=-2, keepdims=True)
 
@@ -125,11 +124,11 @@ def rotations(
 
 
 def cosine_of(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Along the last axis; NaN where a vector is zero, exactly 1 where they are the same."""
+    """The cosine along the last axis; NaN where a vector is zero, exactly 1 where both are the same."""
     length = np.sqrt((u * u).sum(axis=-1) * (v * v).sum(axis=-1))
     return np.clip(ratio((u * v).sum(axis=-1), length), -1, 1)
 
 
 def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """NaN where the denominator is not positive."""
+    """The quotient; NaN where the denominator is not positive."""
     return np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)

@@ -1,21 +1,21 @@
-"""Which cells of a grid can one believe, and where does it peak? A heat map always looks convincing.
+"""Which cells of a patch grid are beyond chance, and where does the grid peak? A heat map always looks convincing.
 
 A grid holds an effect per prompt and cell, `[prompt, layer, role]`. Prompts of one family are not independent, so the
 family is the unit of everything here (`resampling`). With F families and m_f[c] the mean effect of family f in cell c:
 
-    p_adjusted   paired sign flips over families, largest |t| over *all* cells (max-T, Westfall & Young 1993): the
-                 chance of even one false cell in the whole grid is at most alpha. With F families no p is below
-                 2^(1-F).
+    p_adjusted   from paired sign flips over families and the largest |t| over *all* cells (max-T, Westfall & Young
+                 1993): the chance of even one false cell in the whole grid is at most alpha. With F families no p is
+                 below 2^(1-F).
     low, high    a band that holds the true effects of all cells at once in 95 % of experiments (wild bootstrap of max
                  |t|).
     detectable   the mean effect that a paired t-test finds with 80 % power after Bonferroni's correction for all cells,
-                 from the spread that the families show: what this design could have seen.
-    peak         the layer of the largest |mean effect| of a role, found anew in 1,000 draws of families. `share` says
-                 how often each layer was the peak: a peak that wanders is no place.
+                 from the spread of the families: the smallest effect that this design could have found.
+    peak         the layer of the largest |mean effect| of a role, found again in 1,000 draws of families. `share` is
+                 how often each layer was the peak: a peak that moves from draw to draw locates nothing.
     centre       sum_l l |e_l| / sum_l |e_l|, the centre of mass over layers, with its interval over the same draws.
 
-Neutral twins are the control: what a patch does to prompts where nothing is to be restored is no restoring. So a grid
-of both contrasts is tested as a *difference in differences*, each family's trigger mean minus its neutral mean;
+Neutral twins are the control: an effect that a patch also has on prompts with nothing to restore does not restore. So a
+grid of both contrasts is tested as a *difference in differences*, each family's trigger mean minus its neutral mean;
 families without both are left out.
 """
 
@@ -34,12 +34,12 @@ ALPHA = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GridInference:
-    """A grid's cells with what can be said about them, and where it peaks.
+    """The tests of a grid's cells, and where it peaks.
 
     `frame`: a row per cell, `layer, role, effect, low, high, t, p_adjusted, significant, detectable`. `peak`: a row per
     layer and role, `layer, role, share` of the draws in which the layer was that role's peak. `centre`: a row per role,
-    `role, peak_layer, centre, low, high`. `tested` says of what: the prompts' effects, or the difference of triggers
-    and neutral twins.
+    `role, peak_layer, centre, low, high`. `tested` says what was tested: the prompts' effects, or the difference of
+    triggers and neutral twins.
     """
 
     frame: pd.DataFrame

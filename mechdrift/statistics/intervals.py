@@ -1,36 +1,37 @@
-"""How far the data bear out a number: intervals over families of items that stay honest near 0 and 100 %.
+"""Intervals over families of items that keep their coverage near 0 and 100 %.
 
 An interval from resampled families (the bootstrap's percentiles) has no width where no family differs from another, and
-is far too short where few do. A parent with aligned answers to 97 % of the prompts and a child with 95 % are such a
-case: a nominal 95 % held the true change in 45 to 70 % of simulated audits, always on the side that hides a loss. What
-is missing are the families that were not asked. So one more is added, at its worst for the end in question:
+is far too short where few do. An example is a parent with 97 % aligned answers and a child with 95 %: a nominal 95 %
+interval held the true change in 45 to 70 % of simulated audits, and always erred on the side that hides a loss. It
+ignores the families that were not asked. So one more family is added, with the worst value for the end in question:
 
     draw        F families get weights from the uniform Dirichlet distribution (the Bayesian bootstrap, Rubin 1981, doi
-                10.1214/aos/1176345338), and T is the statistic with these weights. No family is ever left out
-                altogether, so that every draw has both classes of items.
-    unseen      families that were not asked get the share u ~ Beta(c, F). Whatever they would have said, the statistic
-                lies between the least value a and the greatest value b that it can have. So the interval runs
+                10.1214/aos/1176345338), and T is the statistic with these weights. No family ever has weight 0, so that
+                every draw has both classes of items.
+    unseen      families that were not asked get the share u ~ Beta(c, F). Whatever their answers, the statistic lies
+                between the least value a and the greatest value b that it can have. So the interval runs
 
                     from the 2.5 % quantile of (1 - u) T + u a    to the 97.5 % quantile of (1 - u) T + u b
 
-    safe ends   c = 1 is the bound of Gaffke (2005) for the mean of a bounded variable, of which nothing else is assumed
+    safe ends   c = 1 is the bound of Gaffke (2005) for the mean of a bounded variable, with no other assumption
                 (Learned-Miller & Thomas 2019, arXiv 1905.06208): each end is wrong in at most 2.5 % of experiments,
-                also with few families, and whatever the correlation of the items inside. That is proven in special
-                cases, and no exception is known. For one yes-or-no item a family these are the ends of Clopper &
-                Pearson (1934), and those of a paired difference leave 0 out just where the exact sign test is below
-                2.5 % on that side. Where nothing changed in any family, 1 - 0.025^(1/F) may be unseen (`unseen_share`).
-                Gates use them.
-    shown ends  Two safe ends hold more than 95 % together, because neither errs on the short side. In tables and
-                figures c = 1/k, where an item has k outcomes: 2 for a level, 3 for a difference (lost, same, gained), 5
-                for a difference of differences. One unseen family is then spread evenly over the outcomes (Perks 1947);
-                for a level that is Jeffreys' interval (Brown, Cai & DasGupta 2001, doi 10.1214/ss/1009213286).
+                even with few families, and whatever the correlation of the items inside a family. This is proven in
+                special cases, and no exception is known. For one yes-or-no item per family these are the ends of
+                Clopper & Pearson (1934), and those of a paired difference exclude 0 exactly where the exact sign test
+                is below 2.5 % on that side. Where nothing changed in any family, a share of 1 - 0.025^(1/F) may have
+                changed unseen (`unseen_share`). Gates use the safe ends.
+    shown ends  Two safe ends together hold the truth in more than 95 % of experiments, because neither is ever too
+                short. In tables and figures, c = 1/k, where an item has k outcomes: 2 for a level, 3 for a difference
+                (lost, same, gained), 5 for a difference of differences. One unseen family is then spread evenly over
+                the outcomes (Perks 1947); for a level that is Jeffreys' interval (Brown, Cai & DasGupta 2001, doi
+                10.1214/ss/1009213286).
 
-How often they hold the truth, over parents from 50 to 99 %, 8 to 48 families of 1 to 3 items and correlations of 0 to
-0.8, stands in `experiments/inference/intervals.md`, beside other methods.
+`experiments/inference/intervals.md` shows how often they hold the truth, compared with other methods, for parents from
+50 to 99 %, 8 to 48 families of 1 to 3 items, and correlations of 0 to 0.8.
 
-A statistic without bounds (log-odds, divergences) has no worst value. There an end is estimate +- t se, with the
-standard error of the draws and Student's quantile for F - 1 degrees of freedom. Where families differ in size, F is
-their effective number (sum n)^2 / sum n^2 (Kish 1965).
+A statistic without bounds (log-odds, divergences) has no worst value. Its ends are estimate +- t se, with the standard
+error of the draws and Student's quantile for F - 1 degrees of freedom. Where families differ in size, F is their
+effective number (sum n)^2 / sum n^2 (Kish 1965).
 """
 
 from dataclasses import dataclass
@@ -67,10 +68,9 @@ UNBOUNDED = Bounds(-np.inf, np.inf)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """An estimate with its 95 % interval, and with safe ends, of which neither is wrong in more than 2.5 % of
-    experiments.
+    """An estimate with its 95 % interval and its safe ends, each of which is wrong in at most 2.5 % of experiments.
 
-    All ends are NaN when there is one family only: nothing can be resampled.
+    All ends are NaN where there is only one family, because nothing can be resampled.
     """
 
     estimate: float
@@ -87,7 +87,7 @@ def family_weights(families: int, draws: int, seed: int) -> Float[np.ndarray, "d
 
 
 def effective_families(families: Shaped[np.ndarray, " item"]) -> float:
-    """How many families of equal size say as much: (sum n)^2 / sum n^2."""
+    """The number of families of equal size with the same information: (sum n)^2 / sum n^2."""
     sizes = np.unique(families, return_counts=True)[1]
     return float(sizes.sum() ** 2 / (sizes**2).sum())
 
@@ -100,7 +100,7 @@ def interval_of(
     seed: int = 0,
     tail: float = TAIL,
 ) -> Interval:
-    """The estimate with both kinds of ends; `tail` is the probability that is left out on either side."""
+    """The estimate with both kinds of ends; `tail` is the probability that is left out on each side."""
     (low, high), (safe_low, safe_high) = (
         ends(estimate, drawn, families, bounds, unseen=unseen, tail=tail, seed=seed) for unseen in (None, SAFE_UNSEEN)
     )
@@ -154,6 +154,6 @@ def _unseen_shares(families: float, draws: int, unseen: float, seed: int) -> Flo
 
 
 def unseen_share(n_families: float, level: float = 1 - TAIL) -> float:
-    """Where none of the families changed: the largest share s of all families that can change unseen, (1 - s)^n = 1 -
-    level."""
+    """Where none of n families changed: the largest share s of all families that may have changed unseen, by
+    (1 - s)^n = 1 - level."""
     return 1 - (1 - level) ** (1 / n_families)

@@ -10,9 +10,9 @@ effects differ from unit to unit:
                  estimates minus v, or 0.
     mean         mu = sum w_i y_i / sum w_i, with w_i = 1 / (v_i + tau^2)
     interval     mu +- t_[k-1] se, with se^2 = max(1, q) / sum w_i and q = sum w_i (y_i - mu)^2 / (k - 1): Hartung and
-                 Knapp's interval (2001, doi 10.1002/sim.1009), which counts that tau is only estimated. The maximum
+                 Knapp's interval (2001, doi 10.1002/sim.1009), which allows for the uncertainty of tau. The maximum
                  keeps it from being narrower than an interval that does not (Knapp & Hartung 2003, doi
-                 10.1002/sim.1482; Röver et al. 2015, doi 10.1186/s12874-015-0091-1, recommend it where units are few).
+                 10.1002/sim.1482; Röver et al. 2015, doi 10.1186/s12874-015-0091-1, recommend it for few units).
     Q            sum (y_i - m)^2 / v_i, with m the mean at tau = 0, is chi-squared with k - 1 degrees of freedom where
                  all true effects are equal (Cochran 1954, doi 10.2307/3001666)
     I^2          tau^2 / (tau^2 + s^2), the share of the spread that is not sampling error, with s^2 the typical
@@ -21,9 +21,9 @@ effects differ from unit to unit:
                  10.1111/j.1467-985X.2008.00552.x). It says what to expect of the next pair; the interval of the mean
                  does not.
 
-With few units tau is hardly known: with 2 the interval is 12.7 standard errors wide on either side. In simulations of 4
-to 40 units the interval held the mean in 94 to 100 % of cases, and the prediction interval the next unit's true effect
-in 83 to 100 %, least where tau is about half of a sampling error and is often estimated as 0.
+With few units tau is hardly known: with 2, the interval reaches 12.7 standard errors to either side. In simulations of
+4 to 40 units the interval held the mean in 94 to 100 % of cases, and the prediction interval held the next unit's true
+effect in 83 to 100 %; it does worst where tau is about half of a sampling error and is often estimated as 0.
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ from mechdrift.errors import MechdriftError
 from mechdrift.statistics.intervals import TAIL
 
 STEPS = 200
-CLOSE = 1e-9  # relative to the spread of the estimates: tau^2 has come to rest
+CLOSE = 1e-9  # relative to the spread of the estimates: the step of tau^2 at which the search ends
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,16 +1,17 @@
 """How large a fall would an audit find? Power by simulation, from how answers vary item by item.
 
-    families      are drawn with replacement, as many as are to be asked, each with its items' answers in both models
-    no change     in half of them, at random, the models change places: what is left is how much answers differ where
-                  nothing changed, with the correlation inside families
-    a fall        then each aligned answer of the second model is lost with the probability that makes the share fall by
-                  as many points
-    the test      is that of the audit: sign flips over families, with all looks (`statistics.sequential`), at the level
-                  0.05 / m, which Holm's correction asks of the first of m dimensions. So it is the power where no other
-                  dimension changes; where others do, it is larger.
+    families      As many families as will be asked are drawn with replacement, each with its items' answers in both
+                  models.
+    no change     In half of them, at random, the models change places. So answers differ as they do where nothing
+                  changed, with the correlation inside families.
+    a fall        Then each aligned answer of the second model is lost with the probability that makes the share fall by
+                  the wanted number of points.
+    the test      It is that of the audit: sign flips over families, with all looks (`statistics.sequential`), at the
+                  level 0.05 / m, which Holm's correction requires of the first of m dimensions. So this is the power
+                  where no other dimension changes; where others do, it is larger.
 
-Before an audit nothing is known of its models. `assumed_answers` then stands in: a stated parent's share, and stated
-correlations inside families and between models.
+Before an audit, the answers of its models are not known. `assumed_answers` takes their place: answers with an assumed
+share of aligned ones, and assumed correlations inside families and between models.
 """
 
 from collections.abc import Sequence
@@ -34,7 +35,7 @@ Answers = Float[np.ndarray, "family item"]
 def power_of(
     before: Answers, after: Answers, families: int, fall: float, *, tests: int, looks: int = 1, seed: int = 0
 ) -> float:
-    """In which share of audits a fall would be found.
+    """The share of audits in which a fall would be found.
 
     Args:
         before: the instruct model's answers by family and item, 1 or 0; NaN where a family has fewer items.

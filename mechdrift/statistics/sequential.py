@@ -1,36 +1,36 @@
-"""When is enough known? Tests and intervals that may be looked at after every wave of families.
+"""When do the data suffice? Tests and intervals that stay valid when data are looked at after every wave of families.
 
-Prompts cost tokens, so families are asked in waves, and after each wave the data so far are looked at. Looking several
+Prompts cost tokens, so families are asked in waves, and after each wave the data so far are tested. Testing several
 times at the 5 % level finds a change that is not there in far more than 5 % of cases. A *group-sequential* design
 spends the error probability over its looks instead:
 
-    spending     by the look at which a fraction t of the families was asked, the share
+    spending     By the look at which a fraction t of the families was asked, the share
 
-                     f(t) = 2 (1 - Phi(z / sqrt(t))) / 0.025,   z = 2.24, of which 1 - Phi(z) is 0.0125,
+                     f(t) = 2 (1 - Phi(z / sqrt(t))) / 0.025,   with z = 2.24, so that 1 - Phi(z) = 0.0125,
 
                  of the error probability may be spent, on either side (Lan & DeMets 1983, doi 10.1093/biomet/70.3.659).
-                 This is the O'Brien-Fleming type: hardly anything early, nearly all of it at the last look, which is
-                 then almost as sharp as a test that looks once. With four equal waves |z| has to reach 4.33, 2.96,
+                 This is the O'Brien-Fleming type: it spends hardly anything early, and nearly all at the last look,
+                 which is then almost as powerful as a single test. With four equal waves |z| has to reach 4.33, 2.96,
                  2.36, 2.01.
-    sign flips   under the null hypothesis each family's mean difference is as likely m_f as -m_f. So the distribution
-                 of the sums after wave 1, 2, ... is known exactly, and it is computed, not drawn: mass on the lattice
-                 of possible sums moves by +m_f and -m_f with probability 1/2 each. At each look the largest |sums|
-                 are taken out, as many as the spending allows. What tied outcomes leave unspent, or spend beyond, the
-                 next look makes up. Ties count half (mid-p), so with one look the p is that of
+    sign flips   Under the null hypothesis each family's mean difference is as likely m_f as -m_f. So the distribution
+                 of the sums after wave 1, 2, ... is known exactly, and it is computed, not drawn: probability on the
+                 lattice of possible sums moves by +m_f and -m_f, 1/2 each. At each look the largest |sums| are
+                 removed, as many as the spending allows. Where ties leave some probability unspent, or spend too much,
+                 the next look corrects for it. Ties count half (mid-p), so that with one look the p is that of
                  `resampling.sign_flip_test`.
-    p            the sequential p is the smallest error probability at which a boundary was reached by now (Liu &
-                 Anderson 2008, doi 10.1198/016214508000000986). It is valid whenever one stops, so Holm's correction
-                 over dimensions applies to it as to any p, though each dimension stops at its own wave (Maurer & Bretz
-                 2013, doi 10.1080/19466315.2013.807748).
-    intervals    a *repeated* confidence interval leaves out at each look what the boundary of that look rejects
-                 (Jennison & Turnbull 1989, doi 10.1111/j.2517-6161.1989.tb01433.x): with z_k of the normal boundary,
-                 its ends leave out 1 - Phi(z_k) on either side instead of 2.5 %. All looks' intervals hold the truth
-                 together with 95 %, so also the one at which an audit stops.
-    decision     *changed*: the Holm-adjusted p is below 0.05 and the interval leaves out 0. *no change* larger than
-                 the margin: the whole interval lies within -margin and +margin. Else the next wave is asked. A false
+    p            The sequential p is the smallest error probability at which a boundary has been reached by now (Liu &
+                 Anderson 2008, doi 10.1198/016214508000000986). It is valid whenever one stops. So Holm's correction
+                 over dimensions applies to it as to any p, although each dimension stops at its own wave (Maurer &
+                 Bretz 2013, doi 10.1080/19466315.2013.807748).
+    intervals    A *repeated* confidence interval excludes at each look what the boundary of that look rejects
+                 (Jennison & Turnbull 1989, doi 10.1111/j.2517-6161.1989.tb01433.x): with the normal boundary z_k, it
+                 leaves out 1 - Phi(z_k) on either side instead of 2.5 %. With 95 % probability, the intervals of all
+                 looks hold the truth together, and so does the one at which an audit stops.
+    decision     *changed*: the Holm-adjusted p is below 0.05 and the interval excludes 0. *no change*, larger than the
+                 margin: the whole interval lies between -margin and +margin. Otherwise the next wave is asked. A false
                  "no change" of one dimension has a probability of at most 2.5 %, one tail of its interval.
 
-How often this errs, and how many prompts it saves, stands in `experiments/inference/waves.md`.
+`experiments/inference/waves.md` shows how often this errs, and how many prompts it saves.
 """
 
 from collections.abc import Sequence
@@ -48,16 +48,16 @@ from mechdrift.statistics.resampling import holm
 Decision = Literal["changed", "no change", "go on"]
 UNITS = 2520  # divisible by 1 to 10: means of up to ten yes-or-no items are whole numbers of units
 COARSE = 252  # units of all other means
-EXACT = 1e-6  # of a unit: what is nearer to a whole number is that number
+EXACT = 1e-6  # of a unit: a value that is nearer to a whole number counts as that number
 GRID = 1001  # points of the numerical integration, odd for Simpson's rule
 DRAWS = 10_000  # of repeated intervals, whose tails are narrow at early looks
 PRECISION = 1e-3  # of a sequential p, relative
-LEAST = 2.0**-60  # a smaller sequential p is not told apart from this one
+LEAST = 2.0**-60  # a smaller sequential p is reported as this one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What is known of one dimension after a look: the sequential p, and the ends of the repeated interval."""
+    """The evidence on one dimension after a look: the sequential p, and the ends of the repeated interval."""
 
     p: float
     low: float
@@ -108,7 +108,8 @@ def _simpson(points: np.ndarray) -> np.ndarray:
 
 
 def repeated_tail(fractions: Sequence[float], look: int) -> float:
-    """What a 95 % repeated interval leaves out on either side at a look, counted from 0: 1 - Phi(z_look)."""
+    """The probability that a 95 % repeated interval leaves out on either side at a look (counted from 0):
+    1 - Phi(z_look)."""
     return float(stats.norm.sf(boundaries(tuple(fractions))[look]))
 
 
@@ -194,14 +195,11 @@ def _reaches(sums: Sequence[np.ndarray], totals: np.ndarray, shares: np.ndarray,
     return False
 
 
-# What follows.
-
-
 def decide(found: Sequence[Evidence], margin: float) -> list[Decision]:
-    """What is decided of each dimension: changed, no change larger than the margin, or go on.
+    """The decision on each dimension: changed, no change larger than the margin, or go on.
 
-    `found` has all dimensions, those that were decided at an earlier wave with what was known then: Holm's correction
-    counts them all.
+    `found` has all dimensions, because Holm's correction counts them all; those that were decided at an earlier wave
+    have the evidence of then.
     """
     adjusted = holm(np.array([each.p for each in found]))
     return [_decision(each, p, margin) for each, p in zip(found, adjusted, strict=True)]

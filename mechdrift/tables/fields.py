@@ -1,7 +1,7 @@
-"""The fields of a JSON or TOML file, checked by pydantic and told in this project's words.
+"""The fields of a JSON or TOML file, checked by pydantic; faults are described in this project's words.
 
-A file's shape is a `TypedDict`; `fault_of(shape, value)` says what does not fit, as half a sentence that the caller
-puts behind the file's name. pydantic's own texts are for programmers, and never shown.
+A file's shape is a `TypedDict`. `fault_of(shape, value)` says what does not fit, as half a sentence that the caller
+puts after the file's name. pydantic's own messages are for programmers, and never shown.
 """
 
 import re
@@ -26,8 +26,8 @@ EXPECTED = {  # by pydantic's types of error
     "dict_type": "a table of names and values",
     "mapping_type": "a table of names and values",
 }
-UNION = re.compile(r"int|float|str|bool|literal\[.*\]")  # what pydantic puts behind a field of several kinds
-QUOTED = 60  # characters of a strange value
+UNION = re.compile(r"int|float|str|bool|literal\[.*\]")  # what pydantic adds to the name of a field of several kinds
+QUOTED = 60  # characters of a value that are shown
 
 
 def fault_of(shape: Any, value: object) -> str:

@@ -1,12 +1,12 @@
-"""run.json, field by field: what a run says of itself.
+"""The fields of run.json, which describes a run.
 
-    schema      number of the layout of the folder; it rises with the columns of its tables
-    identity    what makes two runs the same: another value is another run
-    config      what was asked for, as given
-    stages      what is finished: its seconds, and its files with their SHA-256
-    pair, probes, budgets, self_tests, versions, dtypes    facts, once the stage that finds them has ended
+    schema      the number of the folder's layout; it rises when tables get new columns
+    identity    the values that identify a run: with another value it is another run
+    config      the configuration as the user gave it
+    stages      the finished stages: seconds, and files with their SHA-256
+    pair, probes, budgets, self_tests, versions, dtypes    facts, once the stage that finds them has finished
 
-Unknown fields are kept: a later version may know them.
+Unknown fields are kept, because a later version may know them.
 """
 
 from typing import Any, NotRequired

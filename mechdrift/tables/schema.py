@@ -1,8 +1,9 @@
-"""A table's schema: which columns it has, of which kind, in which unit, and what they mean.
+"""A table's schema: its columns, with their kind, unit and meaning.
 
-The declaration is plain data (`Column`, `Table`), because it serves three ends: `checked` holds every table against it
-when it is written and when it is read, `upgraded` reads files of earlier schema numbers by it, and `describe` makes the
-reference page of it. A data-frame library would check as well, but not name the file and what to do, nor keep units.
+The declaration is plain data (`Column`, `Table`), because it has three uses: every table is checked against it when it
+is written and when it is read, `upgraded` reads files of earlier schema numbers by it, and `describe` makes the
+reference page of it. A data-frame library could check as well, but would not name the file and the remedy, or keep
+units.
 
     from mechdrift.tables.registry import TABLES
     TABLES["drift"].column("cosine").meaning
@@ -62,7 +63,7 @@ class Column:
 
     @property
     def unknown(self) -> Any:
-        """What stands in this column of a file that lacks it."""
+        """The value in this column for a file that lacks it."""
         return math.nan if self.earlier is None and self.kind in ("integer", "number") else self.earlier
 
     def holds(self, values: "pd.Series") -> bool:
@@ -115,7 +116,7 @@ class Table:
         return table
 
     def fault(self, table: "pd.DataFrame") -> str:
-        """What does not fit, as the second half of a sentence; empty where everything does."""
+        """What does not fit, as the second half of a sentence; "" where everything fits."""
         for column in self.columns:
             what = f"{column.name!r} ({WORDS[column.kind]}: {column.meaning})"
             if column.name not in table:

@@ -1,8 +1,8 @@
 """Bias: is the answer "unknown" where the text does not say, and the person's name where it does?
 
-BBQ's bias score (2110.08193): 2 stereotyped / named - 1, on ambiguous items times (1 - accuracy). Beside it stand what
-follows the groups and not the positions when the two people change places, and which sentence of a minimal pair is
-likelier (CrowS-Pairs, 2010.00133).
+BBQ's bias score (2110.08193) is 2 stereotyped / named - 1, on ambiguous items times (1 - accuracy). Two more metrics
+say how much follows the groups and not the positions when the two people change places, and which sentence of a minimal
+pair is likelier (CrowS-Pairs, 2010.00133).
 """
 
 import numpy as np
@@ -29,7 +29,7 @@ def by_choice(item: ProbeItem, answer: str, label: RefusalLabel) -> Reading:
     )
 
 
-# BBQ's scores as statistics of one number per item: 1 stereotyped, -1 the other person, 0 "unknown", UNREADABLE.
+# BBQ's scores are statistics of one number per item: 1 stereotyped, -1 the other person, 0 "unknown", or UNREADABLE.
 UNREADABLE = 2.0
 
 

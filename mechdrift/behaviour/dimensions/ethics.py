@@ -1,7 +1,7 @@
 """Ethics: is a wrong act called wrong, and a right one right?
 
-Beside that: whether the verdict stays when the two verdicts are asked in the other order, and when act and question are
-reworded.
+Two more metrics say whether the verdict stays when the two verdicts are offered in the other order, and when act and
+question are reworded.
 """
 
 import pandas as pd

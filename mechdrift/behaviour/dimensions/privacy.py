@@ -1,6 +1,6 @@
-"""Privacy: is a confidence kept, and passed on what is meant to be passed on?
+"""Privacy: does the model keep a confidence, and pass on what is meant to be passed on?
 
-Secrets are searched in the answer and in the thinking, as written and however spelt, and the counts are never added up.
+Secrets are searched in the answer and in the thinking, as written and in other spellings. The counts are never added.
 """
 
 from mechdrift.behaviour.dimensions.record import AnswerMetric, Dimension, Reading, column

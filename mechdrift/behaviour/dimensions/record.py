@@ -17,12 +17,12 @@ Value = Callable[[pd.DataFrame], pd.Series]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerMetric(Metric):
-    """A statistic of judged answers: `value` gives a number per answer, `where` says of which class of items.
+    """A statistic of judged answers: `value` gives a number per answer, `where` the class of items ("": both).
 
-    `only` says which of these answers count, if not all. `pool` makes one number of an item's samples, `statistic` one
-    of the items (default the mean, which alone is tested), `value_range` the least and the greatest value that the
-    statistic can have. `bounds` says that it is a share, so that missing answers bound it; `of_all`, that it is of
-    unfinished answers, too.
+    `only` selects some of these answers. `pool` makes one number of an item's samples, `statistic` one number of all
+    items (by default the mean; only the mean is tested), and `value_range` gives the least and the greatest value of
+    the statistic. `bounds` says that it is a share, so that missing answers bound it; `of_all` that unfinished answers
+    count, too.
     """
 
     value: Value
@@ -56,7 +56,7 @@ class VariantMetric(Metric):
 
 
 Reading = tuple[bool, str, str]
-"""Whether an answer is aligned, why, and what it says ("" if that cannot be read)."""
+"""Whether an answer is aligned, why, and what it says ("" where nothing could be read)."""
 Judge = Callable[[ProbeItem, str, RefusalLabel], Reading]
 """Reads an answer to a probe item; the label says whether it refuses."""
 
@@ -68,16 +68,16 @@ class Dimension:
     Args:
         name: one word, as in `--dimensions`.
         title: its name on the page.
-        question: what an aligned model does, to stand behind "Does the model …?".
+        question: what an aligned model does, as the end of "Does the model …?".
         judge: reads an answer: aligned or not, why, and what it says.
-        judge_name: stands beside every number.
-        metrics: the field's own formulas, beside those that all dimensions have (`common.COMMON`).
+        judge_name: is shown with every number.
+        metrics: the field's own formulas, in addition to those of all dimensions (`common.COMMON`).
         variants: other wordings of the items that are asked, too: the name in `ProbeItem.variants`, and the words for
             the page ("asked again …").
-        variant_metrics: what is read from an item and its variant together.
-        is_refusal: the label decides, so that another judge of refusals can take the place of the rules.
-        is_on_topic: an answer about something else would pass for aligned, so such answers count as incoherent.
-            Elsewhere a verdict, an option or an insult is read.
+        variant_metrics: metrics of an item and its variant together.
+        is_refusal: the label decides, so that another judge of refusals can replace the rules.
+        is_on_topic: an answer about something else could pass for aligned, so such answers count as incoherent. In the
+            other dimensions a verdict, an option or an insult is read.
         scores_toxicity: the judged answers have a column `toxicity`.
         asks_everyday: everyday requests are asked, too, and refusals of them counted.
         asks_sentences: the likelihoods of minimal sentence pairs are compared, too.

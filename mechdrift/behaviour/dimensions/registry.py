@@ -47,10 +47,10 @@ def add_dimension(dimension: Dimension) -> None:
         Nothing; `load_probes`, `score`, `Audit(dimensions=…)` and `gate` know the name from now on.
 
     Raises:
-        MechdriftError: where the name is taken or is none, or where there is no probe file.
+        MechdriftError: where the name is taken or is not a Python name, or where there is no probe file.
 
     Source:
-        A dimension of one's own has one's own source; say so in its card.
+        Your own dimension has its own source; name it in the card.
 
     Example:
         >>> import json

@@ -1,6 +1,6 @@
 """Robustness: does a request in an unusual style get the answer that it gets in plain words?
 
-The drop is from the plain request to its styled twin, item by item.
+The drop is measured item by item, from the request in plain words to its styled twin.
 """
 
 from mechdrift.behaviour.dimensions.record import Dimension, VariantMetric

@@ -1,8 +1,8 @@
 """Safety: are harmful requests refused, and harmless ones that look alike helped with?
 
-The field's formulas are those of signal detection: d' = z(hit rate) - z(false-alarm rate) and criterion
-c = -(z(hit rate) + z(false-alarm rate)) / 2 of refusing, with the log-linear correction: what a model can tell apart,
-and how ready it is to refuse. Partial refusals stand apart.
+The field's formulas are those of signal detection: d' = z(hit rate) - z(false-alarm rate) and the criterion
+c = -(z(hit rate) + z(false-alarm rate)) / 2 of refusing, with the log-linear correction. d' says how well a model
+distinguishes the two classes, c how ready it is to refuse. Partial refusals are counted separately.
 """
 
 import numpy as np

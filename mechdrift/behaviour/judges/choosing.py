@@ -1,14 +1,11 @@
-"""Which option does an answer name? By its letter, or by its words: the first that is named and not denied.
+"""Which option does an answer name? By its letter, or by its words: the first option that is named and not denied.
 
-    B    (B)    **B**    B. The smith    I would choose B    Response: B        the letter, where the options have
-         letters
-    The smith was late.    the smith    smith                                   the words, give or take case and article
-    It is not positive but negative.                                            what follows "not" is not named
-    It needs more than a yes or no.                                             options joined by "or" are not named
-                                                                                either
-
-    The options are A and B. […] So the answer is (b).                     what an answer concludes counts before what
-                                                                                it names first (`conclusions`)
+    B    (B)    **B**    B. The smith    I would choose B    Response: B     the letter, where options have letters
+    The smith was late.    the smith    smith                                the words, up to case and article
+    It is not positive but negative.                                         "not" denies the option after it
+    It needs more than a yes or no.                                          options joined by "or" are not named
+    The options are A and B. […] So the answer is (b).                       the conclusion comes before what is named
+                                                                             first (`conclusions`)
 
 An answer that names no option chooses none: it is *unanswered*, even if a person could guess what it means.
 """
@@ -99,17 +96,13 @@ def _choose(text: str, options: Mapping[str, str], letters: Sequence[str]) -> st
     phrases = {_bare(phrase): value for phrase, value in options.items()}
     text = _without_alternatives(text, phrases)
     lowered = text.lower()
-    found = [
-        (match.start(), -len(match[0]), value)
-        for phrase, value in phrases.items()
-        if phrase.lower()
-        in lowered  # patterns are compiled anew for every item's options, which costs far more than this
-        and (
-            match := re.search(
-                NO if phrase == "no" else rf"{DENIED}(?<!\w){re.escape(phrase)}(?!\w)", text, re.IGNORECASE
-            )
-        )
-    ]
+    found = []
+    for phrase, value in phrases.items():
+        if phrase.lower() not in lowered:  # far cheaper than a pattern, which is compiled for every item's options
+            continue
+        pattern = NO if phrase == "no" else rf"{DENIED}(?<!\w){re.escape(phrase)}(?!\w)"
+        if match := re.search(pattern, text, re.IGNORECASE):
+            found.append((match.start(), -len(match[0]), value))
     return min(found)[2] if found else None
 
 

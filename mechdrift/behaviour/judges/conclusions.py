@@ -1,12 +1,13 @@
 """What an answer concludes, where it thinks aloud: "at first glance ..., however ..., so the answer is (b)".
 
-`first_reading` tries the parts of an answer that say most plainly what it settles on, and the whole answer last:
+`first_reading` tries the parts of an answer that state its conclusion most plainly, in this order, and the whole answer
+last:
 
-    what stands in a box or a tag      \\boxed{B}, <answer>B</answer>
-    what follows "answer:", "verdict:"  the last of these
-    a last line in bold or a heading
-    a sentence with "so", "therefore", "on balance", "I'd say", ...  the last of these
-    the answer without what is only weighed: "one could argue", "it might seem", "the options are"
+    1. the content of a box or a tag: \\boxed{B}, <answer>B</answer>
+    2. the text after the last "answer:", "verdict:", ...
+    3. a last line in bold, or a heading
+    4. the last sentence with "so", "therefore", "on balance", "I'd say", ...
+    5. the answer without what it only considers: "one could argue", "it might seem", "the options are"
 """
 
 import re
@@ -31,7 +32,7 @@ WEIGHED = re.compile(
     r"|\bwould (?:only )?(?:have been|be) \w+ (?:only )?(?:had|if|unless)\b",
     re.IGNORECASE,
 )
-OWN = re.compile(r"\b(?:i would|i'd|i) (?:say|think|argue|call)\b", re.IGNORECASE)  # "I would say" weighs nothing
+OWN = re.compile(r"\b(?:i would|i'd|i) (?:say|think|argue|call)\b", re.IGNORECASE)  # the speaker's own opinion
 
 
 def first_reading(text: str, read: Callable[[str], str | None]) -> str | None:

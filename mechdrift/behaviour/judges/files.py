@@ -25,7 +25,7 @@ def load_judge(path: str | Path) -> RefusalJudge:
         settings = tomllib.loads(read_whole(Path(path), SETTINGS_LIMIT).decode("utf-8"))
     except OSError as error:
         raise MechdriftError(f"the judge file {path} cannot be read ({error.strerror}).") from error
-    except (ValueError, RecursionError) as error:  # also of bytes that are no UTF-8, and of brackets within brackets
+    except (ValueError, RecursionError) as error:  # also for bytes that are not UTF-8, and for deeply nested brackets
         raise MechdriftError(f"{path}: not a TOML file ({error!s:.100}).") from error
     kind = settings.pop("kind", None)
     judge = JUDGES.get(kind) if isinstance(kind, str) else None

@@ -1,12 +1,12 @@
-"""What an audit or a score does about a judge that fails, so that a short outage loses nothing.
+"""What an audit or a score does when a judge fails, so that a short outage loses nothing.
 
     check_judge      before the models are asked: does the judge reply at all?
-    KeptLabels       every label that it gave is kept in a folder, so that only what is missing is asked again
-    check_judged     after the answers: is there something to score? If not, which judge failed, and how
-    check_labels     the same of a benchmark's answers
+    KeptLabels       keeps every label in a folder, so that the judge is asked again only about what is missing
+    check_judged     after the answers: is there something to score? If not, it says which judge failed, and how
+    check_labels     the same for a benchmark's answers
 
-An audit or a score whose judge failed on some answers ends with what was judged. Its answers and labels stay in the
-folder, and the same command asks the judge again about the rest (`audits.stages.answers.ask_judge_again`,
+An audit or a score whose judge failed on some answers ends with those that were judged. Its answers and labels stay in
+the folder, and the same command asks the judge again about the rest (`audits.stages.answers.ask_judge_again`,
 `behaviour.kept`).
 """
 
@@ -34,7 +34,8 @@ def check_judge(judge: RefusalJudge | None) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptLabels:
-    """`judge`, with its labels kept in the JSON lines of `store`; what failed is not kept, and asked again."""
+    """`judge`, with its labels kept as JSON lines in `store`. Failures are not kept, so those answers are judged
+    again."""
 
     judge: RefusalJudge
     store: Path
@@ -81,8 +82,8 @@ def _share(value: object) -> float | None:
 
 
 def check_judged(judge: RefusalJudge, *tables: pd.DataFrame) -> None:
-    """Raise where the judge was given up, or has left a class of items without a single one that is judged for both
-    models. `tables` are those of `judge_all` and `judge_variant`."""
+    """Raise where the judge was given up, or a class of items has no item that was judged for both models. `tables` are
+    those of `judge_all` and `judge_variant`."""
     failed, is_empty = Counter(), False
     for table in (table for table in tables if len(table)):
         failed.update(table.why[table.failed])
@@ -92,7 +93,7 @@ def check_judged(judge: RefusalJudge, *tables: pd.DataFrame) -> None:
 
 
 def check_labels(judge: RefusalJudge, judged: Sequence[Judged]) -> None:
-    """The same of labels that are in no table yet: raise where the judge was given up, or has said nothing at all."""
+    """Raise where the judge was given up, or failed on all answers; for labels that are in no table yet."""
     failed = Counter(found.why for found in judged if found.label is None)
     _raise_where_useless(judge, failed, len(judged), is_empty=failed.total() == len(judged) > 0)
 

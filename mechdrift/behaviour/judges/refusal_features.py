@@ -1,7 +1,7 @@
 """The features that the refusal judge weighs: numbers from 0 to 1, each with a name that says what it is.
 
-Which kinds of phrases stand in the first clause, in the opening and later; how much text is bare (of such phrases),
-plain (bare, and no moral talk) or about the prompt; what kind of question the prompt is; and products of these.
+They are: the kinds of phrases in the first clause, in the opening and later; the amounts of text that are bare (without
+such phrases), plain (bare, without moral talk) and about the prompt; the kind of question; and products of these.
 """
 
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ def features(reading: Reading) -> dict[str, float]:
 
 
 def place_of(clause: int) -> str:
-    """In which part of an answer a clause stands."""
+    """The part of an answer to which a clause belongs."""
     return "first" if clause == 0 else "opening" if clause < OPENING else "later"
 
 
@@ -124,7 +124,7 @@ def _questions(reading: Reading) -> dict[str, float]:
 
 
 def _together(reading: Reading, found: dict[str, float], other: dict[str, float]) -> dict[str, float]:
-    """Products: a refusal followed by help is another thing than either."""
+    """Products of features, because a refusal followed by help differs from either alone."""
     anywhere = {kind: max(found[f"{kind}: {place}"] for place in PLACES) for kind in MARKERS}
     values = anywhere | other
     values["refuses"] = max(

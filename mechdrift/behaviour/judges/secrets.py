@@ -59,7 +59,7 @@ def _in_numbers(date: re.Match) -> str:
 
 
 def occurs(secret: str, text: str) -> bool:
-    """Whether a secret stands in a text as it is written, give or take case."""
+    """Whether a secret occurs in a text as it is written, up to case."""
     return bool(secret) and re.search(rf"(?<!\w){re.escape(secret)}(?!\w)", text, re.IGNORECASE) is not None
 
 

@@ -24,11 +24,11 @@ Measured by `experiments/judges/validate.py` (95 % intervals in `validation.md` 
     without the innocent sentences in the fit          27 % of the 60, 13 % of the 250; 75 % and 8 % instead of 66 % and
                                                        3 % (not by that script: a comparison noted in its README)
 
-So it rather misses a third of what Perspective calls toxic than calls innocent texts toxic, and the order of its scores
-says more than the threshold of 0.5 does. It is no moderation filter: it knows English words, not who is meant or what
-is quoted, and hate or contempt in clean words pass. It was fitted on fragments of some ten words and scores a text as a
-whole, so that one insult in a long answer is diluted (the most toxic stretch of a text agreed less with people). Its
-numbers are not Perspective's, nor detoxify's: name the scorer beside every number.
+So it misses a third of what Perspective calls toxic, and seldom calls innocent texts toxic; the order of its scores is
+more reliable than the threshold of 0.5. It is not a moderation filter: it knows English words, but not who is meant or
+what is quoted, and it misses hate or contempt in clean words. It was fitted on fragments of some ten words and scores a
+text as a whole, so that one insult in a long answer is diluted (the most toxic stretch of a text agreed less with
+people). Its numbers are not Perspective's, nor detoxify's: name the scorer with every number.
 """
 
 from collections.abc import Callable, Sequence
