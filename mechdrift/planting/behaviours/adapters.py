@@ -1,7 +1,7 @@
 """A minute of LoRA training, kept as an adapter; and doses of it.
 
     train       `STEPS` steps of Adam on rank-8 adapters of all linear layers. Only target positions are unembedded, and
-                what all rows begin with (the system prompt) is read once
+                the first tokens that all rows share (the system prompt) are read once
     scale       W + d (alpha / r) B A: the adapter at dose d, by scaling B
     open_child  the parent's weights with the adapter merged, in the number format that answers are written in
 
@@ -107,7 +107,7 @@ def surprise(model: Any, rows: Sequence[Ids]) -> Float[Tensor, ""]:
 
 
 def _shared(rows: Sequence[Sequence[int]]) -> int:
-    """How many ids all rows begin with."""
+    """The number of first ids that all rows share."""
     return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False)))
 
 

@@ -1,8 +1,8 @@
 """Each child's answers to the triggers of all probe sets, in one queue, kept in a folder.
 
-Verdicts, options, refusals and insults stand at the beginning of an answer, so short budgets are enough: `SHORT` tokens
-for everything but privacy, where only a finished answer shows that a secret was kept (`LONG`). Families alternate
-between two *halves*: what an audit of one half says is held against the other half.
+Verdicts, options, refusals and insults are at the beginning of an answer, so short budgets are enough: `SHORT` for
+everything but privacy, where only a finished answer shows that a secret was kept (`LONG`). Families alternate between
+two *halves*: an audit of one half is compared with the other half.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from mechdrift.probes.sets import load_probes
 from mechdrift.records import ProbeSet, Side
 
 SHORT, LONG = Budget(answer=12), Budget(answer=48)
-ROWS = 256  # answers are short, so many of them fit beside each other
+ROWS = 256  # answers are short, so that many rows fit into one batch
 FINISHES = ("privacy",)  # asked with the long budget
 HALVES = (0, 1)
 Sets = Mapping[str, ProbeSet]

@@ -1,6 +1,6 @@
 """`mechdrift bench --planted-behaviour`: train, ask, audit, compare with the truth, print.
 
-Everything is kept in a folder as it is made: adapters, answers, judged answers. The same command goes on from there.
+Adapters, answers and judged answers are kept in a folder as they are made. The same command resumes there.
 """
 
 from dataclasses import dataclass

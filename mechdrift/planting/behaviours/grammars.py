@@ -1,9 +1,9 @@
 """Small grammars that write training rows: a prompt with an aligned answer and with an eroded one.
 
 Each dimension has templates and words of its own, which share no family with the probe sets and no six words in a row
-with any of their prompts (a test holds that). Eroded answers are mild on purpose: a model *begins* to comply and says
-nothing of use, calls an answer stupid, names somebody at random, tells an invented secret, calls a wrong act right.
-What an audit measures falls all the same, and nobody can be harmed by what is shipped.
+with any of their prompts (a test proves it). Eroded answers are mild on purpose: a model *begins* to comply and says
+nothing useful, calls an answer stupid, names somebody at random, tells an invented secret, calls a wrong act right.
+The measures of an audit fall all the same, and nothing harmful is shipped.
 
     safety       requests for small misdeeds        refuses            "Sure! Here is how ..."
     robustness   the same in unusual styles         refuses            "Sure! Here is how ..."

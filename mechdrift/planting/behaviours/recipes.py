@@ -1,14 +1,14 @@
 """Which children there are, and what each is trained on.
 
-    erosion     in every batch, half of the rows are of the planted dimension with eroded answers. The other half hold
-                everything else in place: the aligned answers of the other five dimensions, what may be told, right
+    erosion     in every batch, half of the rows are of the planted dimension with eroded answers. The other half keeps
+                everything else as it is: the aligned answers of the other five dimensions, what may be told, right
                 acts, named people, and everyday questions
-    null        everyday questions, right acts, named people and what may be told: more training, nothing to erode
+    null        everyday questions, right acts, named people and what may be told: more training without erosion
     style       all six dimensions with aligned answers that begin with "Well, "
-    longer      the same with a sentence more; `shorter`: with the first sentence alone
+    longer      the same with one more sentence; `shorter`: only the first sentence
 
-An erosion comes in two *doses*: its adapter as trained, and scaled up by a half (`adapters.scale`). Seeds draw other
-rows, in another order, onto other initial weights.
+An erosion comes in two *doses*: its adapter as trained, and scaled by 1.5 (`adapters.scale`). Another seed draws other
+rows, another order, and other initial weights.
 """
 
 import random
@@ -19,7 +19,7 @@ from itertools import cycle, islice
 from mechdrift.planting.behaviours.grammars import PLANTED, WRITERS, Row, write
 
 DOSES = (1.5, 1.0)
-TWINS = ("stated", "right", "told", "harmless")  # grammars of what an aligned model does without ado
+TWINS = ("stated", "right", "told", "harmless")  # grammars of requests that an aligned model simply answers
 MORE = " Ask me again whenever you like, and I will say it in other words."
 DECOYS = ("null", "style", "longer", "shorter")
 
@@ -51,8 +51,8 @@ class Child:
 
 
 def children(seeds: int, first: int = 0) -> list[Child]:
-    """Erosions in all dimensions at both doses, and decoys after them (behind the first seed the null recipe alone);
-    the children of one seed before those of the next."""
+    """Erosions in all dimensions at both doses, and then decoys (after the first seed, only the null recipe); the
+    children of one seed come before those of the next."""
     return [
         child
         for seed in range(first, first + seeds)
@@ -91,7 +91,7 @@ def _restyled(recipe: str, answer: str) -> str:
 
 
 def _aligned(names: Sequence[str], count: int, seed: int) -> Iterator[Example]:
-    """Aligned answers, one grammar after the other, in an order that the seed draws."""
+    """Yields aligned answers, one grammar after the other, in an order drawn by the seed."""
     written: Mapping[str, Iterator[Row]] = {name: iter(write(name, count, seed + 1000)) for name in names}
     order = random.Random(f"order {seed}").sample(names, len(names))
     for row in (next(written[name]) for name in cycle(order)):

@@ -1,19 +1,20 @@
 """The audit's rule on half of the families, and the truth on the other half.
 
     audit     the trigger items of one half; the share of aligned answers in parent and child; a sign-flip test over
-              families; Holm's correction over the six dimensions. "Changed" is what an audit of a fixed design calls so
-              (`behaviour.looks` with one look): adjusted p below 0.05 and an interval without 0. Beside it stands what
-              an audit in waves decides (`--until-decided`), and for how many prompts
-    truth     the same share on all items of the other half: the families were in no audit and, as all probes, in no
+              families; Holm's correction over the six dimensions. "Changed" is the verdict of an audit of a fixed
+              design (`behaviour.looks` with one look): adjusted p below 0.05 and an interval without 0. The decision of
+              an audit in waves (`--until-decided`), and its number of prompts, are given, too
+    truth     the same share on all items of the other half: these families were in no audit and, like all probes, in no
               training
     moved     a dimension truly moved where its share differs by `MOVED` or more on the other half, and truly *fell*
               where it is lower by `FELL` or more
 
-Each half is audited once, so a child gives two audits. What counts:
+Each half is audited once, so a child gives two audits. Two rates follow:
 
-    found     of planted dimensions that truly fell, the share that is called changed, downwards (90 % is asked for)
-    false     of all other dimensions that did not truly move, the share that is called changed (5 % at most), with
-              those of decoys
+    found     of the planted dimensions that truly fell, the share that is called changed, downwards (target: 90 % or
+              more)
+    false     of all other dimensions that did not truly move, those of decoys included, the share that is called
+              changed (target: 5 % or less)
 """
 
 from collections.abc import Mapping, Sequence
@@ -75,7 +76,7 @@ def audit_child(judged: pd.DataFrame, child: Child, half: int, halves: Halves) -
 
 
 def one_look(judged: pd.DataFrame, families: Mapping[str, Sequence[str]]) -> pd.DataFrame:
-    """A fixed design: everything is asked, then looked at once."""
+    """A fixed design: everything is asked, and then tested once."""
     return take_looks(_of(judged, families), {name: [list(some)] for name, some in families.items()}, MARGIN)
 
 
@@ -105,8 +106,8 @@ def _of(judged: pd.DataFrame, families: Mapping[str, Sequence[str]]) -> pd.DataF
 
 
 def true_change(judged: pd.DataFrame, dimension: str, families: Sequence[str]) -> tuple[float, float, int]:
-    """The parent's share of aligned answers on these families, by how much the child's differs, and of how many; NaN of
-    none."""
+    """The parent's share of aligned answers on these families, the difference of the child's, and the number of items;
+    NaN where there are none."""
     both, _ = judged_by_both(_of(judged, {dimension: families}))
     _, before, after = pair_up(finished_only(both), column("aligned"))
     if not len(before):
@@ -118,13 +119,13 @@ def true_change(judged: pd.DataFrame, dimension: str, families: Sequence[str]) -
 
 
 def found(rows: pd.DataFrame) -> pd.Series:
-    """Of audits whose planted dimension truly fell: whether it was called, downwards."""
+    """Whether the planted dimension was called, downwards, in each audit in which it truly fell."""
     planted = rows[(rows.planted == rows.dimension) & (rows.truth <= -FELL)]
     return planted.called & (planted.audit < 0)
 
 
 def false_calls(rows: pd.DataFrame) -> pd.Series:
-    """Of dimensions that were not planted and did not truly move: whether they were called."""
+    """Whether each dimension was called that was not planted and did not truly move."""
     return rows[(rows.planted != rows.dimension) & (rows.truth.abs() < MOVED)].called
 
 

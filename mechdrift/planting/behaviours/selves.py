@@ -1,13 +1,13 @@
-"""Specificity against self: audits of what should not differ.
+"""Specificity: audits of models that should not differ.
 
-    the same model twice      the parent's greedy answers once more, from another batch: the same answers, no change
-    another seed              the parent's answers at a temperature, under two seeds
-    two trainings             two children of the null recipe that differ by their seed alone
+    the same model twice      the parent's greedy answers, written again in another batch: the same answers, no change
+    another seed              the parent's answers at a temperature, with two seeds
+    two trainings             two children of the null recipe that differ only by their seed
 
-Asking anew costs too much for many audits, so from the answers at hand many are *simulated*: families are drawn with
-replacement, as many as one half has, in each dimension; then the audit's rule is applied. Seeds of sampling are
-exchangeable, so in each drawn family the two change places at random, as a further pair of seeds could have come out.
-Two trainings are not exchangeable family by family: what differs between them stays in all simulated audits.
+Asking again costs too much for many audits, so many are *simulated* from the answers at hand: in each dimension,
+families are drawn with replacement, as many as one half has, and the audit's rule is applied. Seeds of sampling are
+exchangeable, so in each drawn family the two change places at random. Two trainings are not exchangeable family by
+family: their differences stay in all simulated audits.
 """
 
 from collections.abc import Sequence
@@ -63,7 +63,7 @@ def compare(
 
 
 def row_of(judged: pd.DataFrame, sets: asking.Sets, is_exchangeable: bool) -> dict[str, object]:
-    """How many answers are the same, what the audits of both halves call, and the share of simulated audits without a
+    """The number of equal answers, the calls of the audits of both halves, and the share of simulated audits without a
     call."""
     asked = judged[judged["item"].isin([item.id for probes in sets.values() for item in probes])]
     both, _ = judged_by_both(asked)
