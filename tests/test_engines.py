@@ -243,7 +243,7 @@ def test_a_server_that_is_of_no_use_is_one_sentence(stub, monkeypatch, mode, sai
 def test_a_server_that_is_down_or_no_address_is_one_sentence():
     with pytest.raises(MechdriftError, match="does not answer"):
         list(at(f"http://127.0.0.1:{free_port()}").write(requests(1)))
-    with pytest.raises(MechdriftError, match="no web address"):
+    with pytest.raises(MechdriftError, match="not a web address"):
         at("localhost:8000")
 
 

@@ -368,7 +368,7 @@ def test_a_label_without_a_meaning_is_an_error(classifier):
 def test_what_is_no_classifier_is_an_error(tmp_path, tiny_pair):
     with pytest.raises(MechdriftError, match="cannot be loaded"):
         ask(ClassifierJudge(model=str(tmp_path), labels=MAPPING), "yes")
-    with pytest.raises(MechdriftError, match="no text classifier"):
+    with pytest.raises(MechdriftError, match="not a text classifier"):
         ask(
             ClassifierJudge(model=tiny_pair.instruct.path, labels={"LABEL_0": "refusal", "LABEL_1": "compliance"}),
             "yes",
@@ -410,7 +410,7 @@ def test_a_judge_comes_from_a_file(tmp_path):
         (GOOD.replace("timeout = 5", "retries = true"), "'retries' should be a whole number"),
         (GOOD.replace('"refusal"', "3"), "'labels.[a-z]*' should be "),
         (GOOD.replace('"refusal"', '"declines"'), "should be 'compliance', .*, not 'declines'"),
-        (GOOD.replace("http:", "file:"), "no web address"),
+        (GOOD.replace("http:", "file:"), "not a web address"),
     ],
 )
 def test_a_wrong_judge_file_is_one_sentence(tmp_path, text, said):

@@ -167,7 +167,7 @@ def test_a_donor_that_is_let_go_of_is_grafted_from_files(monkeypatch):
         ("llama", {"windows": "some"}, "unknown windows"),
         ("llama", {"layers": (7,)}, "no layer 7"),
         ("llama", {"think": "own"}, "give its completions"),
-        ("llama", {"shares": ()}, "at least one share"),
+        ("llama", {"shares": ()}, "one or more"),
         ("llama", {"shares": (float("nan"),)}, "finite"),
     ],
 )

@@ -278,7 +278,7 @@ def test_new_tokens_beyond_the_parent_s_rows(base, tmp_path, words):
     pair, probes = load_pair(instruct=str(base), reasoning=str(child)), load_probes("safety").sample(1)
     found = md.collect(pair, probes, roles=("user", "think_close[-1]"))
     assert torch.isfinite(found.instruct).all()
-    assert any("each model reads its own prompts" in word.replace("inside, ", "") for word in md.look(pair).notes)
+    assert any("each model reads its own template's prompts" in note for note in md.look(pair).notes)
 
 
 # Lineage
