@@ -11,7 +11,7 @@ from conftest import COMMON, FAMILIES, make_tokenizer
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-from mechdrift.behaviour.backends import hugging_face, kv_cache
+from mechdrift.behaviour.backends import hugging_face, kv_cache, kv_step
 from mechdrift.behaviour.backends.hugging_face import HuggingFace
 from mechdrift.behaviour.backends.kv_cache import CannotCut
 from mechdrift.behaviour.backends.protocol import Request, Written
@@ -141,7 +141,7 @@ def check(loaded: LanguageModel, asked: list[Request], found: dict[int, Written]
 @pytest.mark.parametrize("family", [*FAMILIES, *HYBRIDS])
 def test_rows_come_and_go_and_each_gets_what_it_would_get_alone(family, monkeypatch):
     """Shelves of 8 make rows move often; windows are shorter than the rows; five rows pass through a batch of three."""
-    monkeypatch.setattr(kv_cache, "SMALLEST_SHELF", 8)
+    monkeypatch.setattr(kv_step, "SMALLEST_SHELF", 8)
     loaded = tiny(family)
     asked = requests([3, 20, 7, 7, 12, 2, 31], max_tokens=[20, 6, 30, 12, 1, 25, 9])
     found = write(HuggingFace(loaded, rows=3), asked)
@@ -172,7 +172,7 @@ def test_what_cannot_be_cut_is_kept_whole(monkeypatch):
 
 def test_rows_that_do_not_fit_are_set_aside_and_go_on(monkeypatch):
     """Memory for two rows of 16 tokens: keys and values never take more, and every row is written to its end."""
-    monkeypatch.setattr(kv_cache, "SMALLEST_SHELF", 8)
+    monkeypatch.setattr(kv_step, "SMALLEST_SHELF", 8)
     loaded, held = tiny("llama"), []
     per_token = 4 * 2 * 2 * 8 * 4  # layers, keys and values, heads, width, bytes
     memory = 32 * per_token
@@ -241,7 +241,7 @@ def test_the_asker_may_go_on_asking():
 def test_what_goes_on_from_a_request_reads_only_what_is_new(family, dropped, monkeypatch):
     """A second request behind each first one, with three ids between them, and its last ids dropped where a thought was
     cut: the same as with nothing kept. Only a state, and a window that has moved on, cannot go back: lfm2, gemma."""
-    monkeypatch.setattr(kv_cache, "SMALLEST_SHELF", 8)
+    monkeypatch.setattr(kv_step, "SMALLEST_SHELF", 8)
     loaded, asked, read = tiny(family), requests([3, 20, 7, 12], max_tokens=[9, 12, 5, 7]), []
     prefill = hugging_face.RunningBatch._prefill
 
