@@ -5,7 +5,7 @@ families     how items are grouped: twins, halves of the families, resampled fam
 cones        how sure a direction is: how far it turns when families are resampled
 best_layer   the layer where a direction separates best: one rule for all
 drift        cosine and angle between the two models' directions, noise ceiling, null
-drift_design what such a comparison draws once, and prepares of each layer
+drift_design  what such a comparison draws once, and prepares of each layer
 transfer     how well one model's direction separates the other model's items
 shifts       how far training moved each class of items
 dimensions   directions of different dimensions against each other
