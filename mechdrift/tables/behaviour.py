@@ -405,7 +405,7 @@ LENGTHS = Table(
 LENGTH_SCORES = Table(
     name="length_scores",
     row="measure of length",
-    meaning="How long both models think and answer, and how often they do not come to an end.",
+    meaning="How long both models think and answer, and how often they never end.",
     columns=(
         Column(name="measure", kind="text", meaning="think_tokens, answer_tokens, never_ended or loops"),
         CONVENTION,

@@ -76,7 +76,7 @@ CHILD_TESTS = (
 REASON = Column(
     name="reason",
     kind="text",
-    meaning="why the two cannot be told apart, because too many answers are missing; empty where they can",
+    meaning="why the two cannot be compared, because too many answers are missing; empty where they can",
     since=2,
 )
 COMPARISON = Table(

@@ -12,11 +12,12 @@ Reader = Callable[[Sequence[Row]], Iterable[ProbeItem]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Benchmark:
-    """What is known of a benchmark. `files` are its published names, `beside` what is read with them; `hub` is "" where
-    no copy fits.
+    """A benchmark's source, licence, reader and scoring.
 
-    `partners` says which file another cannot be read without. `items` counts the whole published set, `read` is None
-    for reasoning tasks, `scoring` is a key of `behaviour.benchmark_scores`.
+    `files` are the published names of its files, `beside` those of files that are read with them, and `partners` names
+    for a file another one without which it cannot be read. `hub` is "" where the hub has no fitting copy. `items` is
+    the size of the whole published set, `read` is None for reasoning tasks, and `scoring` is a key of
+    `behaviour.benchmark_scores`.
     """
 
     name: str
@@ -36,8 +37,8 @@ class Benchmark:
 
     @property
     def version(self) -> str:
-        """What the hub is asked for: a commit, or the newest version ("unpinned"); "files" where there is no copy to
-        ask for."""
+        """The version that is asked of the hub: a commit, or the newest ("unpinned"); "files" where the hub has no
+        copy."""
         return (self.revision or "unpinned") if self.hub else "files"
 
 

@@ -1,6 +1,6 @@
-"""Published rows, read from files and not yet understood: CSV, JSON, JSON lines and ConfAIde's plain text.
+"""Published rows as they are in the files: CSV, JSON, JSON lines and ConfAIde's plain text.
 
-A `Row` knows where it stands, so that every reader can say which row of which file is not as published.
+A `Row` knows its file and number, so that every reader can say which row is not as published.
 """
 
 import csv
