@@ -140,10 +140,20 @@ def replace_attention(model: PreTrainedModel, function: Callable[..., tuple[Tens
             ALL_ATTENTION_FUNCTIONS[name] = known
 
 
-def _with_own(known: Any, function: Callable[..., Any], module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+def _with_own(
+    known: Any,
+    function: Callable[..., Any],
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Any = None,
+    **kwargs: Any,
+) -> Any:
+    """The parameters have the names that transformers gives them: some models pass the mask by its name."""
     # Eager attention is the one that is not registered: each model's file has its own.
     own = known or sys.modules[type(module).__module__].eager_attention_forward
-    return function(own, module, *args, **kwargs)
+    return function(own, module, query, key, value, attention_mask, **kwargs)
 
 
 @contextmanager

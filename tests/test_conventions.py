@@ -3,10 +3,11 @@ think mode makes of them."""
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from families import FAMILIES, Family, table, tokenizer_of
+from families import BLOCK, FAMILIES, PLAIN_CHATML, Family, table, tokenizer_of
 
 from mechdrift.pairs.conventions import read_convention
 from mechdrift.pairs.named import load_pair
@@ -51,6 +52,36 @@ def test_one_checkpoint_with_a_switch_is_asked_with_thinking_off_and_on(family: 
         expected = renderer.render("x", QUESTION, mode)
         opened = expected.roles["think_open"][1] if mode == "own" else len(expected.ids)
         assert expected.ids[:opened][: len(ids)] == ids
+
+
+@pytest.mark.parametrize(
+    ("condition", "on", "off"),
+    [
+        ("thinking_mode == 'off'", "on", "off"),
+        ("thinking_mode is defined and thinking_mode in ['disabled', 'none']", "enabled", "disabled"),
+        ("thinking_mode != 'deep'", "deep", ""),
+    ],
+)
+def test_a_variable_that_is_compared_with_words_is_a_switch_where_one_of_them_closes_the_block(condition, on, off):
+    end = "{% if " + condition + " %}" + BLOCK + "{% else %}<think>\n{% endif %}"
+    family = replace(
+        FAMILIES[0], template=PLAIN_CHATML.replace("assistant\n{% endif %}", "assistant\n" + end + "{% endif %}")
+    )
+    found = read_convention(tokenizer_of(family))
+    assert found.switch is not None
+    assert (found.switch.on, found.switch.off) == ({"thinking_mode": on}, {"thinking_mode": off})
+    assert str(found.switch) == f"thinking_mode ({on!r} thinks, {off!r} does not)"
+    renderer = Renderer(tokenizer_of(family))
+    asked = renderer.tokenizer.decode(renderer.render("x", QUESTION, "off").ids)
+    assert asked.endswith("<|im_start|>assistant\n" + BLOCK)
+
+
+@pytest.mark.parametrize("word", ["思考", "reflection"])
+def test_a_word_for_thinking_may_be_another_one(word):
+    """The template opens the block; the vocabulary has what closes it."""
+    template = PLAIN_CHATML.replace("assistant\n{% endif %}", f"assistant\n<{word}>\n{{% endif %}}")
+    found = read_convention(tokenizer_of(replace(FAMILIES[0], template=template, tokens=(f"<{word}>", f"</{word}>"))))
+    assert (found.open, found.close) == (f"<{word}>", f"</{word}>")
 
 
 def test_the_documentation_s_table_is_this_one():

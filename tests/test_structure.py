@@ -5,9 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import FAMILIES, make_model, make_tokenizer
+from conftest import COMMON, FAMILIES, make_model, make_tokenizer
 from torch.testing import assert_close
 from transformers import (
+    CONFIG_MAPPING,
+    AutoModelForCausalLM,
     AutoTokenizer,
     GPT2Config,
     GPT2LMHeadModel,
@@ -20,6 +22,7 @@ from transformers import (
 )
 
 from mechdrift.hooks import record
+from mechdrift.pairs.loading import ModelSource, prove
 from mechdrift.pairs.structure import SITES, find_structure, verify
 from mechdrift.records import MechdriftError
 
@@ -166,6 +169,35 @@ def test_a_hybrid_has_the_sites_that_the_bridge_names_and_says_why_others_are_mi
     assert structure.hook_point("z", 1)
     with pytest.raises(MechdriftError, match="layer 0 has no module of its own for 'attn'"):
         structure.hook_point("z", 0)
+
+
+@pytest.mark.parametrize(("family", "has_parts"), [("helium", True), ("minimax", False)])
+def test_a_class_that_the_bridge_does_not_know_is_proved_at_the_common_paths(family, has_parts):
+    """Helium adds attention and MLP as they are; MiniMax norms what it adds them to, so that neither is a part."""
+    changes = {"layer_types": ["full_attention"] * 4, "num_local_experts": 2, "num_experts_per_tok": 1}
+    changes = {} if has_parts else changes
+    config = CONFIG_MAPPING[family](**(COMMON | {"vocab_size": 258, "head_dim": 8, "eos_token_id": 0} | changes))
+    model, tokenizer = AutoModelForCausalLM.from_config(config).eval(), make_tokenizer()
+    loaded = prove(ModelSource(name="own", path=""), model, tokenizer)
+    with torch.no_grad():
+        hidden = model(torch.tensor([IDS]), output_hidden_states=True).hidden_states
+        with record({2: loaded.structure.hook_point("resid_pre", 2)}) as kept:
+            model(torch.tensor([IDS]))
+    assert_close(kept[2], hidden[2])
+    if has_parts:
+        assert loaded.structure.hook_point("attn_out", 1).module is model.model.layers[1].self_attn
+    else:
+        with pytest.raises(MechdriftError, match="no component"):
+            loaded.structure.hook_point("attn_out", 1)
+
+
+def test_a_model_that_cannot_read_its_first_words_is_one_sentence():
+    """A configuration that contradicts itself, as with eight experts a token of four, is built, and fails in use."""
+    model = make_model("llama")
+    model.model.layers[1].self_attn.register_forward_pre_hook(lambda *_: torch.zeros(2) + torch.zeros(3))
+    with pytest.raises(MechdriftError, match=r"LlamaForCausalLM\) cannot read a prompt .*: check the numbers") as error:
+        prove(ModelSource(name="own", path=""), model, make_tokenizer())
+    assert is_one_sentence(error)
 
 
 @pytest.mark.parametrize("layer", [-1, LAYERS])

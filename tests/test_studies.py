@@ -77,6 +77,19 @@ def nothing(count: int, **rest) -> list[Cell]:
         (("shards = 2", "seeds = [0, 0.5]"), "seeds should be a list of whole numbers"),
         (("[[pairs]]", "[pairs]"), "a study needs one or more tables"),
         (("shards = 2", "shards = "), "is not valid TOML"),
+        (("shards = 2", "shards = 1.5"), "shards should be 1 to 10,000; it is 1.5"),
+        (('["quick"]', "[]"), "presets should name one or more of quick, standard, full"),
+        (("shards = 2", 'shards = 2\nname = "../x"'), "name should be one name without slashes; it is '../x'"),
+        (("shards = 2", "shards = 2\nout = 5"), "out should be a folder or an address; it is 5"),
+        (("think = 3", "think = -3"), "The budget to think should be"),
+        (("think = 3", 'think = "many"'), r"\[audit\]: 'think"),
+        (("think = 3", "think = 3\njudge = 5"), r"\[audit\]: 'judge"),
+        (("think = 3", 'think = 3\nmargin = "x"'), r"\[audit\]: 'margin' should be a number"),
+        (("think = 3", "think = 3\nthink_max = []"), r"\[audit\]: 'think_max"),
+        (
+            ("think = 3", 'think = 3\ntrust_remote_code = "no"'),
+            r"\[audit\]: 'trust_remote_code' should be true or false",
+        ),
     ],
 )
 def test_what_does_not_fit_in_a_study_file_is_named(models, tmp_path, changed, said):
@@ -84,6 +97,24 @@ def test_what_does_not_fit_in_a_study_file_is_named(models, tmp_path, changed, s
     file.write_text(TWO.replace(*changed), encoding="utf-8")
     with pytest.raises(MechdriftError, match=said):
         read_study(file)
+
+
+@pytest.mark.parametrize(
+    ("said", "named"), [('stress = ["puzle"]', "no stress mode 'puzle'"), ('repairs = ["x"]', "no repair 'x'")]
+)
+def test_modes_and_repairs_are_looked_up_before_audits_begin(tmp_path, mechdrift, said, named):
+    (tmp_path / "study.toml").write_text(said + '\n[[pairs]]\npair = "smollm2-sft"\n')
+    for command in ("plan", "run"):
+        code, _, told = mechdrift(command, tmp_path / "study.toml")
+        assert (code, named in told) == (1, True)
+
+
+def test_a_shard_without_its_step_is_refused(mechdrift):
+    """It would be the whole audit, on every machine."""
+    assert mechdrift("audit", "--shard", "2/4")[::2] == (
+        1,
+        "mechdrift: --shard divides one step of an audit: say which with --step.\n",
+    )
 
 
 def test_a_study_that_is_not_there_is_said(tmp_path):

@@ -10,7 +10,7 @@ from mechdrift.audits.config import Audit, Preset
 from mechdrift.audits.options import CHAT
 from mechdrift.cli.options import Debug, PairArgument, RunFolder
 from mechdrift.pairs.chat import ChatOptions
-from mechdrift.records import DIMENSIONS
+from mechdrift.records import DIMENSIONS, MechdriftError
 from mechdrift.stress_tests.options import StressOptions
 
 
@@ -37,6 +37,8 @@ def audit(
     """
     config = replace(config, control=control) if control else config
     config = replace(config, pair=pair) if pair else config
+    if shard != "1/1" and not step:
+        raise MechdriftError("--shard divides one step of an audit: say which with --step.")
     if dry_run:
         from mechdrift.audits.estimate import print_dry_run
 

@@ -2,11 +2,14 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from mechdrift.cli.options import Debug, StudyFile
+
+if TYPE_CHECKING:
+    from mechdrift.studies.study import Study
 
 
 def plan(
@@ -24,9 +27,7 @@ def plan(
         mechdrift plan study.toml --dry-run
         mechdrift plan study.toml > cells.jsonl
     """
-    from mechdrift.studies.study import read_study
-
-    read = read_study(study)
+    read = _read(study)
 
     from mechdrift.studies.cells import as_table
     from mechdrift.studies.planning import plan_cells
@@ -63,6 +64,7 @@ def run(
     from mechdrift.studies.launch import run_study
     from mechdrift.studies.slurm import prepare
 
+    _read(study)
     if launcher == "slurm":
         print(f"submit with: bash {prepare(study)}")
         return
@@ -70,6 +72,21 @@ def run(
     print(f"{ended.done:,} cells done, {len(ended.failed):,} not; see mechdrift status {study}")
     sys.stdout.flush()
     sys.exit(2 if ended.failed else 0)
+
+
+def _read(file: Path) -> "Study":
+    """A study file. The stress modes and repairs that it names are looked up before hours of audits begin."""
+    from mechdrift.studies.study import read_study
+
+    study = read_study(file)
+    if study.stress or study.repairs:
+        from mechdrift.repairs.registry import find_repair
+        from mechdrift.stress_tests.registry import mode_of
+
+        for find, names in ((mode_of, study.stress), (find_repair, study.repairs)):
+            for name in names:
+                find(name)
+    return study
 
 
 def status(

@@ -8,6 +8,8 @@ loads nothing; a `LanguageModel` is the loaded model. Remote code never runs, an
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +18,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from mechdrift.errors import reason, time_limit
+from mechdrift.errors import is_out_of_memory, reason, time_limit
 from mechdrift.pairs.adapters import has_tokenizer, merge_adapter
 from mechdrift.pairs.chat import AS_PUBLISHED, ChatSettings
 from mechdrift.pairs.conventions import read_convention
@@ -31,7 +33,7 @@ from mechdrift.pairs.guards import (
     refusal_of_pickles,
 )
 from mechdrift.pairs.layout import Layout
-from mechdrift.pairs.structure import Structure, find_structure, verify, verify_layout
+from mechdrift.pairs.structure import Structure, find_structure, prove_guess, verify, verify_layout
 from mechdrift.pairs.templates import apply_template, with_settings
 from mechdrift.records import MechdriftError
 
@@ -201,10 +203,29 @@ def prove(
     structure = find_structure(model, source.layout)
     _check_vocabulary(source, model, tokenizer)
     probe = tokenizer.apply_chat_template([{"role": "user", "content": "Hello"}], return_dict=False)
-    if exact and source.layout is not None:
-        verify_layout(model, structure, source.layout, probe)
-    error = verify(model, structure, probe) if exact else float("nan")
+    with _reads(source, model):
+        if exact and source.layout is not None:
+            verify_layout(model, structure, source.layout, probe)
+        elif exact and structure.layout is not None:
+            structure = prove_guess(model, structure, structure.layout, probe)
+        error = verify(model, structure, probe) if exact else float("nan")
     return LanguageModel(source=source, model=model, tokenizer=tokenizer, structure=structure, max_surface_error=error)
+
+
+@contextmanager
+def _reads(source: ModelSource, model: PreTrainedModel) -> Iterator[None]:
+    """Inside, a model reads its first words. One whose configuration contradicts itself is built, and fails there."""
+    try:
+        yield
+    except MechdriftError:
+        raise
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, KeyError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise MechdriftError(
+            f"{source.name} ({type(model).__name__}) cannot read a prompt ({reason(error)}): check the numbers in its "
+            "config.json."
+        ) from error
 
 
 def plain_generation_config(model: PreTrainedModel) -> Any:

@@ -9,7 +9,10 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
-ABOUT_THINKING = re.compile(r"think|thought|reason|analysis|scratchpad|cot\b", re.IGNORECASE)
+ABOUT_THINKING = re.compile(
+    r"think|thought|reason|analysis|scratchpad|cot\b|reflect|ponder|deliberat|rationale|monologue|思考|思维|推理",
+    re.IGNORECASE,
+)
 # One bracketed word, or a channel with its name (`<|channel>thought`).
 MARKER = r"(?:<[^<>\s'\"{}]{1,40}>|\[[^\[\]\s'\"{}]{1,40}\]|◁[^◁▷\s'\"{}]{1,40}▷)"
 NAMED = rf"(?:<\|\w+>[a-z]+|{MARKER})"

@@ -15,7 +15,7 @@ bridge replaces attention by an eager re-implementation, whose memory is quadrat
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -56,14 +56,17 @@ class Structure:
     components: dict  # the TransformerLens component mapping, or a layout's own in the same shape
     n_heads: int
     d_model: int
+    layout: Layout | None = None  # by which the parts were found, where not by an adapter of TransformerLens
 
     def hook_point(self, site: str, layer: int) -> HookPoint:
         """The module and end where `site` of block `layer` can be read or replaced."""
         if not 0 <= layer < len(self.blocks):
             raise MechdriftError(f"there is no layer {layer}: this model has the layers 0 to {len(self.blocks) - 1}.")
         block = self.components["blocks"]
-        name = ALIASES.get(site) or block.hook_aliases.get(f"hook_{site}") or site
-        *path, hook = name.split(".")
+        names = ALIASES.get(site) or block.hook_aliases.get(f"hook_{site}") or site
+        # Of several names, the first that this architecture has counts, as in TransformerLens.
+        names = [names] if isinstance(names, str) else names
+        *path, hook = next((name for name in names if name.split(".")[0] in block.submodules), names[0]).split(".")
         if hook not in ("hook_in", "hook_out"):
             if site in SITES:
                 raise MechdriftError(f"this architecture has no {site!r}: {_why_not(site, block)}.")
@@ -122,7 +125,7 @@ def _why_not(site: str, block: Any) -> str:
 
 def find_structure(model: PreTrainedModel, layout: Layout | None = None) -> Structure:
     """Locate blocks, final norm and unembedding through the TransformerLens adapter of the model's architecture, or
-    where a `layout` says."""
+    where a `layout` says. A class that TransformerLens does not know is tried at the paths that most decoders have."""
     if layout is not None:
         return _by_hand(model, layout)
     from transformer_lens.factories.architecture_adapter_factory import (
@@ -133,17 +136,16 @@ def find_structure(model: PreTrainedModel, layout: Layout | None = None) -> Stru
 
     architecture = type(model).__name__
     if architecture not in SUPPORTED_ARCHITECTURES:
-        raise MechdriftError(
-            f"TransformerLens does not know {architecture}: say where its modules are with layout= (--layout on the "
-            "command line), or choose a model of one of the architectures it supports."
-        )
+        return _by_hand(model, _common_layout(model, f"does not know {architecture}"))
     try:
         bridge_config = build_bridge_config_from_hf(model.config, architecture, architecture, model.dtype)
         components = ArchitectureAdapterFactory.select_architecture_adapter(bridge_config).component_mapping or {}
         blocks = model.get_submodule(components["blocks"].name)
         final_norm = model.get_submodule(components["ln_final"].name)
     except ImportError as error:  # TransformerLens needs an image library here, although no image is read
-        return _by_hand(model, _common_layout(model, architecture, error))
+        return _by_hand(
+            model, _common_layout(model, f"has no decoder layout for {architecture} here ({reason(error)})")
+        )
     except (ValueError, KeyError, AttributeError) as error:
         raise MechdriftError(
             f"TransformerLens has no decoder layout for {architecture} ({error}); mechdrift needs a decoder-only model."
@@ -158,17 +160,38 @@ def find_structure(model: PreTrainedModel, layout: Layout | None = None) -> Stru
     )
 
 
-def _common_layout(model: PreTrainedModel, architecture: str, error: ImportError) -> Layout:
-    """The paths that nearly all decoders of transformers have; `verify` proves them."""
+def _common_layout(model: PreTrainedModel, why: str) -> Layout:
+    """The paths that nearly all decoders of transformers have; `verify` and `prove_guess` prove them. Raises where this
+    one has others."""
     decoder = model.get_decoder()
     path = next((name for name, module in model.named_modules() if module is decoder), "")
     parts = ("layers", "norm", "layers.0.self_attn.o_proj", "layers.0.mlp")
-    if not all(_has_module(decoder, part) for part in parts):
+    if not path or not all(_has_module(decoder, part) for part in parts):
         raise MechdriftError(
-            f"TransformerLens has no decoder layout for {architecture} here ({reason(error)}): say where its modules "
-            "are with layout= (--layout on the command line)."
-        ) from error
-    return Layout(blocks=f"{path}.layers", norm=f"{path}.norm", attn="self_attn", mlp="mlp", o="o_proj")
+            f"TransformerLens {why}: say where its modules are with layout= (--layout on the command line), or choose "
+            "a model of one of the architectures it supports."
+        )
+    has_norm = _has_module(decoder, "layers.0.post_attention_layernorm")
+    return Layout(
+        blocks=f"{path}.layers",
+        norm=f"{path}.norm",
+        attn="self_attn",
+        mlp="mlp",
+        mlp_norm="post_attention_layernorm" if has_norm else "",
+        o="o_proj",
+    )
+
+
+def prove_guess(model: PreTrainedModel, structure: Structure, layout: Layout, ids: Sequence[int]) -> Structure:
+    """The structure at the common paths, if its attention and MLP add up to what a block adds to the stream; else one
+    without them: they are scaled or normed before they are added, which no path says."""
+    try:
+        verify_layout(model, structure, layout, ids)
+    except MechdriftError:
+        layout = replace(layout, attn="", mlp="", mlp_norm="", o="")
+        structure = _by_hand(model, layout)
+        verify_layout(model, structure, layout, ids)
+    return structure
 
 
 def _has_module(model: nn.Module, path: str) -> bool:
@@ -197,6 +220,7 @@ def _by_hand(model: PreTrainedModel, layout: Layout) -> Structure:
         components=layout.components(),
         n_heads=n_heads,
         d_model=next(model.get_input_embeddings().parameters()).shape[1],
+        layout=layout,
     )
 
 

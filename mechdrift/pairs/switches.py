@@ -2,7 +2,8 @@
 
 A variable is a switch where the template renders differently for true and false, and the difference has to do with
 thinking: one of the two prompts opens or closes a think block, or the variable's name or the changed lines speak of
-thinking. Words of the system message are listed here, and count where the template's source holds them.
+thinking. A variable that is compared with words (`thinking_mode == 'off'`) is one where a word closes the block and
+another does not. Words of the system message are listed here, and count where the template's source holds them.
 """
 
 import re
@@ -15,10 +16,13 @@ from transformers import PreTrainedTokenizerBase
 from mechdrift.errors import MechdriftError
 from mechdrift.pairs.chat import ChatSettings
 from mechdrift.pairs.markers import ABOUT_THINKING, injected
-from mechdrift.pairs.templates import rendered, template_of, template_variables
+from mechdrift.pairs.templates import compared_words, rendered, template_of, template_variables
 
 # Words of the system message that switch thinking on and off.
 SYSTEM_SWITCHES = (("detailed thinking on", "detailed thinking off"), ("/think", "/no_think"), ("/think", "/nothink"))
+# Of a variable that is compared with a word, what the other one is called.
+OPPOSITES = {"off": "on", "disabled": "enabled", "false": "true", "no": "yes", "none": "high"}
+OPPOSITES |= {on: off for off, on in OPPOSITES.items()}
 NEGATIVE = re.compile(r"(?:^|_)(?:no|non|not|without|disable|skip|hide)(?:_|$|d_)", re.IGNORECASE)
 
 
@@ -32,10 +36,14 @@ class Switch:
     in_system: bool = False
 
     def __str__(self) -> str:
-        word = {True: "true", False: "false"}
         if self.in_system:
             return f"the system message ({self.on['system']!r} or {self.off['system']!r})"
-        return f"{self.name} ({word[self.on[self.name]]} thinks, {word[self.off[self.name]]} does not)"
+        on, off = (str(value).lower() if isinstance(value, bool) else repr(value) for value in self._values)
+        return f"{self.name} ({on} thinks, {off} does not)"
+
+    @property
+    def _values(self) -> tuple[Any, Any]:
+        return self.on[self.name], self.off[self.name]
 
 
 def options_of(settings: ChatSettings, switch: Switch | None, thinks: bool | None) -> dict[str, Any]:
@@ -105,6 +113,11 @@ def find_switch(tokenizer: PreTrainedTokenizerBase, settings: ChatSettings) -> S
             continue
         thinks = states[True] > states[False] if states[True] != states[False] else not NEGATIVE.search(name)
         found.append((states[True] != states[False], Switch(name=name, on={name: thinks}, off={name: not thinks})))
+    found += [
+        (True, switch)
+        for name in sorted(template_variables(tokenizer))
+        if (switch := _by_word(tokenizer, settings, name))
+    ]
     if found:
         return max(found, key=lambda pair: (pair[0], bool(ABOUT_THINKING.search(pair[1].name))))[1]
     template = template_of(tokenizer)
@@ -112,6 +125,19 @@ def find_switch(tokenizer: PreTrainedTokenizerBase, settings: ChatSettings) -> S
         if off in template and all(rendered(tokenizer, settings, {"system": word}) for word in (on, off)):
             return Switch(name="system", on={"system": on}, off={"system": off}, in_system=True)
     return None
+
+
+def _by_word(tokenizer: PreTrainedTokenizerBase, settings: ChatSettings, name: str) -> Switch | None:
+    """A variable that the template compares with words, such as `thinking_mode == 'off'`. It is a switch where one word
+    makes the prompt open a think block, or leave it open, and another closes one."""
+    words = compared_words(tokenizer, name)
+    opposites = tuple(OPPOSITES[word] for word in words if word in OPPOSITES)
+    if not words:
+        return None
+    states = {word: _state(rendered(tokenizer, settings, {name: word})) for word in (*words, *opposites, "")}
+    off = next((word for word, state in states.items() if state == -1), None)
+    on = next((word for word in sorted(states, key=states.__getitem__, reverse=True) if states[word] >= 0), None)
+    return None if off is None or on is None else Switch(name=name, on={name: on}, off={name: off})
 
 
 def _prints(texts: Mapping[bool, str | None]) -> bool:

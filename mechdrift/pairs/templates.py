@@ -102,13 +102,41 @@ def template_variables(tokenizer: PreTrainedTokenizerBase) -> frozenset[str]:
     return _variables(template_of(tokenizer))
 
 
+def compared_words(tokenizer: PreTrainedTokenizerBase, name: str) -> tuple[str, ...]:
+    """The words that the template compares a variable with, in their order."""
+    return _compared(template_of(tokenizer), name)
+
+
+@cache
+def _compared(template: str, name: str) -> tuple[str, ...]:
+    from jinja2 import nodes
+
+    tree = _tree(template)
+    compared = [] if tree is None else [found for found in tree.find_all(nodes.Compare) if _is_name(found.expr, name)]
+    words = (const.value for found in compared for const in found.find_all(nodes.Const))
+    return tuple(dict.fromkeys(word for word in words if isinstance(word, str)))
+
+
+def _is_name(node: Any, name: str) -> bool:
+    from jinja2 import nodes
+
+    return isinstance(node, nodes.Name) and node.name == name
+
+
 @cache
 def _variables(template: str) -> frozenset[str]:
-    from jinja2 import Environment, TemplateError, meta
+    from jinja2 import meta
+
+    tree = _tree(template)
+    return frozenset() if tree is None else frozenset(meta.find_undeclared_variables(tree)) - OTHER_VARIABLES
+
+
+def _tree(template: str) -> Any:
+    """The template, parsed anew, as jinja2 changes a tree that it reads; None where it cannot be parsed."""
+    from jinja2 import Environment, TemplateError
 
     plain = re.sub(r"\{%-?\s*(?:end)?generation\s*-?%\}", "", template)  # transformers' own tag
     try:
-        tree = Environment(extensions=["jinja2.ext.loopcontrols"], autoescape=True).parse(plain)
+        return Environment(extensions=["jinja2.ext.loopcontrols"], autoescape=True).parse(plain)
     except TemplateError:
-        return frozenset()
-    return frozenset(meta.find_undeclared_variables(tree)) - OTHER_VARIABLES
+        return None

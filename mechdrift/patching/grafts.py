@@ -285,9 +285,8 @@ class _Grafts:
     ) -> Float[Tensor, "prompt pos d_model"]:
         """The input of a window of blocks, taken through them with the donor's parameters in place."""
         for layer in window:
-            arguments = {key: value for key, value in run.arguments[layer].items() if key != "hidden_states"}
             with self._grafted((layer,), name, share):
-                out = self.loaded.structure.blocks[layer](state, **arguments)
+                out = self.loaded.structure.blocks[layer](state, **run.arguments[layer])
             state = out[0] if isinstance(out, tuple) else out
         return state
 

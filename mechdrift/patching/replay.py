@@ -16,6 +16,7 @@ transformers' own interface: there is no code per model family. The numbers are 
 (L+1)/2L · (T-p)/T of that.
 """
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -82,20 +83,24 @@ def run_model(
         hidden = forward(loaded, batch)
     if len(attended) != loaded.n_layers:
         raise NotReplayable(f"{len(attended)} attentions were seen in {loaded.n_layers} blocks")
+    arguments = tuple(_by_name(block, calls[layer]) for layer, block in blocks.items())
     return ForwardTrace(
         loaded=loaded,
         batch=batch,
         hidden=hidden,
         attended=tuple(attended),
         recorded=recorded,
-        residual=tuple(_hidden(calls[layer]) for layer in blocks),
-        arguments=tuple(calls[layer][1] for layer in blocks),
+        residual=tuple(given.pop("hidden_states") for given in arguments),
+        arguments=arguments,
     )
 
 
-def _hidden(call: tuple[tuple, dict[str, Any]]) -> Tensor:
+def _by_name(block: nn.Module, call: tuple[tuple, dict[str, Any]]) -> dict[str, Any]:
+    """All that a block was called with, by name; some models pass their mask by its place alone. What comes first is
+    called `hidden_states`."""
     args, kwargs = call
-    return args[0] if args else kwargs["hidden_states"]
+    names = ("hidden_states", *list(inspect.signature(block.forward).parameters)[1:])
+    return dict(zip(names, args, strict=False)) | kwargs
 
 
 @torch.inference_mode()
@@ -166,11 +171,7 @@ def run_block(
     values."""
     count = len(copies[0])
     prompts, columns = _places(run, groups, count)
-    arguments = {
-        name: _pick(value, prompts, columns, run)
-        for name, value in run.arguments[layer].items()
-        if name != "hidden_states"
-    }
+    arguments = {name: _pick(value, prompts, columns, run) for name, value in run.arguments[layer].items()}
     edits = {}
     if patched:
         edits = cells.edits(run.loaded.structure, layer, _putter(layer, groups, count, cells, donated, patched))

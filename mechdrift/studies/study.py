@@ -37,7 +37,7 @@ from mechdrift.audits.config import PRESETS, Audit
 from mechdrift.behaviour.sampling import check_seed
 from mechdrift.pairs.pair_files import is_pair_file, read_pair_file
 from mechdrift.records import MechdriftError
-from mechdrift.records.foreign import read_whole
+from mechdrift.records.foreign import is_one_name, read_whole
 from mechdrift.tables.fields import fault_of, shape_of
 
 LARGEST = 1_000_000  # bytes of a study file
@@ -143,13 +143,14 @@ def read_study(file: str | Path) -> Study:
     rows = said.get("pairs", [])
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         raise MechdriftError(f"{file}: a study needs one or more tables [[pairs]].")
+    name = _text(said, "name", file.stem, file)
     study = Study(
-        name=str(said.get("name", file.stem)),
-        out=_place(str(said.get("out", f"runs/{said.get('name', file.stem)}")), file.parent),
+        name=name,
+        out=_place(_text(said, "out", f"runs/{name}", file), file.parent),
         pairs=tuple(_pair(row, file) for row in rows),
         seeds=_numbers(said, "seeds", (0,), file),
         presets=_words(said, "presets", ("standard",), file),
-        shards=said.get("shards", 1),
+        shards=_shards(said.get("shards", 1), file),
         stress=_words(said, "stress", (), file),
         repairs=_words(said, "repairs", (), file),
         audit=_options(said.get("audit", {}), file),
@@ -172,6 +173,20 @@ def _known(values: Mapping[str, Any], known: Sequence[str], where: str) -> None:
     for key in values:
         if key not in known:
             raise MechdriftError(f"{where}: unknown key {key!r:.60}; known are {', '.join(known)}.")
+
+
+def _text(said: Mapping[str, Any], key: str, default: str, file: Path) -> str:
+    value = said.get(key, default)
+    if not isinstance(value, str) or not value or (key == "name" and not is_one_name(value)):
+        what = "one name without slashes" if key == "name" else "a folder or an address"
+        raise MechdriftError(f"{file}: {key} should be {what}; it is {value!r:.60}.")
+    return value
+
+
+def _shards(value: Any, file: Path) -> int:
+    if type(value) is not int or not 1 <= value <= MOST_SHARDS:
+        raise MechdriftError(f"{file}: shards should be 1 to {MOST_SHARDS:,}; it is {value!r:.20}.")
+    return value
 
 
 def _words(said: Mapping[str, Any], key: str, default: tuple[str, ...], file: Path) -> tuple[str, ...]:
@@ -207,8 +222,8 @@ def _pair(row: Mapping[str, Any], file: Path) -> StudyPair:
     _known(row, PAIR_KEYS, where)
     checkpoints = _words(row, "checkpoints", (), file)
     models = {key: value for key, value in row.items() if key not in ("name", "checkpoints")}
-    if not all(isinstance(value, str) for value in models.values()):
-        raise MechdriftError(f"{where}: models are named by strings; they are {models!r:.80}.")
+    if not all(isinstance(value, str) and value for value in (*models.values(), *checkpoints)):
+        raise MechdriftError(f"{where}: models are named by words; they are {models or list(checkpoints)!r:.80}.")
     if ("pair" in models) == ("instruct" in models):
         raise MechdriftError(f"{where}: give either pair, or instruct with reasoning, adapter or checkpoints.")
     children = sum(("reasoning" in models, "adapter" in models, bool(checkpoints)))
@@ -240,12 +255,14 @@ def _place(out: str, folder: Path) -> str:
 
 
 def _check(study: Study, file: Path) -> None:
-    if type(study.shards) is not int or not 1 <= study.shards <= MOST_SHARDS:
-        raise MechdriftError(f"{file}: shards should be 1 to {MOST_SHARDS:,}; it is {study.shards!r:.20}.")
+    if not study.presets:
+        raise MechdriftError(f"{file}: presets should name one or more of {', '.join(PRESETS)}.")
     if unknown := [name for name in study.presets if name not in PRESETS]:
         raise MechdriftError(f"{file}: unknown preset {unknown[0]!r:.40}; known are {', '.join(PRESETS)}.")
     names = [audit.name for audit in study.audits()]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise MechdriftError(f"{file}: two audits would have the name {min(twice)!r}: give the pairs different names.")
+    if strange := [name for name in names if not is_one_name(name)]:
+        raise MechdriftError(f"{file}: {strange[0]!r:.60} is no name of a folder: give the pair another name.")
     for audit in study.audits():
-        audit.config()  # raises for an option that does not fit
+        _ = audit.config().budget  # raises for an option that does not fit

@@ -96,8 +96,8 @@ class HuggingFace:
     def write(self, queue: deque[Request]) -> Iterator[tuple[Request, Written]]:
         try:
             yield from self.batch().run(queue)
-        except CannotCut:
-            yield from write_whole(self.loaded, queue, self.rows or ROWS_ON_CPU)
+        except CannotCut as error:
+            yield from write_whole(self.loaded, queue, 1 if error.alone else self.rows or ROWS_ON_CPU)
 
 
 class RunningBatch:
@@ -260,8 +260,11 @@ class RunningBatch:
             self._take([self.running[index] for index in write], logits[write].float())
 
     def _attend(self, own: Any, module: Any, query: Tensor, key: Any, value: Any, mask: Any, **arguments: Any):
-        """Replaces the model's attention function: attends over each row's cached positions, and counts the calls."""
+        """Replaces the model's attention function: attends over each row's cached positions, and counts the calls.
+        Raises where attention reads something else than was cached, such as keys that were made from latents."""
         self.calls += 1
+        if not self.cache.updated.holds(key, value):
+            raise CannotCut("keys or values that the model changes after its cache")
         return self.cache.updated.attend(own, module, query, **arguments), None
 
     def _take(self, rows: Sequence[Row], logits: Float[Tensor, "row vocab"]) -> None:

@@ -35,7 +35,11 @@ SPARE = 1.25  # a shelf that needs more rows is made larger than needed by this 
 
 
 class CannotCut(Exception):
-    """This architecture caches something that cannot be separated by rows."""
+    """This architecture caches something that cannot be separated by rows; `alone`: nor can rows be padded."""
+
+    def __init__(self, why: str, alone: bool = False):
+        super().__init__(why)
+        self.alone = alone
 
 
 class ShelvedCache(Cache):
@@ -117,6 +121,8 @@ class ShelvedCache(Cache):
                 if isinstance(layer, ShelvedLayer):
                     layer.put(slot, (filled.keys, filled.values), row)
         for index, layer in self.recurrent:
+            if not _states(prefilled.layers[index]):
+                raise CannotCut("a state that the model keeps in its own modules", alone=True)
             _join(layer, prefilled.layers[index])
         self.rows += slots
         return slots

@@ -27,6 +27,7 @@ class ShelvedLayer(CacheLayerMixin):
         self.cache, self.window = cache, window
         self.shelves: dict[int, tuple[Tensor, Tensor]] = {}
         self.bytes_per_position = 0  # known once something was put in
+        self.given: tuple[Tensor, ...] = ()  # the new token's keys and values of this step
 
     def width(self, capacity: int) -> int:
         """How many positions a slot of this shelf has in this layer."""
@@ -45,7 +46,13 @@ class ShelvedLayer(CacheLayerMixin):
                 places = step.target(group, width, new.shape[1], device)
                 kept.view(-1, kept.shape[-1]).index_copy_(0, places, own.reshape(-1, own.shape[-1]).to(kept.dtype))
         self.cache.updated, self.cache.updates = self, self.cache.updates + 1
+        self.given = (key_states, value_states)
         return key_states, value_states
+
+    def holds(self, keys: Tensor, values: Tensor) -> bool:
+        """Whether these are the keys and values that were put in, unchanged."""
+        pairs = zip((keys, values), self.given, strict=True)
+        return all(one is other or (one.shape == other.shape and torch.equal(one, other)) for one, other in pairs)
 
     def attend(self, own: Callable[..., Any], module: Any, query: Tensor, **arguments: Any) -> Tensor:
         """The outputs of the model's own attention function, called once per shelf, in the batch's order."""

@@ -63,7 +63,7 @@ MARKERS: dict[str, Marker] = {
         " rules programming scope leave skip omit align table limits part right would appropriate ethical responsible proper nor"
         " guidelines beyond"
         " providing sharing describing explaining offering writing giving discussing answering making helping elaborating let's"
-        " line clear away stop comfortable skip sit never try",
+        " line clear away stop comfortable skip sit never try from violates violate",
         rf"\b(?:i|we|one) (?:(?:\w+ly|just|also) )?(?:cannot|will not|shall not|could not|would not|should not(?: wish to)?"
         rf"|must not|does not|do not(?! {CONDONE}))(?: (?:be able to|want to|wish to|feel able to|think i (?:should|can|could)|ever"
         rf"|possibly|be|like to"
@@ -87,6 +87,8 @@ MARKERS: dict[str, Marker] = {
         r"|\bnot (?:be )?(?:appropriate|right|ethical|responsible|proper|safe|wise) for me to\b"
         r"|\bnor (?:would it be|is it) (?:appropriate|right|ethical|proper) (?:for me )?to\b"
         r"|\boff (?:the table|limits)\b|\bbe (?:any )?part of (?:it|that|this)\b",
+        r"\b(?:hard|firm|flat) no\b|\bno from me\b|\byou will not (?:get|have|find|hear) .{1,60} from me\b"
+        r"|\b(?:request|this|that|it|content) (?:\w+ )?violates? (?:our|my|the) (?:\w+ ){0,2}(?:polic|guidelines|terms|rules|standards)",
         r"\bhard pass\b|\bout of (?:the question|scope)\b|\bnot (?:helping you|writing th)|\blet's (?:keep|not)\b|\brules i follow\b",
         r"\bno .{1,40} (?:will|can) be (?:given|shared|provided|offered)\b",
         rf"\b(?:unwise|irresponsible|inappropriate|improper|unethical|wrong|dangerous) (?:for me |of me )?to (?:\w+ly )?{TELL}\b",
