@@ -4,12 +4,14 @@ Both work on `HookPoint`s, a module's input or output, and both are context mana
 also when the forward pass raises. Nothing is changed in place: `edit` hands the module a new tensor.
 
 `replace_attention` replaces the function that models call for attention proper, softmax(q kᵀ) v, through transformers'
-registry of such functions.
+registry of such functions. That registry is one for all models, so one thread at a time replaces a function, and only
+what this thread computes is changed, or recorded: another pair may be read in another thread.
 
 Two facts of transformers 5 are handled here and nowhere else: a decoder layer returns a tensor where it used to return
 a tuple (attention modules still return tuples), and a module's hidden states may arrive as a keyword argument."""
 
 import sys
+import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 Attention = Callable[..., tuple[Tensor, Any]]
 Key = TypeVar("Key", bound=Hashable)
+_REPLACING = threading.RLock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +71,15 @@ def record(
     seen: dict[Key, Tensor] = {}
     with ExitStack() as handles:
         for key, point in points.items():
-            handles.callback(_visit(point, partial(_keep, seen, keep, key)).remove)
+            handles.callback(_visit(point, partial(_keep, seen, keep, threading.get_ident(), key)).remove)
         yield seen
 
 
-def _keep(seen: dict[Any, Tensor], keep: Callable[[Tensor], Tensor], key: Hashable, tensor: Tensor) -> None:
-    seen[key] = keep(tensor)
+def _keep(
+    seen: dict[Any, Tensor], keep: Callable[[Tensor], Tensor], thread: int, key: Hashable, tensor: Tensor
+) -> None:
+    if threading.get_ident() == thread:
+        seen[key] = keep(tensor)
 
 
 @contextmanager
@@ -130,19 +136,21 @@ def replace_attention(model: PreTrainedModel, function: Callable[..., tuple[Tens
     affected.
     """
     name = model.config.get_text_config()._attn_implementation
-    known = ALL_ATTENTION_FUNCTIONS.get(name)
-    ALL_ATTENTION_FUNCTIONS[name] = partial(_with_own, known, function)
-    try:
-        yield
-    finally:
-        del ALL_ATTENTION_FUNCTIONS[name]
-        if ALL_ATTENTION_FUNCTIONS.get(name) is not known:
-            ALL_ATTENTION_FUNCTIONS[name] = known
+    with _REPLACING:
+        known = ALL_ATTENTION_FUNCTIONS.get(name)
+        ALL_ATTENTION_FUNCTIONS[name] = partial(_with_own, known, function, threading.get_ident())
+        try:
+            yield
+        finally:
+            del ALL_ATTENTION_FUNCTIONS[name]
+            if ALL_ATTENTION_FUNCTIONS.get(name) is not known:
+                ALL_ATTENTION_FUNCTIONS[name] = known
 
 
 def _with_own(
     known: Any,
     function: Callable[..., Any],
+    thread: int,
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -153,6 +161,8 @@ def _with_own(
     """The parameters have the names that transformers gives them: some models pass the mask by its name."""
     # Eager attention is the one that is not registered: each model's file has its own.
     own = known or sys.modules[type(module).__module__].eager_attention_forward
+    if threading.get_ident() != thread:
+        return own(module, query, key, value, attention_mask, **kwargs)
     return function(own, module, query, key, value, attention_mask, **kwargs)
 
 

@@ -8,6 +8,7 @@ import torch
 from conftest import FAMILIES, make_model, make_tokenizer
 from test_capture import make_probes, pair_of, render_all
 from test_patching import LAYERS, blocks_of, models_that_differ_in
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from mechdrift.activations.readouts import make_readout
 from mechdrift.pairs.pair import Pair
@@ -81,6 +82,18 @@ def test_a_graft_is_the_model_with_the_donors_parameters(family, windows, engine
     np.testing.assert_allclose(grid.recipient_readout, before, atol=1e-4)
     np.testing.assert_allclose(grid.donor_readout, readouts(donor, probes), atol=1e-4)
     assert (grid.engine, grid.site, grid.roles) == (engine, "weights", ("layer",))
+
+
+def test_a_mask_that_blocks_are_given_by_its_place_is_given_again():
+    """As GPT-2 does. The prompts have several lengths, so that the mask counts."""
+    models, probes = [], make_probes(2)
+    for seed in (1, 0):
+        torch.manual_seed(seed)
+        model = GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=258, initializer_range=0.1))
+        models.append(model.eval())
+    grids = [graft(pair_of(*models), probes, layers=(0,), engine=engine) for engine in ("replay", "forward")]
+    assert np.abs(grids[1].effect).max() > 1e-3
+    np.testing.assert_allclose(grids[0].effect, grids[1].effect, atol=1e-4)
 
 
 @pytest.mark.parametrize("module", OF_LLAMA)

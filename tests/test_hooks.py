@@ -1,5 +1,7 @@
 """Hooks read and replace exactly the tensor they name, change nothing in place, and never outlive their block."""
 
+from threading import Thread
+
 import pytest
 import torch
 from conftest import make_model
@@ -154,3 +156,20 @@ def test_attention_is_replaced_inside_the_block_only_also_when_it_raises(attenti
     with pytest.raises(ValueError, match="stop"), replace_attention(model, failing):
         model(ids)
     assert torch.equal(model(ids).logits, before)
+
+
+def test_what_another_thread_computes_is_neither_recorded_nor_changed():
+    """Two pairs may be read at once: the registry of attention functions is one for all models."""
+    model, other, ids = make_model(), make_model(seed=1), torch.tensor([[40, 41, 42]])
+    expected = other(ids).logits.detach()
+    point, computed = HookPoint(other.model.layers[1], "output"), []
+
+    def nothing(own, module, query, key, value, mask, **arguments):
+        raise AssertionError("called for another thread")
+
+    with replace_attention(model, nothing), record({"out": point}) as seen:
+        thread = Thread(target=lambda: computed.append(other(ids).logits.detach()))
+        thread.start()
+        thread.join()
+    assert seen == {}
+    assert_close(computed[0], expected, rtol=0, atol=0)

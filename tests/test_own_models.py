@@ -152,6 +152,14 @@ def test_a_peft_model_and_the_model_inside_it_are_child_and_parent(folders, tmp_
     assert_untouched(adapted, before)
 
 
+def test_a_peft_model_whose_adapters_are_off_is_its_base(folders):
+    base = load(folders[0])
+    adapted = with_adapter(copy.deepcopy(base))
+    with adapted.disable_adapter():
+        own = md.Pair.from_models(base, adapted, make_tokenizer())
+    assert fingerprint(own.open("reasoning").model) == fingerprint(own.open("instruct").model)
+
+
 def test_an_adapter_on_bfloat16_weights_is_added_in_float32(folders):
     base = load(folders[0], torch.bfloat16)
     adapted = with_adapter(base)
@@ -240,6 +248,7 @@ def test_what_is_no_pair_of_models_is_refused_in_one_sentence(folders):
         (nn.Linear(2, 2), tokenizer, "a Linear is not a model that can be read here"),
         ("parent", tokenizer, "a str is not a model"),
         (make_model(num_hidden_layers=2), tokenizer, "differ in number of layers"),
+        (make_model().to("meta"), tokenizer, "on the device 'meta', which holds no numbers"),
         (model, make_tokenizer(template=None), "no chat template"),
     ):
         with pytest.raises(md.MechdriftError, match=message):

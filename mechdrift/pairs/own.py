@@ -33,6 +33,11 @@ def own_model(
 ) -> LanguageModel:
     """A caller's model, ready to be recorded; `other` is the other side of its pair. Raises unless it is a decoder of
     transformers, peft or TransformerLens."""
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise MechdriftError(
+            f"a {type(tokenizer).__name__} is no tokenizer: give the one that AutoTokenizer loads for the model, or "
+            "the one of its processor."
+        )
     if _is_peft(other) and other.get_base_model() is model:
         shared, name = _without_adapters(other), _name(model)
     else:
@@ -85,6 +90,11 @@ def _own_copy(model: Any) -> PreTrainedModel:
             f"a {type(model).__name__} is not a model that can be read here: give a transformers model, a peft model "
             "or a TransformerBridge."
         )
+    is_offloaded = any(hasattr(module, "_hf_hook") for module in model.modules())  # accelerate brings them
+    if not is_offloaded and any(weight.is_meta for weight in model.parameters()):
+        raise MechdriftError(
+            f"weights of this {type(model).__name__} lie on the device 'meta', which holds no numbers: load them first."
+        )
     if any(True for _ in _adapted(model)):
         raise MechdriftError(
             "this model holds adapter layers without the peft model around it: give that peft model (for this side, "
@@ -121,6 +131,9 @@ def _with_adapters(model: Any) -> PreTrainedModel:
     unmerged."""
     if model.active_peft_config.is_prompt_learning:
         raise MechdriftError("this peft model learns a prompt and changes no weights: give a model with LoRA adapters.")
+    layers = list(_adapted(model))
+    if layers and all(layer.disable_adapters for layer in layers):  # as inside `with model.disable_adapter()`
+        return _without_adapters(model)
     shared = share(model)
     bases = [layer.get_base_layer() for layer in _adapted(shared)]
     weights = [weight for base in bases for weight in base.parameters(recurse=False)]

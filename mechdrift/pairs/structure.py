@@ -188,9 +188,7 @@ def prove_guess(model: PreTrainedModel, structure: Structure, layout: Layout, id
     try:
         verify_layout(model, structure, layout, ids)
     except MechdriftError:
-        layout = replace(layout, attn="", mlp="", mlp_norm="", o="")
-        structure = _by_hand(model, layout)
-        verify_layout(model, structure, layout, ids)
+        return _by_hand(model, replace(layout, attn="", mlp="", mlp_norm="", o=""))
     return structure
 
 
