@@ -80,7 +80,7 @@ def nothing(count: int, **rest) -> list[Cell]:
         (("shards = 2", "shards = 1.5"), "shards should be 1 to 10,000; it is 1.5"),
         (('["quick"]', "[]"), "presets should name one or more of quick, standard, full"),
         (("shards = 2", 'shards = 2\nname = "../x"'), "name should be one name without slashes; it is '../x'"),
-        (("shards = 2", "shards = 2\nout = 5"), "out should be a folder or an address; it is 5"),
+        (('out = "out"', "out = 5"), "out should be a folder or an address; it is 5"),
         (("think = 3", "think = -3"), "The budget to think should be"),
         (("think = 3", 'think = "many"'), r"\[audit\]: 'think"),
         (("think = 3", "think = 3\njudge = 5"), r"\[audit\]: 'judge"),
