@@ -140,6 +140,14 @@ def test_an_adapter_that_learns_a_prompt(base, tmp_path, words):
     refused(words, instruct=base, adapter=tmp_path / "prompt")
 
 
+@kind("an adapter that repeats layers", "refused", "repeats layers (layer_replication)")
+def test_an_adapter_that_repeats_layers(base, tmp_path, words):
+    adapter = save_lora(tmp_path / "lora", make_model())
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps(config | {"layer_replication": [[0, 2], [1, 4]]}))
+    refused(words, instruct=base, adapter=adapter)
+
+
 @kind("an adapter with a tokenizer of its own", "exact", "its tokenizer and template are the reasoning model's")
 def test_an_adapter_s_own_tokenizer(base, tmp_path, words):
     adapter, opens = (

@@ -160,6 +160,19 @@ def test_a_peft_model_whose_adapters_are_off_is_its_base(folders):
     assert fingerprint(own.open("reasoning").model) == fingerprint(own.open("instruct").model)
 
 
+def test_the_parent_has_none_of_the_modules_that_were_trained_with_an_adapter(folders):
+    """peft's `unload` leaves trained copies (`modules_to_save`) in the place of the base's modules."""
+    base = load(folders[0])
+    adapted = with_adapter(base, modules_to_save=["lm_head"])
+    with torch.no_grad():
+        base.lm_head.modules_to_save["default"].weight.mul_(2)
+    before = state(adapted)
+    own = md.Pair.from_models(base, adapted, make_tokenizer())
+    assert torch.equal(own.open("instruct").model.lm_head.weight, base.lm_head.original_module.weight)
+    assert torch.equal(own.open("reasoning").model.lm_head.weight, base.lm_head.modules_to_save["default"].weight)
+    assert_untouched(adapted, before)
+
+
 def test_an_adapter_on_bfloat16_weights_is_added_in_float32(folders):
     base = load(folders[0], torch.bfloat16)
     adapted = with_adapter(base)

@@ -49,6 +49,11 @@ def load_adapter_config(adapter: str) -> Any:
         raise MechdriftError(
             f"the adapter {adapter} learns a prompt ({kind}) and changes no weights: give a LoRA adapter."
         )
+    if getattr(config, "layer_replication", None):
+        raise MechdriftError(
+            f"the adapter {adapter} repeats layers (layer_replication), whose copies share weights, so that it cannot be "
+            "merged: give the model as a folder in which it is merged already."
+        )
     check_ranks(adapter, config)
     return config
 

@@ -149,13 +149,22 @@ def _with_adapters(model: Any) -> PreTrainedModel:
 
 
 def _without_adapters(model: Any) -> PreTrainedModel:
-    """The model inside a peft model, as it was before the adapters."""
+    """The model inside a peft model, as it was before the adapters.
+
+    peft's `unload` would put trained copies of whole modules (`modules_to_save`) in the place of the base's.
+    """
+    from peft.utils import ModulesToSaveWrapper
+
     if any(layer.merged for layer in _adapted(model)):
         raise MechdriftError(
             "the adapters of this peft model are merged into the model that is given for the other side: call "
             "unmerge_adapter() first."
         )
-    return share(model).unload()
+    shared = share(model)
+    for module in shared.modules():
+        if isinstance(module, ModulesToSaveWrapper):
+            module.modules_to_save.update(dict.fromkeys(module.modules_to_save, module.original_module))
+    return shared.unload()
 
 
 def _name(model: Any) -> str:
