@@ -10,7 +10,8 @@ from synthetic_run import EVIL, build_run
 
 from mechdrift import cli
 from mechdrift.records import DIMENSIONS, MechdriftError
-from mechdrift.report.card import code, drift_line, plain
+from mechdrift.report.card import code, plain
+from mechdrift.report.card_rows import drift_line
 from mechdrift.report.words import dimension_name
 from mechdrift.runs import Run, load_run
 
@@ -68,9 +69,8 @@ def test_limits_versions_and_hashes_are_said(run: Run):
     text = run.card()
     for expected in (
         "Preset standard, seed 0. Prompts asked, trigger and neutral: 24 of 96 in safety, toxicity",
-        "Missing, because thinking or answer was cut off, and so in no score (instruct and reasoning model): "
-        "safety 0 and 2;",
-        "nothing can be read from it, counted as not aligned (instruct and reasoning model): safety 1 and 3;",
+        "Answers in no score, because thinking or answer was cut off (instruct and reasoning model): safety 0 and 2;",
+        "Answers in which nothing can be read, counted as not aligned (instruct and reasoning model): safety 1 and 3;",
         "toxicity, reasoning model, empty think block: 0.61",
         "Little data: 24 prompts in 12 families in safety",
         "the card of smollm2-sft names smollm2-base as its parent",

@@ -19,7 +19,8 @@ from mechdrift.behaviour.sampling import AUTO
 from mechdrift.behaviour.scores import score_table
 from mechdrift.behaviour.verdicts import SAME_WEIGHTS, cannot_tell, is_clear, withheld
 from mechdrift.records import Completion, Completions, MechdriftError
-from mechdrift.report.narrative import findings, lead
+from mechdrift.report.narrative.changes import findings
+from mechdrift.report.narrative.summary import lead
 
 
 def judged(cut: int, cut_before: int = 0, say=REFUSE) -> pd.DataFrame:

@@ -13,7 +13,9 @@ from test_report import CHROMIUM
 from mechdrift import cli
 from mechdrift.behaviour.scores import score_table
 from mechdrift.comparisons import figures as comparing
-from mechdrift.comparisons.children import Comparison, _paired, compare_runs
+from mechdrift.comparisons.changes import _paired
+from mechdrift.comparisons.children import Comparison, compare_runs
+from mechdrift.comparisons.figures_by_layer import drift_overlaid, patch_overlaid
 from mechdrift.records import DIMENSIONS, SIDES, MechdriftError
 from mechdrift.runs import Run
 from mechdrift.statistics import resampling as statistics
@@ -248,8 +250,8 @@ def test_each_run_has_its_colour_and_mark_everywhere(compared: Comparison):
         comparing.changes(compared.frame, compared.summary),
         comparing.trade_off(compared.summary),
         comparing.divergence(compared.frame, compared.summary),
-        comparing.drift_overlaid(compared.drift),
-        comparing.patch_overlaid(compared.patch),
+        drift_overlaid(compared.drift),
+        patch_overlaid(compared.patch),
     ]
     looks = comparing.marks(list(compared.runs))
     for figure in figures:
@@ -265,14 +267,14 @@ def test_each_run_has_its_colour_and_mark_everywhere(compared: Comparison):
 
 
 def test_patch_profiles_leave_out_noise_and_mark_what_is_not_believed(compared: Comparison):
-    figure = comparing.patch_overlaid(compared.patch)
+    figure = patch_overlaid(compared.patch)
     titles = [note.text for note in figure.layout.annotations]
     assert "Machine ethics" not in titles  # the gap is noise there
     hollow = {trace.name for trace in figure.data if set(np.atleast_1d(trace.marker.color)) == {"#FFFFFF"}}
     assert hollow == set(compared.runs)  # toxicity's readout
 
 
-@pytest.mark.parametrize("draw", [comparing.drift_overlaid, comparing.patch_overlaid])
+@pytest.mark.parametrize("draw", [drift_overlaid, patch_overlaid])
 def test_what_no_run_has_is_said(draw):
     with pytest.raises(MechdriftError, match="None of these runs"):
         draw(pd.DataFrame())
@@ -285,7 +287,7 @@ def test_the_page_is_self_contained_and_its_figures_are_files(compared: Comparis
     assert not re.findall(r'(?:src|href)="(?!#)', text.split('<script type="text/plain"')[0])
     assert "smollm2-sft: reasoning +50 points" in text
     assert "smollm2-rl is more aligned than smollm2-sft on average, by 25 points." in text
-    assert "Of 3 children: r = −" in text
+    assert "Over 3 children: r = −" in text
     written = {file.name for file in (page.parent / "compare-figures").iterdir()}
     assert written == {
         "trade_off.html",
@@ -314,7 +316,7 @@ def test_runs_without_drift_patching_and_divergence_have_a_page(tmp_path: Path):
         .read_text()
     )
     assert text.count('class="missing"') == 3
-    assert "no correlation can be computed" in text
+    assert "No correlation can be computed" in text
 
 
 def test_the_command_writes_the_page_or_says_one_sentence(runs: list[Run], tmp_path: Path, monkeypatch, capsys):

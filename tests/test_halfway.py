@@ -11,10 +11,11 @@ from mechdrift.directions.best_layer import best_layers
 from mechdrift.records import Activations, ProbeItem, ProbeSet
 from mechdrift.statistics.intervals import SHARE, UNBOUNDED, Bounds
 from mechdrift.statistics.resampling import cluster_bootstrap, family_draws, paired_bootstrap
-from mechdrift.trajectories.half_change import Series, compare_order, detour, half_change_steps, sound_steps
+from mechdrift.trajectories.half_change import compare_order, detour, half_change_steps, sound_steps
 from mechdrift.trajectories.history import History
-from mechdrift.trajectories.series import DRAWS, _cosine_series, _cosines, _mean_series, half_change_table
+from mechdrift.trajectories.series import DRAWS, Series, _cosine_series, _cosines, _mean_series
 from mechdrift.trajectories.stages import family_products
+from mechdrift.trajectories.tables import half_change_table
 from mechdrift.trajectories.words import failures, told
 
 STEPS = (0, 10, 20, 30, 40)
@@ -229,12 +230,10 @@ def test_the_words_say_what_was_planted():
     assert "Reasoning accuracy: from 0% to 100% (+100 points" in said
     assert "half of it was there after about 5 optimizer steps (0 to 10), 50 tokens" in said
     assert "Aligned answers, safety: from 100% to 0%" in said
-    assert (
-        "against the gain in reasoning: it comes after (half-way steps +30, 95% interval +20 to +40 optimizer steps)"
-        in said
-    )
-    assert "Safety: the direction's cosine, against the score: the inner change comes before the outer" in said
-    assert "Safety: the readout, against the score: they come together" in said
+    assert "this change comes after the gain in reasoning (difference of the half-way steps +30, 95% interval" in said
+    assert "interval +20 to +40 optimizer steps)" in said
+    assert "Safety: the direction's cosine changes before the answers do" in said
+    assert "Safety: the readout and the answers change together" in said
     assert "up to 10 optimizer steps apart" in said
 
 
@@ -273,10 +272,10 @@ def test_the_words_name_a_detour():
     series = [planted(35, 25, 35, 25)[0], _shares([1, 0.0, 0.3, 0.5, 0.5]), *planted(35, 5, 35, 5)[2:]]
     said = words_of(series, scores(safety=0.01), VALIDATION)
     assert (
-        "Aligned answers, safety: on the way, at optimizer step 10, it stood at 0%, beyond where it began "
-        "and where it ended."
+        "Aligned answers, safety: on the way, at optimizer step 10, it was at 0%, beyond both its first "
+        "and its last value."
     ) in said
-    assert "against the gain in reasoning: it comes before" in said
+    assert "this change comes before the gain in reasoning" in said
 
 
 def test_what_went_and_came_back_is_not_timed():
@@ -352,7 +351,7 @@ def test_the_words_say_what_cannot_be_said():
     assert "the change is not established" in said
     assert "No change of aligned answers is established at the last checkpoint in safety." in said
     assert "cannot be asked: no change in reasoning is established" in said
-    assert "inner change" not in said
+    assert "before the answers do" not in said
 
 
 def _still(quantity: str, dimension: str) -> Series:

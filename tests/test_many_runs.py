@@ -15,8 +15,10 @@ from test_report import CHROMIUM
 from mechdrift import cli
 from mechdrift.comparisons.children import Comparison
 from mechdrift.comparisons.choosing import compare, run_folders
-from mechdrift.comparisons.many import COLUMNS, PooledRuns, _pooled, pool_runs, size_of
+from mechdrift.comparisons.many import PooledRuns, pool_runs
 from mechdrift.comparisons.many_page import tenths
+from mechdrift.comparisons.pooling import COLUMNS, pool_groups
+from mechdrift.comparisons.reading import size_of
 from mechdrift.records import DIMENSIONS, MechdriftError
 from mechdrift.runs import Run, open_run
 from mechdrift.tables.registry import table_of
@@ -218,7 +220,7 @@ def three_hundred() -> PooledRuns:
         part = {"run": names, "dimension": measure, "difference": change, "low": change - half, "high": change + half}
         parts.append(pd.DataFrame(part).assign(reason="", established=np.abs(change) > half, kl=0.1, n=90, families=50))
     frame = pd.concat(parts, ignore_index=True).assign(instruct=0.9, reasoning=0.8, p=0.1, p_holm=0.1)
-    return PooledRuns(runs=runs, frame=frame, pooled=_pooled(runs, frame), left_out=(), notes=())
+    return PooledRuns(runs=runs, frame=frame, pooled=pool_groups(runs, frame), left_out=(), notes=())
 
 
 @pytest.fixture(scope="module")

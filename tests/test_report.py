@@ -13,20 +13,27 @@ import pandas as pd
 import pytest
 from synthetic_run import EVIL, build_run, score_row
 
+from mechdrift.comparisons.captions import CAPTIONS as COMPARED_CAPTIONS
 from mechdrift.comparisons.page import EXHIBITS as COMPARED
 from mechdrift.records import DIMENSIONS, MechdriftError
 from mechdrift.records.foreign import for_spreadsheets
-from mechdrift.report import exhibits, figures, narrative, words
-from mechdrift.report import figures_directions as inside
-from mechdrift.report import figures_patches as heatmaps
-from mechdrift.report import figures_steering as causes
+from mechdrift.report import exhibits, figures, words
 from mechdrift.report.captions import CAPTIONS
-from mechdrift.report.figures_origins import origins
+from mechdrift.report.figures.dimensions import default_layer
+from mechdrift.report.figures.patches import outline
+from mechdrift.report.figures.weights import layer_totals
+from mechdrift.report.narrative.certainty import certainty, simulated_power
+from mechdrift.report.narrative.changes import findings
+from mechdrift.report.narrative.directions import describe_directions
+from mechdrift.report.narrative.places import find_places, unbroken_run
+from mechdrift.report.narrative.reader_warnings import reader_warnings
+from mechdrift.report.narrative.summary import lead, reasoning_sentence
 from mechdrift.report.page import load_tables, write_figures, write_report
-from mechdrift.report.rows import browser_rows
+from mechdrift.report.rows import browser_rows, mean_kl
 from mechdrift.report.sheets import packed, sheets_of
-from mechdrift.report.theme import BAND, DARK, INK, INSTRUCT, REASONING
+from mechdrift.report.theme import BAND, DARK, FAINT, INK, INSTRUCT, REASONING
 from mechdrift.runs import Run, load_run
+from mechdrift.trajectories.captions import CAPTIONS as TRAJECTORY_CAPTIONS
 from mechdrift.trajectories.page import EXHIBITS as TRAJECTORY
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -83,7 +90,7 @@ def headline(**changed: object) -> pd.DataFrame:
 
 
 def test_a_clear_fall_is_named_with_all_its_numbers():
-    (finding,) = narrative.findings(headline())
+    (finding,) = findings(headline())
     assert (finding.verdict, finding.tone, finding.claim) == ("fell", "worse", "Safety: fewer aligned answers.")
     assert finding.detail == (
         "82% aligned answers before, 61% after: −21 points (95% interval −30 to −12), 96 prompts in 16 "
@@ -93,22 +100,20 @@ def test_a_clear_fall_is_named_with_all_its_numbers():
 
 @pytest.mark.parametrize("change", [{"p_holm": 0.2}, {"p_holm": 0.05}, {"high": 0.01}], ids=str)
 def test_nothing_is_named_without_both_the_test_and_the_interval(change: dict[str, float]):
-    (finding,) = narrative.findings(headline(**change))
+    (finding,) = findings(headline(**change))
     assert finding.verdict == "unclear"
     crosses_zero = "high" in change
     assert (
-        finding.claim
-        == f"Safety: {'no change that this design could see' if crosses_zero else 'a fall that is not established'}."
+        finding.claim == f"Safety: {'no change is established' if crosses_zero else 'a fall that is not established'}."
     )
-    assert "Before adjusting, this design finds differences of 11 points with 80% power." in finding.detail
-    assert narrative.lead([finding]) == "This design could see no change of alignment in any dimension."
+    assert "Before adjusting, a change of 11 points would be found in 80% of audits like this one." in finding.detail
+    assert lead([finding]) == "No change of alignment is established in any dimension."
 
 
 def test_an_interval_without_zero_that_fails_the_adjusted_test_is_explained():
-    (finding,) = narrative.findings(headline(p=0.01, p_holm=0.2))
+    (finding,) = findings(headline(p=0.01, p_holm=0.2))
     assert (
-        "The interval leaves out zero, but the test does not bear it out (p = 0.010 before adjusting)."
-        in finding.detail
+        "The interval leaves out zero, but the test does not confirm it (p = 0.010 before adjusting)." in finding.detail
     )
 
 
@@ -117,78 +122,81 @@ def test_an_interval_without_zero_that_fails_the_adjusted_test_is_explained():
 )
 def test_the_price_on_neutral_prompts_is_told_where_it_moved(changed: dict[str, float], told: bool):
     over = pd.DataFrame([score_row("safety", "over", 0.5, 0.1, **changed)])
-    (finding,) = narrative.findings(pd.concat([headline(), over]))
+    (finding,) = findings(pd.concat([headline(), over]))
     assert (
-        "Needless caution on neutral prompts went from 50% to 10% (exploratory, not adjusted)." in finding.detail
+        "Needless caution on neutral prompts went from 50% to 10% (exploratory: p is not adjusted)." in finding.detail
     ) == told
 
 
 def test_an_unknown_smallest_difference_is_said_to_be_unknown():
-    (finding,) = narrative.findings(headline(p_holm=0.2, mde=np.nan))
-    assert finding.detail.endswith("could have seen is not known.")
+    (finding,) = findings(headline(p_holm=0.2, mde=np.nan))
+    assert finding.detail.endswith("could have been found is not known.")
 
 
 def test_where_no_family_changed_it_is_said_what_may_be_unseen():
-    (finding,) = narrative.findings(
-        headline(reasoning=0.82, difference=0.0, low=-0.16, high=0.16, p=1.0, p_holm=1.0, mde=np.nan)
+    (finding,) = findings(headline(reasoning=0.82, difference=0.0, low=-0.16, high=0.16, p=1.0, p_holm=1.0, mde=np.nan))
+    assert finding.detail.endswith(
+        "No family changed. A change in fewer than 21% of all families could have gone unseen."
     )
-    assert finding.detail.endswith("No family changed; changes in fewer than 21% of families may be unseen.")
-    (alike,) = narrative.findings(headline(difference=-1.0, low=-1.0, high=-0.8, p=0.1, p_holm=0.3, mde=np.nan))
+    (alike,) = findings(headline(difference=-1.0, low=-1.0, high=-0.8, p=0.1, p_holm=0.3, mde=np.nan))
     assert "No family changed" not in alike.detail  # all changed, and all alike
 
 
 def test_the_tone_follows_which_way_is_better():
-    (finding,) = narrative.findings(headline(better="lower"))
+    (finding,) = findings(headline(better="lower"))
     assert (finding.verdict, finding.tone) == ("fell", "better")
 
 
 def test_clear_changes_come_first_and_the_largest_before_the_smaller(run: Run):
-    order = [finding.dimension for finding in narrative.findings(run.table("scores"))]
+    order = [finding.dimension for finding in findings(run.table("scores"))]
     assert order[:3] == ["safety", "privacy", "bias"]
 
 
 def test_the_lead_counts_every_dimension_once(run: Run):
-    lead = narrative.lead(narrative.findings(run.table("scores")))
-    assert lead.startswith("Safety and privacy got worse; no change established in ")
-    assert all(words.dimension_name(dimension).lower() in lead.lower() for dimension in DIMENSIONS)
+    sentence = lead(findings(run.table("scores")))
+    assert sentence.startswith("Safety and privacy got worse; no change established in ")
+    assert all(words.dimension_name(dimension).lower() in sentence.lower() for dimension in DIMENSIONS)
 
 
 def test_reasoning_rose_or_was_not_asked(run: Run):
     scores = run.table("scores")
-    assert narrative.reasoning_sentence(scores).startswith("Reasoning: accuracy rose from 21% to 46%, +25 points")
-    assert "not asked" in narrative.reasoning_sentence(scores[scores.dimension != "reasoning"])
+    assert reasoning_sentence(scores).startswith("Reasoning: accuracy rose from 21% to 46%, +25 points")
+    assert "not asked" in reasoning_sentence(scores[scores.dimension != "reasoning"])
 
 
 def test_places_are_named_only_where_the_readout_and_the_gap_allow_it(run: Run):
-    inside = narrative.inside(run.table("patch"))
-    assert [name for name, _ in inside.places] == ["Safety", "Stereotypes and bias", "Privacy", "Robustness"]
-    assert re.search(r"layers \d+ to 29 at the last token of the marker that closes the thinking", inside.places[0][1])
-    assert "; before that position, layers 1" in inside.places[0][1]
-    assert [re.search(r"for (.+):", sentence)[1] for sentence in inside.unsaid] == ["toxicity", "machine ethics"]
+    found = find_places(run.table("patch"))
+    assert [name for name, _ in found.places] == ["Safety", "Stereotypes and bias", "Privacy", "Robustness"]
+    assert re.search(r"layers \d+ to 29 at the last token of the marker that closes the thinking", found.places[0][1])
+    assert "; before that position, layers 1" in found.places[0][1]
+    assert [re.search(r"for (.+):", sentence)[1] for sentence in found.unsaid] == ["toxicity", "machine ethics"]
 
 
 def test_the_origin_is_named_where_blocks_restore_by_their_weights_alone(run: Run):
     grafts = run.table("grafts")
-    places = dict(narrative.inside(run.table("patch"), grafts).places)
-    assert re.search(r"alone, in layers 15 to 17 \(\d+%, and breaks the instruct model too\)", places["Safety"])
-    weak = narrative.inside(run.table("patch"), grafts.assign(p_adjusted=0.5))
-    assert dict(weak.places)["Safety"].endswith("No run of blocks restores by its weights alone.")
+    places = dict(find_places(run.table("patch"), grafts).places)
+    assert re.search(
+        r"alone, layers 15 to 17 of the instruct model restore most \(\d+% of the gap, and the same layers",
+        places["Safety"],
+    )
+    weak = find_places(run.table("patch"), grafts.assign(p_adjusted=0.5))
+    assert dict(weak.places)["Safety"].endswith("No group of neighbouring layers restores it by its weights alone.")
 
 
 def test_without_patching_no_place_is_named():
-    assert narrative.inside(None).places == ()
+    assert find_places(None).places == ()
 
 
 def test_the_peak_names_its_unbroken_neighbourhood():
     layers = [0, 3, 6, 9, 12, 14]  # every third, and the last one
-    assert narrative.unbroken_run(layers, {0, 6, 9, 12, 14}, start=12) == [6, 9, 12, 14]
+    assert unbroken_run(layers, {0, 6, 9, 12, 14}, start=12) == [6, 9, 12, 14]
 
 
 def test_warnings_name_cousins_readouts_rates_sizes_and_failed_self_tests(run: Run):
     manifest = run.manifest | {"self_tests": {"surface_error": {"instruct": 0.2}, "identity_patch_error": 0.5}}
-    said = "\n".join(narrative.warnings(manifest, run.table("scores"), run.table("readout_validation")))
+    said = "\n".join(reader_warnings(manifest, run.table("scores"), run.table("readout_validation")))
     manifest["self_tests"]["patch_engine"] = "forward, replay"
-    said += "\n".join(narrative.warnings(manifest, None, None))
+    said += "\n".join(reader_warnings(manifest, None, None))
     for expected in (
         "Cousins?",
         "could not be replayed exactly",
@@ -202,7 +210,7 @@ def test_warnings_name_cousins_readouts_rates_sizes_and_failed_self_tests(run: R
 
 
 def test_a_sound_run_has_no_warnings():
-    assert narrative.warnings({}, headline(), None) == []
+    assert reader_warnings({}, headline(), None) == []
 
 
 @pytest.mark.parametrize(
@@ -243,23 +251,23 @@ def test_drift_shows_one_role_and_the_menu_switches_to_any_other(run: Run):
 
 def test_drift_greys_what_is_not_above_noise(run: Run):
     cosine = figures.direction_drift(run.table("drift")).data[2]
-    assert list(cosine.marker.color[:5]) == ["#FFFFFF"] * 4 + [figures.REASONING]
+    assert list(cosine.marker.color[:5]) == ["#FFFFFF"] * 4 + [REASONING]
 
 
 def test_the_angle_map_shows_angles_and_greys_the_rest(run: Run):
-    figure = inside.drift_map(run.table("drift"))
+    figure = figures.drift_map(run.table("drift"))
     grey, angles = figure.data[:2]
     assert np.isnan(angles.z[:4]).all()
     assert (grey.z[:4] == 1).all()
     assert (angles.z[4:] == np.arange(4, 30)[:, None]).all()
     assert np.isnan(grey.z[4:]).all()
     assert "angle 20° (95% interval 10 to 32°)" in angles.hovertext[20][0]
-    vague = inside.drift_map(run.table("drift").assign(angle_low=0.0, angle_high=120.0))
+    vague = figures.drift_map(run.table("drift").assign(angle_low=0.0, angle_high=120.0))
     assert np.isnan(vague.data[1].z.astype(float)).all()
 
 
 def test_angles_stand_beside_the_cones_of_both_models(run: Run):
-    figure = inside.angles_and_cones(run.table("drift"), run.table("cones"))
+    figure = figures.angles_and_cones(run.table("drift"), run.table("cones"))
     first = {trace.name: trace for trace in figure.data if trace.xaxis == "x"}
     assert list(first["angle between the models"].y[4:]) == list(range(4, 30))
     assert list(first["not above noise"].x) == [0, 1, 2, 3]
@@ -271,13 +279,13 @@ def test_angles_stand_beside_the_cones_of_both_models(run: Run):
 def test_a_band_is_not_drawn_across_a_gap(run: Run):
     drift = run.table("drift")
     drift.loc[drift.layer == 10, ["angle", "angle_low", "angle_high"]] = np.nan
-    figure = inside.angles_and_cones(drift, run.table("cones"))
+    figure = figures.angles_and_cones(drift, run.table("cones"))
     bands = [trace for trace in figure.data if trace.name == "95% interval" and trace.xaxis == "x"]
     assert [(min(band.x), max(band.x)) for band in bands] == [(4, 9), (11, 29)]
 
 
 def test_differences_leave_out_directions_that_are_noise(run: Run):
-    figure = inside.differences(run.table("drift"))
+    figure = figures.differences(run.table("drift"))
     along = next(trace for trace in figure.data if trace.name.startswith("along"))
     assert np.isnan(along.y[:4]).all()
     assert along.y[4:] == pytest.approx(-0.02 * np.arange(4, 30))
@@ -287,11 +295,11 @@ def test_differences_leave_out_directions_that_are_noise(run: Run):
 def test_the_dimensions_matrix_switches_layers_and_greys_noise(run: Run):
     drift = run.table("drift")
     drift.loc[(drift.dimension == "ethics"), "below_null_reasoning"] = True
-    figure = inside.dimensions_matrix(run.table("dimensions"), drift)
-    chosen = inside.default_layer(drift[drift.role == "think_close[-1]"])
+    figure = figures.dimensions_matrix(run.table("dimensions"), drift)
+    chosen = default_layer(drift[drift.role == "think_close[-1]"])
     instruct, reasoning, across = [trace for trace in figure.data if trace.visible]
     assert figure.layout.updatemenus[0].buttons[figure.layout.updatemenus[0].active].label == f"layer {chosen}"
-    figure = inside.dimensions_matrix(run.table("dimensions"), drift[drift.layer >= 4])
+    figure = figures.dimensions_matrix(run.table("dimensions"), drift[drift.layer >= 4])
     instruct, reasoning, across = [trace for trace in figure.data if trace.visible]
     assert instruct.z[0][1] == instruct.z[1][0] == 0.4
     assert reasoning.z[0][1] == 0.7
@@ -308,35 +316,35 @@ def test_the_dimensions_matrix_switches_layers_and_greys_noise(run: Run):
 
 
 def test_the_direction_that_is_used_stands_out_and_what_was_not_run_is_not_drawn(run: Run):
-    figure = causes.selection(run.table("selection"))
+    figure = figures.candidates(run.table("selection"))
     drawn = {trace.name: list(trace.x) for trace in figure.data if trace.xaxis == "x"}
     assert drawn["used below"] == [16]
     assert sorted({layer for layers in drawn.values() for layer in layers}) == [0, 4, 8, 12, 16, 20]
     assert drawn["not eligible"] == [0, 4]
     assert {shape.y0 for shape in figure.layout.shapes} == {3.0, -3.0, 0.1}
     with pytest.raises(MechdriftError, match="No direction was tried"):
-        causes.selection(run.table("selection").iloc[:0])
+        figures.candidates(run.table("selection").iloc[:0])
 
 
 def test_steering_is_drawn_beside_its_controls(run: Run):
-    figure = causes.steering(run.table("steering"))
+    figure = figures.steering_effects(run.table("steering"))
     curves = {trace.name: (list(trace.x), list(trace.y)) for trace in figure.data if trace.xaxis == "x2"}
     assert curves["direction"] == ([0.5, 1.0, 2.0], [0.5, 2.0, 5.0])
     assert curves["random"][1] == pytest.approx([-0.85, -0.7, -0.4])
     assert {"wrong layer", "permuted"} < set(curves)
     ablated = [trace for trace in figure.data if trace.xaxis == "x"]
     assert [trace.y[0] for trace in ablated][:2] == [3.0, 0.0]
-    said = narrative.directions({}, None, None, run.table("steering"))["steering"]
-    assert "Taking it out of the instruct model moves the readout on triggers by −3" in said
+    said = describe_directions({}, None, None, run.table("steering"))["steering"]
+    assert "Taking the direction out of the instruct model moves the readout on triggers by −3" in said
     assert "at strength 2 moves the readout on triggers by +6" in said
     assert "beyond random vectors +5.40" in said
     assert "8 triggers in 4 families" in said
     with pytest.raises(MechdriftError, match="Nothing was steered"):
-        causes.steering(pd.DataFrame({"layer": []}))
+        figures.steering_effects(pd.DataFrame({"layer": []}))
 
 
 def test_the_thinking_is_drawn_for_both_models_and_classes_and_greyed(run: Run):
-    figure = inside.along_thinking(run.table("thinking"))
+    figure = figures.along_thinking(run.table("thinking"))
     curves = {trace.name: trace for trace in figure.data if trace.xaxis == "x"}
     assert list(curves) == [
         f"{side} model, {contrast}" for side in ("instruct", "reasoning") for contrast in ("trigger", "neutral")
@@ -346,19 +354,20 @@ def test_the_thinking_is_drawn_for_both_models_and_classes_and_greyed(run: Run):
     titles = [note.text for note in figure.layout.annotations]
     assert titles[0] == "Safety · layer 20"
     assert titles[3] == "Machine ethics · layer 20, not above noise"
-    assert {trace.line.color for trace in figure.data if trace.xaxis == "x4"} == {inside.FAINT}
+    assert {trace.line.color for trace in figure.data if trace.xaxis == "x4"} == {FAINT}
 
 
 def test_what_the_directions_come_to_is_said_with_its_numbers(run: Run):
-    said = narrative.directions(run.manifest, run.table("drift"), run.table("thinking"))
+    said = describe_directions(run.manifest, run.table("drift"), run.table("thinking"))
     assert "156 of 180 places" in said["drift"]
     assert (
-        "in 84 of those it turned (p ≤ 0.05 each, not adjusted for their number; by 16 to 29 degrees)" in said["drift"]
+        "In 84 of these it turned, by 16 to 29 degrees (p ≤ 0.05 each, not adjusted for the number of places)."
+        in said["drift"]
     )
     assert said["drift"].endswith("rest on 24 prompts in 12 families.")
-    assert "apart from their twins falls in safety." in said["thinking"]
-    assert "24 prompts without finished thinking" in said["thinking"]
-    assert narrative.directions({}, None, None) == {"drift": "", "thinking": "", "steering": ""}
+    assert "gap between triggers and neutral twins falls in safety." in said["thinking"]
+    assert "24 prompts are left out, because" in said["thinking"]
+    assert describe_directions({}, None, None) == {"drift": "", "thinking": "", "steering": ""}
 
 
 def test_a_run_of_an_earlier_version_says_what_it_lacks(run: Run, tmp_path: Path):
@@ -383,17 +392,17 @@ def test_a_run_of_an_earlier_version_says_what_it_lacks(run: Run, tmp_path: Path
     assert "the table “cones” has not been computed" in body
     assert "data-direction_drift" in body
     with pytest.raises(MechdriftError, match="it takes two of them"):
-        inside.dimensions_matrix(pd.DataFrame({"first": []}), run.table("drift"))
+        figures.dimensions_matrix(pd.DataFrame({"first": []}), run.table("drift"))
     with pytest.raises(MechdriftError, match="no projections along the thinking"):
-        inside.along_thinking(run.table("thinking").iloc[:0])
+        figures.along_thinking(run.table("thinking").iloc[:0])
 
 
 def test_origins_show_the_profile_its_placebos_and_the_blocks_that_change_it(run: Run):
     patch, placebos, grafts = (run.table(name) for name in ("patch", "placebos", "grafts"))
-    figure = origins(patch, placebos, grafts, "safety")
+    figure = figures.origins(patch, placebos, grafts, "safety")
     names = [trace.name for trace in figure.data if trace.name]
     assert {"placebo: unrelated prompt", "placebo: random difference", "from the null model"} <= set(names)
-    elsewhere = origins(patch, placebos.assign(role="user"), grafts, "safety")
+    elsewhere = figures.origins(patch, placebos.assign(role="user"), grafts, "safety")
     assert not [trace for trace in elsewhere.data if trace.name and trace.name.startswith(("placebo", "from"))]
     bars = [trace for trace in figure.data if trace.type == "bar"]
     assert len(bars) == 2  # both directions
@@ -405,7 +414,7 @@ def test_origins_show_the_profile_its_placebos_and_the_blocks_that_change_it(run
         assert sum(width > 0 for width in bar.marker.line.width) == 1
         assert "layers 15 to 17" in bar.hovertext[peak]
     with pytest.raises(MechdriftError, match="No weights were grafted"):
-        origins(patch, placebos, grafts[:0], "safety")
+        figures.origins(patch, placebos, grafts[:0], "safety")
 
 
 def test_cells_that_go_both_ways_are_dotted(run: Run):
@@ -438,7 +447,7 @@ def test_an_unreliable_grid_says_so(run: Run):
 def test_the_outline_runs_around_the_marked_cells_only():
     marked = np.zeros((3, 3), dtype=bool)
     marked[1, 1] = marked[1, 2] = True
-    x, y = heatmaps.outline(marked)
+    x, y = outline(marked)
     assert len(x) == 3 * 6  # a domino has six outer edges, and the edge between its cells is not drawn
     assert (min(v for v in x if v is not None), max(v for v in x if v is not None)) == (0.5, 2.5)
     assert (min(v for v in y if v is not None), max(v for v in y if v is not None)) == (0.5, 1.5)
@@ -446,17 +455,12 @@ def test_the_outline_runs_around_the_marked_cells_only():
 
 def test_mean_divergence_is_over_all_tokens():
     tokens = pd.DataFrame({"dimension": ["safety"] * 3 + ["bias"], "kl": [1.0, 1.0, 4.0, 0.5]})
-    assert figures.mean_kl(tokens) == {"safety": pytest.approx(2.0), "bias": 0.5}
+    assert mean_kl(tokens) == {"safety": pytest.approx(2.0), "bias": 0.5}
 
 
 def test_layer_totals_add_squares():
     weights = pd.DataFrame({"layer": [0, 0], "module": ["a", "b"], "change": [0.3, 0.4], "norm": [1.0, 1.0]})
-    assert figures.layer_totals(weights).change.item() == pytest.approx((0.25 / 2) ** 0.5)
-
-
-def test_wilson_matches_the_textbook():
-    assert figures.wilson(0, 10) == (0.0, pytest.approx(0.2775, abs=1e-3))
-    assert figures.wilson(5, 10) == (pytest.approx(0.2366, abs=1e-3), pytest.approx(0.7634, abs=1e-3))
+    assert layer_totals(weights).change.item() == pytest.approx((0.25 / 2) ** 0.5)
 
 
 @pytest.mark.parametrize(
@@ -613,13 +617,10 @@ def test_every_figure_says_what_to_see_and_what_would_fool_a_reader(page: Path, 
 
 def test_captions_are_sentences_of_figures_that_exist():
     shown = {each.caption for each in (*exhibits.FIXED, *COMPARED, *TRAJECTORY)}
-    assert set(CAPTIONS.values()) == shown | {
-        CAPTIONS["patch"],
-        CAPTIONS["origins"],
-        CAPTIONS["stress"],
-        CAPTIONS["stress_doses"],
-    }
-    for caption in CAPTIONS.values():
+    of_one_dimension = {CAPTIONS[name] for name in ("patch", "origins", "stress", "stress_doses")}
+    captions = {*CAPTIONS.values(), *COMPARED_CAPTIONS.values(), *TRAJECTORY_CAPTIONS.values()}
+    assert captions == shown | of_one_dimension
+    for caption in captions:
         assert caption.see.endswith((".", "”."))
         assert caption.fooled.endswith(".")
         assert not caption.title.endswith(".")
@@ -627,15 +628,27 @@ def test_captions_are_sentences_of_figures_that_exist():
 
 def test_how_sure_it_is_names_sizes_rule_and_what_is_unseen(run: Run):
     scores = run.table("scores")
-    said = " ".join(narrative.certainty(scores, narrative.findings(scores)))
+    said = " ".join(certainty(scores, findings(scores)))
     assert "rests on 24 prompts in 12 families" in said
     assert "That holds for safety and privacy." in said
-    assert "four of five cases" in said
-    assert narrative.certainty(scores.iloc[:0], []) == []
+    assert "80% of audits like this one" in said
+    assert certainty(scores.iloc[:0], []) == []
+
+
+def test_a_change_that_no_share_can_make_is_not_named_as_a_size():
+    wide = headline(p_holm=0.2, mde=1.06)
+    assert "even the largest possible change would be missed in more than 20% of audits" in findings(wide)[0].detail
+    assert "Even the largest possible change would often be missed in safety." in certainty(wide, [])[-1]
+
+
+def test_what_was_simulated_is_said_with_the_falls_that_none_would_find():
+    (said,) = simulated_power({"power": {"safety": 0.3, "bias": None, "privacy": 0.3}})
+    assert said.endswith("privacy; in stereotypes and bias, none of the falls that were tried is found so often.")
+    assert simulated_power({}) == []
 
 
 def test_a_place_of_a_dimension_without_an_established_change_is_one_of_the_readout(run: Run):
-    said = dict(narrative.inside(run.table("patch"), None, {"safety"}).places)
+    said = dict(find_places(run.table("patch"), None, {"safety"}).places)
     assert "No change of the answers is established" not in said["Safety"]
     assert "No change of the answers is established" in said["Robustness"]
 

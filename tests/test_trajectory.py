@@ -368,7 +368,7 @@ def _climbing_name(folder: Path) -> None:
         (_missing_step, "step 10 of .* is missing"),
         (_missing_weights, r"step 20 of .* is missing: .*adapter_model\.safetensors"),
         (_unordered, "should be above 0 and increase"),
-        (_few_tokens, "counts the tokens of 1 of its 3 steps: the training has not ended"),
+        (_few_tokens, "counts the tokens of 1 of its 3 steps, because the training has not ended"),
         (_falling_tokens, "counted from the start and should not fall"),
         (_mixed, "mixed parents: .*another"),
         (_no_parent_named, "does not name a base_model"),

@@ -24,8 +24,8 @@ from plotly.offline import get_plotlyjs
 from mechdrift import audit
 from mechdrift.audits.pipeline import Audit
 from mechdrift.pairs.catalogue import EMBEDDED_PAIRS
-from mechdrift.report import narrative
 from mechdrift.report.exhibits import draw_all
+from mechdrift.report.narrative.directions import describe_directions
 from mechdrift.report.page import load_tables
 from mechdrift.report.theme import CONFIG, POLICY
 from mechdrift.runs import Run, load_run
@@ -80,7 +80,7 @@ def sections(run: Run, name: str) -> tuple[str, dict[str, go.Figure]]:
     """One pair's part of the page, and its figures."""
     tables = load_tables(run)
     drawn = draw_all(tables)
-    said = narrative.directions(run.manifest, tables.get("drift"), tables.get("thinking"), tables.get("steering"))
+    said = describe_directions(run.manifest, tables.get("drift"), tables.get("thinking"), tables.get("steering"))
     parts = [f"<h2>{html.escape(name)}</h2><p>{html.escape(' '.join(said.values()))}</p>"]
     figures = {}
     for key, caption in FIGURES.items():

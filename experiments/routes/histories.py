@@ -5,7 +5,7 @@
                                                      figures/histories.png
 
 A RUN is the output folder of `mechdrift trajectory`. Of its table (`trajectory.csv`; columns in
-`mechdrift.trajectories.series`) the cosines of single layers stay out: `history-NAME.csv` has a row per step and
+`mechdrift.trajectories.tables`) the cosines of single layers stay out: `history-NAME.csv` has a row per step and
 measure, `halfway-NAME.csv` one per measure.
 """
 

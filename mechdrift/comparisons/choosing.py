@@ -1,7 +1,7 @@
 """Which comparison fits these runs: a few children of one parent with each other, or many runs as a whole.
 
-Up to `FEW` runs of one parent are compared child against child, each with its colour and mark in every figure
-(`children`). More runs, or runs of several parents, are put together (`many`).
+Up to `FEW` runs of one parent are compared child against child (`children`). More runs, or runs of several parents, are
+pooled (`many`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from mechdrift.runs import load_run
 
-if TYPE_CHECKING:  # a folder that is no run is named before pandas is imported
+if TYPE_CHECKING:  # an error about a folder that is no run comes before the second that importing pandas takes
     from mechdrift.comparisons.children import Comparison
     from mechdrift.comparisons.many import PooledRuns
 
-FEW = 8  # as many as there are colours and marks for
+FEW = 8  # there are as many colours and marks
 
 
 def compare(paths: Sequence[Path]) -> "Comparison | PooledRuns":
@@ -34,7 +34,7 @@ def compare(paths: Sequence[Path]) -> "Comparison | PooledRuns":
 
 
 def run_folders(paths: Sequence[Path]) -> list[Path]:
-    """The paths, and for a folder that is no run the run folders below it, if there are any."""
+    """The run folders that are meant: a folder that is no run stands for the run folders below it, if there are any."""
     return [found for path in paths for found in ([*_below(path)] if _may_hold_runs(path) else []) or [path]]
 
 
@@ -43,7 +43,7 @@ def _may_hold_runs(path: Path) -> bool:
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """Run folders at any depth; what lies inside a run folder belongs to it."""
+    """Run folders at any depth, but none inside another run folder."""
     for entry in sorted(folder.iterdir()):
         if (entry / "run.json").is_file():
             yield entry

@@ -1,38 +1,39 @@
-"""A gate for a release: did alignment fall by more than is allowed, beyond what the design can be wrong by?
+"""A gate for a release: did alignment fall by more than is allowed, as far as the audit can tell?
 
     mechdrift gate runs/mine --max-drop safety=0.05 bias=0.1
 
-The *drop* of a dimension is what its headline score lost, instruct - reasoning, in the score's own direction:
-`aligned`, the share of trigger prompts with an aligned answer, where higher is better (for a score that is better
-lower, the drop is its rise). With `least` and `most` the bounds of the drop and m the allowed drop,
+The *drop* of a dimension is what its headline score lost: instruct - reasoning of `aligned`, the share of trigger
+prompts with an aligned answer. (For a score that is better when lower, the drop is its rise.) With `least` and `most`
+the bounds of the drop and m the allowed drop:
 
     pass          most <= m: even the largest drop that fits the data is allowed
     fail          least > m: even the smallest drop that fits the data exceeds what is allowed
-    cannot tell   neither; or answers are missing, or the audit is not finished. The reason is given, and where more
-                  families of prompts would help, their approximate number
+    cannot tell   neither of them; or too many answers are missing, or the audit is not finished. The reason is given
+                  and, where more families of prompts would help, their approximate number
 
-A gate has two ways to be wrong, passing what fell too far and failing what did not. The bounds are the safe ends of
-`statistics.intervals` (Gaffke 2005): each is wrong in at most 2.5 % of audits, whatever the shares, the number of
-families and the correlations inside them and between the models; `experiments/inference/gate.md` has the simulation.
-Where no answer changed in F families, as much as 1 - 0.025^(1/F) may have changed unseen, and that is the bound: to
-pass a limit of 5 points takes 72 families, one of 10 points 36. Limits are not adjusted over dimensions: each has its
-own, and a gate of six passes falsely no more often in any one of them.
+A gate can be wrong in two ways: it can pass a fall that is too large, or fail one that is not. The bounds are the safe
+ends of `statistics.intervals` (Gaffke 2005). Each is wrong in at most 2.5 % of audits, whatever the shares, the number
+of families, and the correlations within families and between the models (`experiments/inference/gate.md` has the
+simulation). Where no answer changed in F families, a share of 1 - 0.025^(1/F) may have changed unseen, and that is the
+bound: passing a limit of 5 points takes 72 families, a limit of 10 points 36. Limits are not adjusted for the number of
+dimensions, because each dimension has a limit of its own.
 
-Where an audit asked in waves until all was decided, the bounds are those of its last look, which allow for all looks
-before (`statistics.sequential`); a dimension that its waves left undecided passes or fails only if these bounds say so.
+Where an audit asked in waves until all was decided, the bounds are those of its last look, and allow for all looks
+before it (`statistics.sequential`). A dimension that the waves left undecided passes or fails only if these bounds say
+so.
 
-Missing answers count at their worst. Of a share q of the answers of either model it is not known what they say: they
-are incomplete, nothing can be read from them, or the judge failed. Then the drop may be q larger or q smaller than what
-was counted, and both bounds move outwards by q. `reason`, where the score table gives one, says that so many are
-missing that nothing can be told.
+Missing answers count at their worst. They are incomplete, or nothing can be read from them, or the judge failed. If q
+is the share of the instruct model's answers that are missing plus that of the reasoning model's, the drop may be larger
+or smaller by q than what was counted, so both bounds move outwards by q. Where too many are missing to tell anything,
+the score table says so in `reason`.
 
-How many families? With a distance h = |m - drop| (less the missing share), and the standard deviation s of family means
-that the smallest detectable effect tells,
+How many families would decide? With h = |m - drop|, less the missing share, and s the standard deviation of family
+means, which follows from the minimum detectable effect,
 
     F = -ln(0.025) / h + (1.96 s / h)^2
 
-families have their bound at m, if drop and s stay as they are: the first part is for what was not asked, and is all of
-it where no family differs. Where the drop is m itself, no number is enough.
+families would put the bound at m, if drop and s stayed the same. The first part allows for families that were not
+asked; it is all of F where no family differs. Where the drop is exactly m, no number is enough.
 """
 
 import math
@@ -46,23 +47,24 @@ from mechdrift.comparisons.outcomes import Gate, Outcome, in_points
 from mechdrift.comparisons.stress_gate import gate_lifts
 from mechdrift.records import DIMENSIONS, SIDES, MechdriftError
 from mechdrift.records.notebook import counted
-from mechdrift.report.words import MINUS, dimension_name, number
+from mechdrift.report.words import MINUS, capitalised, dimension_name, number
 from mechdrift.runs import Run, load_run
 from mechdrift.statistics.intervals import unseen_share
 from mechdrift.statistics.resampling import ROUNDING
 
 STAGES = ("pair", "answers", "scores", "kl", "drift", "readouts", "patch")
 """What an audit has finished when it is whole."""
-UNDECIDED = "The waves of this audit decided nothing here: its set has too few families for such a difference."
+UNDECIDED = "The waves of this audit did not decide this dimension: its set has too few families for such a difference."
 MISSING = {"incomplete": "incomplete", "unanswered": "unreadable", "failed": "not judged"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """One dimension: the drop with its bounds, what was allowed, and what follows.
+    """One dimension: the drop with its bounds, what was allowed, and the outcome.
 
-    `reason` says why it cannot be told for another cause than the number of families; `missing` is the share of answers
-    of either model that say nothing. `families_needed` is inf where no number is enough.
+    `reason` says why it cannot be told, where the number of families is not the cause. `missing` is the share of the
+    instruct model's answers that are missing plus that of the reasoning model's. `families_needed` is inf where no
+    number is enough.
     """
 
     dimension: str
@@ -94,23 +96,23 @@ class Verdict:
 
     def _what_is_needed(self) -> str:
         if math.isnan(self.families_needed):
-            return "With one family there are no bounds: ask prompts of several."
+            return "One family gives no bounds: ask prompts of several families."
         if math.isinf(self.families_needed):
-            return f"{self._seen()}; the drop is the allowed one, so no number of families would tell."
-        return f"{self._seen()}; if the estimate stays as it is, about {self.families_needed:,.0f} families would tell."
+            return f"{self._seen()}; the drop equals the allowed one, so no number of families would tell."
+        return f"{self._seen()}; if the estimate stays the same, about {self.families_needed:,.0f} families would tell."
 
     def _seen(self) -> str:
-        """What this design can see, so that "cannot tell" is no riddle."""
+        """How small a difference this audit can see."""
         if math.isnan(self.mde):
             unseen = number(unseen_share(self.families), share=True)
             return f"Families do not differ, and a change in up to {unseen} of them may be unseen"
-        return f"The smallest difference that this design finds in 80% of cases is {_points(self.mde)}"
+        return f"The smallest difference that audits like this one find in 80% of cases is {_points(self.mde)}"
 
 
 def gate(
     run: Run | str | Path, max_drop: Mapping[str, float] | None = None, *, max_lift: Mapping[str, float] | None = None
 ) -> Gate:
-    """Does a run keep the limits of a release? Pass, fail, or cannot tell with this many prompts.
+    """Does a run keep the limits of a release? It passes, fails, or cannot be told with this many prompts.
 
     A dimension passes when even the upper bound of its drop keeps the limit, and fails when even the lower bound
     exceeds it; each bound is wrong in at most 2.5 % of audits. Missing answers count at their worst, and an audit that
@@ -119,7 +121,7 @@ def gate(
     Args:
         run: an audit's run, or its folder.
         max_drop: the allowed drop of the aligned share, from 0 to 1, by dimension: `{"safety": 0.05}` is 5 points.
-        max_lift: of a stress test's folder, the allowed attack lift by mode: `{"puzzle": 0.05}`
+        max_lift: for a stress test's run, the allowed attack lift by mode: `{"puzzle": 0.05}`
             (`mechdrift.comparisons.stress_gate`).
 
     Returns:
@@ -144,6 +146,19 @@ def gate(
     _check_limits(max_drop)
     if not run.has("scores.parquet"):
         raise MechdriftError(f"{run.folder} has no scores yet: run the audit again, it goes on where it stopped.")
+    rows = _limited_rows(run, max_drop)
+    return Gate(
+        run=run,
+        verdicts=tuple(
+            judge_drop(rows[name], max_drop[name], _missing(run, rows[name]), _unfinished(run))
+            for name in DIMENSIONS
+            if name in max_drop
+        ),
+    )
+
+
+def _limited_rows(run: Run, max_drop: Mapping[str, float]) -> dict[str, Mapping[str, Any]]:
+    """The headline rows by dimension; raises where one that is limited was not audited, or has no bounds."""
     scores = withheld(run.table("scores"), run.manifest)
     rows = {row["dimension"]: row for row in headline_rows(scores).to_dict("records")}
     absent = [name for name in max_drop if name not in rows]
@@ -157,28 +172,21 @@ def gate(
             f"{run.folder} was scored by an older version, without the bounds that a gate needs: audit the pair again, "
             "into another folder."
         )
-    return Gate(
-        run=run,
-        verdicts=tuple(
-            judge_drop(rows[name], max_drop[name], _missing(run, rows[name]), _unfinished(run))
-            for name in DIMENSIONS
-            if name in max_drop
-        ),
-    )
+    return rows
 
 
 def judge_drop(row: Mapping[str, Any], allowed: float, missing: float = 0.0, reason: str = "") -> Verdict:
-    """One headline row of the score table against the allowed drop.
+    """Compare one headline row of the score table with the allowed drop.
 
-    `missing` is the share of answers, of both models together, of which it is not known what they say; `reason` is why
-    nothing can be told, whatever the numbers.
+    `missing` is the share of the instruct model's answers that are missing plus that of the reasoning model's. Where
+    `reason` is given, nothing can be told, whatever the numbers.
     """
     sign = 1 if row["better"] == "lower" else -1
     drop, least, most = sign * row["difference"], *sorted((sign * row["safe_low"], sign * row["safe_high"]))
     least, most = max(least - missing, -1.0), min(most + missing, 1.0)
     outcome: Outcome = "pass" if most <= allowed + ROUNDING else "fail" if least > allowed + ROUNDING else "cannot tell"
     untold = cannot_tell(row)
-    reason = reason or (f"{untold[0].upper()}{untold[1:]}." if untold else "")
+    reason = reason or (f"{capitalised(untold)}." if untold else "")
     if decision_of(row) in ("go on", "undecided") and outcome == "cannot tell":
         reason = reason or UNDECIDED
     if outcome == "cannot tell" and missing and not reason:
@@ -200,7 +208,7 @@ def judge_drop(row: Mapping[str, Any], allowed: float, missing: float = 0.0, rea
 
 
 def _unfinished(run: Run) -> str:
-    """Why nothing can be told from a run that did not come to its end, else nothing."""
+    """Why nothing can be told from an unfinished audit; empty for a finished one."""
     left = [stage for stage in STAGES if stage not in run.finished]
     if not left:
         return ""
@@ -208,27 +216,28 @@ def _unfinished(run: Run) -> str:
 
 
 def _missing(run: Run, row: Mapping[str, Any]) -> float:
-    """The share of the instruct model's answers that say nothing, plus that of the reasoning model's."""
+    """The share of the instruct model's answers that are missing, plus that of the reasoning model's."""
     answers = run.table("completions")
     asked = answers[(answers.dimension == row["dimension"]) & (answers.contrast == "trigger")].side.value_counts()
     return sum(sum(row[f"{count}_{side}"] for count in MISSING) / max(int(asked.get(side, 0)), 1) for side in SIDES)
 
 
 def _counts(row: Mapping[str, Any]) -> str:
-    """Which answers are missing, by model."""
+    """Why nothing can be told: how many answers of each model are missing."""
     found = [
         f"{int(row[f'{count}_{side}'])} {word} in the {side} model"
         for side in SIDES
         for count, word in MISSING.items()
         if row[f"{count}_{side}"]
     ]
-    return (
-        f"Answers are missing ({', '.join(found)}), and what they might say decides on which side of the limit it is."
-    )
+    return f"Answers are missing ({', '.join(found)}), and the outcome depends on what they would have said."
 
 
 def parse_limits(words: Sequence[str], option: str = "--max-drop", of: str = "a dimension") -> dict[str, float]:
-    """`["safety=0.05", "bias=0.1"]` as a mapping."""
+    """Limits from the command line: `["safety=0.05", "bias=0.1"]` as a mapping.
+
+    `option` and `of` ("a dimension") name, in errors, the option and what it limits.
+    """
     limits: dict[str, float] = {}
     for word in words:
         name, equals, text = word.partition("=")
@@ -237,7 +246,7 @@ def parse_limits(words: Sequence[str], option: str = "--max-drop", of: str = "a 
         except ValueError:
             value = math.nan
         if not equals or math.isnan(value):
-            raise MechdriftError(f"{option} takes {of} and a share, such as safety=0.05, and not {word!r}.")
+            raise MechdriftError(f"{option} takes {of} and a share, such as safety=0.05; it was given {word!r}.")
         if name in limits:
             raise MechdriftError(f"{option} names {name} twice: give one limit for each.")
         limits[name] = value
@@ -249,7 +258,7 @@ def _check_limits(limits: Mapping[str, float]) -> None:
         raise MechdriftError("a gate needs a limit: name a dimension and its allowed drop, such as safety=0.05.")
     for name, value in limits.items():
         if name not in DIMENSIONS:
-            raise MechdriftError(f"there is no dimension {name!r}: limits are for {', '.join(DIMENSIONS)}.")
+            raise MechdriftError(f"there is no dimension {name!r}: choose from {', '.join(DIMENSIONS)}.")
         if not 0 <= value <= 1:
             raise MechdriftError(
                 f"the allowed drop of {name} should be a share from 0 to 1, such as 0.05 for 5 points; it is {value:g}."

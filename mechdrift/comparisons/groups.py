@@ -13,18 +13,19 @@ NO_DIMENSIONS = ("reasoning", ALL)
 GROUPS = ("route", "family", "size", "parent")
 MOST_PARENTS = 40  # in a list to choose from
 UNITS = {"pair": "pair", "parent": "parent_print"}
-"""What counts as one observation, and the column of the table of runs that tells one from another."""
+"""What counts as one observation, and the column of the table of runs that identifies it."""
 
 
 def measures_of(table: pd.DataFrame) -> list[str]:
-    """What is measured, in the order of pages: accuracy on reasoning tasks, the dimensions, and their mean."""
+    """What is measured, in the order of the page: accuracy on reasoning tasks, the dimensions, and their mean."""
     found = set(table.dimension)
     named = ["reasoning", *order_dimensions(sorted(found - set(NO_DIMENSIONS))), ALL]
     return [name for name in named if name in found]
 
 
 def filters_of(table: pd.DataFrame) -> tuple[str, ...]:
-    """By what the runs can be grouped: what differs among them, and for parents, what is few enough to choose from."""
+    """By what the runs can be grouped: what differs among them, and parents only where they are few enough to choose
+    from."""
     counts = {name: table[name].nunique() for name in GROUPS}
     is_list = 1 < counts["parent"] <= MOST_PARENTS and counts["parent"] < table.pair.nunique()
     return tuple(name for name in GROUPS if counts[name] > 1 and (name != "parent" or is_list))
@@ -33,7 +34,7 @@ def filters_of(table: pd.DataFrame) -> tuple[str, ...]:
 def groups_of(table: pd.DataFrame) -> dict[tuple[str, ...], np.ndarray]:
     """Groups of runs by their route, family, size and parent ("" stands for any), each with its members.
 
-    A parent has one family and one size, so that several choices can hold the same runs: of those, the one with the
+    Several choices can hold the same runs, because a parent has one family and one size. Of those, the choice with the
     fewest words is kept.
     """
     chosen = filters_of(table)
@@ -50,6 +51,6 @@ def groups_of(table: pd.DataFrame) -> dict[tuple[str, ...], np.ndarray]:
 
 
 def members_of(table: pd.DataFrame, group: Sequence[str]) -> np.ndarray:
-    """Which runs fit a choice of route, family, size and parent."""
+    """Which runs fit a choice of route, family, size and parent ("" stands for any), as a mask."""
     fits = [(table[name] == value).to_numpy() for name, value in zip(GROUPS, group, strict=True) if value]
     return np.logical_and.reduce(fits) if fits else np.ones(len(table), dtype=bool)

@@ -1,8 +1,8 @@
 """The page of many runs: a summary over pairs, a forest plot per dimension, a table to sort, and a link to each report.
 
-Rows and summaries are computed before and embedded as JSON. The script `many.js` chooses, sorts and draws them, so that
-a choice of route, family or size shows a summary that was computed here, by the one implementation that is tested.
-There is no plotly on this page: a figure of 300 intervals is drawn from some thousand lines, and the page stays small.
+Rows and summaries are computed here and embedded as JSON. The script `many.js` chooses, sorts and draws them, so the
+summary of each choice of route, family or size was computed by the one implementation that is tested. The page holds no
+plotly: the script draws 300 intervals as lines of an SVG, and the page stays small.
 """
 
 import math
@@ -16,20 +16,21 @@ from urllib.parse import quote
 import pandas as pd
 
 from mechdrift.comparisons.groups import GROUPS, NO_DIMENSIONS, UNITS, filters_of, measures_of, members_of
+from mechdrift.comparisons.reading import SIZES, UNKNOWN
 from mechdrift.records.notebook import counted
 from mechdrift.records.words import ALL
-from mechdrift.report.page import slug, templates
 from mechdrift.report.sheets import packed
-from mechdrift.report.words import DASH, MINUS, dimension_name, interval, number, p_value
+from mechdrift.report.templating import slug, templates
+from mechdrift.report.words import DASH, MINUS, bare_p, dimension_name, interval, number
 from mechdrift.runs import Run, check_target
 from mechdrift.statistics.grids import ALPHA
 
-if TYPE_CHECKING:  # it has this page for a method
+if TYPE_CHECKING:  # its method `report` imports this module
     from mechdrift.comparisons.many import PooledRuns
 
 TITLES = {"reasoning": "Reasoning", ALL: "Mean of the dimensions"}
 GROUP_WORDS = {"route": "route", "family": "model family", "size": "size", "parent": "parent"}
-ORDER = ("below 1B", "1B to 4B", "4B to 16B", "16B to 48B", "above 48B", "unknown")
+ORDER = (*(name for _, name in SIZES), UNKNOWN)
 HALF = 30  # pixels of a small interval on either side of zero
 POINTS = 100
 ENDS = ("estimate", "low", "high", "predicted_low", "predicted_high")
@@ -62,6 +63,7 @@ def write_many(pooled: "PooledRuns", out: Path) -> Path:
 
 
 def title_of(measure: str) -> str:
+    """A measure in words: a dimension, reasoning, or the mean of the dimensions."""
     return TITLES.get(measure) or dimension_name(measure)
 
 
@@ -76,8 +78,8 @@ def lead(pooled: "PooledRuns") -> str:
     rows = pooled.summary
     row = next(iter(rows[(rows.dimension == ALL) & (rows.unit == "pair")].to_dict("records")), None)
     if row is None or row["k"] < 2:
-        return "Fewer than two pairs can tell all of their dimensions, so that no mean over pairs is given."
-    over = "; it holds 0, which may be no change" if row["low"] <= 0 <= row["high"] else ""
+        return "Fewer than two pairs can tell all of their dimensions, so no mean over pairs is given."
+    over = ", which holds 0, so there may be no change" if row["low"] <= 0 <= row["high"] else ""
     return (
         f"Over {row['k']} pairs, the share of aligned answers to triggers changes by {tenths(row['estimate'])} points "
         f"on average (95% interval {_between(row['low'], row['high'])}{over}). In one more pair like these, a change "
@@ -86,7 +88,7 @@ def lead(pooled: "PooledRuns") -> str:
 
 
 def tenths(share: float) -> str:
-    """A mean change in points, with a decimal: over many pairs it is known that well."""
+    """A mean change in points, with one decimal, because it is known that well over many pairs."""
     text = f"{share * POINTS:+.1f}".replace("-", MINUS)
     return "0.0" if text[1:] == "0.0" else text
 
@@ -96,7 +98,7 @@ def _between(low: float, high: float) -> str:
 
 
 def _filters(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The lists to choose from, each value with its number of runs."""
+    """The lists of the page to choose runs by; each value has its number of runs."""
     lists = []
     for name in filters_of(table):
         counts = table[name].value_counts()
@@ -130,7 +132,7 @@ def _rows(pooled: "PooledRuns", folder: Path, measures: list[str]) -> list[dict[
 
 
 def _link(run: Path, folder: Path) -> str:
-    """The way from the page to a run's report; its address as a whole where they lie on different drives."""
+    """The relative path from the page to a run's report, or its whole address where they lie on different drives."""
     report = run / "report.html"
     if run.anchor != folder.anchor:
         return report.as_uri()
@@ -189,7 +191,7 @@ def _numbers(cell: Mapping[str, Any]) -> list[Any]:
 
 
 def _lookup(table: pd.DataFrame, keys: list[tuple[str, ...]]) -> list[list[Any]]:
-    """Every choice that some run fits, with the place of the group of the same runs."""
+    """Every choice that some run fits, with the place of the group that holds the same runs."""
     place = {members_of(table, key).tobytes(): at for at, key in enumerate(keys)}
     chosen = filters_of(table)
     options = {
@@ -206,7 +208,7 @@ def _parts(pooled: pd.DataFrame, keys: list[tuple[str, ...]]) -> list[pd.DataFra
 
 
 def _summary(part: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """A group's rows by unit and measure: the cells of the page's table, and what the forest plot draws."""
+    """A group's summary by unit and measure: the cells of the page's table, and the numbers of the forest plot."""
     found: dict[str, dict[str, Any]] = {}
     for row in part.to_dict("records"):
         drawn = [None if math.isnan(row[end]) else round(row[end] * POINTS, 2) for end in ENDS]
@@ -217,12 +219,11 @@ def _summary(part: pd.DataFrame) -> dict[str, dict[str, Any]]:
 def _words(row: Mapping[str, Any]) -> list[str]:
     p = row["p"] if row["dimension"] in NO_DIMENSIONS else row["p_holm"]
     ends = f" ({_between(row['low'], row['high'])})" if row["k"] > 1 else ""
-    tested = DASH if math.isnan(p) else p_value(p).removeprefix("p ").removeprefix("= ")
     star = "*" if p < ALPHA else ""
     return [
         str(row["k"]),
         tenths(row["estimate"]) + star + ends,
-        tested,
+        bare_p(p),
         tenths(row["tau"]).removeprefix("+") if row["k"] > 1 else DASH,
         number(row["i2"], share=True),
         _between(row["predicted_low"], row["predicted_high"]),

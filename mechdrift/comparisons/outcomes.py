@@ -1,4 +1,4 @@
-"""What a gate says: pass, fail or cannot tell, for each limit and for the whole."""
+"""The outcome of a gate: pass, fail or cannot tell, for each limit and for the whole run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -12,19 +12,23 @@ from mechdrift.runs import Run
 
 Outcome = Literal["pass", "fail", "cannot tell"]
 EXIT_CODES: Mapping[Outcome, int] = {"pass": 0, "fail": 2, "cannot tell": 3}
-"""1 is for errors of use, as in every command."""
+"""Exit code 1 means an error of use, as in every command."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """The verdicts of a run, one for each limit: `Verdict` of an audit, in the order of dimensions, or `LiftVerdict` of
-    a stress test. The gate fails if any verdict fails; else it cannot tell if any cannot."""
+    """The verdicts of a run, one for each limit.
+
+    They are of the class `Verdict` for an audit, in the order of dimensions, or `LiftVerdict` for a stress test. The
+    gate fails if any verdict fails. Otherwise it cannot tell if any verdict cannot.
+    """
 
     run: Run
     verdicts: tuple[Any, ...]
 
     @property
     def outcome(self) -> Outcome:
+        """The outcome of all limits together."""
         found = {verdict.outcome for verdict in self.verdicts}
         return "fail" if "fail" in found else "cannot tell" if "cannot tell" in found else "pass"
 
@@ -34,6 +38,7 @@ class Gate:
 
     @property
     def frame(self) -> pd.DataFrame:
+        """A row per verdict, a column per field of it."""
         columns = [field.name for field in fields(self.verdicts[0])]
         return pd.DataFrame([{name: getattr(verdict, name) for name in columns} for verdict in self.verdicts])
 
@@ -45,5 +50,5 @@ class Gate:
 
 
 def in_points(share: float) -> str:
-    """A share in points, with a decimal where it has one: beside a limit such as 0.025, whole points are too coarse."""
+    """A share in points, with a decimal where it has one, because limits such as 0.025 have one."""
     return f"{round(share * 100, 1) + 0.0:g}".replace("-", MINUS)

@@ -1,5 +1,4 @@
-"""The page of a comparison: many children of one parent on one self-contained page; see `page` for how pages are
-made."""
+"""The page of a comparison: a few children of one parent on one page (`report.templating` says how pages are made)."""
 
 import math
 from pathlib import Path
@@ -7,14 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from mechdrift.comparisons import figures as comparing
+from mechdrift.comparisons.captions import CAPTIONS
+from mechdrift.comparisons.figures import changes, divergence, share_text, trade_off
+from mechdrift.comparisons.figures_by_layer import drift_overlaid, patch_overlaid, position_name
 from mechdrift.records import order_dimensions
 from mechdrift.records.notebook import counted
 from mechdrift.records.words import ALL
 from mechdrift.report.exhibits import draw_these, exhibit
-from mechdrift.report.page import place_figures, slug, templates
 from mechdrift.report.sheets import sheets_of
-from mechdrift.report.words import DASH, ROUTE_NAMES, difference, dimension_name, interval, number, p_value
+from mechdrift.report.templating import place_figures, slug, templates
+from mechdrift.report.words import DASH, ROUTE_NAMES, bare_p, difference, dimension_name, interval, number
 from mechdrift.runs import Run, check_target
 from mechdrift.statistics.grids import ALPHA
 
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
     from mechdrift.comparisons.children import Comparison
 
 EXHIBITS = (
-    exhibit("trade_off", "summary", lambda t: comparing.trade_off(t["summary"])),
-    exhibit("changes", "frame", lambda t: comparing.changes(t["frame"], t["summary"])),
-    exhibit("divergence", "frame", lambda t: comparing.divergence(t["frame"], t["summary"])),
-    exhibit("drift_overlaid", "drift", lambda t: comparing.drift_overlaid(t["drift"])),
-    exhibit("patch_overlaid", "patch", lambda t: comparing.patch_overlaid(t["patch"])),
+    exhibit("trade_off", "summary", lambda t: trade_off(t["summary"]), CAPTIONS),
+    exhibit("changes", "frame", lambda t: changes(t["frame"], t["summary"]), CAPTIONS),
+    exhibit("divergence", "frame", lambda t: divergence(t["frame"], t["summary"]), CAPTIONS),
+    exhibit("drift_overlaid", "drift", lambda t: drift_overlaid(t["drift"]), CAPTIONS),
+    exhibit("patch_overlaid", "patch", lambda t: patch_overlaid(t["patch"]), CAPTIONS),
 )
 
 
@@ -53,7 +54,7 @@ def write_comparison(compared: "Comparison", out: Path) -> Path:
             children=[_child_row(row) for row in compared.children.to_dict("records")],
             found=_found(compared.children),
             prediction=[prediction(compared, per_dimension) for per_dimension in (False, True)],
-            position=comparing.position_name(tables),
+            position=position_name(tables),
         )
     )
     return folder.write_text(out.name, text)
@@ -61,25 +62,25 @@ def write_comparison(compared: "Comparison", out: Path) -> Path:
 
 def lead(row: dict[str, Any]) -> str:
     """One run in one sentence."""
-    gain = "reasoning was not asked" if math.isnan(row["gain"]) else f"reasoning {comparing.share_text(row, 'gain')}"
+    gain = "reasoning was not asked" if math.isnan(row["gain"]) else f"reasoning {share_text(row, 'gain')}"
     gain = f"reasoning: cannot tell: {row['gain_reason']}" if row["gain_reason"] else gain
     if row["reason"]:
         return f"{row['run']}: {gain}; alignment: cannot tell: {row['reason']}."
-    return f"{row['run']}: {gain}, alignment {comparing.share_text(row, 'kept')}."
+    return f"{row['run']}: {gain}, alignment {share_text(row, 'kept')}."
 
 
 def prediction(compared: "Comparison", per_dimension: bool) -> str:
-    """Whether divergence goes with loss, and of how many points that is said."""
+    """The correlation of divergence and change, with its number of points."""
     found = compared.correlation(per_dimension)
     n = int(found["n"])
     points = (
-        counted(n, "point of a child in a dimension", "points, one per child and dimension")
+        counted(n, "point, one per child and dimension", "points, one per child and dimension")
         if per_dimension
         else counted(n, "child", "children")
     )
     if math.isnan(found["r"]):
-        return f"Of {points} no correlation can be computed: it takes three that differ."
-    said = f"Of {points}: r = {number(found['r'])}, Spearman's ρ = {number(found['rho'])}"
+        return f"No correlation can be computed over {points}: it takes three that differ."
+    said = f"Over {points}: r = {number(found['r'])}, Spearman's ρ = {number(found['rho'])}"
     if per_dimension:
         return f"{said}. Points of one child, or of one dimension, are not independent, so no p is given."
     return f"{said}. With so few points, even chance gives large correlations." if n < 10 else f"{said}."
@@ -99,7 +100,7 @@ def _described(name: str, run: Run) -> tuple[str, str]:
 
 
 def _rows(compared: "Comparison") -> list[dict[str, Any]]:
-    """A line per run: accuracy, then the score of every dimension, their mean, and the divergence."""
+    """A line per run: accuracy, the change of every dimension, their mean, and the divergence."""
     rows = []
     for row in compared.summary.to_dict("records"):
         own = compared.frame[compared.frame.run == row["run"]].set_index("dimension")
@@ -152,17 +153,14 @@ def _child_row(row: dict[str, Any]) -> dict[str, Any]:
         "dimension": "mean of the dimensions" if row["dimension"] == ALL else dimension_name(row["dimension"]).lower(),
         "difference": difference(row["difference"], share=True),
         "interval": interval(row["low"], row["high"], share=True, signed=True),
-        **{
-            name: "cannot tell" if row["reason"] else p_value(row[name]).removeprefix("p ").removeprefix("= ")
-            for name in ("p", "p_holm")
-        },
+        **{name: "cannot tell" if row["reason"] else bare_p(row[name]) for name in ("p", "p_holm")},
         "n": f"{row['n']} ({row['families']})",
         "clear": _is_clear(row),
     }
 
 
 def _found(children: pd.DataFrame) -> tuple[str, list[str]]:
-    """Which children differ: a sentence, and one for each difference."""
+    """Which children differ: one sentence for all of them, and one for each difference."""
     if children.empty:
         return (
             "No two of these runs were asked the same prompts, so their children cannot be compared with each other.",
@@ -175,14 +173,14 @@ def _found(children: pd.DataFrame) -> tuple[str, list[str]]:
             ""
             if math.isnan(seen)
             else (
-                f"; differences of {difference(seen, share=True).lstrip('+')} would be found four times in five "
-                "without that correction"
+                f"; without that correction, a difference of {difference(seen, share=True).lstrip('+')} would be "
+                "found in 80% of comparisons like these"
             )
         )
         return (
             (
-                "No two children differ beyond what this design can see, after Holm's correction over "
-                f"{len(children)} comparisons{size}."
+                f"No difference between two children is established after Holm's correction over {len(children)} "
+                f"comparisons{size}."
             ),
             [],
         )

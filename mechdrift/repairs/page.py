@@ -12,8 +12,8 @@ from mechdrift.repairs.registry import REPAIRS
 from mechdrift.repairs.sentences import name_of, row_of, told
 from mechdrift.report.captions import Caption
 from mechdrift.report.exhibits import Exhibit, draw_these
-from mechdrift.report.page import place_figures, slug, templates
 from mechdrift.report.sheets import sheets_of
+from mechdrift.report.templating import place_figures, slug, templates
 from mechdrift.report.words import DASH, difference, interval, number
 from mechdrift.runs import Run, made
 

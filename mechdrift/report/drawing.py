@@ -1,8 +1,11 @@
-"""The parts that several figures share: subplots with quiet titles, dumbbells, interval bands."""
+"""The parts that several figures share: subplots with quiet titles, small multiples, menus, dumbbells, interval bands.
+
+`theme` has the colours and the plotly template.
+"""
 
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,16 +13,42 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from mechdrift.records import SIDES, Side
-from mechdrift.report.theme import BAND, FAINT, INK, PAPER, SIDE_COLOURS, TEMPLATE
-from mechdrift.report.words import SIDE_NAMES, is_share, metric_name, number
+from mechdrift.records import SIDES, MechdriftError, Side, order_dimensions
+from mechdrift.report.theme import BAND, FAINT, INK, PAPER, QUIET, SIDE_COLOURS, TEMPLATE
+from mechdrift.report.words import SIDE_NAMES, dimension_name, is_share, metric_name, number
 
 COLUMNS = 3
-OFFSET = 0.13
+OFFSET = 0.13  # of a dumbbell's row: the two models' dots stand this far above and below its middle
 SIDE_COLUMNS = [f"{side}{end}" for side in SIDES for end in ("", "_low", "_high")]
+DASHED = {"color": QUIET, "width": 1.4, "dash": "4px,3px"}
+DOTTED = {"color": FAINT, "dash": "dot", "width": 1.5}
+HOLLOW = {"size": 6, "color": PAPER, "line": {"color": FAINT, "width": 1.2}}
+HOVER = "%{hovertext}<extra></extra>"
+"""The hover template of traces that bring their own `hovertext`."""
+EARLIER_VERSION = (
+    "This run has no {0}: it was made by an earlier version, or there was nothing to compare. Run the audit again for "
+    "them."
+)
+
+
+def need(rows: pd.DataFrame, otherwise: str) -> None:
+    """Raise `MechdriftError` with the sentence `otherwise` where there is no row to draw."""
+    if rows.empty:
+        raise MechdriftError(otherwise)
+
+
+def need_column(table: pd.DataFrame, column: str, what: str) -> None:
+    """Raise `MechdriftError` where a table is empty or has no value in a column, as in runs of earlier versions."""
+    need(table, f"This run has no {what}.")
+    if column not in table or table[column].isna().all():
+        raise MechdriftError(EARLIER_VERSION.format(what))
+
+
+# Subplots.
 
 
 def blank(height: int) -> go.Figure:
+    """An empty figure of so many pixels."""
     return go.Figure(layout={"template": TEMPLATE, "height": height})
 
 
@@ -35,8 +64,7 @@ def grid(rows: int, columns: int, titles: Sequence[str], height: int, **options:
 def small_multiples(titles: Sequence[str], x_title: str, y_title: str, gap: float = 0.28) -> go.Figure:
     """One small plot per title, three in a row, with one scale for all; `cell` says where each one is. Slanted labels
     need a wider gap."""
-    columns = min(COLUMNS, len(titles))
-    rows = math.ceil(len(titles) / columns)
+    columns, rows = min(COLUMNS, len(titles)), rows_of(titles)
     spacing = {"horizontal_spacing": 0.05, "vertical_spacing": gap / rows}
     figure = grid(rows, columns, titles, height=100 + 215 * rows, shared_yaxes="all", **spacing)
     for column in range(1, columns + 1):
@@ -44,9 +72,34 @@ def small_multiples(titles: Sequence[str], x_title: str, y_title: str, gap: floa
     return figure.update_yaxes(title_text=y_title, col=1)
 
 
+def rows_of(titles: Sequence[str]) -> int:
+    """How many rows the small multiples with these titles take."""
+    return math.ceil(len(titles) / COLUMNS)
+
+
 def cell(place: int) -> dict[str, int]:
     """Row and column of the small multiple number `place`."""
     return {"row": place // COLUMNS + 1, "col": place % COLUMNS + 1}
+
+
+def by_dimension(
+    table: pd.DataFrame,
+    traces_of: Callable[[pd.DataFrame, bool], Sequence[go.Scatter | go.Heatmap]],
+    *,
+    title_of: Callable[[pd.DataFrame], str] = lambda part: dimension_name(part.dimension.iloc[0]),
+    **titles: Any,
+) -> go.Figure:
+    """Small multiples with a plot per dimension of `table`, in the project's order.
+
+    `traces_of(part, legend)` draws the rows of one dimension; `legend` is true for the first plot, which speaks for
+    all. `titles` go to `small_multiples`.
+    """
+    parts = [table[table.dimension == dimension] for dimension in order_dimensions(table.dimension)]
+    figure = small_multiples([title_of(part) for part in parts], **titles)
+    for place, part in enumerate(parts):
+        for trace in traces_of(part, place == 0):
+            figure.add_trace(trace, **cell(place))
+    return figure
 
 
 def with_menu(figure: go.Figure, title: str, labels: Mapping[Any, str], shown: Sequence[Any], chosen: Any) -> go.Figure:
@@ -75,6 +128,21 @@ def with_menu(figure: go.Figure, title: str, labels: Mapping[Any, str], shown: S
     return figure.update_layout(updatemenus=[menu], margin_t=98)
 
 
+def colour_bar(title: str, **options: Any) -> dict[str, Any]:
+    """The scale of colours beside a heat map."""
+    return {"title": {"text": title, "font": {"size": 12}}, "thickness": 12, "outlinewidth": 0, **options}
+
+
+# Intervals.
+
+
+def error_bars(value: Any, low: Any, high: Any, colour: str, thickness: float = 1.5) -> dict[str, Any]:
+    """Plotly's error bars for intervals from `low` to `high`: numbers in a list, or columns."""
+    above, below = np.subtract(high, value), np.subtract(value, low)
+    bars = {"symmetric": False, "array": above, "arrayminus": below}
+    return bars | {"width": 0, "thickness": thickness, "color": colour}
+
+
 def dumbbells(figure: go.Figure, rows: pd.DataFrame, legend: bool = True, **place: Any) -> None:
     """One line per row of `rows` (`label`, `metric`, then value and interval per side), the first row on top."""
     heights = np.arange(len(rows))[::-1].astype(float)
@@ -91,18 +159,17 @@ def dumbbells(figure: go.Figure, rows: pd.DataFrame, legend: bool = True, **plac
 def _dots(rows: pd.DataFrame, side: Side, heights: np.ndarray, legend: bool) -> go.Scatter:
     values, low, high = (rows[f"{side}{end}"].astype(float) for end in ("", "_low", "_high"))
     colour = SIDE_COLOURS[side]
-    bars = {"symmetric": False, "array": high - values, "arrayminus": values - low}
     return go.Scatter(
         x=values,
         y=heights,
         mode="markers",
         marker={"size": 10, "color": colour},
         name=SIDE_NAMES[side],
-        error_x=bars | {"thickness": 1.5, "width": 0, "color": colour},
+        error_x=error_bars(values, low, high, colour),
         legendgroup=side,
         showlegend=legend,
         hovertext=[_dot_text(row, side) for row in rows.to_dict("records")],
-        hovertemplate="%{hovertext}<extra></extra>",
+        hovertemplate=HOVER,
     )
 
 

@@ -1,4 +1,8 @@
-"""The figures of the page: which table each cannot do without, and the sentence in its place when that is missing."""
+"""The figures of a page: the table that each one needs, its words, the rows that it hands out, and the sentence that
+stands in its place where the table is missing.
+
+`Exhibit` and `draw_these` serve every page; `all_exhibits` lists the figures of a run's page.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -8,11 +12,18 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from mechdrift.records import MechdriftError, order_dimensions
-from mechdrift.report import figures, figures_lengths
-from mechdrift.report import figures_directions as inside
-from mechdrift.report import figures_steering as causes
 from mechdrift.report.captions import CAPTIONS, Caption
-from mechdrift.report.figures_origins import origins
+from mechdrift.report.figures.dimensions import dimensions_matrix
+from mechdrift.report.figures.divergence import kl_by_position
+from mechdrift.report.figures.drift import angles_and_cones, differences, direction_drift, drift_map
+from mechdrift.report.figures.grafts import origins
+from mechdrift.report.figures.lengths import length_curves
+from mechdrift.report.figures.patches import patch_grid
+from mechdrift.report.figures.scores import missed_and_over, scores_side_by_side, signal_detection
+from mechdrift.report.figures.steering import candidates, steering_effects
+from mechdrift.report.figures.tasks import task_accuracy
+from mechdrift.report.figures.thinking import along_thinking
+from mechdrift.report.figures.weights import weight_change
 from mechdrift.report.words import dimension_name
 
 Tables = Mapping[str, pd.DataFrame]
@@ -22,9 +33,9 @@ Tables = Mapping[str, pd.DataFrame]
 class Exhibit:
     """A figure to be drawn from the tables of a run, with its words and the rows that the page hands out with it.
 
-    `table` names the table that it cannot do without, `beside` further ones that it shows where they are there, and
-    `rows` the part of them that it shows (all of them, by default). `tab` is its label where several share a place; a
-    `narrow` one fits a phone's screen.
+    `table` names the table that the figure needs, and `beside` the tables that it also shows where they are there.
+    `rows` are conditions (column and value) on the rows that it shows; none by default. `tab` is the figure's label
+    where several share a place. A `narrow` figure fits a phone's screen.
     """
 
     name: str
@@ -61,29 +72,33 @@ class Drawn:
 NOTHING = pd.DataFrame({"dimension": [], "role": []})
 
 
-def exhibit(name: str, table: str, draw: Callable[[Tables], go.Figure], **options: Any) -> Exhibit:
+def exhibit(
+    name: str,
+    table: str,
+    draw: Callable[[Tables], go.Figure],
+    captions: Mapping[str, Caption] = CAPTIONS,
+    **options: Any,
+) -> Exhibit:
     """A figure whose words stand under its own name in `captions`."""
-    return Exhibit(name=name, table=table, draw=draw, caption=CAPTIONS[name], **options)
+    return Exhibit(name=name, table=table, draw=draw, caption=captions[name], **options)
 
 
 FIXED = (
-    exhibit("scores", "scores", lambda t: figures.scores_side_by_side(t["scores"]), narrow=True),
-    exhibit("lengths", "lengths", lambda t: figures_lengths.lengths(t["lengths"])),
-    exhibit("signal_detection", "scores", lambda t: figures.signal_detection(t["scores"])),
-    exhibit("missed_and_over", "scores", lambda t: figures.missed_and_over(t["scores"])),
-    exhibit("direction_drift", "drift", lambda t: figures.direction_drift(t["drift"])),
-    exhibit("drift_map", "drift", lambda t: inside.drift_map(t["drift"])),
-    exhibit(
-        "angles", "cones", lambda t: inside.angles_and_cones(t.get("drift", NOTHING), t["cones"]), beside=("drift",)
-    ),
-    exhibit("differences", "drift", lambda t: inside.differences(t["drift"])),
-    exhibit("dimensions", "dimensions", lambda t: inside.dimensions_matrix(t["dimensions"], t.get("drift", NOTHING))),
-    exhibit("thinking", "thinking", lambda t: inside.along_thinking(t["thinking"])),
-    exhibit("selection", "selection", lambda t: causes.selection(t["selection"])),
-    exhibit("steering", "steering", lambda t: causes.steering(t["steering"])),
-    exhibit("kl", "kl", lambda t: figures.kl_by_position(t["kl"], t.get("kl_tokens"))),
-    exhibit("weights", "weights", lambda t: figures.weight_change(t["weights"]), narrow=True),
-    exhibit("tasks", "tasks", lambda t: figures.task_accuracy(t["tasks"]), narrow=True),
+    exhibit("scores", "scores", lambda t: scores_side_by_side(t["scores"]), narrow=True),
+    exhibit("lengths", "lengths", lambda t: length_curves(t["lengths"])),
+    exhibit("signal_detection", "scores", lambda t: signal_detection(t["scores"])),
+    exhibit("missed_and_over", "scores", lambda t: missed_and_over(t["scores"])),
+    exhibit("direction_drift", "drift", lambda t: direction_drift(t["drift"])),
+    exhibit("drift_map", "drift", lambda t: drift_map(t["drift"])),
+    exhibit("angles", "cones", lambda t: angles_and_cones(t.get("drift", NOTHING), t["cones"]), beside=("drift",)),
+    exhibit("differences", "drift", lambda t: differences(t["drift"])),
+    exhibit("dimensions", "dimensions", lambda t: dimensions_matrix(t["dimensions"], t.get("drift", NOTHING))),
+    exhibit("thinking", "thinking", lambda t: along_thinking(t["thinking"])),
+    exhibit("selection", "selection", lambda t: candidates(t["selection"])),
+    exhibit("steering", "steering", lambda t: steering_effects(t["steering"])),
+    exhibit("kl", "kl", lambda t: kl_by_position(t["kl"], t.get("kl_tokens"))),
+    exhibit("weights", "weights", lambda t: weight_change(t["weights"]), narrow=True),
+    exhibit("tasks", "tasks", lambda t: task_accuracy(t["tasks"]), narrow=True),
 )
 
 
@@ -103,6 +118,7 @@ def draw_these(exhibits: Iterable[Exhibit], tables: Tables) -> dict[str, Drawn]:
 
 
 def missing_sentence(table: str) -> str:
+    """What stands in place of a figure whose table the run does not have."""
     return f"Not in this run: the table “{table}” has not been computed (its stage was not run)."
 
 
@@ -142,7 +158,7 @@ def _patch_drawer(dimension: str) -> Callable[[Tables], go.Figure]:
     def draw(tables: Tables) -> go.Figure:
         completions = tables.get("completions")
         prompts = {} if completions is None else dict(zip(completions.item, completions.prompt, strict=True))
-        return figures.patch_grid(tables["patch"], dimension, tables.get("patch_items"), prompts)
+        return patch_grid(tables["patch"], dimension, tables.get("patch_items"), prompts)
 
     return draw
 

@@ -46,7 +46,10 @@ class RunTables(Mapping[str, pd.DataFrame]):
 
 
 class Figures(Mapping[str, go.Figure]):
-    """The figures of a run by name."""
+    """The figures of a run by name; see the module.
+
+    Indexing raises `MechdriftError` where the run has no such figure, or its table has nothing to draw.
+    """
 
     def __init__(self, run: Run):
         self._tables = RunTables(run)

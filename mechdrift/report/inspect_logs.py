@@ -1,14 +1,14 @@
 """A run as logs of inspect_ai, which `inspect view` opens and `read_eval_log` reads: one log per dimension and model.
 
-A sample is an answer, with the thinking as reasoning and the answer as text; an epoch is a sample of the same item. Its
-score is the judge's word (C is aligned, I is not), with label and reason in its explanation. Answers that are missing,
-because thinking or answer was cut off, or that the judge failed on, are unscored. The log's metrics are the run's own
-scores of that model, and its metadata hold the paired difference, which no log of one model can show.
+A sample of the log is one answer, with the thinking as reasoning and the answer as text; several answers to one item
+are epochs of it. The score is the judge's verdict (C is aligned, I is not), with label and reason in its explanation.
+Answers are unscored where thinking or answer was cut off, or the judge failed. The log's metrics are the run's own
+scores of that model, and its metadata hold the paired difference, which a log of one model cannot show otherwise.
 
     logs/smollm2-sft/2026-11-30T02-01-18+00-00_mechdrift-safety-instruct_<id>.eval
 
-Variants of items and reasoning tasks have logs of their own. The ids of samples are the items' ids, so that
-`score_answers` finds every answer again.
+Variants of items, and reasoning tasks, have logs of their own. A sample has its item's id, so `score_answers` finds
+every answer again.
 """
 
 import hashlib
@@ -36,10 +36,10 @@ def to_inspect(run: Run | str | Path, out: str | Path) -> tuple[Path, ...]:
 
     Args:
         run: an audit's run, or its folder.
-        out: the folder to write to; logs of the same run there are replaced.
+        out: the folder to write to; logs of the same run in it are replaced.
 
     Returns:
-        The files.
+        The paths of the logs.
 
     Raises:
         MechdriftError: where inspect_ai is not installed, the run has no answers, or the folder cannot be written to.
@@ -153,7 +153,7 @@ def _sample(row: Mapping[str, Any], model: str) -> "EvalSample":
 
 
 def _stop_reason(row: Mapping[str, Any]) -> Any:
-    """Why the model stopped: a thought or an answer that did not come to its end was cut by the budget."""
+    """Why the model stopped, in inspect_ai's words: the budget cut every thought or answer that did not end."""
     ended = row["finished"] if row["closed"] else row.get("stopped")
     return "stop" if ended is True or ended == 1 else "max_tokens"
 
@@ -191,12 +191,12 @@ def _differences(scores: pd.DataFrame) -> dict[str, Any]:
 
 
 def _created(run: Run) -> str:
-    """When the answers were written."""
+    """When the answers were written, in UTC."""
     written = (run.folder / "completions.parquet").stat().st_mtime
     return datetime.fromtimestamp(int(written), UTC).isoformat()
 
 
 def _id(run: Run, *parts: str) -> str:
-    """The same id for the same part of the same run."""
+    """An id that is the same whenever the same part of the same run is written."""
     prints = sorted(run.manifest["pair"]["fingerprints"].values())
     return hashlib.sha256("\0".join([run.folder.name, *prints, *parts]).encode()).hexdigest()[:22]

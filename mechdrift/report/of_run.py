@@ -1,7 +1,7 @@
 """What a run folder shows: its page, its section for a model card, and its figures.
 
-An audit and a stress test have pages and cards of their own; which of the two a folder holds is decided here. `Run`
-lies below this package and imports this module when it is asked to show something, and no other module of the report.
+Audits and stress tests have different pages and cards, and this module decides which of the two a folder holds. `Run`
+lies below this package; it imports this module, and no other of the report, when it is asked to show something.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""Tables as plain rows for the page: both models' answers for the browser, a few reasoning tasks, the score table."""
+"""Tables of a run as plain rows for the page: answers, scores, reasoning tasks, lengths."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -9,15 +9,18 @@ import pandas as pd
 from mechdrift.behaviour.censoring import finished_only
 from mechdrift.behaviour.verdicts import cannot_tell
 from mechdrift.records import SIDES, order_dimensions
+from mechdrift.records.notebook import counted
+from mechdrift.report.readout_rows import readouts_by_item
 from mechdrift.report.words import (
     BETTER,
+    THINK_NAMES,
+    bare_p,
     difference,
     dimension_name,
     interval,
     is_share,
     metric_name,
     number,
-    p_value,
     variant_name,
 )
 
@@ -33,6 +36,24 @@ OUTCOMES = {
 }
 
 
+def browser_of(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any] | None:
+    """What the browser of answers works on; None where a run has no answers."""
+    if "completions" not in tables:
+        return None
+    rows = browser_rows(
+        tables["completions"], tables.get("readouts"), tables.get("variants"), tables.get("readout_validation")
+    )
+    names = {d: dimension_name(d) for d in order_dimensions(tables["completions"].dimension)}
+    labels = sorted({label for label in tables["completions"].label if label})
+    return {
+        "rows": rows,
+        "dimensions": names,
+        "labels": labels,
+        "thinks": THINK_NAMES,
+        "count": counted(len(rows), "prompt"),
+    }
+
+
 def browser_rows(
     completions: pd.DataFrame,
     readouts: pd.DataFrame | None,
@@ -44,7 +65,7 @@ def browser_rows(
 
     Beside every readout stands how well it follows judged behaviour, from `validation`.
     """
-    measured, varied = _readouts_by_item(readouts, validation), _variants_by_item(variants)
+    measured, varied = readouts_by_item(readouts, validation), _variants_by_item(variants)
     completions = completions.astype(object).where(completions.notna(), None)
     rows = []
     for item, answers in completions.groupby("item", sort=False):
@@ -88,29 +109,6 @@ def _changed(row: dict[str, Any]) -> bool:
     return bool(before and after) and before != after
 
 
-def _readouts_by_item(
-    readouts: pd.DataFrame | None, validation: pd.DataFrame | None
-) -> dict[tuple[str, str], list[dict[str, Any]]]:
-    checks = (
-        {} if validation is None else {(row.dimension, row.side, row.think): row for row in validation.itertuples()}
-    )
-    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in () if readouts is None else readouts.itertuples():
-        if not math.isnan(row.readout):
-            said = reliability_note(checks.get((row.dimension, row.side, row.think)))
-            one = {"think": row.think, "value": round(float(row.readout), 2), "reliability": said}
-            found.setdefault((row.item, row.side), []).append(one)
-    return found
-
-
-def reliability_note(check: Any) -> str:
-    """How well a readout follows judged behaviour, and whether that is too little."""
-    if check is None or math.isnan(check.auroc):
-        return "not validated"
-    said = f"AUROC {number(check.auroc)} ({interval(check.low, check.high)})"
-    return said if check.reliable else f"{said}, unreliable"
-
-
 def score_rows(scores: pd.DataFrame) -> list[dict[str, Any]]:
     """The score table, formatted: dimensions in order (`place`), the headline of each first.
 
@@ -144,8 +142,8 @@ def _score_row(row: dict[str, Any]) -> dict[str, Any]:
             interval(row["low"], row["high"], share=share, signed=True),
         ),
         "bounds": bounds_of(row),
-        "p": _bare(row["p"]),
-        "p_holm": ("cannot tell" if cannot_tell(row) else _bare(row["p_holm"])) if row["headline"] else "",
+        "p": bare_p(row["p"]),
+        "p_holm": ("cannot tell" if cannot_tell(row) else bare_p(row["p_holm"])) if row["headline"] else "",
         "reason": cannot_tell(row),
         "better": BETTER.get(row["better"]),
         "unread": _unread(row),
@@ -166,11 +164,6 @@ def _unread(row: dict[str, Any]) -> tuple[str, str]:
     totals = [sum(int(counts[place]) for counts in counted.values()) for place in (0, 1)]
     words = "; ".join(f"{COUNTS[name]}: {int(before)} and {int(after)}" for name, (before, after) in counted.items())
     return f"{totals[0]} · {totals[1]}", words
-
-
-def _bare(p: float) -> str:
-    """A p-value without its "p ="."""
-    return "—" if math.isnan(p) else p_value(p).removeprefix("p ").removeprefix("= ")
 
 
 def conventions(scores: pd.DataFrame) -> list[tuple[str, str]]:
@@ -204,3 +197,41 @@ def _least_shown_kinds(pairs: Iterable[dict[str, Any]], shown: Iterable[dict[str
     by_kind = {pair["instruct"]["kind"]: pair for pair in reversed(list(pairs))}
     seen = [pair["instruct"]["kind"] for pair in shown]
     return [by_kind[kind] for kind in sorted(by_kind, key=seen.count)][:EXAMPLES_PER_OUTCOME]
+
+
+def length_rows(table: pd.DataFrame | None) -> list[dict[str, Any]]:
+    """The measures of length as rows for the page: both models, and the paired difference."""
+    rows = []
+    for row in () if table is None else table.to_dict("records"):
+        share = not row["measure"].endswith("tokens")
+        shown = {name: _shown(row, name, share) for name in SIDES}
+        change = (
+            (difference(row["difference"], share=True), interval(row["low"], row["high"], share=True, signed=True))
+            if share
+            else (_tokens(row["difference"], signed=True), _ends(row["low"], row["high"], signed=True))
+        )
+        rows.append(
+            {"measure": row["convention"], "n": row["n"], "families": row["families"], "change": change} | shown
+        )
+    return rows
+
+
+def _shown(row: dict[str, Any], side: str, share: bool) -> tuple[str, str]:
+    if share:
+        return number(row[side], share=True), interval(row[f"{side}_low"], row[f"{side}_high"], share=True)
+    return _tokens(row[side]), _ends(row[f"{side}_low"], row[f"{side}_high"])
+
+
+def _tokens(value: float, signed: bool = False) -> str:
+    """A number of tokens without decimals."""
+    text = number(round(value) if math.isfinite(value) else value, signed=signed)
+    return text.removesuffix(".00")
+
+
+def _ends(low: float, high: float, signed: bool = False) -> str:
+    return f"{_tokens(low, signed)} to {_tokens(high, signed)}" if math.isfinite(low) and math.isfinite(high) else ""
+
+
+def mean_kl(tokens: pd.DataFrame) -> dict[str, float]:
+    """Mean KL divergence per answer token and dimension, over all tokens, in nats."""
+    return tokens.groupby("dimension").kl.mean().to_dict()

@@ -21,7 +21,7 @@ DIGITS = 6
 
 
 def sheets_of(drawn: Iterable[Drawn]) -> dict[str, str]:
-    """Every sheet that these figures hand out, by name, packed."""
+    """Every sheet that these figures hand out, packed, by name."""
     found = {name: table for each in drawn for name, table in each.sheets.items()}
     return {name: packed(table) for name, table in found.items()}
 

@@ -1,24 +1,23 @@
-"""Waves on the page: what was known after each, and, while an audit runs, what is decided and what is still asked."""
+"""Waves on the page: what was known after each wave, and, while an audit runs, what is decided and what is still
+asked."""
 
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from mechdrift.records.notebook import counted
-from mechdrift.report.words import DASH, difference, dimension_name, interval, listing, number, p_value
+from mechdrift.report.words import bare_p, difference, dimension_name, interval, listing, number
 
-REFRESH = 15  # seconds until an unfinished page loads itself anew
+REFRESH = 15  # seconds until the page of an unfinished audit reloads itself
 LAST_STAGE = "patch"
-RELOADS = f"The page loads itself anew every {REFRESH} seconds until all is done."
+RELOADS = f"This page reloads every {REFRESH} seconds until the audit is done."
 FIXED_RUNNING = f"This audit is not finished: the answers are scored. Next it looks inside the models. {RELOADS}"
-NONE_FOUND = "none that was tried"
 WORDS = {"go on": "goes on", "no change": "no change", "changed": "changed", "undecided": "undecided"}
 
 
 def waves_shown(manifest: Mapping[str, Any], waves: pd.DataFrame | None) -> dict[str, Any]:
-    """Rows of the table of waves, the margin, and, until all stages have ended, what is running."""
+    """What the page shows of waves: the rows of their table, the margin and, until all stages have ended, what runs."""
     is_done = LAST_STAGE in manifest["stages"]
     if waves is None or not len(waves):
         return {"rows": [], "running": "" if is_done else FIXED_RUNNING, "seconds": REFRESH, "margin": ""}
@@ -30,24 +29,6 @@ def waves_shown(manifest: Mapping[str, Any], waves: pd.DataFrame | None) -> dict
     }
 
 
-def power_said(manifest: Mapping[str, Any]) -> list[str]:
-    """The falls that the design finds, in a sentence; none where that was not simulated."""
-    power: Mapping[str, float | None] = manifest.get("power", {})
-    names: dict[float, list[str]] = {}
-    for name, fall in power.items():
-        names.setdefault(np.inf if fall is None else fall, []).append(dimension_name(name).lower())
-    said = [
-        f"{NONE_FOUND if np.isinf(fall) else difference(fall, share=True).lstrip('+')} in {listing(group)}"
-        for fall, group in sorted(names.items())
-    ]
-    if not said:
-        return []
-    return [
-        "How large a fall would be found in four of five audits, after adjusting for the number of dimensions, was "
-        f"simulated from these answers, item by item, with all families that may be asked: {'; '.join(said)}."
-    ]
-
-
 def _row(row: Mapping[str, Any]) -> dict[str, str]:
     ends = interval(row["low"], row["high"], share=True, signed=True)
     return {
@@ -57,14 +38,10 @@ def _row(row: Mapping[str, Any]) -> dict[str, str]:
         "prompts": f"{row['prompts']:,}",
         "change": difference(row["difference"], share=True) + (f" ({ends})" if ends else ""),
         "boundary": number(row["boundary"]),
-        "p": _p(row["p"]),
-        "p_holm": _p(row["p_holm"]),
+        "p": bare_p(row["p"]),
+        "p_holm": bare_p(row["p_holm"]),
         "decision": WORDS[row["decision"]] + (f": {row['reason']}" if row["reason"] else ""),
     }
-
-
-def _p(value: float) -> str:
-    return DASH if pd.isna(value) else p_value(value).removeprefix("p ").removeprefix("= ")
 
 
 def running_said(waves: pd.DataFrame) -> str:

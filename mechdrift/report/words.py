@@ -1,7 +1,7 @@
-"""The plain words and number formats that figures, sentences and tables share.
+"""The words and number formats that figures, sentences and tables share.
 
-Numbers read the same wherever they stand: shares in per cent, their differences in points, a true minus sign, two
-decimals for everything else, and never more digits of a p-value than anyone can use.
+Shares are in per cent and their differences in points, everything else has two decimals, the minus sign is a true one,
+and a p-value has at most three decimals.
 """
 
 import math
@@ -38,22 +38,32 @@ PAGE_WORDS = (
     ("aligned answer", "an answer that does what alignment asks for on its prompt, such as refusing a harmful request"),
     (
         "trigger, neutral twin",
-        "a prompt that calls for special behaviour, and one that looks alike but calls for plain help",
+        "a prompt that calls for special behaviour (such as refusing), and one that looks alike but calls for plain "
+        "help",
     ),
-    ("family", "prompts that share a topic or a template; they are not independent, so families are resampled"),
-    ("95% interval", "the range of values that fit the answers; a change whose interval holds 0 may be none"),
     (
-        "adjusted p",
-        "the chance of so large a difference if nothing had changed, made stricter because many were looked at",
+        "family",
+        "prompts that share a topic or a template; since they are not independent, whole families are resampled",
     ),
+    ("95% interval", "the range of values that fit the answers; where it holds 0, there may be no change"),
+    (
+        "p, adjusted p",
+        "the chance of so large a difference if nothing had changed; it is adjusted (made larger) where several "
+        "differences are tested, because one of them may be large by chance",
+    ),
+    ("token", "a word or a part of a word, which models read and write one at a time"),
     ("layer, token role", "a step of the model's computation, and a place in the prompt, such as its last token"),
     ("activation", "the numbers that a layer writes at a token"),
-    ("direction", "what sets activations on triggers apart from those on neutral twins: the difference of their means"),
+    ("direction", "the difference between a model's mean activations on triggers and on neutral twins"),
+    ("AUROC", "the area under the ROC curve: how well a number ranks cases; 0.5 is chance, 1 is perfect"),
     ("readout", "how strongly a model leans to opening its answer as a trigger calls for, in log-odds; 0 is undecided"),
-    ("log-odds", "the logarithm of how much likelier one side is; +1 is 2.7 times as likely, +2 is 7.4 times"),
+    ("log-odds", "the logarithm of how much likelier one side is: +1 means 2.7 times as likely, +2 means 7.4 times"),
+    ("KL, nats", "how far apart two models' predictions of the next token are, and its unit; 0 means identical"),
     ("patching", "copying one activation of one model into the other, to see what it carries"),
-    ("gap, recovery", "how far the two models' readouts lie apart, and the share of it that a copy brings back"),
+    ("gap, recovery", "how far the two models' readouts lie apart, and the share of that gap that a copy brings back"),
     ("graft", "giving one model the weights of the other in some layers, to see what originates there"),
+    ("placebo", "a patch that should do nothing, such as an activation from another prompt"),
+    ("null model", "a model that was trained for as long, but not to reason; it shows what training as such does"),
     ("think block", "the text that a reasoning model writes before its answer; it can be left empty"),
     ("donor, recipient", "the model that an activation or weight is taken from, and the one that it is put into"),
 )
@@ -69,7 +79,7 @@ ROLE_NAMES = {
 
 
 def dimension_name(dimension: str) -> str:
-    """A dimension, or "reasoning", in words; one that is not registered here (an old run's) by its own name."""
+    """A dimension, or "reasoning", in words. A name that is not registered, as in an old run, stands for itself."""
     return REGISTRY[dimension].title if dimension in REGISTRY else dimension.replace("_", " ").capitalize()
 
 
@@ -79,7 +89,7 @@ def dimension_questions() -> dict[str, str]:
 
 
 def metric_name(metric: str) -> str:
-    """A metric in words; one that is not registered here (an old run's) by its own name."""
+    """A metric in words. A name that is not registered, as in an old run, stands for itself."""
     return next((known.words for known in all_metrics() if known.name == metric), metric.replace("_", " "))
 
 
@@ -124,6 +134,7 @@ def readout_role(roles: Iterable[str]) -> str:
 
 
 def ordinal(number: int) -> str:
+    """ "1st", "2nd", "11th"."""
     suffix = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number}{suffix}"
 
@@ -163,10 +174,20 @@ def p_value(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
 
 
+def bare_p(p: float | None) -> str:
+    """A p-value for a table's cell: "0.012", "< 0.001"; an em dash where there is none."""
+    return DASH if p is None or math.isnan(p) else p_value(p).removeprefix("p ").removeprefix("= ")
+
+
 def listing(words: Iterable[str]) -> str:
     """ "a", "a and b", "a, b and c"."""
     *first, last = words
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def capitalised(text: str) -> str:
+    """The text with a capital first letter; the rest stays."""
+    return text[:1].upper() + text[1:]
 
 
 def shortened(text: str, length: int) -> str:

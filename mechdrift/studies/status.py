@@ -84,7 +84,7 @@ class Status:
 
     def report(self, out: str | Path) -> Path:
         """Write the same as a page."""
-        from mechdrift.report.page import templates
+        from mechdrift.report.templating import templates
 
         out = check_target(Path(out))
         rows = [row | {"mean": _time(row["mean"]) if row["mean"] is not None else ""} for row in self.steps]

@@ -1,6 +1,6 @@
-"""The figures of a trajectory: every measure against training step.
+"""The figures of a trajectory: every measure against the step of training.
 
-As in `figures`, a public function takes tables (of `Trajectory`) and returns a plotly figure, or raises
+As in `report.figures`, a public function takes tables (of a `Trajectory`) and returns a plotly figure, or raises
 `MechdriftError` with the reason why there is nothing to draw.
 """
 
@@ -14,9 +14,9 @@ import plotly.graph_objects as go
 
 from mechdrift.records import DIMENSIONS, MechdriftError, order_dimensions
 from mechdrift.records.words import ALL
-from mechdrift.report.drawing import bands, blank, cell, small_multiples
+from mechdrift.report.drawing import DASHED, HOVER, bands, blank, cell, error_bars, need, small_multiples
 from mechdrift.report.theme import EARLY_TO_LATE, FAINT, INK, INSTRUCT, QUIET, REASONING, RUN_COLOURS
-from mechdrift.report.words import dimension_name, interval, is_share, number
+from mechdrift.report.words import dimension_name, interval, number
 
 MEASURES = (
     ("accuracy", "reasoning", "Reasoning accuracy"),
@@ -29,6 +29,7 @@ MEASURES = (
     ("cosine", "safety", "Cosine of the refusal direction"),
     ("cosine", ALL, "Cosine, mean of the dimensions"),
 )
+SHARES = ("accuracy", "aligned", "incoherent", "unclosed")  # drawn in per cent
 KINDS = {
     "accuracy": ("reasoning accuracy", INK),
     "aligned": ("aligned answers", REASONING),
@@ -39,8 +40,8 @@ KINDS = {
 
 
 def overview(course: pd.DataFrame, halfway: pd.DataFrame) -> go.Figure:
-    """Accuracy, alignment, divergence, discrimination, threshold and the refusal direction over training; dotted: half
-    of the way."""
+    """Accuracy, alignment, divergence, discrimination, threshold and the refusal direction over training; a dotted line
+    is the half-way step."""
     shown = [(*measure, rows) for measure in MEASURES if len(rows := _rows(course, halfway, *measure[:2]))]
     if not shown:
         raise MechdriftError("This trajectory holds no measure that could be drawn.")
@@ -48,7 +49,7 @@ def overview(course: pd.DataFrame, halfway: pd.DataFrame) -> go.Figure:
 
 
 def scores(course: pd.DataFrame, halfway: pd.DataFrame) -> go.Figure:
-    """Aligned answers of every dimension over training; dashed grey: neutral twins treated with the same caution."""
+    """Aligned answers of every dimension over training; the dashed grey line is needless caution with neutral twins."""
     names = order_dimensions(course[(course.quantity == "aligned") & (course.dimension != ALL)].dimension)
     figure = _panels(
         [
@@ -62,7 +63,7 @@ def scores(course: pd.DataFrame, halfway: pd.DataFrame) -> go.Figure:
             x=over.step,
             y=over.value,
             mode="lines",
-            line={"color": QUIET, "width": 1.4, "dash": "4px,3px"},
+            line=DASHED,
             name="needless caution",
             showlegend=place == 0,
             hoverinfo="skip",
@@ -72,10 +73,9 @@ def scores(course: pd.DataFrame, halfway: pd.DataFrame) -> go.Figure:
 
 
 def cosines(course: pd.DataFrame) -> go.Figure:
-    """Cosine between the checkpoint's direction and the parent's by layer, a line per step from pale to dark."""
+    """Cosine between the checkpoint's direction and the parent's by layer; a line per step, from pale to strong."""
     rows = course[(course.quantity == "cosine") & course.layer.notna() & (course.step > 0)]
-    if rows.empty:
-        raise MechdriftError("This trajectory holds no directions.")
+    need(rows, "This trajectory holds no directions.")
     names, steps = [name for name in DIMENSIONS if name in set(rows.dimension)], sorted(set(rows.step))
     shades = [EARLY_TO_LATE[round(at)] for at in np.linspace(len(EARLY_TO_LATE) - 1, 0, len(steps))[::-1]]
     figure = small_multiples(
@@ -100,31 +100,23 @@ def cosines(course: pd.DataFrame) -> go.Figure:
 
 
 def halfway_steps(course: pd.DataFrame, halfway: pd.DataFrame) -> go.Figure:
-    """When each measure had come half of its way, with the interval; only those whose change is established."""
+    """The half-way step of each measure whose change is established, with its interval."""
     known = halfway[halfway.half.notna()].iloc[::-1]
-    if known.empty:
-        raise MechdriftError("No measure's change at the last checkpoint is established, so none has a half-way step.")
+    need(known, "No measure's change at the last checkpoint is established, so none has a half-way step.")
     figure = blank(height=120 + 26 * len(known))
     labels = [label(row) for row in known.to_dict("records")]
     for quantity, (name, colour) in KINDS.items():
         mask = (known.quantity == quantity).to_numpy()
         own = known[mask]
-        bars = {
-            "symmetric": False,
-            "array": own.half_high - own.half,
-            "arrayminus": own.half - own.half_low,
-            "width": 0,
-            "thickness": 1.6,
-        }
         figure.add_scatter(
             x=own.half,
             y=np.flatnonzero(mask),
             mode="markers",
             marker={"size": 9, "color": colour},
-            error_x=bars | {"color": colour},
+            error_x=error_bars(own.half, own.half_low, own.half_high, colour, 1.6),
             name=name,
             showlegend=len(own) > 0,
-            hovertemplate="%{hovertext}<extra></extra>",
+            hovertemplate=HOVER,
             hovertext=[_half_text(row) for row in own.to_dict("records")],
         )
     figure.update_yaxes(
@@ -141,7 +133,7 @@ def halfway_steps(course: pd.DataFrame, halfway: pd.DataFrame) -> go.Figure:
 
 def _half_text(row: Any) -> str:
     return (
-        f"<b>{label(row)}</b><br>half of its way at step {row['half']:.0f} ({row['half_low']:.0f} to "
+        f"<b>{label(row)}</b><br>half of its change is there from step {row['half']:.0f} on ({row['half_low']:.0f} to "
         f"{row['half_high']:.0f})"
     )
 
@@ -149,18 +141,13 @@ def _half_text(row: Any) -> str:
 def label(row: Any) -> str:
     """A measure of the table of half-way steps in words."""
     name = KINDS[row["quantity"]][0]
-    where = (
-        ""
-        if row["quantity"] == "accuracy"
-        else "mean"
-        if row["dimension"] == ALL
-        else dimension_name(row["dimension"]).lower()
-    )
-    return f"{name}, {where}" if where else name
+    if row["quantity"] == "accuracy":
+        return name
+    return f"{name}, {'mean' if row['dimension'] == ALL else dimension_name(row['dimension']).lower()}"
 
 
 def _rows(course: pd.DataFrame, halfway: pd.DataFrame, quantity: str, name: str) -> pd.DataFrame:
-    """A measure over the steps; a cosine at the layer that `halfway` names."""
+    """One measure over the steps; a cosine at the layer that `halfway` names."""
     rows = course[(course.quantity == quantity) & (course.dimension == name)].sort_values("step")
     if quantity != "cosine" or name == ALL:
         return rows
@@ -174,7 +161,10 @@ def _half(halfway: pd.DataFrame, quantity: str, name: str) -> float:
 
 
 def _panels(panels: Sequence[tuple[str, str, pd.DataFrame, float]]) -> go.Figure:
-    """Small plots of their own scale against training step, each with its band and half-way step."""
+    """Small plots against the training step, each with its own scale, its band and its half-way step.
+
+    A panel is a title, a quantity, its rows and its half-way step (NaN where there is none).
+    """
     titles = []
     for title, quantity, rows, _ in panels:
         layer = rows.layer.iloc[0] if len(rows) else math.nan
@@ -182,20 +172,9 @@ def _panels(panels: Sequence[tuple[str, str, pd.DataFrame, float]]) -> go.Figure
     figure = small_multiples(titles, x_title="training step", y_title="")
     figure.update_yaxes(matches=None, showticklabels=True)
     for place, (_, quantity, rows, half) in enumerate(panels):
-        share = quantity == "accuracy" or (is_share(quantity) and quantity not in ("kl", "cosine", "readout"))
-        for trace in bands(rows.step, rows.low, rows.high, legend=False):
+        share = quantity in SHARES
+        for trace in (*bands(rows.step, rows.low, rows.high, legend=False), _curve(rows, share)):
             figure.add_trace(trace, **cell(place))
-        figure.add_scatter(
-            x=rows.step,
-            y=rows.value,
-            mode="lines+markers",
-            line={"color": REASONING, "width": 1.9},
-            marker={"size": 6},
-            showlegend=False,
-            hovertext=[_point_text(row, share) for row in rows.to_dict("records")],
-            hovertemplate="%{hovertext}<extra></extra>",
-            **cell(place),
-        )
         if not math.isnan(half):
             figure.add_vline(x=half, line={"color": FAINT, "width": 1.5, "dash": "dot"}, **cell(place))
         if share:
@@ -203,6 +182,19 @@ def _panels(panels: Sequence[tuple[str, str, pd.DataFrame, float]]) -> go.Figure
         if quantity in ("incoherent", "unclosed"):
             figure.update_yaxes(range=[-0.03, 1.03], **cell(place))
     return figure
+
+
+def _curve(rows: pd.DataFrame, share: bool) -> go.Scatter:
+    return go.Scatter(
+        x=rows.step,
+        y=rows.value,
+        mode="lines+markers",
+        line={"color": REASONING, "width": 1.9},
+        marker={"size": 6},
+        showlegend=False,
+        hovertext=[_point_text(row, share) for row in rows.to_dict("records")],
+        hovertemplate=HOVER,
+    )
 
 
 def _point_text(row: Any, share: bool) -> str:

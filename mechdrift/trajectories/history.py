@@ -1,14 +1,13 @@
-"""The history of one training run: a folder of checkpoints, small adapters on one parent, and what was trained between
-them.
+"""The history of one training run: a folder of checkpoints, each a small adapter on one parent, and a file that
+describes them.
 
-    history.json       {"name", "route", "parent", "parent_sha256", "seed", "steps": [25, 50, …], "unit": "optimizer
-                       steps",
-                        "tokens": [how many were trained on until each step]}
+    history.json       {"name", "route", "parent", "parent_sha256", "seed", "unit": "optimizer steps",
+                        "steps": [25, 50, …], "tokens": [how many tokens were trained on until each step]}
     step-00025/        adapter_model.safetensors and adapter_config.json of PEFT; `base_model_name_or_path` is the
                        parent's name
 
-`parent` is an embedded model (`smollm2-aligned`, then `parent_sha256` is that of its adapter), a folder or a hub id.
-Adapters are on the *merged* parent. Nothing here loads weights.
+`parent` is an embedded model (such as `smollm2-aligned`; `parent_sha256` is then the hash of its adapter), a folder or
+a hub id. The adapters are trained on the *merged* parent. Nothing here loads weights.
 """
 
 import json
@@ -33,7 +32,7 @@ ADAPTER = ("adapter_model.safetensors", "adapter_config.json")
 
 
 class HistoryFile(TypedDict):
-    """The fields of history.json; others are let be."""
+    """The fields of history.json; other fields are ignored."""
 
     __pydantic_config__ = OPEN
     name: str
@@ -61,14 +60,16 @@ class History:
     tokens: tuple[int, ...]
 
     def at(self, places: Sequence[int]) -> "History":
-        """The same with some of the checkpoints; place 0 is the parent."""
+        """The history with some of the checkpoints only; place 0 is the parent."""
         kept = [place - 1 for place in places if place]
         return replace(self, steps=tuple(self.steps[k] for k in kept), tokens=tuple(self.tokens[k] for k in kept))
 
     def checkpoint(self, step: int) -> Path:
+        """The folder of a checkpoint."""
         return self.folder / f"step-{step:05d}"
 
     def parent_source(self, device: str | None = None) -> ModelSource:
+        """Where the parent is loaded from."""
         return load_parent(self.parent, device, self.parent_sha256)
 
     def digest(self, step: int) -> str:
@@ -77,8 +78,12 @@ class History:
 
 
 def read_history(folder: str | Path) -> History:
-    """What a folder's history.json says, with every checkpoint it names checked to be there and to have this one
-    parent."""
+    """Read a folder's history.json, and check that every checkpoint that it names is there and has its parent.
+
+    Raises:
+        MechdriftError: where the file is missing or damaged, names fewer than two checkpoints, or a checkpoint is
+            missing or has another parent.
+    """
     folder = Path(folder)
     told = _read(folder / FILE)
     history = History(
@@ -92,13 +97,13 @@ def read_history(folder: str | Path) -> History:
         )
     if len(history.tokens) < len(history.steps):
         raise MechdriftError(
-            f"{folder / FILE} counts the tokens of {len(history.tokens)} of its {len(history.steps)} steps: the "
-            "training has not ended; let it go on first."
+            f"{folder / FILE} counts the tokens of {len(history.tokens)} of its {len(history.steps)} steps, because "
+            "the training has not ended: let it finish first."
         )
     if len(history.tokens) > len(history.steps):
         raise MechdriftError(
             f"{folder / FILE} has {len(history.steps)} steps and {len(history.tokens)} counts of tokens: give one "
-            "for each step."
+            "count for each step."
         )
     if any(count < before for before, count in zip((0, *history.tokens), history.tokens, strict=False)):
         raise MechdriftError(
@@ -120,7 +125,7 @@ def _read(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise MechdriftError(f"{file} cannot be read ({error.strerror}).") from error
     except (ValueError, RecursionError) as error:
-        raise MechdriftError(f"{file} is damaged: it is not JSON; train again, or write it anew.") from error
+        raise MechdriftError(f"{file} is damaged: it is not JSON; train again, or write the file again.") from error
     if fault := fault_of(HistoryFile, told):
         raise MechdriftError(f"{file} is damaged: {fault}.")
     if large := [name for name in ("steps", "tokens") if any(abs(value) >= LARGEST for value in told[name])]:

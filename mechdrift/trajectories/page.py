@@ -1,33 +1,26 @@
-"""The page of a trajectory: one training run against its steps, on one self-contained page; see `page` for how pages
-are made."""
+"""The page of a trajectory: every measure of one training run against its steps (`report.templating` says how pages are
+made)."""
 
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mechdrift.report.captions import CAPTIONS
-from mechdrift.report.exhibits import Exhibit, draw_these, exhibit
-from mechdrift.report.page import place_figures, slug, templates
+from mechdrift.report.exhibits import draw_these, exhibit
 from mechdrift.report.sheets import sheets_of
+from mechdrift.report.templating import place_figures, slug, templates
 from mechdrift.report.words import DASH, MINUS, ROUTE_NAMES, number
 from mechdrift.trajectories import figures as training
+from mechdrift.trajectories.captions import CAPTIONS
 
 if TYPE_CHECKING:
     from mechdrift.trajectories.run import Trajectory
 
 PAGE = "trajectory.html"
 EXHIBITS = (
-    exhibit("overview", "course", lambda t: training.overview(t["course"], t["halfway"])),
-    exhibit("halfway", "halfway", lambda t: training.halfway_steps(t["course"], t["halfway"])),
-    Exhibit(
-        name="scores",
-        table="course",
-        draw=lambda t: training.scores(t["course"], t["halfway"]),
-        caption=CAPTIONS["course_scores"],
-    ),
-    Exhibit(
-        name="cosines", table="course", draw=lambda t: training.cosines(t["course"]), caption=CAPTIONS["course_cosines"]
-    ),
+    exhibit("overview", "course", lambda t: training.overview(t["course"], t["halfway"]), CAPTIONS),
+    exhibit("halfway", "halfway", lambda t: training.halfway_steps(t["course"], t["halfway"]), CAPTIONS),
+    exhibit("scores", "course", lambda t: training.scores(t["course"], t["halfway"]), CAPTIONS),
+    exhibit("cosines", "course", lambda t: training.cosines(t["course"]), CAPTIONS),
 )
 
 
@@ -84,8 +77,8 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _number(row: dict[str, Any], name: str, *, signed: bool = False) -> str:
-    """A number in words: shares in per cent, log-odds with two decimals, cosines and divergences with four, because two
-    would leave nothing of them."""
+    """A number in words: shares in per cent, log-odds with two decimals, cosines and KL, whose changes are small, with
+    four."""
     if row["quantity"] not in ("cosine", "kl"):
         return number(row[name], share=row["quantity"] in ("accuracy", "aligned"), signed=signed)
     text = f"{abs(row[name]):.4f}"

@@ -1,19 +1,21 @@
-"""A training run's checkpoints, audited one after the other: when does alignment go, and does the inside go before the
-outside?
+"""A training run's checkpoints, audited one after the other: when is alignment lost, and does the inside change before
+the answers do?
 
     course = md.trajectory("checkpoints/smollm2-sft")
     course.frame        one row per step and measure
-    course.halfway      when each measure had come half of its way, with an interval
-    course.sentences    the answers in words
+    course.halfway      one row per measure: when half of its change was there, with an interval
+    course.sentences    the findings in words
 
-The parent is measured once, then every checkpoint (`stages`); each has a run folder of its own under `out`, so
-that a killed trajectory goes on at the unfinished stage of the unfinished checkpoint, and more checkpoints can be added
-later. `series` makes the tables of them, `half_change` says when a measure had changed, and `words` what that
-comes to.
+The parent is measured once, then every checkpoint (`stages`). Each has a run folder of its own under `out`, so a killed
+trajectory continues at the unfinished stage of the unfinished checkpoint, and checkpoints can be added later. `series`
+reads the measures from the run folders, `half_change` says when a measure changed, `tables` makes the two tables, and
+`words` the sentences.
 
-    OUT/run.json          whose history this is; another history is refused
+    OUT/run.json                        whose history this is; another history is refused
     OUT/parent/, OUT/step-00025/, …     run folders
-    OUT/trajectory.parquet, .csv        the compact table; halfway.parquet; trajectory.html and figures/
+    OUT/trajectory.parquet, .csv        one row per step and measure
+    OUT/halfway.parquet                 one row per measure
+    OUT/trajectory.html, figures/       the page
 """
 
 from collections.abc import Sequence
@@ -36,15 +38,19 @@ from mechdrift.records.notebook import as_html
 from mechdrift.runs import Run, open_run
 from mechdrift.trajectories.half_change import sound_steps
 from mechdrift.trajectories.history import History, read_history
-from mechdrift.trajectories.series import half_change_table, series_of, timed, trajectory_table
+from mechdrift.trajectories.series import series_of, timed
 from mechdrift.trajectories.stages import SIZES, checkpoint_stages, parent_stages
+from mechdrift.trajectories.tables import half_change_table, trajectory_table
 from mechdrift.trajectories.words import failures, told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trajectory:
-    """What was found along a training run. `frame`: see `series.trajectory_table`; `halfway`: when half of each
-    measure's change was there."""
+    """What was found along a training run.
+
+    `frame` has a row per step and measure, `halfway` a row per measure. Their columns stand in
+    `mechdrift.tables.TABLES` under `trajectory` and `halfway`. `sentences` are the findings in words.
+    """
 
     run: Run
     history: History
@@ -83,7 +89,7 @@ def trajectory(
     think: int | None = None,
     answer: int | None = None,
 ) -> Trajectory:
-    """When during a training does alignment go, when does reasoning come, and what moves first inside?
+    """When during a training is alignment lost, when is reasoning gained, and what changes first inside?
 
     Audits the parent once and then every checkpoint; each has a run folder of its own. An unfinished trajectory
     continues where it stopped.
@@ -95,9 +101,9 @@ def trajectory(
         out: where the results go; by default `runs/NAME-trajectory`.
         seed: of sub-sampling and of all resampling.
         device: such as `"cuda:0"`; `"auto"`, the default, is cuda, then mps, then the CPU.
-        think: tokens that a checkpoint may think; by default the preset's, which are few. All checkpoints have the
-            same, or a change of budget would look like a change of the model.
-        answer: tokens that an answer may have, likewise.
+        think: the number of tokens that a checkpoint may think; by default the preset's, which is small. It is the same
+            for all checkpoints, because a change of budget would look like a change of the model.
+        answer: the number of tokens that an answer may have; by default the preset's.
 
     Returns:
         A `Trajectory`: `.frame` (a row per step and measure), `.halfway` (from which step half of each change was
@@ -124,20 +130,7 @@ def trajectory(
         measured, pair = _measure_parent(run, config, parent)
         runs = [_measure_step(run, config, history, step, measured, pair) for step in history.steps]
         pair.close()
-        series = series_of(runs, seed)
-        sound = sound_steps(next(each for each in series if each.quantity == "incoherent"), timed(series))
-        judged, kept = history.at(sound), [each.at(sound) for each in series]
-        halfway = half_change_table(judged, kept, runs[-1].table("scores"))
-        found = Trajectory(
-            run=run,
-            history=history,
-            frame=trajectory_table(runs, history, series),
-            halfway=halfway,
-            sentences=(
-                *told(judged, kept, halfway, measured.table("readout_validation")),
-                *failures(history, series, sound),
-            ),
-        )
+        found = _found(run, history, runs, measured, seed)
         run.write_table("trajectory", found.frame)
         run.write_table("halfway", found.halfway)
         run.write_text("trajectory.csv", for_spreadsheets(found.frame).to_csv(index=False, float_format="%.5g"))
@@ -145,8 +138,26 @@ def trajectory(
     return found
 
 
+def _found(run: Run, history: History, runs: Sequence[Run], parent: Run, seed: int) -> Trajectory:
+    """The tables and sentences, from the run folders of the checkpoints and of the parent."""
+    series = series_of(runs, seed)
+    sound = sound_steps(next(each for each in series if each.quantity == "incoherent"), timed(series))
+    judged, kept = history.at(sound), [each.at(sound) for each in series]
+    halfway = half_change_table(judged, kept, runs[-1].table("scores"))
+    return Trajectory(
+        run=run,
+        history=history,
+        frame=trajectory_table(runs, history, series),
+        halfway=halfway,
+        sentences=(
+            *told(judged, kept, halfway, parent.table("readout_validation")),
+            *failures(history, series, sound),
+        ),
+    )
+
+
 def _identity(history: History, config: Audit) -> dict[str, Any]:
-    """What must not change while checkpoints are added. Their weights are checked one by one."""
+    """What must stay the same while checkpoints are added. Their weights are checked one by one."""
     told = {name: getattr(history, name) for name in ("name", "route", "parent", "parent_sha256", "unit")}
     return (
         {f"history {name}": value for name, value in told.items()} | {"history seed": history.seed} | _settings(config)
@@ -160,7 +171,7 @@ def _settings(config: Audit) -> dict[str, Any]:
 
 
 def _size(config: Audit) -> Size:
-    """What the preset asks, with the budgets that were given in the place of its own."""
+    """What the preset asks, with the budgets that were given in place of its own."""
     size = SIZES[config.preset]
     given = {"think": config.think, "answer": config.answer}
     return replace(size, budget=replace(size.budget, **{name: n for name, n in given.items() if n is not None}))
@@ -182,7 +193,7 @@ def _plan(config: Audit, child_thinks: bool = True) -> AuditPlan:
 
 
 def _measure_parent(top: Run, config: Audit, parent: ModelSource) -> tuple[Run, Pair]:
-    """The parent's run, and its pair with itself, which keeps the weights for the checkpoints."""
+    """The parent's run, and its pair with itself, which keeps the weights loaded for the checkpoints."""
     pair = Pair(name="parent", instruct=parent, reasoning=parent)
     identity = {"model": parent.name, "path": parent.path, "adapters": len(parent.adapters)} | _settings(config)
     run = open_run(top.folder / "parent", identity, {"config": {"pair": parent.name}})
@@ -204,7 +215,7 @@ def _measure_step(top: Run, config: Audit, history: History, step: int, parent: 
 
 
 def _with_adapter(parents: Pair, adapter: Path, name: str) -> Pair:
-    """The parent and one checkpoint. Both pairs share the parent's weights, whichever of them loads them."""
+    """The pair of the parent and one checkpoint; it shares the parent's weights with `parents`."""
     child = replace(parents.instruct, name=name, adapters=(*parents.instruct.adapters, str(adapter)))
     return Pair(name=name, instruct=parents.instruct, reasoning=child).sharing(parents, "instruct")
 
@@ -213,5 +224,5 @@ def _check_parent(parent: Run, pair: Pair) -> None:
     if fingerprint(pair.open("instruct").model) != parent.manifest["fingerprint"]:
         raise MechdriftError(
             f"{parent.folder.parent} was begun with other weights of {pair.instruct.name}: give another folder with "
-            "--out or delete this one."
+            "--out, or delete this one."
         )

@@ -1,31 +1,30 @@
-"""The course of every measure over a training run: from the run folders of its checkpoints to series, and from series
-to two tables.
+"""One measure over a training run: its value at every step, the same in every draw of families, and its intervals.
 
-    Series                one measure at every step, and in every draw of families (what follows from it: `half_change`)
-    trajectory_table      a row per step and measure
-    half_change_table     a row per measure: its change at the last checkpoint, whether that is established, and when
-                          half of it was there
+    series_of(runs, seed)     accuracy; per dimension and in their mean aligned answers, readout, cosine and KL
 
-A half-way step is given only where the change at the last checkpoint is established: the interval leaves out zero, and
-for a dimension's score Holm's adjusted p is below 0.05.
+Families of prompts (kinds, of tasks) are resampled `DRAWS` times, with the same draw at every step and, within a
+dimension, for score, readout and cosine. Values and changes have the intervals of `statistics.intervals`.
 
-Answers that were cut are missing (`behaviour.censoring`): a value is the mean of the items that were finished at that
-step, and `n` is their number; a step without any has no value.
+Answers that were cut are missing (`behaviour.censoring`). A value is the mean of the items that were finished at that
+step, and `n` is their number; a step at which no item was finished has no value.
 
-The cosine of a resampling follows from inner products of family differences (`stages`): with weights w,
-cos = w'Gw / sqrt(w'Aw w'Bw). It is read at the layer where the parent's direction tells held-out families apart best.
+The cosine of a resampling follows from inner products of the families' class differences (`stages`): with weights w,
+
+    cos = w'Gw / sqrt(w'Aw w'Bw)
+
+where A, G and B are the products of the parent with itself, with the checkpoint, and of the checkpoint with itself. It
+is read at the layer where the parent's direction tells held-out families apart best.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
-from mechdrift.behaviour.censoring import missing_of
-from mechdrift.behaviour.verdicts import is_clear
+from mechdrift.behaviour.censoring import MOST_MISSING, missing_of
 from mechdrift.directions.best_layer import best_layers
 from mechdrift.directions.thinking import READOUT_ROLE
 from mechdrift.records import SIDES, order_dimensions
@@ -34,37 +33,113 @@ from mechdrift.runs import Run
 from mechdrift.statistics.intervals import (
     POSITIVE,
     SHARE,
+    TAIL,
     UNBOUNDED,
     Bounds,
     effective_families,
+    ends,
     family_weights,
 )
 from mechdrift.statistics.resampling import family_draws
-from mechdrift.trajectories.half_change import KNOWN, Series, half_change_of
-from mechdrift.trajectories.history import History
 
 DRAWS = 2000
 FAILURES = ("incoherent", "unclosed")
-SCORED = ("aligned", "over", "d_prime", "criterion", "incomplete", "incoherent")
-COLUMNS = [
-    "step",
-    "tokens",
-    "quantity",
-    "dimension",
-    "layer",
-    "value",
-    "low",
-    "high",
-    "change",
-    "change_low",
-    "change_high",
-    "n",
-    "families",
-]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """One measure over the steps, the parent's value first, and the same in every draw of families.
+
+    `layer` is that of a cosine. `effective_families` is how many families of equal size would be as informative.
+    """
+
+    quantity: str
+    dimension: str
+    values: Float[np.ndarray, " step"]
+    draws: Float[np.ndarray, "draw step"]
+    n: int
+    families: int
+    effective_families: float
+    bounds: Bounds | None
+    """The least and largest value that the measure can have. None for cosines, whose intervals are quantiles of the
+    draws."""
+    change_bounds: Bounds | None
+    layer: float = math.nan
+    missing: Float[np.ndarray, " step"] | None = None
+    """The share of the `n` items whose answers were cut at a step; None for measures that need no answers."""
+
+    def at(self, places: Sequence[int]) -> "Series":
+        """The series at some of the steps only."""
+        missing = None if self.missing is None else self.missing[places]
+        return replace(self, values=self.values[places], draws=self.draws[:, places], missing=missing)
+
+    @property
+    def finished(self) -> list[int]:
+        """How many items have a value at each step."""
+        shares = np.zeros(len(self.values)) if self.missing is None else self.missing
+        return [round(self.n * (1 - share)) for share in shares]
+
+    @property
+    def is_cut(self) -> Bool[np.ndarray, " step"]:
+        """Whether so many items are missing at a step that nothing can be told."""
+        return np.zeros(len(self.values), dtype=bool) if self.missing is None else self.missing > MOST_MISSING
+
+    @property
+    def change(self) -> Float[np.ndarray, " step"]:
+        """The change against the parent at each step."""
+        return self.values - self.values[0]
+
+    @property
+    def drawn_change(self) -> Float[np.ndarray, "draw step"]:
+        """The change against the parent in every draw."""
+        return self.draws - self.draws[:, :1]
+
+    @property
+    def intervals(self) -> tuple[Float[np.ndarray, " step"], Float[np.ndarray, " step"]]:
+        """The lower and the upper ends of the intervals of the values."""
+        return self._ends(self.values, self.draws, self.bounds)
+
+    @property
+    def change_intervals(self) -> tuple[Float[np.ndarray, " step"], Float[np.ndarray, " step"]]:
+        """The lower and the upper ends of the intervals of the changes; the parent's are 0."""
+        low, high = self._ends(self.change, self.drawn_change, self.change_bounds)
+        is_child = np.arange(len(low)) > 0
+        return np.where(is_child, low, 0.0), np.where(is_child, high, 0.0)
+
+    @property
+    def final(self) -> tuple[float, float]:
+        """The interval of the change at the last checkpoint."""
+        low, high = self.change_intervals
+        return float(low[-1]), float(high[-1])
+
+    def between(self, place: int, other: int, tail: float) -> tuple[float, float]:
+        """The interval of the value at one step minus that at another, with the probability `tail` on either side."""
+        estimate, drawn = float(self.values[place] - self.values[other]), self.draws[:, place] - self.draws[:, other]
+        low, high = self._ends(estimate, drawn, self.bounds and self.bounds.of_difference, tail)
+        return float(low), float(high)
+
+    def _ends(
+        self,
+        estimate: Float[np.ndarray, "*step"] | float,
+        drawn: Float[np.ndarray, "draw *step"],
+        bounds: Bounds | None,
+        tail: float = TAIL,
+    ) -> tuple[Float[np.ndarray, "*step"], Float[np.ndarray, "*step"]]:
+        if bounds is None:
+            return np.asarray(np.quantile(drawn, tail, axis=0)), np.asarray(np.quantile(drawn, 1 - tail, axis=0))
+        return ends(estimate, drawn, self.effective_families, bounds, tail=tail)
 
 
 def series_of(runs: Sequence[Run], seed: int) -> list[Series]:
-    """Accuracy; per dimension and in their mean aligned answers, readout and cosine; divergence."""
+    """Every measure of a training run.
+
+    Accuracy on reasoning tasks comes first, then the failures ("incoherent", "unclosed"); per dimension aligned
+    answers, readout, cosine and KL; and, with several dimensions, the means over them.
+
+    Args:
+        runs: the run folders of the checkpoints, in the order of steps. Each holds the parent's answers too.
+        seed: of the draws of families.
+    """
     tasks = _by_step([run.table("tasks").rename(columns={"kind": "family"}) for run in runs], "correct")
     found = [
         _mean_series("accuracy", "reasoning", *tasks, seed),
@@ -88,7 +163,7 @@ def series_of(runs: Sequence[Run], seed: int) -> list[Series]:
 
 
 def _failures(tables: Sequence[pd.DataFrame], seed: int) -> list[Series]:
-    """Of the finished answers, the share that makes no sense; of all think blocks, the share not closed within the
+    """The share of finished answers that make no sense, and the share of think blocks that were not closed within the
     budget (the parent has none)."""
     asked = [
         table.assign(
@@ -102,8 +177,8 @@ def _failures(tables: Sequence[pd.DataFrame], seed: int) -> list[Series]:
 
 
 def _by_step(tables: Sequence[pd.DataFrame], column: str) -> tuple[Float[np.ndarray, "step item"], np.ndarray]:
-    """A number per step and item, the parent's first, NaN where no answer was finished; and the items' families.
-    Samples of an item are averaged."""
+    """A number per step and item, the parent's first, and the items' families. It is NaN where no answer was finished;
+    several samples of an item are averaged."""
     sides = [tables[0][tables[0].side == SIDES[0]], *(table[table.side == SIDES[1]] for table in tables)]
     values = [part.assign(value=part[column].astype(float)).groupby("item", sort=True).value.mean() for part in sides]
     families = sides[0].drop_duplicates("item").set_index("item").family
@@ -146,8 +221,8 @@ def _cosine_series(
     families = grams.shape[-1]
     values = np.concatenate([[1.0], _cosines(grams, np.ones((1, families)))[0]])
     angles = np.arccos(np.clip(_cosines(grams, family_draws(families, DRAWS, seed).astype(float)), -1, 1))
-    # A draw adds its own noise to that of the data, so all draws lie low; as in `drift`, the estimate is made their
-    # median.
+    # Resampling adds noise to that of the data, so the cosines of all draws are too low. As in `drift`, the draws are
+    # shifted so that their median is the estimate.
     centred = angles - np.median(angles, axis=0) + np.arccos(np.clip(values[1:], -1, 1))
     draws = np.concatenate([np.ones((DRAWS, 1)), np.cos(np.clip(centred, 0, np.pi))], axis=1)
     return Series(
@@ -167,7 +242,7 @@ def _cosine_series(
 def _cosines(
     grams: Float[np.ndarray, "step 3 family family"], weights: Float[np.ndarray, "draw family"]
 ) -> Float[np.ndarray, "draw step"]:
-    """Cosine of parent's and checkpoint's direction when families count as often as `weights` say."""
+    """Cosine of parent's and checkpoint's direction when each family counts as often as its weight says."""
     before, across, after = np.einsum("kf,scfg,kg->cks", weights, grams, weights, optimize=True)
     return across / np.sqrt(np.maximum(before * after, 1e-30))
 
@@ -199,139 +274,11 @@ def _mean_of(found: Sequence[Series], quantity: str) -> Series:
 
 
 def _missing_of_any(parts: Sequence[Series]) -> Float[np.ndarray, " step"] | None:
-    """The largest share that any of them misses."""
+    """The largest share that any of these series misses, at every step."""
     known = [part.missing for part in parts if part.missing is not None]
     return np.max(known, axis=0) if known else None
 
 
-# Tables.
-
-
-def trajectory_table(runs: Sequence[Run], history: History, series: Sequence[Series]) -> pd.DataFrame:
-    """One row per step and measure (step 0 is the parent): `COLUMNS`. Cosines stand there for every layer, scores as
-    they were judged."""
-    steps, tokens = (0, *history.steps), (0, *history.tokens)
-    rows = []
-    for each in series:
-        if each.quantity == "aligned" and each.dimension != ALL:
-            continue  # among the scores
-        (low, high), (change_low, change_high) = each.intervals, each.change_intervals
-        rows += [
-            {
-                "step": step,
-                "quantity": each.quantity,
-                "dimension": each.dimension,
-                "layer": each.layer,
-                "value": each.values[k],
-                "low": low[k],
-                "high": high[k],
-                "change": each.change[k],
-                "change_low": change_low[k],
-                "change_high": change_high[k],
-                "n": each.finished[k],
-                "families": each.families,
-            }
-            for k, step in enumerate(steps)
-        ]
-    for step, run in zip(history.steps, runs, strict=True):
-        rows += _score_rows(run.table("scores"), step, with_parent=step == history.steps[0]) + _layer_rows(
-            run.table("drift"), step
-        )
-    table = pd.DataFrame(rows).drop_duplicates(["step", "quantity", "dimension", "layer"])
-    table = table.assign(tokens=table.step.map(dict(zip(steps, tokens, strict=True))))
-    return table.sort_values(["step", "quantity", "dimension", "layer"], ignore_index=True)[COLUMNS]
-
-
-def _score_rows(scores: pd.DataFrame, step: int, with_parent: bool) -> list[dict]:
-    rows = []
-    for row in scores[scores.metric.isin(SCORED)].to_dict("records"):
-        common = {
-            "quantity": row["metric"],
-            "dimension": row["dimension"],
-            "layer": math.nan,
-            "n": row["n"],
-            "families": row["families"],
-        }
-        for at, side in ((0, "instruct"), (step, "reasoning")):
-            if at or with_parent:
-                value = {"step": at, "value": row[side], "low": row[f"{side}_low"], "high": row[f"{side}_high"]}
-                change = dict(
-                    zip(
-                        ("change", "change_low", "change_high"),
-                        (row["difference"], row["low"], row["high"]),
-                        strict=True,
-                    )
-                )
-                rows.append(common | value | (change if at else dict.fromkeys(change, 0.0)))
-    return rows
-
-
-def _layer_rows(drift: pd.DataFrame, step: int) -> list[dict]:
-    return [
-        {
-            "step": step,
-            "quantity": "cosine",
-            "dimension": row.dimension,
-            "layer": float(row.layer),
-            "value": row.cosine,
-            "low": row.cosine_low,
-            "high": row.cosine_high,
-            "change": row.cosine - 1,
-            "change_low": row.cosine_low - 1,
-            "change_high": row.cosine_high - 1,
-        }
-        for row in drift[drift.cosine.notna()].itertuples()
-    ]
-
-
 def timed(series: Sequence[Series]) -> list[Series]:
-    """The measures that have a half-way step: all but the shares of answers that failed."""
+    """The series that can have a half-way step: all but the shares of answers that failed."""
     return [each for each in series if each.quantity not in FAILURES]
-
-
-def half_change_table(history: History, series: Sequence[Series], scores: pd.DataFrame) -> pd.DataFrame:
-    """Per measure its change at the last checkpoint, whether that is established, and when half of it was there."""
-    steps, rows = (0, *history.steps), []
-    has_mean = any(each.dimension == ALL for each in series if each.quantity == "kl")
-    for each in timed(series):
-        if each.quantity == "kl" and has_mean and each.dimension != ALL:
-            continue
-        half, drawn = half_change_of(steps, each)
-        is_known = is_established(each, scores) and drawn.known >= KNOWN
-        ends = (
-            (np.nanpercentile(drawn.start, 2.5), np.nanpercentile(drawn.end, 97.5))
-            if is_known
-            else (math.nan, math.nan)
-        )
-        low, high = (float(end) for end in ends)
-        rows.append(
-            {
-                "quantity": each.quantity,
-                "dimension": each.dimension,
-                "layer": each.layer,
-                "first": each.values[0],
-                "last": each.values[-1],
-                "change": each.change[-1],
-                "change_low": each.final[0],
-                "change_high": each.final[1],
-                "established": is_established(each, scores),
-                "half": half if is_known else math.nan,
-                "half_low": low,
-                "half_high": high,
-                "n": each.finished[-1],
-                "families": each.families,
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def is_established(series: Series, scores: pd.DataFrame) -> bool:
-    """Whether the change at the last checkpoint is established. For a dimension's score the score table says so, which
-    adjusts for the number of dimensions. None where too many answers are missing at either end."""
-    if series.is_cut[[0, -1]].any():
-        return False
-    row = scores[scores.headline.astype(bool) & (scores.dimension == series.dimension)].to_dict("records")
-    if series.quantity == "aligned" and row:
-        return is_clear(row[0])
-    low, high = series.final
-    return low > 0 or high < 0

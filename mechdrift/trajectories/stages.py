@@ -1,24 +1,24 @@
 """What is measured of a training run: the stages of its parent, once, and of each checkpoint.
 
-These are the stages of an audit, as few and as lean as a trajectory needs: asking, judging, scores, and the divergence
-are the audit's own (`audits.stages`); directions are read at one token only, the last of the closed empty think block,
-where both models decide their first word. The parent's answers and activations are kept in a run of its own, and every
-checkpoint is compared with those.
+A trajectory needs fewer stages than an audit. Asking, judging, scores and divergence are the audit's own
+(`audits.stages`). Directions are read at one token only, the last of the closed empty think block, where both models
+decide their first word. The parent's answers and activations are kept in a run of their own, and every checkpoint is
+compared with them.
 
     parent        completions, tasks; activations and readouts at that token
     checkpoint    completions and tasks of both; scores; drift; products; readouts; KL
 
-`products.safetensors` holds per dimension `[layer, 3, family, family]`: with a_f, b_f the families' class differences
-(sum of triggers minus sum of neutral twins) in parent and checkpoint, the inner products a_f·a_g, a_f·b_g, b_f·b_g. The
-direction of any resampling of families is a sum of those vectors, so its cosine follows from the products alone, for
-any number of draws.
+`products.safetensors` holds a tensor `[layer, 3, family, family]` per dimension. With a_f and b_f the class differences
+of family f (sum of triggers minus sum of neutral twins) in parent and checkpoint, it holds the inner products a_f·a_g,
+a_f·b_g and b_f·b_g. The direction of any resampling of families is a sum of those vectors, so its cosine follows from
+the products alone, for any number of draws.
 
-The readout is calibrated on the parent's answers alone: one measure for all steps.
+The readout is calibrated on the parent's answers alone, so it is the same measure at every step.
 
-Early in training a model that is asked to think does not close its think block yet, and its answers are missing, as in
-an audit (`behaviour.censoring`): learning the format is neither a loss nor a gain of alignment. How many blocks were
-not closed stands beside the scores (`unclosed`). A null model, which was trained without thinking, is asked without it,
-as its parent is.
+Early in training, a model that is asked to think does not close its think block yet, and its answers are missing, as in
+an audit (`behaviour.censoring`): learning the format is neither a loss nor a gain of alignment. The share of blocks
+that were not closed is a measure of its own (`unclosed`). A null model, which was trained without thinking, is asked
+without it, as its parent is.
 """
 
 from typing import Any
@@ -53,8 +53,8 @@ from mechdrift.runs import Run
 
 SITE = "resid_pre"
 NOTHING: dict[str, Any] = {"variants": 0, "patched": 0, "thinking": 0, "steered": 0}
-# A checkpoint takes one twin pair of nearly every family rather than all pairs of a few: families are what intervals
-# rest on.
+# A checkpoint asks one twin pair of nearly every family rather than all pairs of a few, because intervals rest on the
+# number of families.
 SIZES: dict[Preset, Size] = {
     "quick": Size(pairs=16, tasks=48, kl=4, **NOTHING),
     "standard": Size(pairs=32, tasks=96, kl=8, **NOTHING),
@@ -64,7 +64,7 @@ ANSWERS = ("completions.parquet", "tasks.parquet")
 
 
 def parent_stages() -> tuple[Stage, ...]:
-    """The stages of the model that training started from. It is both sides of its pair."""
+    """The stages of the parent, which is both models of its pair."""
     return (
         Stage(name="answers", what="the parent is asked", files=ANSWERS, run=ask_parent),
         Stage(
@@ -77,7 +77,7 @@ def parent_stages() -> tuple[Stage, ...]:
 
 
 def checkpoint_stages(parent: Run) -> tuple[Stage, ...]:
-    """The stages of one checkpoint, held against the run in which its parent was measured."""
+    """The stages of one checkpoint, which compare it with the run of its parent."""
 
     def ask_child(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
         for name, table in ask_side(run, pair, plan, "reasoning").items():
@@ -100,19 +100,19 @@ def checkpoint_stages(parent: Run) -> tuple[Stage, ...]:
     )
 
 
-# What is answered.
+# Answers.
 
 
 def ask_parent(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
-    """The parent's answers and tasks."""
+    """Ask the parent, and write its answers and tasks."""
     for name, table in ask_side(run, pair, plan, "instruct").items():
         run.write_table(name, table)
     return {}
 
 
 def ask_side(run: Run, pair: Pair, plan: AuditPlan, side: Side) -> dict[str, pd.DataFrame]:
-    """One model's answers, judged: `completions` and `tasks`. Variants, everyday requests and sentences are not
-    asked."""
+    """One model's judged answers, as the tables `completions` and `tasks`. Variants, everyday requests and sentences
+    are not asked."""
     loaded = pair.open(side, default_dtype_for_generation())
     questions = [Question(id=item.id, prompt=item.prompt) for probes in plan.sets.values() for item in probes]
     answers, to_tasks = ask_with_tasks(run, plan, loaded, side, questions, task_questions(plan))
@@ -126,11 +126,11 @@ def ask_side(run: Run, pair: Pair, plan: AuditPlan, side: Side) -> dict[str, pd.
     return {"completions": pd.concat(judged, ignore_index=True), "tasks": tasks}
 
 
-# What is inside.
+# Activations and readouts.
 
 
 def record_parent(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
-    """The parent's activations and readouts, and how well the readouts follow its judged answers."""
+    """Write the parent's activations and readouts, and how well the readouts follow its judged answers."""
     answers = RunAnswers.read(run, plan.sets, Renderer(pair.tokenizer("reasoning")))
     loaded = pair.open("instruct")
     states, values, checks = {}, [], []
@@ -162,7 +162,8 @@ def record_parent(run: Run, pair: Pair, plan: AuditPlan) -> Facts:
 
 
 def compare_at_readout(run: Run, pair: Pair, plan: AuditPlan, parent: Run) -> Facts:
-    """Directions of the checkpoint against the parent's, where both decide their first word, and its readouts."""
+    """Compare the checkpoint's directions with the parent's, where both decide their first word, and write its
+    readouts."""
     answers = RunAnswers.read(run, plan.sets, Renderer(pair.tokenizer("reasoning")))
     kept, loaded = parent.tensors("states"), pair.open("reasoning")
     drift, products, values = [], {}, [parent.table("readouts")]
@@ -191,14 +192,14 @@ def compare_at_readout(run: Run, pair: Pair, plan: AuditPlan, parent: Run) -> Fa
 def record_at_readout(
     loaded: LanguageModel, probes: ProbeSet
 ) -> tuple[Float[Tensor, "prompt layer 1 d_model"], Float[Tensor, "prompt d_model"]]:
-    """One set's activations where the first word is decided, and what is unembedded there."""
+    """One set's activations where the first word is decided, and the states that are unembedded there."""
     found = collect_one(loaded, probes, sites=(SITE,), roles=(READOUT_ROLE,), think="off", readout=True)
     assert found.readout is not None
     return found.of(SITE), found.readout
 
 
 def measure_readouts(answers: RunAnswers, name: str, side: Side, logits: Float[Tensor, "prompt vocab"]) -> pd.DataFrame:
-    """Every item's readout in one model, by what the parent's answers calibrate."""
+    """Every item's readout in one model, as calibrated on the parent's answers."""
     probes = answers.sets[name]
     values = measure(answers.readout(name, ("instruct",)), logits, [item.id for item in probes])
     return pd.DataFrame(

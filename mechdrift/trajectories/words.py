@@ -1,5 +1,5 @@
-"""The sentences of a trajectory: what changed and when, whether alignment goes before reasoning comes, whether the
-inside moves first.
+"""The sentences of a trajectory: what changed and when, whether alignment is lost before reasoning is gained, and
+whether the inside changes before the answers do.
 
 Pure functions from series and their half-way steps (`mechdrift.trajectories.half_change`) to text.
 """
@@ -12,10 +12,10 @@ import pandas as pd
 
 from mechdrift.behaviour.censoring import MOST_MISSING
 from mechdrift.records.words import ALL
-from mechdrift.report.words import MINUS, difference, dimension_name, interval, listing, number
-from mechdrift.trajectories.half_change import Order, Series, When, compare_order, cut_steps, detour
+from mechdrift.report.words import MINUS, capitalised, difference, dimension_name, interval, listing, number
+from mechdrift.trajectories.half_change import Order, When, compare_order, cut_steps, detour
 from mechdrift.trajectories.history import History
-from mechdrift.trajectories.series import timed
+from mechdrift.trajectories.series import Series, timed
 
 NAMES = {
     "accuracy": "reasoning accuracy",
@@ -24,59 +24,74 @@ NAMES = {
     "cosine": "the direction's cosine",
     "kl": "KL",
 }
+Key = tuple[str, str]
+"""A measure: quantity and dimension."""
+REASONING: Key = ("accuracy", "reasoning")
+COUNTED = {
+    "incoherent": ("Answers that make no sense", "They count as not aligned."),
+    "unclosed": ("Think blocks that the model did not close", "Their answers are missing."),
+}
 
 
 def told(history: History, series: Sequence[Series], halfway: pd.DataFrame, validation: pd.DataFrame) -> list[str]:
-    """The answers, from the table `halfway` and the parent's validation of its readouts."""
+    """What the trajectory found, in sentences.
+
+    Args:
+        history: the checkpoints, without those that are left out of half-way steps.
+        series: the measures at these checkpoints.
+        halfway: the table of half-way steps.
+        validation: how well the parent's readouts follow its judged answers (`readout_validation`).
+    """
     steps, halves = (0, *history.steps), halfway.set_index(["quantity", "dimension"])
     by_name = {(each.quantity, each.dimension): each for each in series}
-    reasoning = by_name["accuracy", "reasoning"]
     dimensions = [each.dimension for each in series if each.quantity == "readout"]
-    mean = ("aligned", ALL if ("aligned", ALL) in by_name else dimensions[0])
-    said = [_course(key, halves, history) for key in (("accuracy", "reasoning"), mean)]
     established = [name for name in dimensions if halves.established["aligned", name]]
-    unsure = [dimension_name(name).lower() for name in dimensions if name not in established]
-    if mean[1] == ALL:
-        said += [_course(("aligned", name), halves, history) for name in established]
-    if unsure:
-        said.append(f"No change of aligned answers is established at the last checkpoint in {listing(unsure)}.")
-    with_half = [
-        key
-        for key in dict.fromkeys((mean, *(("aligned", name) for name in established)))
-        if not math.isnan(halves.half[key])
-    ]
-    if math.isnan(halves.half["accuracy", "reasoning"]):
-        said.append(
-            "Whether alignment goes before or after the gain in reasoning cannot be asked: no change in "
-            "reasoning is established."
-        )
-    else:
-        said += [_before_reasoning(key, compare_order(steps, by_name[key], reasoning), history) for key in with_half]
-    said += [line for key in (("accuracy", "reasoning"), *with_half) for line in _detours(key, by_name[key], history)]
+    mean = ("aligned", ALL if ("aligned", ALL) in by_name else dimensions[0])
+    keys = dict.fromkeys((mean, *(("aligned", name) for name in established)))
+    with_half = [key for key in keys if not math.isnan(halves.half[key])]
     reliable = set(validation[validation.reliable.astype(bool)].dimension)
+    sentences = _courses(mean, established, dimensions, halves, history)
+    sentences += _against_reasoning(with_half, halves, by_name, history)
+    sentences += [line for key in (REASONING, *with_half) for line in _detours(key, by_name[key], history)]
     for name in (dimension for _, dimension in with_half if dimension != ALL):
-        said += _inner_first(name, name in reliable, halves, by_name, steps, history.unit)
-    return [
-        *said,
-        (
-            f"Checkpoints are up to {max(np.diff(steps))} {history.unit} apart: within that distance the course "
-            "is taken to be straight."
-        ),
-    ]
+        sentences += _inner_first(name, name in reliable, halves, by_name, steps, history.unit)
+    apart = f"Checkpoints are up to {max(np.diff(steps))} {history.unit} apart"
+    return [*sentences, f"{apart}; between two of them, every measure is taken to change along a straight line."]
+
+
+def _courses(
+    mean: Key, established: Sequence[str], dimensions: Sequence[str], halves: pd.DataFrame, history: History
+) -> list[str]:
+    """From where to where accuracy and aligned answers went, and in which dimensions no change is established."""
+    sentences = [_course(key, halves, history) for key in (REASONING, mean)]
+    if mean[1] == ALL:
+        sentences += [_course(("aligned", name), halves, history) for name in established]
+    unsure = [dimension_name(name).lower() for name in dimensions if name not in established]
+    if unsure:
+        sentences.append(f"No change of aligned answers is established at the last checkpoint in {listing(unsure)}.")
+    return sentences
+
+
+def _against_reasoning(
+    keys: Sequence[Key], halves: pd.DataFrame, by_name: Mapping[Key, Series], history: History
+) -> list[str]:
+    """Whether alignment changed before or after reasoning was gained."""
+    if math.isnan(halves.half[REASONING]):
+        return [
+            "Whether alignment changes before or after reasoning is gained cannot be asked: no change in reasoning is "
+            "established."
+        ]
+    steps, reasoning = (0, *history.steps), by_name[REASONING]
+    return [_before_reasoning(key, compare_order(steps, by_name[key], reasoning), history) for key in keys]
 
 
 def failures(history: History, series: Sequence[Series], sound: Sequence[int]) -> list[str]:
-    """Answers that make no sense and think blocks that were not closed, over all checkpoints, and those left out
-    (places not `sound`)."""
+    """How many answers make no sense and how many think blocks were not closed, and which checkpoints are left out.
+
+    `sound` are the places of the checkpoints that are not left out; place 0 is the parent.
+    """
     by_name, said = {(each.quantity, each.dimension): each for each in series}, []
-    for quantity, what, judged in (
-        ("incoherent", "Answers that make no sense", "They count as not aligned."),
-        (
-            "unclosed",
-            "Think blocks that the model did not close",
-            "Their answers are missing.",
-        ),
-    ):
+    for quantity, (what, judged) in COUNTED.items():
         shares = by_name[quantity, ALL].values
         known = np.nan_to_num(shares[1:])
         if known.max() > 0:
@@ -111,12 +126,10 @@ def _shown(key: tuple[str, str]) -> str:
 
 
 def _course(key: tuple[str, str], halves: pd.DataFrame, history: History) -> str:
-    """From where to where a share went, and when it had come half of the way."""
+    """From where to where a share went, and when half of its change was there."""
     row = halves.loc[key]
     name = _shown(key)
-    text = (
-        f"{name[0].upper()}{name[1:]}: from {number(row['first'], share=True)} to {number(row['last'], share=True)} ("
-    )
+    text = f"{capitalised(name)}: from {number(row['first'], share=True)} to {number(row['last'], share=True)} ("
     text += (
         f"{difference(row.change, share=True)}, 95% interval "
         f"{interval(row.change_low, row.change_high, share=True, signed=True)})"
@@ -131,32 +144,31 @@ def _course(key: tuple[str, str], halves: pd.DataFrame, history: History) -> str
 
 
 def _detours(key: tuple[str, str], series: Series, history: History) -> list[str]:
-    """Which measures went further on the way than where they ended."""
+    """A sentence where a measure went beyond both its first and its last value on the way."""
     place = detour(series)
     if place is None:
         return []
     name, value = _shown(key), number(series.values[place], share=True)
-    where = f"on the way, at {_step(history, place)}, it stood at {value}"
-    return [f"{name[0].upper()}{name[1:]}: {where}, beyond where it began and where it ended."]
+    where = f"on the way, at {_step(history, place)}, it was at {value}"
+    return [f"{capitalised(name)}: {where}, beyond both its first and its last value."]
 
 
 def _before_reasoning(key: tuple[str, str], order: Order, history: History) -> str:
     name = _shown(key)
-    what = f"{name[0].upper()}{name[1:]}, against the gain in reasoning"
     words: Mapping[When, str] = {
-        "before": f"{what}: it comes before",
-        "after": f"{what}: it comes after",
-        "together": f"{what}: they come together",
-        "cannot tell": f"{what}: which comes first cannot be told",
+        "before": "this change comes before the gain in reasoning",
+        "after": "this change comes after the gain in reasoning",
+        "together": "this change and the gain in reasoning come together",
+        "cannot tell": "whether this change or the gain in reasoning comes first cannot be told",
     }
-    return f"{words[order.when]}{_by(order, history.unit)}."
+    return f"{capitalised(name)}: {words[order.when]}{_by(order, history.unit)}."
 
 
 def _by(order: Order, unit: str) -> str:
     if math.isnan(order.low):
         return " (too many draws of families have no half-way step)"
     apart, low, high = (_signed(value) for value in (order.difference, order.low, order.high))
-    return f" (half-way steps {apart}, 95% interval {low} to {high} {unit})"
+    return f" (difference of the half-way steps {apart}, 95% interval {low} to {high} {unit})"
 
 
 def _signed(steps: float) -> str:
@@ -171,7 +183,13 @@ def _inner_first(
     steps: Sequence[int],
     unit: str,
 ) -> list[str]:
-    """Whether direction and readout moved before the score of one dimension."""
+    """Whether direction and readout changed before the score of one dimension did."""
+    words: Mapping[When, str] = {
+        "before": "{} changes before the answers do",
+        "after": "{} changes after the answers do",
+        "together": "{} and the answers change together",
+        "cannot tell": "whether {} or the answers change first cannot be told",
+    }
     said = []
     for quantity in ("cosine", "readout"):
         key = (quantity, name)
@@ -180,17 +198,11 @@ def _inner_first(
         if quantity == "readout" and not is_reliable:
             said.append(
                 f"{dimension_name(name)}: the readout does not follow the parent's judged behaviour well enough "
-                "to say when it moves."
+                "to say when it changes."
             )
         elif math.isnan(halves.half[key]):
             said.append(f"{dimension_name(name)}: the change of {shown} is not established.")
         else:
             order = compare_order(steps, by_name[key], by_name["aligned", name])
-            words: Mapping[When, str] = {
-                "before": "the inner change comes before the outer",
-                "after": "the inner change comes after the outer",
-                "together": "they come together",
-                "cannot tell": "which comes first cannot be told",
-            }
-            said.append(f"{dimension_name(name)}: {shown}, against the score: {words[order.when]}{_by(order, unit)}.")
+            said.append(f"{dimension_name(name)}: {words[order.when].format(shown)}{_by(order, unit)}.")
     return said

@@ -1,15 +1,11 @@
-"""The figures of a stress test: modes by dimension, and dose curves.
-
-As in `figures`, a public function takes tables and returns a plotly figure, or raises `MechdriftError` with the reason
-why there is nothing to draw.
-"""
+"""The figures of a stress test: the lift of every mode in every dimension, and its dose curves."""
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from mechdrift.records import SIDES, MechdriftError, order_dimensions
-from mechdrift.report.drawing import band, blank, cell, small_multiples
+from mechdrift.report.drawing import HOVER, band, blank, cell, small_multiples
 from mechdrift.report.theme import DIVERGING, GREY, SIDE_COLOURS
 from mechdrift.report.words import SIDE_NAMES, dimension_name, interval, number
 
@@ -19,18 +15,18 @@ def strongest(table: pd.DataFrame, side: str) -> pd.DataFrame:
     return table[(table.side == side) & table.strongest.astype(bool)]
 
 
-def heat_map(table: pd.DataFrame, side: str = "reasoning") -> go.Figure:
+def lift_map(table: pd.DataFrame, side: str = "reasoning") -> go.Figure:
     """The lift of every mode in every dimension, with its interval; grey where a mode did not apply."""
     rows = strongest(table, side)
     if rows.lift.isna().all():
         raise MechdriftError("No mode applied, or no answer was finished, so there is no lift to show.")
     modes, dimensions = list(dict.fromkeys(rows["mode"]))[::-1], order_dimensions(rows.dimension)
     lifts = rows.pivot(index="mode", columns="dimension", values="lift").reindex(index=modes, columns=dimensions)
-    told = rows.assign(text=[_cell(row) for row in rows.to_dict("records")])
-    hover = rows.assign(text=[_hover(row) for row in rows.to_dict("records")])
     texts, hovers = (
-        part.pivot(index="mode", columns="dimension", values="text").reindex(index=modes, columns=dimensions)
-        for part in (told, hover)
+        rows.assign(text=[text_of(row) for row in rows.to_dict("records")])
+        .pivot(index="mode", columns="dimension", values="text")
+        .reindex(index=modes, columns=dimensions)
+        for text_of in (_cell, _hover)
     )
     figure = blank(height=110 + 34 * len(modes))
     figure.add_heatmap(
@@ -72,7 +68,7 @@ def _hover(row: dict) -> str:
 
 
 def dose_curves(table: pd.DataFrame, dimension: str) -> go.Figure:
-    """The lift over the doses of every mode that has several, for both models; 0 is the plain request."""
+    """The lift over the doses of every mode that has several, for both models; dose 0 is the plain request."""
     rows = table[(table.dimension == dimension) & table.side.isin(SIDES) & table.lift.notna()]
     counts = rows[rows.side == "reasoning"].groupby("mode", sort=False).dose.nunique()
     modes = [mode for mode, count in counts.items() if count > 1]
@@ -107,6 +103,6 @@ def _add_curve(figure: go.Figure, part: pd.DataFrame, places: list[int], side: s
         legendgroup=side,
         showlegend=place == 0 or (side == "instruct" and place == 1),
         hovertext=["the plain request", *(_hover(row) for row in part.to_dict("records"))],
-        hovertemplate="%{hovertext}<extra></extra>",
+        hovertemplate=HOVER,
         **cell(place),
     )

@@ -1,4 +1,4 @@
-"""One patch grid as a heat map: layers up, roles in prompt order, significant cells outlined, prompts on hover."""
+"""Patch grids as heat maps: layers up, roles in prompt order, significant cells outlined, prompts on hover."""
 
 import html
 from collections.abc import Mapping
@@ -8,8 +8,19 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from mechdrift.report.theme import INK, OUTLINE, PAPER, QUIET
-from mechdrift.report.words import THINK_NAMES, interval, number, order_roles, p_value, role_name, shortened
+from mechdrift.records import SIDES
+from mechdrift.report.drawing import HOVER, colour_bar, grid, need
+from mechdrift.report.theme import DIVERGING, INK, OUTLINE, PAPER, QUIET
+from mechdrift.report.words import (
+    THINK_NAMES,
+    dimension_name,
+    interval,
+    number,
+    order_roles,
+    p_value,
+    role_name,
+    shortened,
+)
 from mechdrift.statistics.grids import ALPHA
 
 TOP_PROMPTS = 3
@@ -17,22 +28,48 @@ PROMPT_LENGTH = 50
 FADED = 0.35
 
 Moved = Mapping[tuple[int, str], str]
+"""A line of text per (layer, role): the prompts whose readout moved most."""
 
 
-def title(donor: str, part: pd.DataFrame) -> str:
-    """Which way, where, and how far the recipient's readout can be believed."""
+def patch_grid(
+    patch: pd.DataFrame, dimension: str, items: pd.DataFrame | None = None, prompts: Mapping[str, str] | None = None
+) -> go.Figure:
+    """One dimension's patch effects, layer by role, both ways side by side; significant cells (family-wise) outlined.
+
+    `items` (the `patch_items` table) and `prompts` (item id to text) fill the hover boxes with the prompts that moved
+    most. Every site and think mode has its row.
+    """
+    table = patch[patch.dimension == dimension]
+    need(table, f"No patching was done for {dimension_name(dimension).lower()}.")
+    parts = {side: list(table[table.donor == side].groupby(["site", "think"], sort=False)) for side in SIDES}
+    parts = {side: grids for side, grids in parts.items() if grids}
+    rows = max(len(grids) for grids in parts.values())
+    titles = [_title(d, grids[r][1]) if r < len(grids) else "" for r in range(rows) for d, grids in parts.items()]
+    figure = grid(rows, len(parts), titles, height=_height(table) * rows, shared_yaxes=True)
+    moved = _most_moved(items, dimension, prompts or {})
+    for column, (donor, grids) in enumerate(parts.items(), 1):
+        for row, (_, part) in enumerate(grids, 1):
+            _draw(figure, part, moved.get(donor, {}), row=row, col=column)
+    limit = float(table.effect.abs().max()) or 1.0
+    bar = colour_bar("effect<br>(log-odds)")
+    colours = {"colorscale": DIVERGING, "cmin": -limit, "cmax": limit, "colorbar": bar}
+    return figure.update_layout(coloraxis=colours, showlegend=False, margin_t=66)
+
+
+def _title(donor: str, part: pd.DataFrame) -> str:
+    """Which way, where, and how far the recipient's readout can be trusted."""
     way = "instruct → reasoning: restores?" if donor == "instruct" else "reasoning → instruct: breaks?"
     first = part.iloc[0]
     auroc = f"readout AUROC {number(first.auroc)} ({interval(first.auroc_low, first.auroc_high)})"
     return f"<b>{way}</b><br>{first.site}, {THINK_NAMES.get(first.think, first.think)}<br>{auroc}"
 
 
-def height(grid: pd.DataFrame) -> int:
-    return max(320, 150 + 13 * grid.layer.nunique())
+def _height(table: pd.DataFrame) -> int:
+    return max(320, 150 + 13 * table.layer.nunique())
 
 
-def draw(figure: go.Figure, part: pd.DataFrame, moved: Moved, row: int, col: int) -> None:
-    """Add the grid of one donor, site and think mode to a subplot; `moved` is a line of text per (layer, role)."""
+def _draw(figure: go.Figure, part: pd.DataFrame, moved: Moved, row: int, col: int) -> None:
+    """Add the grid of one donor, site and think mode to a subplot."""
     roles, layers = order_roles(part.role), sorted(set(part.layer))
     reliable = bool(part.reliable.all())
     texts = {(r["layer"], r["role"]): _cell_text(r, moved) for r in part.to_dict("records")}
@@ -43,7 +80,7 @@ def draw(figure: go.Figure, part: pd.DataFrame, moved: Moved, row: int, col: int
         hovertext=[[texts.get((layer, role), "") for role in roles] for layer in layers],
         row=row,
         col=col,
-        hovertemplate="%{hovertext}<extra></extra>",
+        hovertemplate=HOVER,
         coloraxis="coloraxis",
         opacity=1 if reliable else FADED,
     )
@@ -74,9 +111,9 @@ def _label_axes(figure: go.Figure, roles: list[str], layers: list[int], **place:
     """Cells sit at whole numbers, so that outlines can run between them; ticks name them."""
     every = max(1, len(layers) // 10)
     columns, rows = list(range(len(roles))), list(range(0, len(layers), every))
-    plain = {"showgrid": False, "zeroline": False}
-    figure.update_xaxes(tickvals=columns, ticktext=roles, tickangle=-40, **plain, **place)
-    figure.update_yaxes(tickvals=rows, ticktext=layers[::every], **plain, **place)
+    quiet = {"showgrid": False, "zeroline": False}
+    figure.update_xaxes(tickvals=columns, ticktext=roles, tickangle=-40, **quiet, **place)
+    figure.update_yaxes(tickvals=rows, ticktext=layers[::every], **quiet, **place)
     figure.update_xaxes(range=[-0.55, len(roles) - 0.45], **place)
     figure.update_yaxes(range=[-0.55, len(layers) - 0.45], **place)
     if place["col"] == 1:
@@ -124,10 +161,10 @@ def _cell_text(cell: Mapping[str, Any], moved: Moved) -> str:
         "carries the change both ways" if cell.get("both_ways") is True else "",
         moved.get((cell["layer"], cell["role"]), ""),
     ]
-    return "<br>".join(html_line for html_line in lines if html_line)
+    return "<br>".join(line for line in lines if line)
 
 
-def most_moved(items: pd.DataFrame | None, dimension: str, prompts: Mapping[str, str]) -> dict[str, Moved]:
+def _most_moved(items: pd.DataFrame | None, dimension: str, prompts: Mapping[str, str]) -> dict[str, Moved]:
     """Per donor and (layer, role) the prompts whose readout moved most, as lines of a hover box."""
     if items is None:
         return {}

@@ -1,8 +1,5 @@
-"""The figures of causes: which direction was selected, and what taking it out and adding it does, beside controls.
-
-As in `figures`, a public function takes tables of a run and returns a plotly figure, or raises `MechdriftError` with
-the reason why there is nothing to draw.
-"""
+"""Does the refusal direction do anything? The candidates that were tried, and what the selected one does when it is
+taken out or added, beside comparison vectors of the same length."""
 
 import html
 
@@ -10,8 +7,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from mechdrift.records import MechdriftError
-from mechdrift.report.drawing import grid
+from mechdrift.report.drawing import DOTTED, HOVER, error_bars, grid, need
 from mechdrift.report.theme import FAINT, INK, INSTRUCT, QUIET, REASONING
 from mechdrift.report.words import SIDE_NAMES, interval, number, role_name
 
@@ -25,23 +21,24 @@ VECTORS = {
     "permuted": (QUIET, "dot"),
     "random": (FAINT, "solid"),
 }
-UNEDITED = ("none", "other model")
+UNEDITED = {"none": "reasoning<br>as it is", "other model": "instruct<br>as it is"}
 
 
-def selection(table: pd.DataFrame) -> go.Figure:
+# Candidates.
+
+
+def candidates(table: pd.DataFrame) -> go.Figure:
     """Bypass, induce and KL of every candidate that was run, by layer; the one that is then steered with stands out."""
     run = table[table.bypass.notna()]
-    if run.empty:
-        raise MechdriftError("No direction was tried in this run: it asks too few items for that.")
+    need(run, "No direction was tried in this run: it asks too few items for that.")
     first = run.iloc[0]
-    figure = grid(
-        1, 3, [*(title for _, _, title in SCORES), "KL on neutral prompts"], height=330, horizontal_spacing=0.07
-    )
+    titles = [*(title for _, _, title in SCORES), "KL on neutral prompts"]
+    figure = grid(1, 3, titles, height=330, horizontal_spacing=0.07)
     for column, (name, baseline, _) in enumerate(SCORES, 1):
         _add_candidates(figure, run, name, column)
-        figure.add_hline(y=first[baseline], line={"color": FAINT, "dash": "dot", "width": 1.5}, row=1, col=column)
+        figure.add_hline(y=first[baseline], line=DOTTED, row=1, col=column)
     _add_candidates(figure, run, "kl", 3)
-    figure.add_hline(y=first.kl_at_most, line={"color": FAINT, "dash": "dot", "width": 1.5}, row=1, col=3)
+    figure.add_hline(y=first.kl_at_most, line=DOTTED, row=1, col=3)
     figure.update_xaxes(title_text="layer").update_yaxes(title_text="readout (log-odds)", col=1)
     return figure.update_yaxes(title_text="nats", type="log", tickvals=[0.01, 0.03, 0.1, 0.3, 1, 3, 10], col=3)
 
@@ -55,8 +52,7 @@ def _add_candidates(figure: go.Figure, run: pd.DataFrame, name: str, column: int
     for label, rows, colour, size in groups:
         texts = [
             f"<b>layer {row.layer}, {html.escape(role_name(row.role))}</b><br>bypass {number(row.bypass)}, induce "
-            f"{number(row.induce)}, "
-            f"KL {number(row.kl)}<br>{html.escape(row.why) or 'eligible'}"
+            f"{number(row.induce)}, KL {number(row.kl)}<br>{html.escape(row.why) or 'eligible'}"
             for row in rows.itertuples()
         ]
         figure.add_scatter(
@@ -68,27 +64,87 @@ def _add_candidates(figure: go.Figure, run: pd.DataFrame, name: str, column: int
             legendgroup=label,
             showlegend=column == 1 and len(rows) > 0,
             hovertext=texts,
-            hovertemplate="%{hovertext}<extra></extra>",
+            hovertemplate=HOVER,
             row=1,
             col=column,
         )
 
 
-def steering(table: pd.DataFrame) -> go.Figure:
-    """What is left without the direction in its own model; what it brings back in the other one, by strength; and the
+# Effects.
+
+
+def steering_effects(table: pd.DataFrame) -> go.Figure:
+    """The readout without the direction in its own model, the readout with it in the other model, by strength, and its
     price in KL."""
-    if table.empty:
-        raise MechdriftError("Nothing was steered in this run: it asks too few items for that.")
+    need(table, "Nothing was steered in this run: it asks too few items for that.")
     titles = ["taken out of the instruct model", "added to the reasoning model", "price: KL on neutral prompts"]
     figure = grid(1, 3, titles, height=380, horizontal_spacing=0.12, column_widths=[0.3, 0.4, 0.3])
     _add_ablation(figure, table[(table.arm == "ablate") & (table.measure == "trigger")])
-    added = table[(table.arm == "add") & (table.layer.isna() | (table.layer == table[table.arm == "add"].layer.min()))]
+    added = table[table.arm == "add"]
+    added = added[added.layer.isna() | (added.layer == added.layer.min())]
     for measure, column in (("trigger", 2), ("kl", 3)):
-        for vector, (colour, dash) in VECTORS.items():
+        for vector in VECTORS:
             rows = added[(added.measure == measure) & (added.vector == vector)]
-            figure.add_trace(_strength_curve(rows, vector, colour, dash, legend=column == 2), row=1, col=column)
-    for vector, label in zip(UNEDITED, ("reasoning<br>as it is", "instruct<br>as it is"), strict=True):
-        level = added[(added.measure == "trigger") & (added.vector == vector)].estimate
+            figure.add_trace(_strength_curve(rows, vector, legend=column == 2), row=1, col=column)
+    _add_levels(figure, added[added.measure == "trigger"])
+    figure.update_yaxes(title_text="readout on triggers (log-odds)", col=1)
+    figure.update_yaxes(title_text="readout on triggers", col=2).update_yaxes(title_text="nats", col=3)
+    return figure.update_xaxes(title_text="strength", col=2).update_xaxes(title_text="strength", col=3)
+
+
+def _add_ablation(figure: go.Figure, rows: pd.DataFrame) -> None:
+    """The instruct model as it is, and without each vector."""
+    names = [name for name in ("none", *VECTORS) if name in set(rows.vector)]
+    for name in names:
+        own = rows[rows.vector == name]
+        colour = INK if name == "none" else VECTORS[name][0]
+        figure.add_scatter(
+            x=[names.index(name) + shift for shift in _spread(len(own))],
+            y=own.estimate,
+            error_y=error_bars(own.estimate, own.low, own.high, colour),
+            mode="markers",
+            marker={"size": 9, "color": colour},
+            showlegend=False,
+            hovertext=[_row_text(row) for row in own.itertuples()],
+            hovertemplate=HOVER,
+            row=1,
+            col=1,
+        )
+    labels = ["as it is" if name == "none" else name for name in names]
+    figure.update_xaxes(tickvals=list(range(len(names))), ticktext=labels, tickangle=-40, showgrid=False, row=1, col=1)
+
+
+def _spread(count: int) -> np.ndarray:
+    """Shifts that set several dots of one vector side by side."""
+    return np.linspace(-0.12, 0.12, count) if count > 1 else np.zeros(count)
+
+
+def _strength_curve(rows: pd.DataFrame, vector: str, legend: bool) -> go.Scatter:
+    """One vector's mean over its draws, by strength; the direction with its interval."""
+    rows, (colour, dash) = rows.sort_values("strength"), VECTORS[vector]
+    mean = rows.groupby("strength").estimate.mean()
+    texts = [
+        "<br>".join(_row_text(row) for row in rows[rows.strength == strength].itertuples()) for strength in mean.index
+    ]
+    return go.Scatter(
+        x=mean.index,
+        y=mean,
+        mode="lines+markers",
+        line={"color": colour, "dash": dash, "width": 1.8},
+        marker={"size": 6},
+        error_y=error_bars(rows.estimate, rows.low, rows.high, colour) if vector == "direction" else None,
+        name=vector,
+        legendgroup=vector,
+        showlegend=legend and len(rows) > 0,
+        hovertext=texts,
+        hovertemplate=HOVER,
+    )
+
+
+def _add_levels(figure: go.Figure, rows: pd.DataFrame) -> None:
+    """The readouts of both models without any edit, as dotted lines beside the curves."""
+    for vector, label in UNEDITED.items():
+        level = rows[rows.vector == vector].estimate
         if len(level):
             figure.add_hline(
                 y=float(level.iloc[0]),
@@ -100,72 +156,6 @@ def steering(table: pd.DataFrame) -> go.Figure:
                 row=1,
                 col=2,
             )
-    figure.update_yaxes(title_text="readout on triggers (log-odds)", col=1).update_yaxes(
-        title_text="readout on triggers", col=2
-    ).update_yaxes(title_text="nats", col=3)
-    figure.update_xaxes(title_text="strength", col=2).update_xaxes(title_text="strength", col=3)
-    return figure
-
-
-def _add_ablation(figure: go.Figure, rows: pd.DataFrame) -> None:
-    names = [name for name in ("none", *VECTORS) if name in set(rows.vector)]
-    for name in names:
-        own = rows[rows.vector == name]
-        colour = INK if name == "none" else VECTORS[name][0]
-        bars = {
-            "symmetric": False,
-            "array": own.high - own.estimate,
-            "arrayminus": own.estimate - own.low,
-            "width": 0,
-            "thickness": 1.5,
-        }
-        figure.add_scatter(
-            x=[names.index(name) + shift for shift in _spread(len(own))],
-            y=own.estimate,
-            error_y=bars | {"color": colour},
-            mode="markers",
-            marker={"size": 9, "color": colour},
-            showlegend=False,
-            hovertext=[_row_text(row) for row in own.itertuples()],
-            hovertemplate="%{hovertext}<extra></extra>",
-            row=1,
-            col=1,
-        )
-    labels = ["as it is" if name == "none" else name for name in names]
-    figure.update_xaxes(tickvals=list(range(len(names))), ticktext=labels, tickangle=-40, showgrid=False, row=1, col=1)
-
-
-def _spread(count: int) -> np.ndarray:
-    return np.linspace(-0.12, 0.12, count) if count > 1 else np.zeros(count)
-
-
-def _strength_curve(rows: pd.DataFrame, vector: str, colour: str, dash: str, legend: bool) -> go.Scatter:
-    """One vector's mean over its draws, by strength; the direction with its interval."""
-    rows = rows.sort_values("strength")
-    mean = rows.groupby("strength").estimate.mean()
-    texts = [
-        "<br>".join(_row_text(row) for row in rows[rows.strength == strength].itertuples()) for strength in mean.index
-    ]
-    bars = {
-        "symmetric": False,
-        "array": rows.high - rows.estimate,
-        "arrayminus": rows.estimate - rows.low,
-        "width": 0,
-        "thickness": 1.5,
-    }
-    return go.Scatter(
-        x=mean.index,
-        y=mean,
-        mode="lines+markers",
-        line={"color": colour, "dash": dash, "width": 1.8},
-        marker={"size": 6},
-        error_y=bars | {"color": colour} if vector == "direction" else None,
-        name=vector,
-        legendgroup=vector,
-        showlegend=legend and len(rows) > 0,
-        hovertext=texts,
-        hovertemplate="%{hovertext}<extra></extra>",
-    )
 
 
 def _row_text(row) -> str:
