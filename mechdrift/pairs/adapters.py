@@ -51,8 +51,8 @@ def load_adapter_config(adapter: str) -> Any:
         )
     if getattr(config, "layer_replication", None):
         raise MechdriftError(
-            f"the adapter {adapter} repeats layers (layer_replication), whose copies share weights, so that it cannot be "
-            "merged: give the model as a folder in which it is merged already."
+            f"the adapter {adapter} repeats layers (layer_replication), whose copies share weights, so that it cannot "
+            "be merged: give the model as a folder in which it is merged already."
         )
     check_ranks(adapter, config)
     return config
