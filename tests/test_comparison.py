@@ -239,7 +239,7 @@ def test_a_parent_that_answers_otherwise_is_told(runs: list[Run], tmp_path: Path
     changed = (table.side == "instruct") & (table.contrast == "trigger") & (table.family == "f0")
     other.write_table("completions", table.assign(answer=table.answer.mask(changed, "else")))
     (note,) = compare_runs([runs[0], other]).notes
-    assert "gave 12 of 144 prompts another answer" in note
+    assert "answered 12 of 144 prompts differently" in note
 
 
 # Figures and page

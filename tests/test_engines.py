@@ -229,7 +229,7 @@ def test_what_a_server_writes_beyond_the_end_is_cut_off(stub):
         ("nothing", "ended an answer without an end token"),
         ("html", "is not JSON"),
         ("refuses", r"refused a request to /v1/completions \(.*status 404: .*no such model"),
-        ("cut", "does not answer .* start it again; what was finished is stored"),
+        ("cut", "does not answer .* start it again; finished answers are stored"),
         ("never", "does not answer .*no reply within 0.5 s"),
     ],
 )

@@ -174,7 +174,7 @@ def test_a_donor_that_is_let_go_of_is_grafted_from_files(monkeypatch):
 @pytest.mark.parametrize(
     ("family", "argument", "says"),
     [
-        ("llama", {"modules": "qkv"}, "no module 'qkv' of its own .* use one of .*gate"),
+        ("llama", {"modules": "qkv"}, "has no separate module 'qkv': use one of .*gate"),
         ("gpt_neox", {"modules": ("q",)}, "qkv"),
         ("llama", {"modules": "brain"}, "unknown module 'brain'"),
         ("llama", {"windows": "some"}, "unknown windows"),

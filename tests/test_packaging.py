@@ -19,7 +19,7 @@ def test_the_lowest_versions_that_are_tried_are_those_that_are_allowed():
 def test_the_notice_ships_and_names_every_file_that_was_fitted_or_written_as_a_list():
     assert "docs/NOTICE.md" in PROJECT["project"]["license-files"]
     notice = (ROOT / "docs" / "NOTICE.md").read_text(encoding="utf-8")
-    fitted = [*ROOT.glob("mechdrift/**/*weights*"), *ROOT.glob("mechdrift/**/*.npz")]
+    fitted = [*ROOT.glob("mechdrift/**/*weights*.json"), *ROOT.glob("mechdrift/**/*.npz")]
     for file in {*fitted, ROOT / "mechdrift/behaviour/judges/refusal_markers.py"}:
         assert f"`{file.relative_to(ROOT / 'mechdrift').as_posix()}`" in notice
     for adapter in (ROOT / "mechdrift" / "pairs" / "zoo").glob("*/adapter_config.json"):

@@ -104,7 +104,7 @@ def test_every_stage_has_a_time_and_a_peak(folders, capsys):
         assert re.search(rf"^  {stage.name} +\d+\.\d (min|h) +\d+\.\d GB$", told, re.MULTILINE), told
     assert re.search(r"^  in all ", told, re.MULTILINE)
     assert re.search(
-        r"^the reasoning model: [\d,]+ tokens/s written, [\d,]+ read; \d+ tokens of thinking", told, re.MULTILINE
+        r"^the reasoning model: [\d,]+ tokens/s written, [\d,]+ read; \d+ tokens in a mean thought", told, re.MULTILINE
     )
 
 

@@ -99,7 +99,7 @@ def compare_order(steps: Sequence[int], first: Series, second: Series) -> Order:
     if np.mean(~np.isnan(earliest)) < KNOWN or math.isnan(estimate - other):
         return Order(when="cannot tell", difference=estimate - other, low=math.nan, high=math.nan)
     low, high = float(np.nanpercentile(earliest, 2.5)), float(np.nanpercentile(latest, 97.5))
-    return Order(when=_when(low, high, max(np.diff(steps))), difference=estimate - other, low=low, high=high)
+    return Order(when=_when(low, high, float(max(np.diff(steps)))), difference=estimate - other, low=low, high=high)
 
 
 def _when(low: float, high: float, apart: float) -> When:
