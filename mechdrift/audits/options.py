@@ -19,7 +19,7 @@ ENGINE = Group("Engine", sort_key=3)
 CHAT = Group("Chat template and thinking", sort_key=4)
 
 NumberFormat = Literal["auto", "float32", "bfloat16"]
-Tokens = Annotated[int | Literal["auto"] | None, Parameter(group=QUESTIONS, metavar="INT|auto", show_choices=False)]
+Tokens = Annotated[int | Literal["auto"] | None, Parameter(group=QUESTIONS)]
 """A budget in tokens, or `auto`: measured in a pilot. None is the default of the command."""
 
 

@@ -19,7 +19,7 @@ from mechdrift.records.foreign import for_spreadsheets
 if TYPE_CHECKING:
     import pandas as pd
 
-TOKENS = Parameter(group=QUESTIONS, metavar="INT|auto", show_choices=False)
+TOKENS = Parameter(group=QUESTIONS)
 MISSING = ("incomplete_", "cut_", "unanswered_", "failed_")  # how columns begin that count unread answers
 
 
