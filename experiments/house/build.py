@@ -5,8 +5,10 @@ Modules that issue 14 moved are found through `MOVED`, by their name in the old 
 
 import importlib
 import importlib.util
+from collections import ChainMap
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import inputs
@@ -26,7 +28,7 @@ MOVED = {
     "thinking": "directions.thinking",
     "exchange": "directions.export",
     "interventions": "steering.edits",
-    "selection": "steering.selection",
+    "selection": ("steering.selection", "steering.asked"),
     "steering": "steering.curves",
     "sweeps": "steering.sweeps",
     "inference": "statistics.grids",
@@ -37,15 +39,17 @@ MOVED = {
     "halfway": "trajectories.half_change",
     "behaviour.judges": "behaviour.judging",
     "behaviour.refusals": "behaviour.judges.refusals",
-    "behaviour.coherence": "behaviour.judges.coherence",
+    "behaviour.coherence": ("behaviour.judges.coherence", "behaviour.judges.coherence_word_order"),
     "behaviour.toxicity": "behaviour.judges.toxicity",
     "behaviour.choosing": "behaviour.judges.choosing",
 }
 
 
 def module(old: str) -> Any:
-    """A module by its name in the old build."""
-    return importlib.import_module(f"mechdrift.{MOVED.get(old, old) if IS_NEW else old}")
+    """A module by its name in the old build; the names of all of them, where it was divided since."""
+    names = MOVED.get(old, old) if IS_NEW else old
+    found = [importlib.import_module(f"mechdrift.{name}") for name in ([names] if isinstance(names, str) else names)]
+    return found[0] if len(found) == 1 else SimpleNamespace(**ChainMap(*map(vars, found)))
 
 
 class Numbers:
