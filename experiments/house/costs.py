@@ -1,10 +1,17 @@
 """What commands that need no model cost in either build: CPU seconds and peak memory of a process of its own."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+STARTER = """
+import json, os, subprocess, sys
+started = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+_, status, used = os.wait4(started.pid, 0)
+print(json.dumps([status, used.ru_utime + used.ru_stime, used.ru_maxrss]))
+"""
 MAIN = "from mechdrift.cli import main; main()"
 COMMANDS = {
     "import mechdrift": ("-c", "import mechdrift"),
@@ -19,14 +26,17 @@ def environment(build: Path) -> dict[str, str]:
 
 
 def cost(build: Path, arguments: tuple[str, ...]) -> tuple[float, float]:
-    """CPU seconds, user's and system's, and the largest resident size in MB, of one process."""
-    started = subprocess.Popen(
-        [sys.executable, *arguments], env=environment(build), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    _, status, used = os.wait4(started.pid, 0)
+    """CPU seconds, user's and system's, and the largest resident size in MB, of one process.
+
+    A small process starts it: Linux counts the size of whoever starts a process as the least that it had. It starts in
+    the build's folder, which Python looks into first.
+    """
+    command = [sys.executable, "-I", "-c", STARTER, sys.executable, *arguments]
+    found = subprocess.run(command, env=environment(build), cwd=build, capture_output=True, check=True)
+    status, seconds, kilobytes = json.loads(found.stdout)
     if status:
         raise SystemExit(f"{' '.join(arguments)} ended with status {status} in {build}.")
-    return used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+    return seconds, kilobytes / 1024
 
 
 def table(old: Path, new: Path, rounds: int) -> str:
