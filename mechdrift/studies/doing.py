@@ -2,7 +2,8 @@
 
 A process that does several cells keeps the pair of the last one open. Where the next cell has a model in common with
 it, such as the parent of many checkpoints, that model stays loaded. Questions that it answered beside one checkpoint
-are not asked again beside the next."""
+are not asked again beside the next.
+"""
 
 import subprocess
 import sys
