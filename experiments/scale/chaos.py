@@ -1,14 +1,18 @@
 """Is anything lost on a Ray cluster where everything dies now and then? Random trials.
 
     python experiments/scale/chaos.py --trials 20 --out experiments/scale/chaos.csv
+    python experiments/scale/chaos.py --namespaces --trials 20 --out experiments/scale/chaos_namespaces.csv   # as root
 
-Each trial is a study of tiny pairs on two raylets of this machine, started as a user starts it. In random order and at
-random moments each of these happens, again and again until the study is over:
+Each trial is a study of tiny pairs on a cluster of two nodes, started as a user starts it. The nodes are two raylets of
+this machine, or stand in network namespaces of their own, joined by one virtual cable. In random order and at random
+moments each of these happens, again and again until the study is over:
 
     worker     a process that works on a cell is killed
-    node       a raylet is killed with all its workers, and another one comes
+    node       a node is killed with all its workers, and another one comes
     driver     the process that schedules is killed, and started again
     store      Ray's object store is filled with objects that are held
+    link       the cable is cut for a quarter of a minute: the head gives the node up while its worker goes on writing,
+               then the node is killed and comes back (only with namespaces)
 
 At the end every run is compared with that of one process, byte for byte in tables and tensors, and the ledger says how
 often each cell was begun. Tiny models, one dimension, a preset that asks little. Trials that are in the table are not
@@ -24,12 +28,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import chain, count
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 COLUMNS = (
@@ -38,6 +43,7 @@ COLUMNS = (
     "nodes",
     "drivers",
     "stores",
+    "links",
     "again",
     "cells",
     "begun twice",
@@ -60,7 +66,16 @@ instruct = "parent"
 checkpoints = {children}
 """
 NODE = {"num_cpus": 1, "object_store_memory": 80_000_000, "include_dashboard": False}
-EVENTS = ("worker", "node", "driver", "store")
+EVENTS = ("worker", "node", "driver", "store", "link")
+# The head gives a silent node up within seconds; Ray's own defaults take a minute.
+HEALTH = {f"RAY_health_check_{name}": "1000" for name in ("initial_delay_ms", "period_ms", "timeout_ms")}
+HEALTH["RAY_health_check_failure_threshold"] = "5"
+FILL = """
+import sys, time, ray
+ray.init(address=sys.argv[1], log_to_driver=False)
+held = [ray.put(bytes(10_000_000)) for _ in range(7)]
+time.sleep(100_000)
+"""
 
 
 def small_preset() -> None:
@@ -97,18 +112,99 @@ def alone(file: Path) -> dict[str, Mapping[str, bytes]]:
     return found
 
 
-def trial(file: Path, out: Path, rng: random.Random) -> Counter:
+class Raylets:
+    """Two raylets of one core on this machine. The head stays for the whole trial: where it is lost, so is the
+    cluster."""
+
+    events = ("worker", "node", "driver", "store")
+
+    def __init__(self) -> None:
+        from ray.cluster_utils import Cluster
+
+        self.cluster = Cluster(initialize_head=True, head_node_args=NODE)
+        self.cluster.add_node(**NODE)
+        self.address = self.cluster.address
+
+    def start(self, command: Sequence[str]) -> subprocess.Popen:
+        return subprocess.Popen(command, stderr=subprocess.DEVNULL)
+
+    def renew(self) -> None:
+        self.cluster.remove_node(next(iter(self.cluster.worker_nodes)), allow_graceful=False)
+        self.cluster.add_node(**NODE)
+
+    def shutdown(self) -> None:
+        self.cluster.shutdown()
+
+
+class Namespaces:
+    """Two nodes of one core, each with a network of its own; a virtual cable joins them. The driver runs beside the
+    head."""
+
+    events = EVENTS
+    address = "10.77.0.1:6379"
+
+    def __init__(self) -> None:
+        os.environ |= HEALTH
+        self.remove()
+        for name in ("md-head", "md-node"):
+            run("ip", "netns", "add", name)
+        run("ip", "link", "add", "cable", "netns", "md-head", "type", "veth", "peer", "cable", "netns", "md-node")
+        for name, address in (("md-head", "10.77.0.1"), ("md-node", "10.77.0.2")):
+            run("ip", "-n", name, "addr", "add", f"{address}/24", "dev", "cable")
+            for device in ("cable", "lo"):
+                run("ip", "-n", name, "link", "set", device, "up")
+        self.join("md-head", "--head", "--node-ip-address=10.77.0.1", "--port=6379", "--include-dashboard=false")
+        self.add_node()
+
+    def join(self, name: str, *options: str) -> None:
+        size = (f"--num-cpus={NODE['num_cpus']}", f"--object-store-memory={NODE['object_store_memory']}")
+        run("ip", "netns", "exec", name, str(Path(sys.executable).with_name("ray")), "start", *options, *size)
+
+    def add_node(self) -> None:
+        self.join("md-node", f"--address={self.address}", "--node-ip-address=10.77.0.2")
+
+    def start(self, command: Sequence[str]) -> subprocess.Popen:
+        return subprocess.Popen(["ip", "netns", "exec", "md-head", *command], stderr=subprocess.DEVNULL)
+
+    def renew(self) -> None:
+        kill_all("md-node")
+        self.add_node()
+
+    def cut(self) -> None:
+        run("ip", "-n", "md-node", "link", "set", "cable", "down")
+        time.sleep(15)
+        kill_all("md-node")
+        run("ip", "-n", "md-node", "link", "set", "cable", "up")
+        self.add_node()
+
+    def remove(self) -> None:
+        for name in ("md-node", "md-head"):
+            kill_all(name)
+            subprocess.run(["ip", "netns", "del", name], stderr=subprocess.DEVNULL)
+
+    shutdown = remove
+
+
+def run(*command: str) -> None:
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def kill_all(namespace: str) -> None:
+    found = subprocess.run(["ip", "netns", "pids", namespace], capture_output=True, text=True).stdout.split()
+    for process in found:
+        with suppress(ProcessLookupError):
+            os.kill(int(process), signal.SIGKILL)
+
+
+def trial(file: Path, out: Path, rng: random.Random, cluster: Raylets | Namespaces) -> Counter:
     """One study, with something lost every few seconds until it is over. A launch that gave cells up, because they were
     lost twice, is started again as a user would do."""
-    import ray
-
-    cluster = new_cluster()
     done: Counter = Counter()
     start = [sys.executable, "-m", "mechdrift.cli", "run", str(file), "--launcher", "ray"]
     start += ["--address", cluster.address, "--workers", "2"]
-    driver = subprocess.Popen(start, stderr=subprocess.DEVNULL)
-    held = []
-    turns = chain.from_iterable(rng.sample(EVENTS, len(EVENTS)) for _ in count())
+    driver = cluster.start(start)
+    filler = None
+    turns = chain.from_iterable(rng.sample(cluster.events, len(cluster.events)) for _ in count())
     while driver.returncode != 0:
         try:
             driver.wait(rng.uniform(5, 25))
@@ -121,30 +217,20 @@ def trial(file: Path, out: Path, rng: random.Random) -> Counter:
                 continue
             os.kill(process, signal.SIGKILL)
         elif event == "node":
-            cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
-            cluster.add_node(**NODE)
+            cluster.renew()
+        elif event == "link":
+            cluster.cut()
         elif event in ("driver", "again"):
             driver.kill()
             driver.wait()
-            driver = subprocess.Popen(start, stderr=subprocess.DEVNULL)
-        elif event == "store" and not held:
-            ray.init(address=cluster.address, log_to_driver=False)
-            held = [ray.put(bytes(10_000_000)) for _ in range(7)]
+            driver = cluster.start(start)
+        elif event == "store" and filler is None:
+            filler = cluster.start([sys.executable, "-c", FILL, cluster.address])
         done[event] += 1
-    if held:
-        held.clear()
-        ray.shutdown()
+    if filler:
+        filler.kill()
     cluster.shutdown()
     return done
-
-
-def new_cluster() -> Any:
-    """Two raylets of one core. The head stays for the whole trial: where it is lost, so is the cluster."""
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args=NODE)
-    cluster.add_node(**NODE)
-    return cluster
 
 
 def working(out: Path, rng: random.Random) -> int:
@@ -160,6 +246,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--children", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--namespaces", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("experiments/scale/chaos.csv"))
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="mechdrift-chaos-"))
@@ -175,7 +262,8 @@ def main() -> None:
     for number in range(ended, options.trials):
         out = folder / f"trial-{number}"
         file.write_text(STUDY.format(out=out.name, children=json.dumps(children)))
-        events = trial(file, out, random.Random(f"{options.seed} {number}"))
+        cluster = Namespaces() if options.namespaces else Raylets()
+        events = trial(file, out, random.Random(f"{options.seed} {number}"), cluster)
         starts = [json.loads(path.read_text())["starts"] for path in (out / "cells").glob("*.done.json")]
         differ = sum(contents(out / name) != whole for name, whole in expected.items())
         row = [number, *(events[event] for event in (*EVENTS, "again")), len(starts), sum(s == 2 for s in starts)]
