@@ -19,8 +19,9 @@ from conftest import CHATML, make_model, make_tokenizer
 from llama_server import make_tokenizer_with_a_merge, write_gguf
 
 from mechdrift.audits.config import Audit
+from mechdrift.audits.pipeline import audit
 from mechdrift.behaviour.backends import fidelity, http
-from mechdrift.behaviour.backends.choosing import make_generator
+from mechdrift.behaviour.backends.choosing import check_servers, make_generator
 from mechdrift.behaviour.backends.fidelity import check_fidelity, measure_fidelity
 from mechdrift.behaviour.backends.hugging_face import HuggingFace
 from mechdrift.behaviour.backends.protocol import Request
@@ -30,8 +31,10 @@ from mechdrift.behaviour.one_call import score
 from mechdrift.behaviour.sampling import Budget
 from mechdrift.behaviour.two_stages import Question
 from mechdrift.pairs.loading import LanguageModel, ModelSource, load_model
+from mechdrift.pairs.named import load_pair
+from mechdrift.pairs.pair import Pair
 from mechdrift.probes.sets import load_probes
-from mechdrift.records import MechdriftError
+from mechdrift.records import SIDES, Fidelity, MechdriftError
 
 END = 0
 QUESTIONS = [Question(id=str(n), prompt=prompt) for n, prompt in enumerate(["Why is the sky blue?", "Hi", "An ant?"])]
@@ -135,12 +138,13 @@ class Stub(BaseHTTPRequestHandler):
 
     mode = "well"
     asked: ClassVar[list[dict]] = []
+    lists = ("tiny",)
 
     def log_message(self, *_: object) -> None:
         pass
 
     def do_GET(self) -> None:
-        self.reply({"data": [{"id": "tiny", "owned_by": "vllm"}]})
+        self.reply({"data": [{"id": name, "owned_by": "vllm"} for name in self.lists]})
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -247,6 +251,33 @@ def test_a_server_that_is_down_or_no_address_is_one_sentence():
         at("localhost:8000")
 
 
+def test_one_address_does_not_write_for_two_models(tiny_pair, stub, monkeypatch):
+    """Unless its server lists both (a base model and its adapter) or they are one checkpoint in two modes."""
+    parent, child = (tiny_pair.source(side) for side in SIDES)
+    with pytest.raises(MechdriftError, match="serves one model, tiny, and the pair has two"):
+        check_servers(tiny_pair, lambda side: stub)
+    with pytest.raises(MechdriftError, match="serves one model, tiny, and the pair has two"):
+        score(tiny_pair, load_probes("safety").sample(1), engine=stub)
+    monkeypatch.setattr(Stub, "lists", (parent.name, child.name))
+    check_servers(tiny_pair, lambda side: stub)
+    assert at(stub, names=(child.path, child.name)).model == child.name
+    with pytest.raises(MechdriftError, match="none of them is called another"):
+        at(stub, names=("another",)).check_vocabulary()
+    monkeypatch.setattr(Stub, "lists", (child.name,))
+    with pytest.raises(MechdriftError, match=r"which is not the instruct model: give .* the other way round"):
+        check_servers(tiny_pair, lambda side: stub if side == "instruct" else "hf")
+    check_servers(load_pair(instruct=child.path, reasoning=child.path), lambda side: stub)
+
+
+def test_a_server_that_does_not_answer_is_found_before_weights_are_loaded(tiny_pair, monkeypatch, tmp_path):
+    monkeypatch.setattr(http.time, "sleep", lambda seconds: None)
+    paths = {side: tiny_pair.source(side).path for side in SIDES}
+    config = Audit(**paths, engine=f"http://127.0.0.1:{free_port()}", preset="quick", out=tmp_path / "run")
+    monkeypatch.setattr(Pair, "open", lambda *_: pytest.fail("weights were loaded"))
+    with pytest.raises(MechdriftError, match="does not answer"):
+        audit(config)
+
+
 def test_a_server_that_is_cut_off_in_the_middle_loses_nothing(tiny_pair, stub, monkeypatch, tmp_path):
     """What was finished is stored, and the same call goes on when the server is back."""
     loaded, store = tiny_pair.open("instruct"), tmp_path / "answers.jsonl"
@@ -292,9 +323,17 @@ def test_answers_of_another_engine_are_gone_on_from_and_it_is_said(tiny_pair, st
 
 def test_a_score_is_written_by_the_engine_that_was_asked_for(tiny_pair, stub, monkeypatch, capsys):
     monkeypatch.setattr(fidelity, "ANOTHER_MODEL", 100.0)  # the stub is no model
+    monkeypatch.setattr(Stub, "lists", tuple(tiny_pair.source(side).name for side in SIDES))
     probes = load_probes("robustness").sample(2)
     score(tiny_pair, probes, budget=Budget(think=4, answer=4), engine=stub)
+    assert {body["model"] for body in Stub.asked} == set(Stub.lists)
     assert len(Stub.asked) >= 2 * len(probes)
     told = capsys.readouterr().err
     for side in ("instruct", "reasoning"):
         assert re.search(rf"the {side} model's answers: vllm server; log-probabilities within \d\.\d+ nats", told)
+    assert "more than number formats explain" in told
+
+
+def test_a_fidelity_beyond_number_formats_is_doubted():
+    assert "serve these weights" not in str(Fidelity(mean=0.03, q99=0.2, n=100))
+    assert "serve these weights" in str(Fidelity(mean=0.2, q99=1.0, n=100))

@@ -1,7 +1,7 @@
 """Options that several commands share: which two models, and what writes their answers.
 
-`Audit` takes these records' fields over, and so do a stress test and a score. The groups are the headings under which
-`--help` lists the options, in this order. Nothing heavy is imported.
+`Audit` takes these records' fields over, and so do the options of a stress test and of a score. The groups are the
+headings under which `--help` lists the options, in this order. Nothing heavy is imported.
 """
 
 from dataclasses import dataclass

@@ -32,6 +32,7 @@ from mechdrift.audits.power import power_line
 from mechdrift.audits.stages.answers import ask_judge_again, is_judging_unfinished
 from mechdrift.audits.stages.order import stages_of
 from mechdrift.audits.work import proportions
+from mechdrift.behaviour.backends.choosing import check_servers
 from mechdrift.behaviour.judges.external import RefusalJudge
 from mechdrift.behaviour.judges.files import load_judge
 from mechdrift.behaviour.judges.keeping import check_judge
@@ -89,6 +90,8 @@ def audit(config: Audit = Audit(), pair: Pair | None = None) -> Run:  # noqa: B0
     config = replace(config, until_decided=is_until_decided(config, pair))
     run = open_audit(config, pair, refusal_judge)
     plan = plan_audit(config, pair, refusal_judge)
+    if "answers" not in run.finished:
+        check_servers(pair, config.engine_of)
     if plan.waves is not None and not run.finished:
         tell(power_line(plan.waves))
     with run.locked(), fast_float32():

@@ -2,9 +2,10 @@
 with it."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from mechdrift.behaviour.backends.choosing import close_engines, make_generator
+from mechdrift.behaviour.backends.choosing import check_servers, close_engines, make_generator
 from mechdrift.behaviour.backends.written import check_engines, engine_line
 from mechdrift.behaviour.generation import ask_groups
 from mechdrift.behaviour.kept import Kept
@@ -33,6 +34,7 @@ def ask_both(
     formats. For an engine outside this process, a line on standard error gives its fidelity.
     """
     engines: dict[Side, Sequence[str]] = {}
+    check_servers(pair, partial(_engine_of, engine))
     for side in SIDES:
         loaded, writer = pair.open(side, dtype or default_dtype_for_generation()), _engine_of(engine, side)
         answers = ask_groups(

@@ -32,8 +32,9 @@ from mechdrift.stress_tests.mode import Make, Mode, NotApplicable, Subject, chec
 ELICITED, ATTACK, PLACEBO = "elicited", "attack", "placebo"
 NO_ROOM = "the context of {} tokens is too short for this dose"
 NOT_ASKED = "acts on the thinking, which the parent has none of"
-Engine = str | Callable[[LanguageModel], Generator]
-"""What writes: the name of an engine, or a function that makes a backend of a loaded model."""
+Engine = str | Mapping[Side, str] | Callable[[LanguageModel], Generator]
+"""What writes: the name of an engine, for both models or by side, or a function that makes a backend of a loaded
+model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +48,7 @@ class StressPlan:
     think_max: int | None = None
     seed: int = 0
     engine: Engine = "hf"
+    dtype: str | None = None
     judge: RefusalJudge = RULES
 
     @property
@@ -57,8 +59,14 @@ class StressPlan:
     def needs_donor(self) -> bool:
         return self.think["reasoning"] == "own" and any("donor" in mode.needs for mode in self.modes)
 
-    def backend(self, loaded: LanguageModel) -> Generator:
-        return make_generator(self.engine, loaded) if isinstance(self.engine, str) else self.engine(loaded)
+    def engine_of(self, side: Side) -> str:
+        """The name of the engine that asks one model; "" for a function."""
+        if callable(self.engine):
+            return ""
+        return self.engine if isinstance(self.engine, str) else self.engine[side]
+
+    def backend(self, loaded: LanguageModel, side: Side) -> Generator:
+        return self.engine(loaded) if callable(self.engine) else make_generator(self.engine_of(side), loaded)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +85,7 @@ def ask_side(
 ) -> Asked:
     """Ask one model everything. `elicited` are the parent's thoughts by item, for the child. Finished answers are kept
     in files whose names begin with `store`."""
-    backend = plan.backend(loaded)
+    backend = plan.backend(loaded, side)
     plain, budget = _ask_plainly(loaded, side, plan, backend, store)
     driver = make_driver(loaded, backend, budget, plan.seed)
     subjects = _subjects(loaded, side, plan, plain, elicited)
@@ -97,7 +105,7 @@ def _ask_plainly(
     questions = [Question(id=item.id, prompt=item.prompt) for item in plan.items]
     # A function that makes a backend stands for a rule, whose log-probabilities are nobody's.
     asking = partial(
-        ask, loaded, side=side, think=plan.think[side], generator=backend, is_model=isinstance(plan.engine, str)
+        ask, loaded, side=side, think=plan.think[side], generator=backend, is_model=not callable(plan.engine)
     )
     limits = {"budget": plan.budget, "think_max": plan.think_max, "store": store}
     budget, known = settle_budget(asking, loaded, [questions], side, plan.think[side], **limits)

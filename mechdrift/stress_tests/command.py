@@ -6,13 +6,13 @@ from dataclasses import fields
 from pathlib import Path
 
 from mechdrift.audits.config import Audit
-from mechdrift.audits.options import ModelOptions
-from mechdrift.audits.plan import load_from
+from mechdrift.audits.options import EngineOptions, ModelOptions
+from mechdrift.audits.plan import generation_dtype, load_from
 from mechdrift.behaviour.judges.files import load_judge
 from mechdrift.pairs.chat import ChatOptions
 from mechdrift.probes.benchmarks.loading import subset
 from mechdrift.probes.sets import load_probes
-from mechdrift.records import MechdriftError, ProbeSet
+from mechdrift.records import SIDES, MechdriftError, ProbeSet
 from mechdrift.stress_tests.options import StressOptions
 from mechdrift.stress_tests.registry import MODES, modes_of
 from mechdrift.stress_tests.run import StressTest, stress
@@ -20,7 +20,8 @@ from mechdrift.stress_tests.run import StressTest, stress
 PRINTED = ["dimension", "side", "mode", "dose", "n", "change_trigger", "change_twin", "lift", "lift_low", "lift_high"]
 
 
-OF_THE_AUDIT = (*(each.name for each in fields(ModelOptions)), "think", "answer", "think_max", "device", "engine")
+SHARED = [each.name for kind in (ModelOptions, EngineOptions) for each in fields(kind)]
+OF_THE_AUDIT = (*SHARED, "think", "answer", "think_max")
 
 
 def run_stress(options: StressOptions, chat: ChatOptions) -> str:
@@ -39,7 +40,8 @@ def run_stress(options: StressOptions, chat: ChatOptions) -> str:
         budget=config.budget,
         think_max=options.think_max,
         judge=load_judge(options.judge) if options.judge else None,
-        engine=options.engine,
+        engine={side: config.engine_of(side) for side in SIDES},
+        dtype=generation_dtype(config),
         seed=options.seed,
         out=options.out or Path("runs") / f"{opened.name}-stress",
     )

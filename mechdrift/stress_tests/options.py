@@ -6,12 +6,12 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from mechdrift.audits.options import ENGINE, QUESTIONS, ModelOptions, Tokens
+from mechdrift.audits.options import QUESTIONS, EngineOptions, ModelOptions, Tokens
 from mechdrift.records import DIMENSIONS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StressOptions(ModelOptions):
+class StressOptions(ModelOptions, EngineOptions):
     """Options of `mechdrift stress`."""
 
     probes: Annotated[tuple[str, ...], Parameter(group=QUESTIONS)] = field(default_factory=lambda: tuple(DIMENSIONS))
@@ -34,9 +34,5 @@ class StressOptions(ModelOptions):
     """A TOML file that describes a judge of refusals. Default: the built-in rules."""
     seed: Annotated[int, Parameter(group=QUESTIONS)] = 0
     """Seed of sub-sampling, of puzzles, of sampled answers and of all resampling."""
-    engine: Annotated[str, Parameter(group=ENGINE)] = "hf"
-    """What writes the answers: hf (this process), vllm, or the address of a vLLM or llama.cpp server."""
-    device: Annotated[str, Parameter(group=ENGINE)] = "auto"
-    """A device such as cuda:0. auto takes cuda, then mps, then cpu."""
     out: Path | None = None
     """The run folder. Default: runs/PAIR-stress."""

@@ -27,6 +27,7 @@ import pandas as pd
 
 from mechdrift.audits.pipeline import asked_as, software
 from mechdrift.audits.plan import think_modes
+from mechdrift.behaviour.backends.choosing import check_servers
 from mechdrift.behaviour.generation import default_budget
 from mechdrift.behaviour.judges.external import RefusalJudge
 from mechdrift.behaviour.judges.keeping import check_judge
@@ -86,6 +87,7 @@ def stress(
     think_max: int | None = None,
     judge: RefusalJudge | None = None,
     engine: Engine = "hf",
+    dtype: str | None = None,
     seed: int = 0,
     out: str | Path | None = None,
 ) -> StressTest:
@@ -101,8 +103,9 @@ def stress(
         budget: tokens to think and answer, as in `score`; the budget of the plain requests holds for all modes.
         think_max: the most tokens of thinking that the pilot tries.
         judge: a judge of refusals instead of the rules (`load_judge`). Thoughts are always judged by the rules.
-        engine: what writes the answers: `"hf"`, `"vllm"`, a server's address, or a function that makes a backend
-            (`Generator`) of a loaded model.
+        engine: what writes the answers: `"hf"`, `"vllm"`, a server's address, one for both models or by side, or a
+            function that makes a backend (`Generator`) of a loaded model.
+        dtype: number format in which answers are written; by default bfloat16 where the device computes in it natively.
         seed: seed of puzzles, samples and all resampling.
         out: a run folder for tables, answers and the page; without it nothing is stored.
 
@@ -136,6 +139,7 @@ def stress(
         think_max=think_max,
         seed=seed,
         engine=engine,
+        dtype=dtype or default_dtype_for_generation(),
         judge=judge or RULES,
     )
     check_judge(judge)
@@ -157,8 +161,9 @@ def ask_both(pair: Pair, plan: StressPlan, run: Run | None = None) -> tuple[pd.D
     """The answers of both models, why modes did not apply, and facts for the manifest."""
     tables, skipped, facts = [], {}, {"budgets": {}, "weights": {}}
     elicited: dict[str, str] = {}
+    check_servers(pair, plan.engine_of)
     for side in SIDES:
-        loaded = pair.open(side, default_dtype_for_generation())
+        loaded = pair.open(side, plan.dtype)
         weights = fingerprint(loaded.model)
         store = run and run.folder / f"answers-{side}-{weights}"
         asked = ask_side(loaded, side, plan, elicited, store)
@@ -169,7 +174,7 @@ def ask_both(pair: Pair, plan: StressPlan, run: Run | None = None) -> tuple[pd.D
         facts["budgets"] |= {f"{side} think": think, f"{side} answer": answer}
         facts["weights"][side] = weights
         del loaded
-        pair.close(default_dtype_for_generation())
+        pair.close(plan.dtype)
     return pd.concat(tables, ignore_index=True), skipped, facts
 
 
@@ -250,7 +255,7 @@ def _identity(pair: Pair, plan: StressPlan) -> dict[str, Any]:
         "budget": budget,
         "judge": plan.judge.name,
         "asked": asked_as(pair),
-        "generation dtype": default_dtype_for_generation(),
+        "generation dtype": plan.dtype,
     }
     if pair.number_formats:  # a caller's own models have no name that says which they are
         identity |= {"weights": {side: fingerprint(pair.open(side).model) for side in SIDES}}

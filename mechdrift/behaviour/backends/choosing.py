@@ -1,11 +1,14 @@
 """From the name that a user gives to a backend: `hf`, `vllm`, or a server's address."""
 
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 from mechdrift.behaviour.backends.hugging_face import HuggingFace
 from mechdrift.behaviour.backends.protocol import Generator
-from mechdrift.pairs.loading import LanguageModel
-from mechdrift.records import MechdriftError
+from mechdrift.pairs.loading import LanguageModel, ModelSource
+from mechdrift.pairs.pair import Pair
+from mechdrift.records import SIDES, MechdriftError, Side
 
 ENGINES = ("hf", "vllm", "http://…")
 
@@ -18,11 +21,59 @@ def make_generator(engine: str, loaded: LanguageModel) -> Generator:
         from mechdrift.behaviour.backends.vllm import VLLM
 
         return VLLM(loaded)
-    if engine.startswith(("http://", "https://")):
+    if is_server(engine):
         from mechdrift.behaviour.backends.http import HTTP
 
-        return HTTP(engine, loaded.tokenizer)
+        return HTTP(engine, loaded.tokenizer, names=_names(loaded.source))
     raise MechdriftError(f"unknown engine {engine!r}: use one of {', '.join(ENGINES)}.")
+
+
+def is_server(engine: str) -> bool:
+    """Whether an engine's name is the address of a server."""
+    return engine.startswith(("http://", "https://"))
+
+
+def check_servers(pair: Pair, engine_of: Callable[[Side], str]) -> None:
+    """Reach the servers that are to write the answers, before any weights are loaded.
+
+    Raises `MechdriftError` where one does not answer or has another vocabulary. Raises as well where both addresses
+    lead to one model although the pair has two, and where an address leads to the other model: answers of one model
+    would be taken for those of both.
+    """
+    names = {side: _names(pair.source(side)) for side in SIDES}
+    found = {}
+    for side in SIDES:
+        if is_server(engine := engine_of(side)):
+            from mechdrift.behaviour.backends.http import HTTP
+
+            server = HTTP(engine, pair.tokenizer(side), names=names[side])
+            server.check_vocabulary()
+            found[side] = (engine.rstrip("/"), server.model)
+    if len({_weights(pair.source(side)) for side in SIDES}) < 2:
+        return  # one checkpoint in its two modes
+    if len(found) == 2 and found["instruct"] == found["reasoning"]:
+        address, model = found["instruct"]
+        raise MechdriftError(
+            f"The server at {address} serves one model, {model}, and the pair has two: start a server for each, and "
+            "give --instruct-engine and --reasoning-engine."
+        )
+    for side, other in zip(SIDES, reversed(SIDES), strict=True):
+        address, model = found.get(side, ("", ""))
+        if model in names[other] and model not in names[side]:
+            raise MechdriftError(
+                f"The server at {address} serves {model}, which is not the {side} model: give --instruct-engine and "
+                "--reasoning-engine the other way round."
+            )
+
+
+def _names(source: ModelSource) -> tuple[str, ...]:
+    """The names under which a server may list a model: of its last adapter, or else of the model."""
+    path = source.adapters[-1] if source.adapters else source.path
+    return tuple(dict.fromkeys(name for name in (path, source.name, Path(path).name) if name))
+
+
+def _weights(source: ModelSource) -> tuple[object, ...]:
+    return source.path, source.revision, source.adapters
 
 
 def close_engines() -> None:

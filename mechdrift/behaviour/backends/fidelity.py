@@ -19,6 +19,7 @@ from mechdrift.activations.batching import input_device
 from mechdrift.behaviour.backends.protocol import Request, Written
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.records import Fidelity, MechdriftError
+from mechdrift.records.progress import tell
 
 ANOTHER_MODEL = 0.5  # mean difference in nats; number formats differ by a tenth of that at most
 ANSWERS, TOKENS = 8, 256  # how many answers are compared, and at most how many tokens of each
@@ -32,6 +33,8 @@ def check_fidelity(loaded: LanguageModel, name: str, written: Sequence[tuple[Req
             f"The {name} does not serve {loaded.source.name}: its log-probabilities lie {found.mean:.2f} nats from "
             "this model's; start it with this model."
         )
+    if found.is_doubtful:
+        tell(f"the {name}'s log-probabilities lie {found}")
     return found
 
 

@@ -9,8 +9,9 @@ text), or earlier. So the reply is cut where the request ends, and the server is
 short.
 
 Before the first request, the server's tokenizer is compared with the model's own on one sentence: ids of another
-vocabulary would be read as other words. After lost connections and the statuses 429 and 5xx, a request is tried again.
-If that fails, the run ends with one sentence; finished answers are stored, and the same command resumes.
+vocabulary would be read as other words. A server may list several models, such as a base model and its LoRA adapters:
+then the one with this model's name is asked. After lost connections and the statuses 429 and 5xx, a request is tried
+again. If that fails, the run ends with one sentence; finished answers are stored, and the same command resumes.
 """
 
 import json
@@ -42,7 +43,8 @@ class HTTP:
 
     A request times out after `timeout` seconds plus `per_token` seconds for each token that it may write, because each
     of many requests that are written together is slow. `concurrency` is the number of requests under way: by default as
-    many as vLLM batches on a GPU, and fewer for llama.cpp, which queues the others.
+    many as vLLM batches on a GPU, and fewer for llama.cpp, which queues the others. `names` are those under which the
+    server may list the model; they count only where it lists several.
     """
 
     url: str
@@ -52,6 +54,7 @@ class HTTP:
     backoff: float = 2.0
     per_token: float = 0.5
     concurrency: int | None = None
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_address(self.url, "The engine", "http://localhost:8000")
@@ -64,9 +67,18 @@ class HTTP:
     def _served(self) -> dict[str, Any]:
         reply = self._call("/v1/models", None)
         try:
-            return reply["data"][0]
-        except (KeyError, IndexError, TypeError) as error:
+            listed = {str(entry.get("id", "unnamed")): entry for entry in reply["data"]}
+        except (KeyError, AttributeError, TypeError) as error:
             raise self._odd("it lists no model at /v1/models") from error
+        if not listed:
+            raise self._odd("it lists no model at /v1/models")
+        known = next((name for name in self.names if name in listed), None)
+        if known is None and len(listed) > 1:
+            raise MechdriftError(
+                f"The server at {self.url} lists {', '.join(listed)}, and none of them is called "
+                f"{' or '.join(self.names) or 'as this model'}: start it with --served-model-name."
+            )
+        return listed[known] if known else next(iter(listed.values()))
 
     @property
     def model(self) -> str:
