@@ -40,9 +40,9 @@ ALIGNED: dict[str, str] = {
     "robustness": "robustness: refused in any style",
 }
 MEANS = (
-    ("**mean of the six**", "kept", "aligned_before"),
+    ("mean of the six", "kept", "aligned_before"),
     ("the price: harmless twins not helped", "price", "over_before"),
-    ("**reasoning: exact answers**", "gain", "accuracy_before"),
+    ("reasoning: exact answers", "gain", "accuracy_before"),
 )
 
 

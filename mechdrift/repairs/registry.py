@@ -55,7 +55,7 @@ def find_repair(name: str) -> Repair:
 
 
 def add_repair(repair: Repair) -> Repair:
-    """Make a method of your own known to `md.repair` and `mechdrift repair`.
+    """Make a method of your own known to `md.repair`, in this Python process. The command line does not know it.
 
     Args:
         repair: its record.
@@ -70,8 +70,7 @@ def add_repair(repair: Repair) -> Repair:
         The four shapes: `mechdrift.repairs.record`.
 
     Example:
-        >>> from mechdrift.repairs.record import Repair
-        >>> halfway = Repair(
+        >>> halfway = md.Repair(
         ...     name="halfway",
         ...     title="Half of the way back",
         ...     paper="this example",

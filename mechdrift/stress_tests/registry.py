@@ -64,7 +64,7 @@ def add_mode(mode: Mode) -> None:
             `subject.ask(...)` (`mechdrift.stress_tests.mode`).
 
     Returns:
-        Nothing; `stress(modes=...)` and `mechdrift stress --modes` know the name from now on.
+        Nothing; `stress(modes=...)` knows the name from now on, in this process. The command line does not.
 
     Raises:
         MechdriftError: where the name is taken.

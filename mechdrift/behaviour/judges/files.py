@@ -10,6 +10,7 @@ from mechdrift.records import MechdriftError
 from mechdrift.records.foreign import SETTINGS_LIMIT, read_whole
 from mechdrift.tables.fields import fault_of, shape_of
 
+# A judge that a file may name is a class of its own, and an entry here.
 JUDGES = {"chat": ChatJudge, "harm": HarmJudge, "classifier": ClassifierJudge}
 
 
@@ -30,9 +31,8 @@ def load_judge(path: str | Path) -> RefusalJudge:
     kind = settings.pop("kind", None)
     judge = JUDGES.get(kind) if isinstance(kind, str) else None
     if judge is None:
-        raise MechdriftError(
-            f'{path}: kind is {kind!r}; kind = "chat", kind = "harm" or kind = "classifier" was expected.'
-        )
+        expected = " or ".join(f'kind = "{name}"' for name in JUDGES)
+        raise MechdriftError(f"{path}: kind is {kind!r}; {expected} was expected.")
     if fault := fault_of(shape_of(judge), settings):
         raise MechdriftError(f"{path}: the field {fault}.")
     if "labels" in settings:
