@@ -20,11 +20,11 @@ from mechdrift.comparisons.stress_gate import judge_lift
 from mechdrift.pairs.loading import ModelSource, load_model
 from mechdrift.pairs.pair import Pair
 from mechdrift.probes.rendering import Renderer
-from mechdrift.records import MechdriftError
+from mechdrift.records import SIDES, MechdriftError
 from mechdrift.runs import load_run
 from mechdrift.statistics.resampling import holm
 from mechdrift.stress_tests.answers import is_elsewhere
-from mechdrift.stress_tests.asking import ask_side
+from mechdrift.stress_tests.asking import StressPlan, ask_side
 from mechdrift.stress_tests.conversation import read_replies
 from mechdrift.stress_tests.inside import inside_stress
 from mechdrift.stress_tests.lifts import Compared, Items, lift_row, trend_of, with_holm
@@ -306,12 +306,20 @@ def test_a_block_is_reopened_as_often_as_the_dose_says(pair, probes):
     assert counts.to_dict() == {1: 1, 3: 3}
 
 
+def test_each_side_has_its_engine(pair, probes):
+    by_side = StressPlan(
+        sets={"safety": probes}, modes=(), think=think_modes(True), engine={"instruct": "hf", "reasoning": "http://b:1"}
+    )
+    assert [by_side.engine_of(side) for side in SIDES] == ["hf", "http://b:1"]
+    asked = {"modes": ("role-turns",), "budget": BUDGET, "dtype": "float32"}
+    one = md.stress(pair, probes, engine={"instruct": "hf", "reasoning": "hf"}, **asked)
+    pd.testing.assert_frame_equal(one.answers, md.stress(pair, probes, **asked).answers)
+
+
 # The folder.
 
 
 def test_a_killed_stress_test_goes_on_with_the_answers_it_has(pair, probes, tmp_path):
-    from mechdrift.stress_tests.asking import StressPlan
-
     calls, rule = [], child(probes)
 
     def counting(loaded):

@@ -166,7 +166,8 @@ def check_writing(loaded: LanguageModel, sizes: Sizes) -> tuple[str, str, bool]:
     held, begun = allocated(loaded), time.perf_counter()
     lengths = [len(written.ids) for _, written in backend.write(queue)]
     seconds, used = time.perf_counter() - begun, peak(loaded) - held
-    said = f"{sum(lengths) / seconds:,.0f} tokens/s in {sizes.rows} rows; {used:.1f} GB of the {cap / 1e9:.1f} GB allowed"
+    speed, allowed = sum(lengths) / seconds, cap / 1e9
+    said = f"{speed:,.0f} tokens/s in {sizes.rows} rows; {used:.1f} GB of the {allowed:.1f} GB allowed"
     return "writing", said, lengths == [sizes.tokens] * sizes.rows and used * 1e9 <= cap
 
 
@@ -219,8 +220,8 @@ def report(loaded: LanguageModel, found: list[tuple[str, str, bool]], seconds: f
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout
     return "\n".join(
         (
-            f"{datetime.date.today()}, {name}, torch {torch.__version__}, mechdrift {commit.strip() or md.__version__}: a "
-            f"Llama of {size:.2f}B random weights in bfloat16; {seconds / 60:.1f} minutes.",
+            f"{datetime.date.today()}, {name}, torch {torch.__version__}, mechdrift {commit.strip()}: "
+            f"a Llama of {size:.2f}B random weights in bfloat16; {seconds / 60:.1f} minutes.",
             "",
             "| check | found | holds |",
             "|---|---|---|",
