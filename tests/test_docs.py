@@ -64,7 +64,9 @@ def test_files_that_prose_names_are_there():
 def test_the_seams_of_how_to_extend_hold(tiny_pair, own_dimensions, monkeypatch, tmp_path):
     """A probe set, a judge, a backend, a patch site and a figure are added from outside, as the page does it."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(md, "load_pair", lambda name: tiny_pair)
+    paths = {side: tiny_pair.source(side).path for side in md.records.SIDES}
+    load_pair = md.load_pair
+    monkeypatch.setattr(md, "load_pair", lambda name, **said: load_pair(**paths, **said) if said else tiny_pair)
     text = (DOCS / "extend.md").read_text(encoding="utf-8")
     cells = re.findall(r"```\{code-cell\} ipython3\n(.*?)```", text, re.DOTALL)
     names: dict = {}
@@ -74,6 +76,7 @@ def test_the_seams_of_how_to_extend_hold(tiny_pair, own_dimensions, monkeypatch,
     assert set(names["table"].judge) == {"says sorry"}
     assert all("I would rather not say.".startswith(answer) for answer in names["answers"].frame.answer)
     assert names["grid"].site == "mlp.hook_in"
+    assert "<muse>" in str(md.look(names["musing"]))
     assert names["drawn"]["norms"].figure is not None
     assert "absent" in names["drawn"]["other"].missing
 
