@@ -336,12 +336,16 @@ def test_answers_go_on_after_the_last_finished_one(tiny_pair, tmp_path, stages_r
     assert not list((tmp_path / "run").glob("*.partial.jsonl"))
 
 
-def test_a_long_audit_shows_what_is_known_before_it_looks_inside(copy, tiny_pair, stages_run, monkeypatch):
+def test_a_long_audit_shows_what_is_known_before_it_looks_inside(copy, tiny_pair, stages_run, monkeypatch, tmp_path):
     shown = []
 
-    def draw(run: Run) -> Path:
-        page = write_report(run)
-        shown.append((load_run(run.folder).finished[-1], "This audit is not finished: the answers" in page.read_text()))
+    def draw(run: Run, **how: bool) -> Path:
+        page = write_report(run, **how)
+        text, by_hand = page.read_text(), write_report(run, tmp_path).read_text()
+        assert 'http-equiv="refresh"' in text
+        assert 'http-equiv="refresh"' not in by_hand
+        assert "The command that began it goes on from here." in by_hand
+        shown.append((load_run(run.folder).finished[-1], "This audit is not finished: the answers" in text))
         return page
 
     monkeypatch.setattr(audit_module, "SHOWN_AFTER", 0.0)

@@ -21,7 +21,7 @@ from mechdrift.behaviour.paired import pair_up
 from mechdrift.behaviour.sampling import Budget
 from mechdrift.probes.sets import load_probes
 from mechdrift.records import DIMENSIONS, SIDES, MechdriftError
-from mechdrift.report.waves import running_said
+from mechdrift.report.waves import unfinished_said
 from mechdrift.runs import load_run
 from mechdrift.statistics.intervals import SHARE
 from mechdrift.statistics.resampling import paired_bootstrap
@@ -216,8 +216,8 @@ def test_a_stopped_audit_has_a_page_that_refreshes_and_goes_on_at_its_wave(setti
         asked.extend((store.name, row.item_id) for row in rows)
         append(store, rows)
 
-    def stop(run):
-        write(run)
+    def stop(run, **how):
+        write(run, **how)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(generation, "write_completions", note)
@@ -234,7 +234,7 @@ def test_a_stopped_audit_has_a_page_that_refreshes_and_goes_on_at_its_wave(setti
     with pytest.raises(MechdriftError, match="holds another run"):
         audit(replace(settings, margin=0.2))
     pages = []  # the first wave's is looked at above; drawing the others' would take most of this test's time
-    monkeypatch.setattr(waves_module, "write_report", pages.append)
+    monkeypatch.setattr(waves_module, "write_report", lambda run, **how: pages.append(run))
     run = audit(settings)
     assert len(pages) == run.table("waves").wave.max()
     assert len(asked) == len(set(asked))  # nothing is asked twice
@@ -266,6 +266,6 @@ def test_a_running_page_tells_what_is_decided_from_what_stays_open():
             "decision": ["changed", "undecided", "no change"],
         }
     )
-    assert "4 waves asked, 2 of 3 dimensions decided, 1 undecided with all families. Next it looks" in running_said(
+    assert "4 waves asked, 2 of 3 dimensions decided, 1 undecided with all families. Next it looks" in unfinished_said(
         looks
     )

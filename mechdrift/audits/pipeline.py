@@ -129,7 +129,7 @@ def run_unfinished_stages(
             seconds = all_stages.end()
             run.finish(stage.name, seconds, stage.files, keep=is_judging_unfinished(facts), **facts)
             if stage.name in SHOWN and (number, stage) != waiting[-1] and time.monotonic() - start > SHOWN_AFTER:
-                tell(f"what is known so far stands in {write_report(run)}")
+                tell(f"what is known so far stands in {write_report(run, is_running=True)}")
 
 
 def _check_weights(run: Run, pair: Pair) -> None:

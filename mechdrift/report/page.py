@@ -80,12 +80,13 @@ TABLES = (
 )
 
 
-def write_report(run: Run, out: Path | None = None) -> Path:
+def write_report(run: Run, out: Path | None = None, *, is_running: bool = False) -> Path:
     """Write `report.html`, and in `figures/` each figure, beside one plotly.js for all; returns the page's path.
 
     Args:
         run: an audit's run, finished or not.
         out: the folder to write to; by default the run's own.
+        is_running: whether the audit goes on while the page is read: then the page reloads itself.
 
     Raises:
         MechdriftError: where a table is damaged, or the folder cannot be written to.
@@ -97,7 +98,7 @@ def write_report(run: Run, out: Path | None = None) -> Path:
     tables, folder = load_tables(run), Run(run.folder if out is None else out)
     drawn = draw_all(tables)
     place_figures(folder, drawn, folder.folder / "figures", inline=False)
-    return folder.write_text("report.html", render(run.manifest, tables, drawn))
+    return folder.write_text("report.html", render(run.manifest, tables, drawn, is_running=is_running))
 
 
 def write_figures(run: Run, folder: str | Path) -> tuple[Path, ...]:
@@ -111,7 +112,7 @@ def load_tables(run: Run) -> Tables:
     return {name: run.table(name) for name in TABLES if run.has(f"{name}.parquet")}
 
 
-def render(manifest: dict[str, Any], tables: Tables, drawn: dict[str, Drawn]) -> str:
+def render(manifest: dict[str, Any], tables: Tables, drawn: dict[str, Drawn], *, is_running: bool) -> str:
     """The page as text."""
     pair, validation = manifest.get("pair", {}), tables.get("readout_validation")
     return (
@@ -120,7 +121,7 @@ def render(manifest: dict[str, Any], tables: Tables, drawn: dict[str, Drawn]) ->
         .render(
             run=SECTIONS | manifest,
             verdict=_verdict(manifest, tables),
-            waves=waves_shown(manifest, tables.get("waves")),
+            waves=waves_shown(manifest, tables.get("waves"), is_running=is_running),
             figures=drawn,
             patches=[d for d in drawn.values() if d.exhibit.table == "patch"],
             scores=score_rows(tables["scores"]) if "scores" in tables else [],

@@ -12,20 +12,21 @@ from mechdrift.report.words import bare_p, difference, dimension_name, interval,
 REFRESH = 15  # seconds until the page of an unfinished audit reloads itself
 LAST_STAGE = "patch"
 RELOADS = f"This page reloads every {REFRESH} seconds until the audit is done."
-FIXED_RUNNING = f"This audit is not finished: the answers are scored. Next it looks inside the models. {RELOADS}"
+GOES_ON = "The command that began it goes on from here."
+FIXED_UNFINISHED = "This audit is not finished: the answers are scored. Next it looks inside the models."
 WORDS = {"go on": "goes on", "no change": "no change", "changed": "changed", "undecided": "undecided"}
 
 
-def waves_shown(manifest: Mapping[str, Any], waves: pd.DataFrame | None) -> dict[str, Any]:
-    """What the page shows of waves: the rows of their table, the margin and, until all stages have ended, what runs."""
-    is_done = LAST_STAGE in manifest["stages"]
-    if waves is None or not len(waves):
-        return {"rows": [], "running": "" if is_done else FIXED_RUNNING, "seconds": REFRESH, "margin": ""}
+def waves_shown(manifest: Mapping[str, Any], waves: pd.DataFrame | None, *, is_running: bool) -> dict[str, Any]:
+    """What the page shows of waves: the rows of their table, the margin and, until all stages have ended, what is left.
+    `seconds` until it reloads itself are given where an audit draws the page while it runs (`is_running`)."""
+    is_done, has_rows = LAST_STAGE in manifest["stages"], waves is not None and len(waves) > 0
+    left = unfinished_said(waves) if has_rows else FIXED_UNFINISHED
     return {
-        "rows": [_row(row) for row in waves.to_dict("records")],
-        "running": "" if is_done else running_said(waves),
-        "seconds": REFRESH,
-        "margin": difference(waves.margin.iloc[0], share=True).lstrip("+"),
+        "rows": [_row(row) for row in waves.to_dict("records")] if has_rows else [],
+        "unfinished": "" if is_done else f"{left} {RELOADS if is_running else GOES_ON}",
+        "seconds": REFRESH if is_running and not is_done else None,
+        "margin": difference(waves.margin.iloc[0], share=True).lstrip("+") if has_rows else "",
     }
 
 
@@ -44,7 +45,7 @@ def _row(row: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def running_said(waves: pd.DataFrame) -> str:
+def unfinished_said(waves: pd.DataFrame) -> str:
     """What an unfinished audit has decided, and what it does next."""
     last = waves.drop_duplicates("dimension", keep="last")
     left = [dimension_name(name).lower() for name in last.dimension[last.decision == "go on"]]
@@ -53,4 +54,4 @@ def running_said(waves: pd.DataFrame) -> str:
     said += f"{decided} of {counted(len(last), 'dimension')} decided"
     said += f", {undecided} undecided with all families. " if undecided else ". "
     next_step = f"Next it asks {listing(left)}." if left else "Next it looks inside the models."
-    return f"{said}{next_step} {RELOADS}"
+    return f"{said}{next_step}"

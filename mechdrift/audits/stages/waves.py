@@ -92,7 +92,7 @@ def show(run: Run, plan: AuditPlan, judged: pd.DataFrame, asked: Mapping[str, in
     for name, table in (("completions", judged), ("scores", scores), ("waves", looks)):
         run.write_table(name, table)
     run.write_manifest(run.manifest | {"probes": counts_of(waves_of(plan).until(asked))})
-    write_report(run)
+    write_report(run, is_running=True)
     said = looks.drop_duplicates("dimension", keep="last").set_index("dimension").decision.to_dict()
     tell(f"after {int(looks.wave.max())} of {waves_of(plan).count} waves: " + ", ".join(map(": ".join, said.items())))
 
