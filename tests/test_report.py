@@ -172,6 +172,15 @@ def test_places_are_named_only_where_the_readout_and_the_gap_allow_it(run: Run):
     assert [re.search(r"for (.+):", sentence)[1] for sentence in found.unsaid] == ["toxicity", "machine ethics"]
 
 
+def test_a_place_that_restores_next_to_nothing_is_not_called_the_place(run: Run):
+    """An effect of a hundredth of the gap can survive the test where it is the same in every family."""
+    patch = run.table("patch")
+    faint = patch.assign(recovery=patch.recovery.clip(upper=0.01))
+    said = dict(find_places(faint).places)["Safety"]
+    assert said.startswith("no single activation restores a tenth of the gap. The most that survives the test: layer")
+    assert "(1% of the gap" in said
+
+
 def test_the_origin_is_named_where_blocks_restore_by_their_weights_alone(run: Run):
     grafts = run.table("grafts")
     places = dict(find_places(run.table("patch"), grafts).places)

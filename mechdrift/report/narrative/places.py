@@ -2,7 +2,9 @@
 weights.
 
 A place is named only where the readout is reliable, the two models' readouts differ beyond noise, and the cell survives
-the family-wise test (adjusted p below 0.05). Elsewhere a sentence says which of these fails.
+the family-wise test (adjusted p below 0.05). Elsewhere a sentence says which of these fails. A cell may survive the
+test and restore next to nothing, because an effect that is the same in every family has little noise: below a tenth of
+the gap, the page says that no single place carries the change.
 """
 
 from collections.abc import Collection, Sequence
@@ -17,6 +19,7 @@ from mechdrift.statistics.grids import ALPHA
 
 FEWEST_PATCHED_FAMILIES = 6  # the smallest p of a sign-flip test is 2 / 2^families
 NEAR_PEAK = 0.8  # of the peak's recovery: such layers are named together with it
+LEAST = 0.1  # of the gap: what restores less is no place of the change
 READOUT_ONLY = (
     " No change of the answers is established in this dimension: this is where the readout changed, which is measured "
     "more finely."
@@ -87,13 +90,16 @@ def _why_unsaid(reason: str, names: Sequence[str]) -> str:
 def _place(restoring: pd.DataFrame, grid: pd.DataFrame) -> str:
     """The peak among the restoring cells of a grid, the layers near it, where it begins, and the best earlier role."""
     peak = restoring.loc[restoring.recovery.idxmax()]
+    if peak.recovery < LEAST:
+        most = _spot(restoring, sorted(set(grid.layer)))
+        return f"no single activation restores a tenth of the gap. The most that survives the test: {most}."
     several = len(grid[["site", "think"]].drop_duplicates()) > 1
     restoring = restoring[(restoring.site == peak.site) & (restoring.think == peak.think)]
     layers, last = sorted(set(grid.layer)), readout_role(grid.role)
     begins = restoring[(restoring.role == peak.role) & (restoring.recovery >= peak.recovery / 2)].layer.min()
     text = f"{_spot(restoring, layers)}, and half of that from layer {begins} on"
     text += f" ({peak.site}, {THINK_NAMES.get(peak.think, peak.think)})" if several else ""
-    earlier = restoring[restoring.role != last]
+    earlier = restoring[(restoring.role != last) & (restoring.recovery >= LEAST)]
     if peak.role == last and len(earlier):
         text += f"; before that position, {_spot(earlier, layers)}"
     return f"{text}."
