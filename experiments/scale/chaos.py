@@ -1,11 +1,12 @@
 """Is anything lost on a Ray cluster where everything dies now and then? Random trials.
 
     python experiments/scale/chaos.py --trials 20 --out experiments/scale/chaos.csv
-    python experiments/scale/chaos.py --namespaces --trials 20 --out experiments/scale/chaos_namespaces.csv   # as root
+    python experiments/scale/chaos.py --namespaces --rounds 1 --shards 1 \
+        --out experiments/scale/chaos_namespaces.csv                                 # as root
 
 Each trial is a study of tiny pairs on a cluster of two nodes, started as a user starts it. The nodes are two raylets of
 this machine, or stand in network namespaces of their own, joined by one virtual cable. In random order and at random
-moments each of these happens, again and again until the study is over:
+moments each of these happens, again and again until the study is over, or so many times as `--rounds` says:
 
     worker     a process that works on a cell is killed
     node       a node is killed with all its workers, and another one comes
@@ -53,7 +54,7 @@ COLUMNS = (
 STUDY = """
 out = "{out}"
 presets = ["quick"]
-shards = 2
+shards = {shards}
 [audit]
 dimensions = ["privacy"]
 think = 3
@@ -196,37 +197,41 @@ def kill_all(namespace: str) -> None:
             os.kill(int(process), signal.SIGKILL)
 
 
-def trial(file: Path, out: Path, rng: random.Random, cluster: Raylets | Namespaces) -> Counter:
-    """One study, with something lost every few seconds until it is over. A launch that gave cells up, because they were
-    lost twice, is started again as a user would do."""
+def trial(file: Path, out: Path, rng: random.Random, cluster: Raylets | Namespaces, rounds: int | None) -> Counter:
+    """One study, with something lost every few seconds until it is over, or until the rounds are. A launch that gave
+    cells up, because they were lost twice, is started again as a user would do."""
     done: Counter = Counter()
     start = [sys.executable, "-m", "mechdrift.cli", "run", str(file), "--launcher", "ray"]
     start += ["--address", cluster.address, "--workers", "2"]
     driver = cluster.start(start)
     filler = None
-    turns = chain.from_iterable(rng.sample(cluster.events, len(cluster.events)) for _ in count())
+    numbers = count() if rounds is None else range(rounds)
+    turns = chain.from_iterable(rng.sample(cluster.events, len(cluster.events)) for _ in numbers)
+    event = next(turns)
     while driver.returncode != 0:
         try:
             driver.wait(rng.uniform(5, 25))
         except subprocess.TimeoutExpired:
-            event = next(turns)
+            now = event
         else:
-            event = "again" if driver.returncode else "over"
-        if event == "worker":
+            now = "again" if driver.returncode else "over"
+        if now == "worker":
             if not (process := working(out, rng)):
-                continue
+                continue  # at the next moment somebody works
             os.kill(process, signal.SIGKILL)
-        elif event == "node":
+        elif now == "node":
             cluster.renew()
-        elif event == "link":
+        elif now == "link":
             cluster.cut()
-        elif event in ("driver", "again"):
+        elif now in ("driver", "again"):
             driver.kill()
             driver.wait()
             driver = cluster.start(start)
-        elif event == "store" and filler is None:
+        elif now == "store" and filler is None:
             filler = cluster.start([sys.executable, "-c", FILL, cluster.address])
-        done[event] += 1
+        done[now] += 1
+        if now == event:
+            event = next(turns, "")
     if filler:
         filler.kill()
     cluster.shutdown()
@@ -245,6 +250,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--children", type=int, default=12)
+    parser.add_argument("--rounds", type=int, help="how often each kind of loss happens; without it, until the end")
+    parser.add_argument("--shards", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--namespaces", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("experiments/scale/chaos.csv"))
@@ -255,15 +262,15 @@ def main() -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), str(here), os.environ.get("PYTHONPATH", "")])
     children = make_models(folder, options.children)
     file = folder / "study.toml"
-    file.write_text(STUDY.format(out="alone-study", children=json.dumps(children)))
+    file.write_text(STUDY.format(out="alone-study", shards=options.shards, children=json.dumps(children)))
     expected = alone(file)
     is_new = not options.out.exists()
     ended = 0 if is_new else len(options.out.read_text().splitlines()) - 1
     for number in range(ended, options.trials):
         out = folder / f"trial-{number}"
-        file.write_text(STUDY.format(out=out.name, children=json.dumps(children)))
+        file.write_text(STUDY.format(out=out.name, shards=options.shards, children=json.dumps(children)))
         cluster = Namespaces() if options.namespaces else Raylets()
-        events = trial(file, out, random.Random(f"{options.seed} {number}"), cluster)
+        events = trial(file, out, random.Random(f"{options.seed} {number}"), cluster, options.rounds)
         starts = [json.loads(path.read_text())["starts"] for path in (out / "cells").glob("*.done.json")]
         differ = sum(contents(out / name) != whole for name, whole in expected.items())
         row = [number, *(events[event] for event in (*EVENTS, "again")), len(starts), sum(s == 2 for s in starts)]
