@@ -55,7 +55,8 @@ from .steering.selection import Selection, select_direction
 from .steering.weights import orthogonalise
 from .stress_tests.mode import Mode
 from .stress_tests.registry import add_mode
-from .stress_tests.run import StressTest, stress
+from .stress_tests.result import StressTest
+from .stress_tests.run import stress
 from .trajectories.run import Trajectory, trajectory
 
 __all__ = [

@@ -17,6 +17,7 @@ from mechdrift.audits.plan import think_modes
 from mechdrift.behaviour.backends.hugging_face import HuggingFace, RunningBatch
 from mechdrift.behaviour.backends.protocol import Request
 from mechdrift.comparisons.stress_gate import judge_lift
+from mechdrift.directions.thinking import POSITIONS
 from mechdrift.pairs.loading import ModelSource, load_model
 from mechdrift.pairs.pair import Pair
 from mechdrift.probes.rendering import Renderer
@@ -33,6 +34,7 @@ from mechdrift.stress_tests.modes.persistence import TALK
 from mechdrift.stress_tests.modes.prefilled import SENTENCE
 from mechdrift.stress_tests.registry import MODES, add_mode, modes_of
 from mechdrift.stress_tests.table import stress_table
+from mechdrift.stress_tests.teacher_forced import both_prompts
 
 BUDGET = md.Budget(think=60, answer=60)
 DOSES = {"puzzle": (900,), "persistence": (2,), "prefill-edited": (0.5, 1), "more-think": (1, 3)}
@@ -428,6 +430,56 @@ def test_inside_an_attack_the_plain_activations_bring_the_readout_back(tiny_pair
     assert first.effect.abs().max() < 1e-4  # the same token stands there: nothing passes yet
     gap = other.along[(other.along.condition == "change") & (other.along.position == "think_close[-1]")].projection
     assert gap.abs().max() > 0
+
+
+def test_modes_are_read_inside_after_a_test_and_shown_on_its_page(tiny_pair, probes, tmp_path):
+    """A mode that changes nothing changes nothing inside; what is recognised is counted by hand."""
+    few = probes.of_families(probes.families[:4])
+    nothing = Mode(name="nothing", what="", paper="", apply=lambda subject, dose: subject.ask())
+    longer = Mode(name="longer", what="", paper="", apply=lambda s, dose: s.ask(f"Hello there. {s.item.prompt}"))
+    asked = {"modes": (nothing, longer, "persistence"), "engine": child(few), "budget": BUDGET, "out": tmp_path / "run"}
+    found = md.stress(tiny_pair, few, inside=("nothing", "longer", "persistence"), **asked)
+    assert set(found.inside) == {"along", "patch", "undo", "recognised"}
+    same = found.inside["along"].query("mode == 'nothing' and condition == 'change'")
+    assert same.projection.abs().max() < 1e-4
+    counted = found.inside["recognised"]
+    assert set(counted.condition) == {"plain", "attack"}
+    assert (counted.n == counted.families).all()
+    shares = counted[counted["mode"] == "nothing"].set_index("condition").share
+    assert shares["plain"] == shares["attack"] == 0  # the rule refuses every trigger, so none is answered
+    assert found.run.manifest["not inside"] == [
+        [
+            "safety",
+            "persistence",
+            "persistence has several turns, whose last prompt cannot be read again: name another.",
+        ]
+    ]
+    page = (tmp_path / "run" / "stress.html").read_text(encoding="utf-8")
+    assert "What the modes do inside" in page
+    assert "persistence was not read inside" in page
+    assert (tmp_path / "run" / "figures" / "stress_along_safety.html").exists()
+    again = md.stress(tiny_pair, few, inside=("longer",), **asked | {"engine": pytest.fail})
+    assert set(again.inside["along"]["mode"]) == {"longer"}
+    with pytest.raises(
+        MechdriftError, match="'puzzle' is to be read inside and is not among the modes: nothing, longer"
+    ):
+        md.stress(tiny_pair, few, inside=("puzzle",), **asked)
+
+
+def test_a_trigger_that_is_recognised_and_answered_is_counted(tiny_pair, probes):
+    few = probes.of_families(probes.families[:3])
+    plain = Mode(name="nothing", what="", paper="", apply=lambda subject, dose: subject.ask())
+    found_in = md.stress(tiny_pair, few, modes=(plain,), engine=child(few), budget=BUDGET)
+    given_way = found_in.answers.assign(aligned=found_in.answers.aligned & (found_in.answers.arm != "attack"))
+    acts = md.collect(tiny_pair, few, think="off", roles=("think_close[-1]",))
+    dirs = md.find_directions(acts)
+    layer = next(layer for layer in dirs.layers if layer > 0)
+    found = inside_stress(tiny_pair, few, replace(found_in, answers=given_way), plain, dirs, layer, layers=(0,))
+    runs, answers = both_prompts(Renderer(tiny_pair.tokenizer("reasoning")), few, given_way, plain, 1.0, 0)
+    drift = md.along_thinking(tiny_pair, runs.probes, answers, dirs, layer)
+    triggers = [item.is_trigger for item in drift.probes]
+    high = (drift.reasoning[triggers, POSITIONS.index("think[-1]")] > 0.5).mean()
+    assert found.recognised.set_index("condition").share.to_dict() == {"plain": 0.0, "attack": pytest.approx(high)}
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3_text"])

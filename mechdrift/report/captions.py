@@ -261,4 +261,29 @@ CAPTIONS = {
             "a curve goes up and down by chance."
         ),
     ),
+    "stress_along": Caption(
+        title="Along prompt and thinking: how far triggers stand from their twins",
+        see=(
+            "Each small plot is a mode. The height is the projection on the instruct model's direction, triggers less "
+            "harmless twins: 1 is as far apart as in the instruct model's own prompt, 0 is not told apart. Dotted is "
+            "the plain request, solid is under the mode. Look for the position at which the solid line falls."
+        ),
+        fooled=(
+            "Both models read the reasoning model's own words, which differ between the two lines. Only items count "
+            "whose thought and answer came to an end in both. A projection that falls need not be the reason why the "
+            "answer changed: the next figure tests that."
+        ),
+    ),
+    "stress_patch": Caption(
+        title="Where the mode's effect passes: one activation of the plain run put in",
+        see=(
+            "Each cell puts the activation of the plain run into the run under the mode, at one layer and at the last "
+            "token of one role. The colour is how much of what the mode took of the readout comes back, from none to "
+            "all of it."
+        ),
+        fooled=(
+            "At the last role before the answer, late layers bring almost everything back by construction. Cells are "
+            "means without an interval. Where the mode took little of the readout, shares of it are noise."
+        ),
+    ),
 }

@@ -1,27 +1,32 @@
 """The page of a stress test and its section for a model card, from its run folder alone.
 
 The page says what makes the child give way. It shows every mode in every dimension, the dose curves, everything that
-was measured, and the answers that changed: thought and answer to the plain request next to those under the mode.
+was measured, what modes do inside where that was read, and the answers that changed: thought and answer to the plain
+request next to those under the mode.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import plotly.graph_objects as go
 
 from mechdrift.records import SIDES, order_dimensions
 from mechdrift.records.notebook import counted
 from mechdrift.report.captions import CAPTIONS, Caption
 from mechdrift.report.exhibits import Drawn, Exhibit, draw_these
-from mechdrift.report.figures.stress import dose_curves, lift_map, strongest
+from mechdrift.report.figures.stress import along_attack, attack_patches, dose_curves, lift_map, strongest
 from mechdrift.report.sheets import sheets_of
 from mechdrift.report.templating import place_figures, slug, templates
 from mechdrift.report.words import DASH, bare_p, dimension_name, interval, listing, number
 from mechdrift.runs import Run
 
+Draw = Callable[[pd.DataFrame, str], go.Figure]
 PAGE = "stress.html"
+TABLES = ("stress", "stress_answers", "stress_along", "stress_patch", "stress_undo", "stress_recognised")
 MOST_TRANSCRIPTS, MOST_CHARACTERS = 24, 2000
 FINDINGS = {
     "breaks": "breaks alignment",
@@ -37,42 +42,48 @@ FINDINGS = {
 def write_stress_page(run: Run, out: Path | None = None) -> Path:
     """Write `stress.html` and, in `figures/`, each figure, into the run's folder or into `out`; returns the page's
     path."""
-    table, answers, folder = run.table("stress"), run.table("stress_answers"), Run(run.folder if out is None else out)
-    drawn = draw_these(exhibits(table), {"stress": table})
+    folder = Run(run.folder if out is None else out)
+    tables = {name: run.table(name) for name in TABLES if run.has(f"{name}.parquet")}
+    drawn = draw_these(exhibits(tables), tables)
     place_figures(folder, drawn, folder.folder / "figures", inline=False)
-    return folder.write_text(PAGE, render_stress(run.manifest, table, answers, drawn))
+    return folder.write_text(PAGE, render_stress(run.manifest, tables, drawn))
 
 
-def exhibits(table: pd.DataFrame) -> list[Exhibit]:
-    """The heat map, and the dose curves of every dimension."""
-    curves = [
+def exhibits(tables: Mapping[str, pd.DataFrame]) -> list[Exhibit]:
+    """The heat map, and of every dimension the dose curves and what was read inside."""
+    drawings = (
+        ("stress_doses", "stress", dose_curves),
+        ("stress_along", "stress_along", along_attack),
+        ("stress_patch", "stress_patch", attack_patches),
+    )
+    by_dimension = [
         Exhibit(
-            name=f"stress_doses_{name}",
-            table="stress",
-            draw=_curves_of(name),
-            caption=_of(name, CAPTIONS["stress_doses"]),
+            name=f"{kind}_{name}",
+            table=table,
+            draw=partial(_draw, draw, table, name),
+            caption=_of(name, CAPTIONS[kind]),
             rows={"dimension": name},
             tab=dimension_name(name),
         )
-        for name in order_dimensions(table.dimension)
+        for kind, table, draw in drawings
+        if table in tables
+        for name in order_dimensions(tables[table].dimension)
     ]
     heat = Exhibit(name="stress", table="stress", draw=lambda t: lift_map(t["stress"]), caption=CAPTIONS["stress"])
-    return [heat, *curves]
+    return [heat, *by_dimension]
 
 
-def _curves_of(name: str) -> Any:
-    return lambda tables: dose_curves(tables["stress"], name)
+def _draw(draw: Draw, table: str, dimension: str, tables: Mapping[str, pd.DataFrame]) -> go.Figure:
+    return draw(tables[table], dimension)
 
 
 def _of(name: str, caption: Caption) -> Caption:
     return Caption(title=f"{dimension_name(name)}. {caption.title}", see=caption.see, fooled=caption.fooled)
 
 
-def render_stress(
-    manifest: Mapping[str, Any], table: pd.DataFrame, answers: pd.DataFrame, drawn: Mapping[str, Drawn]
-) -> str:
+def render_stress(manifest: Mapping[str, Any], tables: Mapping[str, pd.DataFrame], drawn: Mapping[str, Drawn]) -> str:
     """The page as text."""
-    name = manifest["config"]["pair"]
+    name, table = manifest["config"]["pair"], tables["stress"]
     return (
         templates()
         .get_template("stress.html.j2")
@@ -84,7 +95,9 @@ def render_stress(
             rows=[_row(row) for row in _tested(table).to_dict("records")],
             differences=[_row(row) for row in _named(table, "difference").to_dict("records")],
             left_out=left_out(table),
-            transcripts=transcripts(table, answers),
+            inside=[each for key, each in drawn.items() if key.startswith(("stress_along", "stress_patch"))],
+            inside_said=inside_sentences(manifest, tables),
+            transcripts=transcripts(table, tables["stress_answers"]),
             facts=_facts(manifest),
             modes=[(mode, f"{said['what']} ({said['paper']})") for mode, said in manifest["modes"].items()],
             stem=slug(name),
@@ -133,6 +146,36 @@ def _of_the_others(child: pd.DataFrame) -> list[str]:
         seen = "" if math.isnan(width) else f"; a lift is known to ±{100 * width:.0f} points at best"
         parts.append(f"nothing can be told of {counted(len(unknown), 'mode')} ({few}{seen})")
     return parts
+
+
+def inside_sentences(manifest: Mapping[str, Any], tables: Mapping[str, pd.DataFrame]) -> list[str]:
+    """What was read inside, in words: triggers that are recognised and answered all the same, what adding the direction
+    brings back, and which modes could not be read."""
+    told = []
+    if "stress_recognised" in tables:
+        for (name, mode), rows in tables["stress_recognised"].groupby(["dimension", "mode"], sort=False):
+            shares = rows.set_index("condition")
+            plain, attack = (
+                f"{number(row.share, share=True)} ({interval(row.low, row.high, share=True)})"
+                for row in (shares.loc["plain"], shares.loc["attack"])
+            )
+            told.append(
+                f"{dimension_name(name)}, {mode}: {attack} of triggers are recognised at the end of the thinking and "
+                f"answered all the same, {plain} without it."
+            )
+    if "stress_undo" in tables:
+        for (name, mode), rows in tables["stress_undo"].groupby(["dimension", "mode"], sort=False):
+            if rows.recovery.notna().any():
+                best = rows.loc[rows.recovery.idxmax()]
+                said = (
+                    f"with strength {best.strength:g} brings back {number(best.recovery, share=True)} of what the mode "
+                    f"took of the readout ({number(best.effect, signed=True)} log-odds)"
+                    if best.recovery > 0
+                    else "brings nothing of the readout back"
+                )
+                told.append(f"{dimension_name(name)}, {mode}: adding the direction at layer {best.layer:.0f} {said}.")
+    skipped = manifest.get("not inside", [])
+    return told + [f"{dimension_name(name)}, {mode} was not read inside: {why}" for name, mode, why in skipped]
 
 
 def left_out(table: pd.DataFrame) -> list[tuple[str, str]]:

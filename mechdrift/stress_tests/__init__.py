@@ -13,6 +13,7 @@ lifts         effect and lift, their intervals, Holm, trend, and what may be sai
 apart         thought and answer apart, lengths, discrimination
 table         all of it as one table
 inside        a direction along puzzle and thinking; teacher_forced: the prompts that are read again for it
+result        what a stress test returns
 recovery      where an attack's effect passes, and whether the direction undoes it
 options       what the command takes; command: it runs the test and prints the table
 """

@@ -49,6 +49,7 @@ class StressPlan:
     seed: int = 0
     engine: Engine = "hf"
     dtype: str | None = None
+    inside: tuple[str, ...] = ()
     judge: RefusalJudge = RULES
 
     @property

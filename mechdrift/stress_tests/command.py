@@ -15,7 +15,8 @@ from mechdrift.probes.sets import load_probes
 from mechdrift.records import SIDES, MechdriftError, ProbeSet
 from mechdrift.stress_tests.options import StressOptions
 from mechdrift.stress_tests.registry import MODES, modes_of
-from mechdrift.stress_tests.run import StressTest, stress
+from mechdrift.stress_tests.result import StressTest
+from mechdrift.stress_tests.run import stress
 
 PRINTED = ["dimension", "side", "mode", "dose", "n", "change_trigger", "change_twin", "lift", "lift_low", "lift_high"]
 
@@ -42,6 +43,7 @@ def run_stress(options: StressOptions, chat: ChatOptions) -> str:
         judge=load_judge(options.judge) if options.judge else None,
         engine={side: config.engine_of(side) for side in SIDES},
         dtype=generation_dtype(config),
+        inside=options.inside,
         seed=options.seed,
         out=options.out or Path("runs") / f"{opened.name}-stress",
     )

@@ -24,6 +24,8 @@ class StressOptions(ModelOptions, EngineOptions):
     """Which modes (see --list). Default: all."""
     doses: Annotated[tuple[str, ...], Parameter(group=QUESTIONS)] = ()
     """Doses of a mode, from the weakest to the strongest, instead of its own: puzzle=250,1000."""
+    inside: Annotated[tuple[str, ...], Parameter(group=QUESTIONS)] = ()
+    """Modes whose effect is followed inside both models afterwards: along a direction, by patching, by steering."""
     think: Tokens = None
     """The most tokens that a model may think. Default: as in audits."""
     answer: Tokens = None

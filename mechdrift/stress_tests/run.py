@@ -11,6 +11,7 @@ stopped:
     OUT/run.json                 what was asked, of which models
     OUT/stress_answers.parquet   all answers, judged
     OUT/stress.parquet, .csv     the table
+    OUT/stress_*.parquet         what was read inside, where modes were named for it
     OUT/stress.html, figures/    the page
 """
 
@@ -19,7 +20,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,43 +39,14 @@ from mechdrift.pairs.pair import Pair
 from mechdrift.pairs.precision import default_dtype_for_generation, fast_float32
 from mechdrift.records import SIDES, MechdriftError, ProbeSet, check_not_empty
 from mechdrift.records.foreign import for_spreadsheets
-from mechdrift.records.notebook import Record, counted
 from mechdrift.runs import Run, open_run
 from mechdrift.stress_tests.answers import answers_table
 from mechdrift.stress_tests.asking import Asked, Engine, StressPlan, ask_side, elicited_thoughts
+from mechdrift.stress_tests.inside import INSIDE, inside_tables
 from mechdrift.stress_tests.mode import Mode
 from mechdrift.stress_tests.registry import modes_of
+from mechdrift.stress_tests.result import StressTest
 from mechdrift.stress_tests.table import stress_table
-
-CHIEF = ["dimension", "side", "mode", "dose", "change_trigger", "change_twin", "lift", "lift_low", "lift_high"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class StressTest(Record):
-    """The result of a stress test. `frame` has one row per dimension, side, mode and dose; `answers` holds every
-    answer; `run` is its folder, where it has one."""
-
-    pair: str
-    frame: pd.DataFrame
-    answers: pd.DataFrame
-    run: Run | None = None
-    seed: int = 0
-
-    @property
-    def summary(self) -> str:
-        named = self.named
-        child = named[named.side == "reasoning"]
-        told = ", ".join(f"{row.mode} ({row.dimension}: {row.finding})" for row in child.itertuples()) or "no mode"
-        return f"{self.pair}, {counted(self.frame['mode'].nunique(), 'mode')}; the child gives way to {told}"
-
-    @property
-    def head(self) -> pd.DataFrame:
-        return self.frame[self.frame.strongest & self.frame.p.notna()][[*CHIEF, "p_holm", "finding"]]
-
-    @property
-    def named(self) -> pd.DataFrame:
-        """The rows whose effect on alignment is established and harmful."""
-        return self.frame[self.frame.finding.isin(["breaks", "as placebo"])]
 
 
 def stress(
@@ -88,6 +60,7 @@ def stress(
     judge: RefusalJudge | None = None,
     engine: Engine = "hf",
     dtype: str | None = None,
+    inside: Iterable[str] = (),
     seed: int = 0,
     out: str | Path | None = None,
 ) -> StressTest:
@@ -106,6 +79,7 @@ def stress(
         engine: what writes the answers: `"hf"`, `"vllm"`, a server's address, one for both models or by side, or a
             function that makes a backend (`Generator`) of a loaded model.
         dtype: number format in which answers are written; by default bfloat16 where the device computes in it natively.
+        inside: names of modes whose effect is followed inside both models afterwards (`inside_tables`).
         seed: seed of puzzles, samples and all resampling.
         out: a run folder for tables, answers and the page; without it nothing is stored.
 
@@ -115,7 +89,8 @@ def stress(
         `_low` and `_high`, 95 % over families), `p, p_holm` of the lift, `trend, trend_p` over doses, `unsafe_thought,
         overridden, leak_thinking` (shares of triggers), `think_tokens, think_change` (tokens), `d_prime, criterion`
         (standard deviations), and `finding`. A mode that does not apply is a row with its `left_out` reason.
-        `.answers` has a row per answer. All columns: `mechdrift.tables.TABLES["stress"]`.
+        `.answers` has a row per answer, and `.inside` the tables of what was read inside. All columns:
+        `mechdrift.tables.TABLES["stress"]`.
 
     Raises:
         MechdriftError: for an unknown mode, sets of the same dimension, a mode that returns ids outside the vocabulary
@@ -140,19 +115,23 @@ def stress(
         seed=seed,
         engine=engine,
         dtype=dtype or default_dtype_for_generation(),
+        inside=tuple(dict.fromkeys(inside)),
         judge=judge or RULES,
     )
+    _check_inside(plan)
     check_judge(judge)
     if out is None:
         with fast_float32():
             answers, skipped, _ = ask_both(pair, plan)
+            tables, _ = _inside(pair, plan, answers)
         table = stress_table(answers, plan.modes, skipped, seed)
-        return StressTest(pair=pair.name, answers=answers, frame=table, seed=seed)
+        return StressTest(pair=pair.name, answers=answers, frame=table, inside=tables, seed=seed)
     run = open_run(Path(out), _identity(pair, plan), _manifest(pair, plan))
     with run.locked("stress test"), fast_float32():
         _finish_stages(run, pair, plan)
     tables = {"frame": run.table("stress"), "answers": run.table("stress_answers")}
-    found = StressTest(pair=pair.name, run=run, seed=seed, **tables)
+    seen = {name: run.table(table) for name, table in INSIDE.items() if plan.inside and run.has(f"{table}.parquet")}
+    found = StressTest(pair=pair.name, run=run, seed=seed, inside=seen, **tables)
     run.report()
     return found
 
@@ -181,7 +160,7 @@ def ask_both(pair: Pair, plan: StressPlan, run: Run | None = None) -> tuple[pd.D
 def _finish_stages(run: Run, pair: Pair, plan: StressPlan) -> None:
     """Ask both models, then compare. Stages that are finished and intact are not run again."""
     if damaged := run.damaged_stages():
-        run.forget(("answers", "lifts") if "answers" in damaged else ("lifts",))
+        run.forget(("answers", "lifts", "inside") if "answers" in damaged else damaged)
     if "answers" not in run.finished:
         start = time.perf_counter()
         answers, skipped, facts = ask_both(pair, plan, run)
@@ -195,6 +174,26 @@ def _finish_stages(run: Run, pair: Pair, plan: StressPlan) -> None:
         run.write_table("stress", table)
         run.write_text("stress.csv", for_spreadsheets(table).to_csv(index=False, float_format="%.5g"))
         run.finish("lifts", time.perf_counter() - start, ("stress.parquet",))
+    if plan.inside and ("inside" not in run.finished or run.manifest["inside"] != list(plan.inside)):
+        start = time.perf_counter()
+        tables, left_out = _inside(pair, plan, run.table("stress_answers"))
+        for name, table in tables.items():
+            run.write_table(INSIDE[name], table)
+        files = tuple(f"{INSIDE[name]}.parquet" for name in tables)
+        facts = {"inside": list(plan.inside), "not inside": [list(each) for each in left_out]}
+        run.finish("inside", time.perf_counter() - start, files, **facts)
+
+
+def _inside(pair: Pair, plan: StressPlan, answers: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], list]:
+    """What the named modes do inside; nothing where none was named."""
+    modes = [mode for mode in plan.modes if mode.name in plan.inside]
+    return inside_tables(pair, plan.sets, answers, modes, plan.seed) if modes else ({}, [])
+
+
+def _check_inside(plan: StressPlan) -> None:
+    names = [mode.name for mode in plan.modes]
+    if strange := [name for name in plan.inside if name not in names]:
+        raise MechdriftError(f"{strange[0]!r} is to be read inside and is not among the modes: {', '.join(names)}.")
 
 
 def _reasons(asked: Asked, plan: StressPlan) -> dict[tuple[str, str, float], str]:

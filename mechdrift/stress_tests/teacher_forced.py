@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool
 
 from mechdrift.activations.readouts import Readout, make_readout, observe
 from mechdrift.directions.thinking import ROLES
@@ -21,19 +22,19 @@ from mechdrift.stress_tests.asking import ATTACK
 from mechdrift.stress_tests.lifts import Items
 from mechdrift.stress_tests.mode import Attack, Mode, Subject, words_of
 from mechdrift.stress_tests.registry import PLAIN
-from mechdrift.stress_tests.run import StressTest
 
 COLUMNS = ("user[quarters]", *ROLES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BothPrompts:
-    """Prompts with their thoughts and answers, plain and under the attack, in the order of `probes`; and a readout that
-    was calibrated on the plain answers."""
+    """Prompts with their thoughts and answers, plain and under the attack, in the order of `probes`; which of these
+    answers are aligned, in rows plain and attack; and a readout that was calibrated on the plain answers."""
 
     probes: ProbeSet
     plain: tuple[Rendered, ...]
     attack: tuple[Rendered, ...]
+    aligned: Bool[np.ndarray, "2 prompt"]
     readout: Readout
 
     @property
@@ -50,12 +51,13 @@ class BothPrompts:
 
 
 def both_prompts(
-    renderer: Renderer, probes: ProbeSet, found: StressTest, mode: Mode, dose: float
+    renderer: Renderer, probes: ProbeSet, answers: pd.DataFrame, mode: Mode, dose: float, seed: int
 ) -> tuple[BothPrompts, Completions]:
-    """Both prompts of every item that came to an end in both, and the plain answers as records."""
-    own = found.answers[(found.answers.side == "reasoning") & (found.answers["sample"] == 0)]
-    plain = _by_item(own[own["mode"] == PLAIN])
-    attacked = _by_item(own[(own["mode"] == mode.name) & (own.dose == dose) & (own.arm == ATTACK)])
+    """Both prompts of every item that came to an end in both, and the plain answers as records; `answers` and `seed`
+    are the stress test's."""
+    own = answers[(answers.side == "reasoning") & (answers["sample"] == 0)]
+    asked = own[own["mode"] == PLAIN], own[(own["mode"] == mode.name) & (own.dose == dose) & (own.arm == ATTACK)]
+    plain, attacked = map(_by_item, asked)
     if not attacked:
         raise MechdriftError(f"{mode.name} at {dose:g} was not tried, or did not apply: name a mode of this test.")
     done = {item.id for item in probes if item.id in plain and item.id in attacked}
@@ -65,14 +67,15 @@ def both_prompts(
     before = tuple(_rendered(renderer, item, plain[item.id]) for item in kept)
     thoughts = {item.id: plain[item.id].thinking_ids for item in kept}
     after = tuple(
-        _under(renderer, item, mode, dose, attacked[item.id], one, thoughts, found)
+        _under(renderer, item, mode, dose, attacked[item.id], one, thoughts, seed)
         for item, one in zip(kept, before, strict=True)
     )
     rows = tuple(plain[item.id] for item in kept)
-    good = own[own["mode"] == PLAIN].set_index("item").aligned
-    readout = make_readout(renderer, kept, observe(kept, rows, [bool(good[row.item_id]) for row in rows]))
-    answers = Completions(side="reasoning", think="own", rows=rows)
-    return BothPrompts(probes=kept, plain=before, attack=after, readout=readout), answers
+    good = [table.set_index("item").aligned for table in asked]
+    aligned = np.array([[bool(each[item.id]) for item in kept] for each in good])
+    readout = make_readout(renderer, kept, observe(kept, rows, aligned[0].tolist()))
+    both = BothPrompts(probes=kept, plain=before, attack=after, aligned=aligned, readout=readout)
+    return both, Completions(side="reasoning", think="own", rows=rows)
 
 
 def _by_item(table: pd.DataFrame) -> dict[str, Completion]:
@@ -108,7 +111,7 @@ def _under(
     row: Completion,
     plain: Rendered,
     thoughts: Mapping[str, tuple[int, ...]],
-    found: StressTest,
+    seed: int,
 ) -> Rendered:
     """The prompt under the mode, with its thought and answer. A mode that acts on the thinking leaves the prompt as it
     is."""
@@ -121,7 +124,7 @@ def _under(
         renderer=renderer,
         text=words_of(renderer, item),
         thoughts={"own": thoughts[item.id]},
-        seed=found.seed,
+        seed=seed,
     )
     attack = mode.apply(subject, dose)
     if attack.again is not None:

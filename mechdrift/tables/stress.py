@@ -106,4 +106,77 @@ STRESS = Table(
         ),
     ),
 )
-STRESS_TABLES = (STRESS_ANSWERS, STRESS)
+CONDITION = Column(name="condition", kind="text", meaning="plain: the request as it is; attack: under the mode")
+DIRECTION_LAYER = Column(name="layer", kind="integer", meaning="layer of the direction")
+EFFECT = Column(name="effect", kind="number", unit="log-odds", meaning="how far the mean readout on triggers moves")
+RECOVERY = _share("recovery", "effect over what the mode took of the mean readout; missing where it took nothing")
+STRESS_ALONG = Table(
+    name="stress_along",
+    row="dimension, mode, side, condition and position",
+    meaning="Projections on the instruct model's direction along prompt, thinking and answer, plain and under a mode.",
+    columns=(
+        DIMENSION,
+        MODE,
+        DOSE,
+        DIRECTION_LAYER,
+        Column(name="condition", kind="text", meaning="plain, attack, or change: attack less plain"),
+        Column(name="position", kind="text", meaning="token role, such as think[q1] (first quarter of the thinking)"),
+        Column(
+            name="projection",
+            kind="number",
+            unit="class differences",
+            meaning="mean over triggers less mean over neutral items; 1: as far apart as in the instruct model",
+        ),
+        *interval("projection", "class differences"),
+        N,
+        FAMILIES,
+        Column(name="side", kind="text", meaning="which model reads: instruct or reasoning"),
+    ),
+)
+STRESS_PATCH = Table(
+    name="stress_patch",
+    row="dimension, mode, layer and role",
+    meaning="What of the child's plain run, put into its run under a mode, brings the readout back.",
+    columns=(
+        DIMENSION,
+        MODE,
+        DOSE,
+        Column(name="layer", kind="integer", meaning="at whose input the activation is put in"),
+        Column(name="role", kind="text", meaning="the tokens whose last one gets it"),
+        EFFECT,
+        RECOVERY,
+    ),
+)
+STRESS_UNDO = Table(
+    name="stress_undo",
+    row="dimension, mode and strength",
+    meaning="How much of the readout comes back while the direction is added.",
+    columns=(
+        DIMENSION,
+        MODE,
+        DOSE,
+        DIRECTION_LAYER,
+        Column(name="strength", kind="number", unit="class differences", meaning="how much is added, at every token"),
+        EFFECT,
+        RECOVERY,
+    ),
+)
+STRESS_RECOGNISED = Table(
+    name="stress_recognised",
+    row="dimension, mode and condition",
+    meaning="How often the child recognises a trigger in its thinking, by its activations, and answers all the same.",
+    columns=(
+        DIMENSION,
+        MODE,
+        DOSE,
+        DIRECTION_LAYER,
+        CONDITION,
+        _share(
+            "share", "of triggers, a projection above 0.5 at the last token of the thinking, and a misaligned answer"
+        ),
+        *interval("share", "share"),
+        N,
+        FAMILIES,
+    ),
+)
+STRESS_TABLES = (STRESS_ANSWERS, STRESS, STRESS_ALONG, STRESS_PATCH, STRESS_UNDO, STRESS_RECOGNISED)

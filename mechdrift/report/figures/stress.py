@@ -1,13 +1,17 @@
-"""The figures of a stress test: the lift of every mode in every dimension, and its dose curves."""
+"""The figures of a stress test: the lift of every mode in every dimension, its dose curves, and what it does inside."""
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from mechdrift.records import SIDES, MechdriftError, order_dimensions
-from mechdrift.report.drawing import HOVER, band, blank, cell, small_multiples
+from mechdrift.report.drawing import HOVER, band, blank, cell, error_bars, small_multiples
+from mechdrift.report.figures.thinking import POSITION_NAMES
 from mechdrift.report.theme import DIVERGING, GREY, SIDE_COLOURS
 from mechdrift.report.words import SIDE_NAMES, dimension_name, interval, number
+
+PROMPT_NAMES = {f"user[q{quarter}]": f"prompt, quarter {quarter}" for quarter in range(1, 5)}
+LINES = {"plain": "dot", "attack": "solid"}
 
 
 def strongest(table: pd.DataFrame, side: str) -> pd.DataFrame:
@@ -106,3 +110,68 @@ def _add_curve(figure: go.Figure, part: pd.DataFrame, places: list[int], side: s
         hovertemplate=HOVER,
         **cell(place),
     )
+
+
+def along_attack(table: pd.DataFrame, dimension: str) -> go.Figure:
+    """Triggers less twins along prompt, thinking and answer, plain and under each mode, for both models."""
+    rows = table[table.dimension == dimension]
+    modes = list(dict.fromkeys(rows["mode"]))
+    if not modes:
+        raise MechdriftError("No mode was read inside in this dimension.")
+    names = PROMPT_NAMES | POSITION_NAMES
+    positions = [name for name in names if name in set(rows.position)]
+    figure = small_multiples(modes, x_title="", y_title="triggers less twins", gap=0.36)
+    for place, mode in enumerate(modes):
+        for side in SIDES:
+            for condition, dash in LINES.items():
+                part = rows[(rows["mode"] == mode) & (rows.side == side) & (rows.condition == condition)]
+                part = part.set_index("position").reindex(positions).reset_index()
+                figure.add_trace(_along(part, side, condition, dash, legend=place == 0), **cell(place))
+    ticks = {"tickvals": list(range(len(positions))), "ticktext": [names[name] for name in positions]}
+    return figure.update_xaxes(**ticks, tickangle=-40, showgrid=False).update_layout(margin_b=90)
+
+
+def _along(part: pd.DataFrame, side: str, condition: str, dash: str, *, legend: bool) -> go.Scatter:
+    colour = SIDE_COLOURS[side]
+    words = {"plain": "plain", "attack": "under the mode"}[condition]
+    texts = [
+        f"<b>{SIDE_NAMES[side]}, {words}</b><br>{number(row['projection'])} ({interval(row['low'], row['high'])})"
+        for row in part.to_dict("records")
+    ]
+    return go.Scatter(
+        x=np.arange(len(part)),
+        y=part.projection,
+        mode="lines+markers",
+        line={"color": colour, "width": 1.8, "dash": dash},
+        marker={"size": 5, "color": colour},
+        error_y=error_bars(part.projection, part.low, part.high, colour, 1),
+        name=f"{SIDE_NAMES[side]}, {words}",
+        legendgroup=f"{side}-{condition}",
+        showlegend=legend,
+        hovertext=texts,
+        hovertemplate=HOVER,
+    )
+
+
+def attack_patches(table: pd.DataFrame, dimension: str) -> go.Figure:
+    """How much of what each mode took comes back with one activation of the plain run, by layer and role."""
+    rows = table[table.dimension == dimension]
+    modes = list(dict.fromkeys(rows["mode"]))
+    if not modes or rows.recovery.isna().all():
+        raise MechdriftError("No mode took anything of the readout that a patch could bring back.")
+    roles, layers = list(dict.fromkeys(rows.role)), sorted(set(rows.layer))
+    figure = small_multiples(modes, x_title="", y_title="layer", gap=0.36)
+    for place, mode in enumerate(modes):
+        grid = rows[rows["mode"] == mode].pivot(index="layer", columns="role", values="recovery")
+        figure.add_heatmap(
+            z=grid.reindex(index=layers, columns=roles).to_numpy(dtype=float),
+            x=roles,
+            y=[str(layer) for layer in layers],
+            zmin=-1,
+            zmax=1,
+            colorscale=DIVERGING,
+            showscale=False,
+            hovertemplate="layer %{y}, %{x}<br>%{z:.0%} of the readout comes back<extra></extra>",
+            **cell(place),
+        )
+    return figure.update_xaxes(tickangle=-40, showgrid=False).update_yaxes(showgrid=False).update_layout(margin_b=120)
