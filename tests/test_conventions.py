@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from families import BLOCK, FAMILIES, PLAIN_CHATML, Family, table, tokenizer_of
 
+from mechdrift.pairs.chat import ChatSettings
 from mechdrift.pairs.conventions import read_convention
 from mechdrift.pairs.named import load_pair
+from mechdrift.pairs.templates import missing_header
 from mechdrift.probes.rendering import Renderer
 
 EVERY = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
@@ -35,13 +37,56 @@ def test_every_think_mode_asks_as_the_family_is_asked(family: Family, mode):
     assert tail == family.tail[mode]
 
 
+def save(tokenizer, folder: Path) -> str:
+    tokenizer.save_pretrained(folder)
+    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 512}
+    (folder / "config.json").write_text(json.dumps(config))
+    return str(folder)
+
+
+@EVERY
+def test_the_prompts_of_public_families_end_as_they_should(family: Family):
+    assert missing_header(tokenizer_of(family), ChatSettings()) == ""
+
+
+HEADED = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "missing"),
+    [
+        (HEADED, "<assistant>"),
+        (HEADED + "{% if messages[-1].role == 'user' %}<assistant>{% endif %}", ""),  # always there
+        (HEADED + "{% if add_generation_prompt %}<assistant>{% endif %}", ""),
+        (
+            "{% for m in messages %}{{ m.content if m.role == 'assistant' else '[INST]' + m.content + '[/INST]' }}"
+            "{% endfor %}",
+            "",
+        ),
+        (
+            "{% for m in messages %}<{{ m.role }}>{{ '<think></think>' if m.role == 'assistant' }}{{ m.content }}"
+            "{% endfor %}{% if messages[-1].role == 'user' %}<assistant>{% endif %}",
+            "",
+        ),
+    ],
+    ids=["ignored", "always", "as asked", "no header", "an empty block"],
+)
+def test_a_template_that_ignores_add_generation_prompt_is_said(template, missing, tmp_path):
+    """Every answer would begin where the model was never trained to begin one."""
+    tokenizer = tokenizer_of(FAMILIES[0])
+    tokenizer.chat_template = template
+    (tmp_path / "own").mkdir()
+    place = save(tokenizer, tmp_path / "own")
+    warnings = load_pair(instruct=place, reasoning=place).warnings
+    assert len(warnings) == (2 if missing else 0)
+    assert all(f"ignores add_generation_prompt: prompts end without '{missing}'" in said for said in warnings)
+
+
 @pytest.mark.parametrize("family", [f for f in FAMILIES if f.variant == "both"], ids=lambda family: family.name)
 def test_one_checkpoint_with_a_switch_is_asked_with_thinking_off_and_on(family: Family, tmp_path):
     """The prompt of the instruct side is that of mode off, the reasoning side's thinking is opened."""
-    tokenizer_of(family).save_pretrained(tmp_path)
-    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 512}
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    pair = load_pair(instruct=str(tmp_path), reasoning=str(tmp_path))
+    place = save(tokenizer_of(family), tmp_path)
+    pair = load_pair(instruct=place, reasoning=place)
     if not family.switch:
         assert pair.warnings == ()
         return

@@ -37,6 +37,7 @@ from mechdrift.probes.sets import load_probes
 from mechdrift.records import SIDES, Fidelity, MechdriftError
 
 END = 0
+HAS_VLLM = importlib.util.find_spec("vllm") is not None
 QUESTIONS = [Question(id=str(n), prompt=prompt) for n, prompt in enumerate(["Why is the sky blue?", "Hi", "An ant?"])]
 
 
@@ -269,12 +270,22 @@ def test_one_address_does_not_write_for_two_models(tiny_pair, stub, monkeypatch)
     check_servers(load_pair(instruct=child.path, reasoning=child.path), lambda side: stub)
 
 
-def test_a_server_that_does_not_answer_is_found_before_weights_are_loaded(tiny_pair, monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("engine", "said"),
+    [
+        (None, "does not answer"),
+        ("sglang", "unknown engine 'sglang'"),
+        ("http://[::1", "not a web address"),
+        pytest.param("vllm", "not installed", marks=pytest.mark.skipif(HAS_VLLM, reason="it is installed")),
+    ],
+)
+def test_an_engine_that_cannot_write_is_found_before_weights_are_loaded(tiny_pair, monkeypatch, tmp_path, engine, said):
     monkeypatch.setattr(http.time, "sleep", lambda seconds: None)
     paths = {side: tiny_pair.source(side).path for side in SIDES}
-    config = Audit(**paths, engine=f"http://127.0.0.1:{free_port()}", preset="quick", out=tmp_path / "run")
+    engine = engine or f"http://127.0.0.1:{free_port()}"
+    config = Audit(**paths, engine=engine, preset="quick", out=tmp_path / "run")
     monkeypatch.setattr(Pair, "open", lambda *_: pytest.fail("weights were loaded"))
-    with pytest.raises(MechdriftError, match="does not answer"):
+    with pytest.raises(MechdriftError, match=said):
         audit(config)
 
 
@@ -296,7 +307,7 @@ def test_a_server_that_is_cut_off_in_the_middle_loses_nothing(tiny_pair, stub, m
 def test_an_engine_that_is_not_known_or_not_installed_is_one_sentence(loaded):
     with pytest.raises(MechdriftError, match="unknown engine 'sglang': use one of hf, vllm, http"):
         make_generator("sglang", loaded)
-    if importlib.util.find_spec("vllm") is None:
+    if not HAS_VLLM:
         with pytest.raises(MechdriftError, match=r"pip install 'mechdrift\[vllm\]'"):
             make_generator("vllm", loaded)
 

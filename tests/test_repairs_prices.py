@@ -369,6 +369,14 @@ def test_the_command_says_what_cannot_be_done_in_one_sentence(run, tmp_path):
         run_repair(own.folder, None)
     with pytest.raises(MechdriftError, match=r"holds another run \(pairs is None there, 2 here\)"):
         run_repair(run.folder, None, methods=("interpolate",), pairs=2)
+    for how, said in (
+        ({"seed": -1}, "seed should be 0 or more"),
+        ({"pairs": 0}, "pairs should be 1 or more; it is 0"),
+        ({"tasks": -1}, "tasks should be 1 or more; it is -1"),
+        ({"strengths": (float("nan"),)}, "the strength of interpolate .* should be from 0 to 1; it is nan"),
+    ):
+        with pytest.raises(MechdriftError, match=said):
+            run_repair(run.folder, None, methods=("interpolate",), **how)
     text = run_repair(run.folder, None, methods=("interpolate",), strengths=(1.0,))
     assert "interpolate" in text
     assert "repair.html" in text

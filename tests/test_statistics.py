@@ -329,6 +329,17 @@ def test_holm_adjusts_step_by_step():
     assert holm(np.array([0.9, 0.8])) == pytest.approx([1, 1])
 
 
+def test_holm_counts_no_test_that_has_no_p():
+    """The oracle: Holm of the others alone, with NaN put back in its place."""
+    p = np.array([np.nan, 0.01, 0.04, np.nan, 0.03, 0.005])
+    known = ~np.isnan(p)
+    found = holm(p)
+    assert found[known] == pytest.approx(holm(p[known]))
+    assert np.isnan(found[~known]).all()
+    assert np.isnan(holm(np.full(2, np.nan))).all()
+    assert len(holm(np.array([]))) == 0
+
+
 # Signal detection.
 
 

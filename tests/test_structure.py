@@ -121,6 +121,19 @@ def test_damaged_weights_are_not_blamed_on_the_architecture():
         verify(model, replace(structure, blocks=structure.blocks[::-1]), IDS)
 
 
+@pytest.mark.parametrize(
+    ("family", "size"), [("mamba", {"state_size": 8}), ("rwkv", {"attention_hidden_size": 32})], ids=["mamba", "rwkv"]
+)
+def test_a_model_without_attention_is_told_what_it_takes(family, size):
+    """Its map is right, and its hidden states are those of the layers after."""
+    config = CONFIG_MAPPING[family](vocab_size=258, hidden_size=32, num_hidden_layers=3, **size)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    structure = find_structure(model)
+    with pytest.raises(MechdriftError, match=r"begin after its first block.* needs a decoder-only") as error:
+        verify(model, structure, IDS)
+    assert is_one_sentence(error)
+
+
 def test_structure_knows_heads_width_and_unembedding():
     model, structure = make("qwen3")
     assert (structure.n_heads, structure.d_model, len(structure.blocks)) == (4, 32, LAYERS)

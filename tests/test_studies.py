@@ -78,6 +78,10 @@ def nothing(count: int, **rest) -> list[Cell]:
         (("[[pairs]]", "[pairs]"), "a study needs one or more tables"),
         (("shards = 2", "shards = "), "is not valid TOML"),
         (("shards = 2", "shards = 1.5"), "shards should be 1 to 10,000; it is 1.5"),
+        (
+            ('instruct = "parent"\ncheckpoints = ["child", "parent"]', 'pair = "smolm2"'),
+            "unknown pair 'smolm2': give one of",
+        ),
         (('["quick"]', "[]"), "presets should name one or more of quick, standard, full"),
         (("shards = 2", 'shards = 2\nname = "../x"'), "name should be one name without slashes; it is '../x'"),
         (('out = "out"', "out = 5"), "out should be a folder or an address; it is 5"),
@@ -115,6 +119,20 @@ def test_a_shard_without_its_step_is_refused(mechdrift):
         1,
         "mechdrift: --shard divides one step of an audit: say which with --step.\n",
     )
+
+
+@pytest.mark.parametrize("workers", [0, -1])
+def test_a_study_needs_a_worker(models, workers):
+    with pytest.raises(MechdriftError, match=f"workers should be 1 or more; it is {workers}"):
+        launch.run_study(write(models), workers=workers)
+
+
+def test_a_plan_goes_on_without_models_of_another_machine_and_says_which(tmp_path, mechdrift):
+    file = write(tmp_path, TWO.replace('"parent"\n', '"/elsewhere/parent"\n'))
+    code, table, told = mechdrift("plan", file, "--dry-run")
+    assert code == 0
+    assert "?" in table
+    assert told.count("tiny: tokens and memory are not known here: there is no folder '/elsewhere/parent'") == 1
 
 
 def test_a_study_that_is_not_there_is_said(tmp_path):

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from mechdrift.pairs.chat import ChatSettings
 from mechdrift.pairs.conventions import read_convention
 from mechdrift.pairs.switches import check_settings, is_set_by
-from mechdrift.pairs.templates import settings_of, with_settings
+from mechdrift.pairs.templates import missing_header, settings_of, with_settings
 from mechdrift.records import SIDES, Side
 
 Said = Mapping[Side, Mapping[str, Any]]
@@ -51,6 +51,19 @@ def settle(
 def own_tokenizer(tokenizer: PreTrainedTokenizerBase, chat: ChatSettings) -> PreTrainedTokenizerBase:
     """A caller's tokenizer with these settings; a copy of it where it already has other settings."""
     return tokenizer if chat == settings_of(tokenizer) else with_settings(copy.deepcopy(tokenizer), chat)
+
+
+def headless(name: str, tokenizer: PreTrainedTokenizerBase, chat: ChatSettings) -> tuple[str, ...]:
+    """A sentence for the pair's warnings where a model's prompts end without the header of its answers."""
+    convention, header = read_convention(tokenizer, chat), missing_header(tokenizer, chat)
+    for marker in filter(None, (convention.open, convention.close)):  # an empty think block is no header
+        header = header.replace(marker, "").strip()
+    if not header:
+        return ()
+    return (
+        f"the chat template of {name} ignores add_generation_prompt: prompts end without {header!r:.80}, which it "
+        "writes before every answer; correct the template, unless the model was trained so.",
+    )
 
 
 def switched(chats: Mapping[Side, ChatSettings]) -> tuple[str, ...]:

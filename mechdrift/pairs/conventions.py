@@ -41,11 +41,11 @@ from mechdrift.pairs.markers import (
     openings,
 )
 from mechdrift.pairs.switches import Switch, find_switch, options_of
-from mechdrift.pairs.templates import ASKED, added_tokens, rendered, settings_of, template_limit, template_of
+from mechdrift.pairs.templates import ANSWERED, ASKED, added_tokens, rendered, settings_of, template_limit, template_of
 
 Source = Literal["given", "template", "tokenizer", "assumed", "none"]
 
-THOUGHT, ANSWER = "Zebras were counted.", "Quartz it is."
+THOUGHT = "Zebras were counted."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,8 +140,8 @@ def _echoed(tokenizer: PreTrainedTokenizerBase, settings: ChatSettings, on: Mapp
     asked = [{"role": "system", "content": system}] * (system is not None) + [{"role": "user", "content": ASKED}]
     prompt = rendered(tokenizer, settings, on) or ""
     for answer in (
-        {"content": ANSWER, "reasoning_content": THOUGHT, "thinking": THOUGHT, "reasoning": THOUGHT},
-        {"content": [{"type": "thinking", "thinking": THOUGHT}, {"type": "text", "text": ANSWER}]},
+        {"content": ANSWERED, "reasoning_content": THOUGHT, "thinking": THOUGHT, "reasoning": THOUGHT},
+        {"content": [{"type": "thinking", "thinking": THOUGHT}, {"type": "text", "text": ANSWERED}]},
     ):
         try:
             dialogue = [*asked, {"role": "assistant", **answer}]
@@ -152,7 +152,7 @@ def _echoed(tokenizer: PreTrainedTokenizerBase, settings: ChatSettings, on: Mapp
         except Exception:  # noqa: BLE001 - most templates know only some of these fields
             continue
         before, thought, after = str(text).partition(THOUGHT)
-        between, answered, _ = after.partition(ANSWER)
+        between, answered, _ = after.partition(ANSWERED)
         opening = _after_header(before, prompt)
         if thought and answered and between.strip() and re.search(MARKER, opening) and "'type'" not in before:
             return opening, between

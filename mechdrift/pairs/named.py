@@ -10,7 +10,7 @@ from typing import Any
 
 from mechdrift.errors import warn_renamed
 from mechdrift.pairs.adapters import adapter_file, is_adapter
-from mechdrift.pairs.asked import Said, said_by_side, settle, switched
+from mechdrift.pairs.asked import Said, headless, said_by_side, settle, switched
 from mechdrift.pairs.catalogue import ADAPTER_SHA256, EMBEDDED_PAIRS, NULL, ZOO
 from mechdrift.pairs.chat import ChatSettings
 from mechdrift.pairs.comparable import check_comparable
@@ -159,17 +159,19 @@ def _pair_of_file(
 def ask_as(pair: Pair, said: Said) -> Pair:
     """The pair with these settings, which are first checked against each side's template."""
     chats: dict[Side, ChatSettings] = {}
+    headers: list[str] = []
     for side in SIDES:
         source, tokenizer = pair.source(side), pair.tokenizer(side)
         thinks = side == "reasoning" and pair.child_thinks
         chats[side] = settle(source.name, tokenizer, source.chat, said[side], thinks)
         with_settings(tokenizer, chats[side])
+        headers += headless(source.name, tokenizer, chats[side])
     return replace(
         pair,
         instruct=replace(pair.instruct, chat=chats["instruct"]),
         reasoning=replace(pair.reasoning, chat=chats["reasoning"]),
         null_model=pair.null_model and replace(pair.null_model, chat=chats["instruct"]),
-        warnings=(*pair.warnings, *switched(chats)),
+        warnings=(*pair.warnings, *headers, *switched(chats)),
     )
 
 

@@ -8,13 +8,14 @@ import ctypes
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
 from mechdrift.errors import warn_renamed
-from mechdrift.pairs.asked import own_tokenizer, said_by_side, settle, switched
+from mechdrift.pairs.asked import headless, own_tokenizer, said_by_side, settle, switched
 from mechdrift.pairs.comparable import check_comparable
 from mechdrift.pairs.layout import Layout
 from mechdrift.pairs.loading import (
@@ -138,6 +139,7 @@ class Pair:
             route=route,
             child_thinks=child_thinks,
             warnings=switched({side: loaded.source.chat for side, loaded in sides.items()})
+            + tuple(chain(*(headless(each.source.name, each.tokenizer, each.source.chat) for each in sides.values())))
             + tuple(
                 f"the {side} model is used as it was given, in {written}: what is measured in it is rounded to that."
                 for side, loaded in sides.items()

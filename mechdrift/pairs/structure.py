@@ -279,7 +279,8 @@ def verify(model: PreTrainedModel, structure: Structure, ids: Sequence[int]) -> 
     tokens = torch.tensor([list(ids)], device=model.device)
     points = {layer: structure.hook_point("resid_post", layer) for layer in range(len(structure.blocks))}
     with record(points) as seen:
-        reference = (model(tokens, output_hidden_states=True, use_cache=False).hidden_states or ())[1:]
+        states = model(tokens, output_hidden_states=True, use_cache=False).hidden_states or ()
+    reference = states[1:]
     if len(reference) != len(structure.blocks):
         raise MechdriftError(
             f"{type(model).__name__} gives {len(reference)} hidden states for {len(structure.blocks)} blocks, so "
@@ -291,6 +292,12 @@ def verify(model: PreTrainedModel, structure: Structure, ids: Sequence[int]) -> 
         ours = structure.final_norm(seen[layer]) if layer == last else seen[layer]
         worst = max(worst, _difference(ours.to(expected.device), expected))
     scale = max(1.0, *(expected.nan_to_num(posinf=0, neginf=0).abs().max().item() for expected in reference))
+    if worst > 1e-5 * scale and all(_close(seen[layer].to(states[layer].device), states[layer]) for layer in seen):
+        raise MechdriftError(
+            f"the hidden states of {type(model).__name__} begin after its first block, as those of state-space models "
+            "(Mamba, RWKV) do: mechdrift needs a decoder-only transformer, whose hidden states begin with the "
+            "embedding."
+        )
     if worst > 1e-5 * scale:
         raise MechdriftError(
             f"recorded block outputs of {type(model).__name__} differ from Hugging Face's hidden states by "

@@ -28,7 +28,7 @@ OTHER_VARIABLES = {"messages", "tools", "documents", "add_generation_prompt", "c
     "unk_token",
 }
 SECONDS = 30.0  # limit for rendering one prompt, which takes milliseconds
-ASKED = "Which of the rivers is the longest?"
+ASKED, ANSWERED = "Which of the rivers is the longest?", "Quartz it is."
 
 _SETTINGS: WeakKeyDictionary[PreTrainedTokenizerBase, ChatSettings] = WeakKeyDictionary()
 
@@ -84,6 +84,32 @@ def rendered(tokenizer: PreTrainedTokenizerBase, settings: ChatSettings, options
         raise
     except Exception:  # noqa: BLE001 - a template is a program and may raise anything
         return None
+
+
+def missing_header(tokenizer: PreTrainedTokenizerBase, settings: ChatSettings, **options: Any) -> str:
+    """What the template writes between a question and its answer, but not at the end of a prompt, because it ignores
+    `add_generation_prompt`; empty where a prompt ends as it should."""
+    options = {**settings.template_args, **options}
+    system = options.pop("system", settings.system)
+    asked = [{"role": "system", "content": system}] * (system is not None) + [{"role": "user", "content": ASKED}]
+
+    def text_of(messages: list[dict[str, str]], is_prompt: bool) -> str:
+        with template_limit(tokenizer):
+            return str(
+                tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=is_prompt, **options)
+            )
+
+    try:
+        prompt = text_of(asked, True)
+        if prompt != text_of(asked, False):
+            return ""
+        whole = text_of([*asked, {"role": "assistant", "content": ANSWERED}], False)
+    except MechdriftError:  # the template does not end
+        raise
+    except Exception:  # noqa: BLE001 - a template is a program and may raise anything
+        return ""
+    before, answered, _ = whole.partition(ANSWERED)
+    return before.removeprefix(prompt).strip() if answered and before.startswith(prompt) else ""
 
 
 def template_of(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -13,7 +13,7 @@
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from typing import Any
 import pandas as pd
 
 from mechdrift.audits.pipeline import software
+from mechdrift.behaviour.sampling import check_seed
 from mechdrift.pairs.precision import fast_float32
 from mechdrift.records import SIDES, MechdriftError
 from mechdrift.records.foreign import for_spreadsheets
@@ -133,6 +134,7 @@ def price_repairs(
     source = run if isinstance(run, Run) else load_run(run)
     limit = parse_limits(limits)
     chosen = [find_repair(name) for name in methods] or [each for each in REPAIRS.values() if each.kind != "data"]
+    _check_numbers(chosen if methods else [], strengths or (), {"pairs": pairs, "tasks": tasks}, seed)
     setting = open_setting(source, pairs, tasks, seed)
     evidence = setting.evidence(base)
     chosen = [each for each in chosen if _can_be_made(each, evidence, is_named=bool(methods))]
@@ -153,6 +155,19 @@ def price_repairs(
         prices = PriceList(run=own, frame=table, sentences=told(table))
         prices.report()
     return prices
+
+
+def _check_numbers(
+    named: Sequence[Repair], strengths: Sequence[float], counts: Mapping[str, int | None], seed: int
+) -> None:
+    """Raise for numbers that no list can be made with, before a model is opened."""
+    check_seed(seed)
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise MechdriftError(f"{name} should be 1 or more; it is {count}.")
+    for each in named:
+        for strength in strengths:
+            each.check(strength)
 
 
 def _can_be_made(each: Repair, evidence: Evidence, is_named: bool) -> bool:

@@ -297,10 +297,13 @@ def _share_reaching(observed: np.ndarray, null: np.ndarray, exact: bool) -> np.n
 
 
 def holm(p_values: Float[np.ndarray, " test"]) -> Float[np.ndarray, " test"]:
-    """Adjust p values so that the probability of even one false finding among them stays below alpha (Holm 1979)."""
-    order = np.argsort(p_values)
+    """Adjust p values so that the probability of even one false finding among them stays below alpha (Holm 1979).
+
+    NaN is no test: it stays NaN, and does not make the others larger.
+    """
+    adjusted = np.full(len(p_values), np.nan)
+    order = np.argsort(p_values)[: np.count_nonzero(~np.isnan(p_values))]  # NaN is sorted to the end
     stepped = np.maximum.accumulate(p_values[order] * np.arange(len(order), 0, -1))
-    adjusted = np.empty(len(order))
     adjusted[order] = np.minimum(stepped, 1)
     return adjusted
 

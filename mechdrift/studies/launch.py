@@ -64,6 +64,8 @@ def run_study(
         >>> run_study("study.toml").failed  # doctest: +SKIP
         {}
     """
+    if workers is not None and workers < 1:
+        raise MechdriftError(f"workers should be 1 or more; it is {workers}.")
     study = read_study(file)
     cells = planned(study)
     ledger = Ledger(store=Store(study.out))

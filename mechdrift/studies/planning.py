@@ -17,6 +17,7 @@ from typing import Any
 
 from mechdrift.audits.parts import Shard
 from mechdrift.audits.steps import STEPS
+from mechdrift.records.progress import tell
 from mechdrift.studies.cells import JOIN, Cell
 from mechdrift.studies.estimates import Costs, costs_of, known_costs
 from mechdrift.studies.study import PlannedAudit, Study
@@ -43,7 +44,8 @@ def plan_cells(study: Study, *, estimate: bool = True) -> list[Cell]:
         JSON.
 
     Raises:
-        MechdriftError: for a pair that is not known, or a pair file that cannot be read.
+        MechdriftError: for an option of the audits that does not fit. Models that are not on this machine are no error:
+            a line on standard error says why their tokens and memory are not known.
 
     Source:
         Idempotent tasks over one shared store: MapReduce (Dean and Ghemawat 2004).
@@ -52,12 +54,17 @@ def plan_cells(study: Study, *, estimate: bool = True) -> list[Cell]:
         >>> cells = plan_cells(read_study("study.toml"))  # doctest: +SKIP
     """
     costs: dict[tuple[str, ...], Costs] = {}
+    unknown: dict[str, str] = {}
     cells: list[Cell] = []
     for audit in study.audits():
         same = (audit.pair.name, audit.checkpoint, audit.preset)
         if same not in costs:
             costs[same] = known_costs(audit.config()) if estimate else Costs()
+            if costs[same].why:
+                unknown.setdefault(audit.pair.name, costs[same].why)
         cells += cells_of(audit, costs[same])
+    for name, why in unknown.items():
+        tell(f"{name}: tokens and memory are not known here: {why}")
     return cells
 
 

@@ -35,6 +35,7 @@ from typing import Any
 
 from mechdrift.audits.config import PRESETS, Audit
 from mechdrift.behaviour.sampling import check_seed
+from mechdrift.pairs.catalogue import EMBEDDED_PAIRS
 from mechdrift.pairs.pair_files import is_pair_file, read_pair_file
 from mechdrift.records import MechdriftError
 from mechdrift.records.foreign import is_one_name, read_whole
@@ -128,8 +129,8 @@ def read_study(file: str | Path) -> Study:
         per pair, checkpoint, preset and seed, and `plan_cells` divides them into cells.
 
     Raises:
-        MechdriftError: where there is no such file, it is not TOML, a key is unknown or has a wrong value, or two
-            audits would have the same name.
+        MechdriftError: where there is no such file, it is not TOML, a key is unknown or has a wrong value, there is no
+            pair of a name, or two audits would have the same name.
 
     Source:
         TOML 1.0, https://toml.io/en/v1.0.0.
@@ -257,6 +258,12 @@ def _place(out: str, folder: Path) -> str:
 def _check(study: Study, file: Path) -> None:
     if not study.presets:
         raise MechdriftError(f"{file}: presets should name one or more of {', '.join(PRESETS)}.")
+    named = [pair.models["pair"] for pair in study.pairs if "pair" in pair.models]
+    if strange := [name for name in named if not is_pair_file(name) and name not in EMBEDDED_PAIRS]:
+        raise MechdriftError(
+            f"{file}: unknown pair {strange[0]!r:.60}: give one of {', '.join(EMBEDDED_PAIRS)}, a pair file (.toml), "
+            "or instruct with reasoning, adapter or checkpoints."
+        )
     if unknown := [name for name in study.presets if name not in PRESETS]:
         raise MechdriftError(f"{file}: unknown preset {unknown[0]!r:.40}; known are {', '.join(PRESETS)}.")
     names = [audit.name for audit in study.audits()]

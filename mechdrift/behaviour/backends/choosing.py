@@ -15,8 +15,7 @@ ENGINES = ("hf", "vllm", "http://…")
 
 def make_generator(engine: str, loaded: LanguageModel) -> Generator:
     """The backend of this name for a model; raises where there is none."""
-    if engine == "hf":
-        return HuggingFace(loaded)
+    check_name(engine)
     if engine == "vllm":
         from mechdrift.behaviour.backends.vllm import VLLM
 
@@ -25,7 +24,17 @@ def make_generator(engine: str, loaded: LanguageModel) -> Generator:
         from mechdrift.behaviour.backends.http import HTTP
 
         return HTTP(engine, loaded.tokenizer, names=_names(loaded.source))
-    raise MechdriftError(f"unknown engine {engine!r}: use one of {', '.join(ENGINES)}.")
+    return HuggingFace(loaded)
+
+
+def check_name(engine: str) -> None:
+    """Raise where no backend has this name, or it is not installed."""
+    if engine == "vllm":
+        from mechdrift.behaviour.backends.vllm import check_installed
+
+        check_installed()
+    elif engine != "hf" and not is_server(engine):
+        raise MechdriftError(f"unknown engine {engine!r:.60}: use one of {', '.join(ENGINES)}.")
 
 
 def is_server(engine: str) -> bool:
@@ -36,14 +45,16 @@ def is_server(engine: str) -> bool:
 def check_servers(pair: Pair, engine_of: Callable[[Side], str]) -> None:
     """Reach the servers that are to write the answers, before any weights are loaded.
 
-    Raises `MechdriftError` where one does not answer or has another vocabulary. Raises as well where both addresses
-    lead to one model although the pair has two, and where an address leads to the other model: answers of one model
-    would be taken for those of both.
+    Raises `MechdriftError` for an engine that is unknown or not installed, and where a server does not answer or has
+    another vocabulary. Raises as well where both addresses lead to one model although the pair has two, and where an
+    address leads to the other model: answers of one model would be taken for those of both.
     """
     names = {side: _names(pair.source(side)) for side in SIDES}
     found = {}
     for side in SIDES:
-        if is_server(engine := engine_of(side)):
+        if engine := engine_of(side):  # a function that makes a backend has no name
+            check_name(engine)
+        if is_server(engine):
             from mechdrift.behaviour.backends.http import HTTP
 
             server = HTTP(engine, pair.tokenizer(side), names=names[side])

@@ -37,6 +37,14 @@ def close_engine() -> None:
         engine.llm_engine.engine_core.shutdown()
 
 
+def check_installed() -> None:
+    """Raise where this process has no vLLM."""
+    if importlib.util.find_spec("vllm") is None:
+        raise MechdriftError(
+            "vLLM is not installed: pip install 'mechdrift[vllm]', or give a server's address or hf as the engine."
+        )
+
+
 @dataclass(frozen=True)
 class VLLM:
     """vLLM's offline engine on the weights of `loaded`, in its number format."""
@@ -45,10 +53,7 @@ class VLLM:
     options: tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
-        if importlib.util.find_spec("vllm") is None:
-            raise MechdriftError(
-                "vLLM is not installed: pip install 'mechdrift[vllm]', or give a server's address or hf as the engine."
-            )
+        check_installed()
 
     @property
     def dtype(self) -> str:
