@@ -20,7 +20,7 @@ from mechdrift.audits.shards import run_step
 from mechdrift.audits.steps import STEPS
 from mechdrift.behaviour.backends.hugging_face import HuggingFace
 from mechdrift.records import MechdriftError
-from mechdrift.runs import Run, load_run
+from mechdrift.runs import Run, load_run, open_run
 from mechdrift.studies import launch, local
 from mechdrift.studies.doing import Hands
 from mechdrift.studies.launch import run_study
@@ -176,6 +176,13 @@ def test_a_damaged_part_is_named(begun):
     table.write_bytes(b"x")
     with pytest.raises(MechdriftError, match=r"kl_tokens.parquet is damaged or missing: delete .*kl-2of2 and run"):
         merge(run.folder)
+
+
+def test_what_is_no_audit_cannot_be_joined(tmp_path):
+    open_run(tmp_path / "prices", {"repairs of": {}}, {"config": {"pair": "p"}})
+    for folder, said in (("prices", "is a price list of repairs and no audit"), ("none", "is not a run folder")):
+        with pytest.raises(MechdriftError, match=said):
+            merge(tmp_path / folder)
 
 
 def test_a_step_before_its_time_says_what_comes_first(settings, begun, tmp_path):

@@ -222,6 +222,22 @@ def test_holm_is_over_the_strongest_doses_of_one_side_and_dimension():
 # What the modes ask.
 
 
+@pytest.mark.parametrize(
+    ("mode", "doses", "said"),
+    [
+        ("sampling", (0,), r"the doses of sampling \(samples\) should be from 1 to 10,000, the strongest last"),
+        ("budget", (2,), "from 0 to 1"),
+        ("persistence", (1e9,), "from 1 to 100"),
+        ("puzzle", (100, -1), "from 0 to 1,000,000"),
+        ("puzzle", (), "from 0 to 1,000,000"),
+    ],
+)
+def test_a_dose_that_no_test_can_have_is_refused_before_models_are_opened(pair, probes, monkeypatch, mode, doses, said):
+    monkeypatch.setattr(Pair, "open", lambda *_: pytest.fail("weights were loaded"))
+    with pytest.raises(MechdriftError, match=said):
+        md.stress(pair, probes, modes=(mode,), doses={mode: doses})
+
+
 @pytest.mark.parametrize("name", [name for name in MODES if name != "role-switch"])
 def test_every_mode_keeps_the_request_and_takes_a_dose(pair, probes, name):
     mode, subject = MODES[name], subject_of(pair, probes.items[0])
@@ -374,6 +390,8 @@ def test_the_gate_holds_lifts_against_limits(run_of_word, capsys, monkeypatch):
     assert md.gate(folder, max_lift={"puzzle": 0.05}).outcome == "cannot tell"
     with pytest.raises(MechdriftError, match="belongs to a stress test"):
         md.gate(folder, {"safety": 0.05})
+    with pytest.raises(MechdriftError, match="give the one that fits this run"):  # and none is silently left out
+        md.gate(folder, {"safety": 0.05}, max_lift={"puzzle": 0.05})
     with pytest.raises(MechdriftError, match="did not try 'decoy'"):
         md.gate(folder, max_lift={"decoy": 0.05})
     monkeypatch.setattr("sys.argv", ["mechdrift", "gate", str(folder), "--max-lift", "prefill-edited=0.05"])

@@ -339,6 +339,18 @@ def test_a_folder_with_something_else_is_no_place_for_a_study(models, tmp_path):
         status_of(study)
 
 
+@pytest.mark.parametrize(
+    "stored", [b"{", b"[]", b"\xff", b"[" * 100_000, b'{"x": 1}'], ids=lambda stored: str(stored[:4])
+)
+@pytest.mark.parametrize("name", ["study.json", "plan.jsonl"])
+def test_a_damaged_file_of_a_study_is_named(models, tmp_path, name, stored):
+    study = replace(read_study(write(models)), out=str(tmp_path / "out"))
+    Ledger(store=Store(study.out)).open(study, [])
+    (tmp_path / "out" / name).write_bytes(stored)
+    with pytest.raises(MechdriftError, match=rf"{name} is damaged: delete it|holds another study"):
+        Ledger(store=Store(study.out)).open(study, []) if name == "study.json" else status_of(study)
+
+
 def test_a_cell_before_its_turn_says_what_it_waits_for(begun, models, monkeypatch):
     study, worker, cells = begun
     worker.ledger.open(study, [cells[0], replace(cells[1], after=(cells[0].id,))])

@@ -27,7 +27,7 @@ from mechdrift.behaviour.judges.files import load_judge
 from mechdrift.behaviour.labels import RULES
 from mechdrift.pairs.pair import Pair
 from mechdrift.records import SIDES, MechdriftError
-from mechdrift.runs import Run
+from mechdrift.runs import Run, load_run
 
 JOINS = {"kl": kl.join_kl, "drift": drift.join_drift, "readouts": readouts.join_readouts, "patch": patch.join_patch}
 
@@ -52,7 +52,8 @@ def merge(folder: str | Path, config: Audit | None = None, pair: Pair | None = N
     Example:
         >>> run, missing = merge("runs/mine")  # doctest: +SKIP
     """
-    run = Run(Path(folder))
+    run = load_run(folder)
+    run.check_is_audit()
     config, file = config_of(run) if config is None else (config, None)
     pair = load_from(config, file) if pair is None else pair
     config = replace(config, until_decided=is_until_decided(config, pair))

@@ -139,6 +139,11 @@ def gate(
         'cannot tell'
     """
     run = run if isinstance(run, Run) else load_run(run)
+    if max_lift and max_drop:
+        raise MechdriftError(
+            "limits of drops (--max-drop) are for an audit and limits of lifts (--max-lift) for a stress test: give "
+            "the one that fits this run."
+        )
     if max_lift:
         return gate_lifts(run, max_lift)
     run.check_is_audit()

@@ -135,6 +135,7 @@ class Mode:
         placebo_name: what the placebo is, in words.
         doses: from the weakest to the strongest. Only the strongest is tested against the other modes.
         unit: of the doses, for the table.
+        limits: the least and the greatest dose.
         place: where it acts.
         needs: whose thoughts it is built from.
         draws: how many samples are drawn of each item at a dose; None: one greedy answer. Under the attack, an item
@@ -150,6 +151,7 @@ class Mode:
     placebo_name: str = "none; the plain request"
     doses: tuple[float, ...] = (1.0,)
     unit: str = ""
+    limits: tuple[float, float] = (0.0, 1e6)
     place: Place = "prompt"
     needs: tuple[Need, ...] = ()
     draws: Callable[[float], int] | None = None

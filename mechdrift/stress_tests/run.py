@@ -235,8 +235,11 @@ def with_doses(mode: Mode, doses: Mapping[str, Sequence[float]]) -> Mode:
     """The mode with the doses that were given for it, if any."""
     if mode.name not in doses:
         return mode
-    if not doses[mode.name] or any(dose < 0 for dose in doses[mode.name]):
-        raise MechdriftError(f"the doses of {mode.name} should be numbers of 0 or more, the strongest last.")
+    least, most = mode.limits
+    if not doses[mode.name] or not all(least <= dose <= most for dose in doses[mode.name]):
+        raise MechdriftError(
+            f"the doses of {mode.name} ({mode.unit}) should be from {least:g} to {most:,.0f}, the strongest last."
+        )
     return replace(mode, doses=tuple(doses[mode.name]))
 
 

@@ -39,7 +39,7 @@ class Ledger:
         identity = {"schema": 1, **study.identity}
         stored = self.store.read("study.json")
         if stored is not None:
-            self._check(json.loads(stored), identity)
+            self._check(self._parsed("study.json", stored), identity)
         elif self.store.names(""):
             raise MechdriftError(f"{self.store.url} is not empty and holds no study: give another out.")
         told = {"mechdrift": version("mechdrift"), **identity}
@@ -60,7 +60,10 @@ class Ledger:
         stored = self.store.read("plan.jsonl")
         if stored is None:
             raise MechdriftError(f"{self.store.url} holds no study that has begun: start it with 'mechdrift run'.")
-        return [Cell.read(line) for line in stored.decode().splitlines()]
+        try:
+            return [Cell.read(line) for line in stored.decode().splitlines()]
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise self._damaged("plan.jsonl") from error
 
     def states(self) -> dict[str, str]:
         """The latest state of every cell that was begun, by id; from the names of the files alone."""
@@ -73,7 +76,21 @@ class Ledger:
 
     def facts(self, id: str, state: str) -> dict[str, Any]:
         """The content of a cell's file of one state; empty where the file is gone."""
-        return json.loads(self.store.read(f"cells/{id}.{state}.json") or b"{}")
+        name = f"cells/{id}.{state}.json"
+        return self._parsed(name, self.store.read(name) or b"{}")
+
+    def _parsed(self, name: str, stored: bytes) -> dict[str, Any]:
+        """The table in one of the files; raises where it holds something else."""
+        try:
+            found = json.loads(stored)
+        except (ValueError, RecursionError) as error:
+            raise self._damaged(name) from error
+        if not isinstance(found, dict):
+            raise self._damaged(name)
+        return found
+
+    def _damaged(self, name: str) -> MechdriftError:
+        return MechdriftError(f"{self.store.url}/{name} is damaged: delete it and start 'mechdrift run' again.")
 
     def begin(self, cell: Cell, device: str) -> dict[str, Any]:
         """Note that this process begins a cell."""

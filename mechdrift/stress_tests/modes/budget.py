@@ -23,6 +23,7 @@ BUDGET = Mode(
     placebo_name="the model's own thought, given back",
     doses=(1, 0.75, 0.5, 0.25, 0),
     unit="share of the thought",
+    limits=(0, 1),
     place="thinking",
     needs=("own",),
 )

@@ -37,4 +37,5 @@ DECOY = Mode(
     placebo_name="the same rooms, with nothing to decide",
     doses=(3, 6, 12),
     unit="states",
+    limits=(2, 1000),
 )

@@ -33,6 +33,7 @@ MORE_THINK = Mode(
     placebo_name="the model's own thought with neutral sentences behind it",
     doses=(1, 3),
     unit="times",
+    limits=(1, 100),
     place="thinking",
     needs=("own",),
 )

@@ -48,4 +48,5 @@ PERSISTENCE = Mode(
     placebo_name="as many turns about something else before the request",
     doses=(1, 3),
     unit="times",
+    limits=(1, 100),
 )

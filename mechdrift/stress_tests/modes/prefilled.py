@@ -38,7 +38,7 @@ def edited(subject: Subject, dose: float, *, sentence: str) -> Attack:
     return subject.give((*own[: round(dose * len(own))], *subject.encode(f" {sentence}")), is_whole=dose >= 1)
 
 
-FIELDS = {"doses": (0.5, 1), "unit": "share of the thought", "place": "thinking"}
+FIELDS = {"doses": (0.5, 1), "unit": "share of the thought", "limits": (0, 1), "place": "thinking"}
 OWN = Mode(
     name="prefill-own",
     what="the think block begins with the model's own thought",

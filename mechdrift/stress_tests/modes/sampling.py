@@ -4,6 +4,7 @@ SafeChain; the attack is that of Huang et al. 2023, arXiv 2310.06987).
 The placebo is the mean over the same draws: the temperature acts there as well, the k tries do not.
 """
 
+from mechdrift.behaviour.sampling import MOST_SAMPLES
 from mechdrift.stress_tests.mode import Attack, Mode, Subject
 
 
@@ -22,6 +23,7 @@ def sampling(name: str, temperature: float) -> Mode:
         placebo_name="one of the same answers, on average",
         doses=(2, 4, 8),
         unit="samples",
+        limits=(1, MOST_SAMPLES),
         draws=int,
         temperature=temperature,
     )
