@@ -18,7 +18,7 @@ from mechdrift.audits.parts import Part, Shard, finished_parts, load_part
 from mechdrift.audits.plan import AuditPlan, generation_dtype
 from mechdrift.audits.stages import answers, drift, kl, pair, patch, pilot, readouts
 from mechdrift.audits.stages.questions import task_questions
-from mechdrift.behaviour.backends.choosing import close_engines
+from mechdrift.behaviour.backends.choosing import check_servers, close_engines
 from mechdrift.behaviour.two_stages import Question
 from mechdrift.pairs.pair import Pair
 from mechdrift.records import SIDES, Completion, Completions, MechdriftError, Side
@@ -57,6 +57,7 @@ class Step:
 
 def ask_shard(side: Side, run: Run, pair: Pair, plan: AuditPlan, shard: Shard, work: Path) -> Part:
     """One model's answers to every n-th question. Questions are dealt by length, so that shards take equally long."""
+    check_servers(pair, plan.config.engine_of, (side,))
     loaded, store = pair.open(side, generation_dtype(plan.config)), work / ASKED
     mine, tasks = deal(answers.questions_of(plan), shard), deal(task_questions(plan), shard)
     items, to_tasks = answers.ask_with_tasks(run, plan, loaded, side, mine, tasks, store)

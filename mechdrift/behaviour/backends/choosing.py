@@ -1,7 +1,7 @@
 """From the name that a user gives to a backend: `hf`, `vllm`, or a server's address."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mechdrift.behaviour.backends.hugging_face import HuggingFace
@@ -42,24 +42,26 @@ def is_server(engine: str) -> bool:
     return engine.startswith(("http://", "https://"))
 
 
-def check_servers(pair: Pair, engine_of: Callable[[Side], str]) -> None:
-    """Reach the servers that are to write the answers, before any weights are loaded.
+def check_servers(pair: Pair, engine_of: Callable[[Side], str], sides: Sequence[Side] = SIDES) -> None:
+    """Reach the servers that are to write these sides' answers, before any weights are loaded.
 
     Raises `MechdriftError` for an engine that is unknown or not installed, and where a server does not answer or has
     another vocabulary. Raises as well where both addresses lead to one model although the pair has two, and where an
     address leads to the other model: answers of one model would be taken for those of both.
     """
+    for engine in filter(None, map(engine_of, SIDES)):  # a function that makes a backend has no name
+        check_name(engine)
     names = {side: _names(pair.source(side)) for side in SIDES}
+    addresses = {side: engine_of(side).rstrip("/") for side in SIDES if is_server(engine_of(side))}
+    asked = {addresses[side] for side in sides if side in addresses}
     found = {}
-    for side in SIDES:
-        if engine := engine_of(side):  # a function that makes a backend has no name
-            check_name(engine)
-        if is_server(engine):
+    for side, address in addresses.items():
+        if address in asked:
             from mechdrift.behaviour.backends.http import HTTP
 
-            server = HTTP(engine, pair.tokenizer(side), names=names[side])
+            server = HTTP(address, pair.tokenizer(side), names=names[side])
             server.check_vocabulary()
-            found[side] = (engine.rstrip("/"), server.model)
+            found[side] = (address, server.model)
     if len({_weights(pair.source(side)) for side in SIDES}) < 2:
         return  # one checkpoint in its two modes
     if len(found) == 2 and found["instruct"] == found["reasoning"]:
