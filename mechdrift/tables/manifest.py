@@ -4,7 +4,7 @@
     identity    the values that identify a run: with another value it is another run
     config      the configuration as the user gave it
     stages      the finished stages: seconds, and files with their SHA-256
-    pair, probes, budgets, self_tests, versions, dtypes    facts, once the stage that finds them has finished
+    pair, probes, budgets, self_tests, versions, dtypes, …    facts, once the stage that finds them has finished
 
 Unknown fields are kept, because a later version may know them.
 """
@@ -76,7 +76,26 @@ class Config(TypedDict, total=False):
     dimensions: list[str]
 
 
-class Manifest(TypedDict):
+class JudgeFacts(TypedDict, total=False):
+    """Who judged the answers, and how often that failed, by kind of failure."""
+
+    __pydantic_config__ = OPEN
+    name: str
+    failures: dict[str, int]
+
+
+class WaveFacts(TypedDict, total=False):
+    """How many waves of each dimension an audit asked."""
+
+    __pydantic_config__ = OPEN
+    asked: dict[str, int]
+
+
+# Facts with names of two words, which no class can have.
+Spaced = TypedDict("Spaced", {"not inside": NotRequired[list[list[str]]]})
+
+
+class Manifest(Spaced):
     """The whole of run.json."""
 
     __pydantic_config__ = OPEN
@@ -91,6 +110,15 @@ class Manifest(TypedDict):
     versions: NotRequired[dict[str, str]]
     dtypes: NotRequired[dict[str, str]]
     engines: NotRequired[dict[str, str]]
+    judge: NotRequired[str | JudgeFacts]
+    power: NotRequired[dict[str, float | None]]
+    pilot: NotRequired[dict[str, dict[str, Any]]]
+    waves: NotRequired[WaveFacts]
+    modes: NotRequired[dict[str, dict[str, str]]]
+    skipped: NotRequired[list[list[str | float]]]
+    inside: NotRequired[list[str]]
+    models: NotRequired[dict[str, str]]
+    picked: NotRequired[str]
 
 
 FOUND_BY = {"pair": "pair", "probes": "pair"}  # facts that a finished stage must have left: fact, stage
