@@ -22,7 +22,8 @@ from mechdrift.pairs.loading import ModelSource, load_model
 from mechdrift.pairs.pair import Pair
 from mechdrift.probes.rendering import Renderer
 from mechdrift.records import SIDES, MechdriftError
-from mechdrift.runs import load_run
+from mechdrift.repairs.page import draw_again
+from mechdrift.runs import load_run, open_run
 from mechdrift.statistics.resampling import holm
 from mechdrift.stress_tests.answers import is_elsewhere
 from mechdrift.stress_tests.asking import StressPlan, ask_side
@@ -361,6 +362,18 @@ def test_a_killed_stress_test_goes_on_with_the_answers_it_has(pair, probes, tmp_
     assert len(read_replies(file)) == 2 * len(probes)
 
 
+def test_what_is_not_finished_has_no_page_yet(tmp_path):
+    begun = open_run(tmp_path / "stress", {"stress": {}}, {"config": {}})
+    prices = open_run(tmp_path / "prices", {"repairs of": {}}, {"config": {}})
+    for draw, kind in (
+        (begun.report, "stress test"),
+        (begun.card, "stress test"),
+        (lambda: draw_again(prices), "price"),
+    ):
+        with pytest.raises(MechdriftError, match=rf"is a {kind}.* that is not finished: start it again"):
+            draw()
+
+
 def test_the_folder_holds_tables_page_and_card(run_of_word, pair, probes):
     run = run_of_word.run
     page = (run.folder / "stress.html").read_text()
@@ -410,6 +423,7 @@ def test_the_command_lists_modes_and_names_what_is_wrong(capsys, monkeypatch, tm
     for words, said in (
         (["--doses", "puzzle"], "--doses takes a mode and numbers"),
         (["--modes", "riddle"], "no stress mode 'riddle'"),
+        (["--seed", "-1"], "seed should be 0 or more"),
         (["--pairs", "0"], "--pairs should be 1 or more"),
     ):
         monkeypatch.setattr("sys.argv", ["mechdrift", "stress", *words, "--out", str(tmp_path / "x")])

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from mechdrift.records import SIDES
 from mechdrift.repairs import figures as drawing
 from mechdrift.repairs.mechanism import mechanism_sentences
 from mechdrift.repairs.registry import REPAIRS
@@ -80,9 +81,11 @@ def draw_again(run: Run, out: Path | None = None) -> Path:
 def write_page(run: Run, out: Path | None = None) -> Path:
     """Write `repair.html` and, in `figures/`, each figure, into the run's folder or `out`; loads no model."""
     into = Run(run.folder if out is None else out)
+    run.check_has("repairs", "price list of repairs")
     names = [name for name in ("repairs", "repair_mechanism") if run.has(f"{name}.parquet")]
     tables = {name: run.table(name) for name in names}
     table, manifest = tables["repairs"], run.manifest
+    name = str(manifest["config"].get("pair", DASH))
     drawn = draw_these(EXHIBITS, tables)
     place_figures(into, drawn, into.folder / "figures", inline=False)
     inside = mechanism_sentences(tables["repair_mechanism"]) if "repair_mechanism" in tables else []
@@ -90,17 +93,17 @@ def write_page(run: Run, out: Path | None = None) -> Path:
         templates()
         .get_template("repair.html.j2")
         .render(
-            pair=manifest["config"]["pair"],
-            models=manifest["models"],
+            pair=name,
+            models=dict.fromkeys(SIDES, DASH) | manifest.get("models", {}),
             sentences=[*([manifest["picked"]] if "picked" in manifest else []), *told(table)],
             inside=inside,
             figures=drawn,
             sheets=sheets_of(drawn.values()),
-            stem=slug(str(manifest["config"]["pair"])),
+            stem=slug(name),
             rows=price_lines(table),
             facts=[
                 ("judge of refusals", manifest.get("judge", DASH)),
-                ("seed", str(manifest["config"]["seed"])),
+                ("seed", str(manifest["config"].get("seed", DASH))),
                 *manifest.get("versions", {}).items(),
             ],
         )

@@ -43,6 +43,7 @@ def write_stress_page(run: Run, out: Path | None = None) -> Path:
     """Write `stress.html` and, in `figures/`, each figure, into the run's folder or into `out`; returns the page's
     path."""
     folder = Run(run.folder if out is None else out)
+    run.check_has("stress", "stress test")
     tables = {name: run.table(name) for name in TABLES if run.has(f"{name}.parquet")}
     drawn = draw_these(exhibits(tables), tables)
     place_figures(folder, drawn, folder.folder / "figures", inline=False)
@@ -83,7 +84,7 @@ def _of(name: str, caption: Caption) -> Caption:
 
 def render_stress(manifest: Mapping[str, Any], tables: Mapping[str, pd.DataFrame], drawn: Mapping[str, Drawn]) -> str:
     """The page as text."""
-    name, table = manifest["config"]["pair"], tables["stress"]
+    name, table = manifest["config"].get("pair", DASH), tables["stress"]
     return (
         templates()
         .get_template("stress.html.j2")
@@ -99,7 +100,7 @@ def render_stress(manifest: Mapping[str, Any], tables: Mapping[str, pd.DataFrame
             inside_said=inside_sentences(manifest, tables),
             transcripts=transcripts(table, tables["stress_answers"]),
             facts=_facts(manifest),
-            modes=[(mode, f"{said['what']} ({said['paper']})") for mode, said in manifest["modes"].items()],
+            modes=[(mode, f"{said['what']} ({said['paper']})") for mode, said in manifest.get("modes", {}).items()],
             stem=slug(name),
             sheets=sheets_of(drawn.values()),
         )
@@ -246,7 +247,7 @@ def _facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     )
     budgets = ", ".join(f"{name} {value}" for name, value in manifest.get("budgets", {}).items())
     return [
-        ("pair", manifest["config"]["pair"]),
+        ("pair", manifest["config"].get("pair", DASH)),
         ("asked", asked),
         ("tokens at most", budgets or DASH),
         ("judge of refusals", manifest.get("identity", {}).get("judge", DASH)),
@@ -257,6 +258,7 @@ def _facts(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def stress_card(run: Run) -> str:
     """A section for a model card, as Markdown: the strongest dose of every mode on the child."""
+    run.check_has("stress", "stress test")
     table, manifest = run.table("stress"), run.manifest
     rows = table[(table.side == "reasoning") & table.strongest.astype(bool) & (table.n > 0)].to_dict("records")
     lines = [

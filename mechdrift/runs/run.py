@@ -182,6 +182,13 @@ class Run:
                 "checkpoint with --adapter."
             )
 
+    def check_has(self, table: str, kind: str) -> None:
+        """Raise where this folder, a `kind` in words, has not come as far as this table."""
+        if not self.has(f"{table}.parquet"):
+            raise MechdriftError(
+                f"{self.folder} is a {kind} that is not finished: start it again, it goes on where it stopped."
+            )
+
     def report(self, out: Path | None = None) -> Path:
         """Write `report.html` (of a stress test `stress.html`) and `figures/` from the folder's tables, into the folder
         or into `out`. Loads no model."""

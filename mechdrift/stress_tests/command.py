@@ -9,6 +9,7 @@ from mechdrift.audits.config import Audit
 from mechdrift.audits.options import EngineOptions, ModelOptions
 from mechdrift.audits.plan import generation_dtype, load_from
 from mechdrift.behaviour.judges.files import load_judge
+from mechdrift.behaviour.sampling import check_seed
 from mechdrift.pairs.chat import ChatOptions
 from mechdrift.probes.benchmarks.loading import subset
 from mechdrift.probes.sets import load_probes
@@ -29,6 +30,7 @@ def run_stress(options: StressOptions, chat: ChatOptions) -> str:
     """Run a stress test as the options say. Returns the text to print."""
     if options.pairs < 1:
         raise MechdriftError(f"--pairs should be 1 or more; it is {options.pairs}.")
+    check_seed(options.seed)
     doses, modes = parse_doses(options.doses), modes_of(options.modes or None)
     config = Audit(chat=chat, **{name: getattr(options, name) for name in OF_THE_AUDIT})
     sets = [sampled(load_probes(name, options.path), options) for name in options.probes]

@@ -84,6 +84,15 @@ class JudgeFacts(TypedDict, total=False):
     failures: dict[str, int]
 
 
+class ModeFacts(TypedDict):
+    """What a mode of a stress test is, in words."""
+
+    __pydantic_config__ = OPEN
+    what: str
+    paper: str
+    unit: str
+
+
 class WaveFacts(TypedDict, total=False):
     """How many waves of each dimension an audit asked."""
 
@@ -114,7 +123,7 @@ class Manifest(Spaced):
     power: NotRequired[dict[str, float | None]]
     pilot: NotRequired[dict[str, dict[str, Any]]]
     waves: NotRequired[WaveFacts]
-    modes: NotRequired[dict[str, dict[str, str]]]
+    modes: NotRequired[dict[str, ModeFacts]]
     skipped: NotRequired[list[list[str | float]]]
     inside: NotRequired[list[str]]
     models: NotRequired[dict[str, str]]
