@@ -102,7 +102,8 @@ class ChatJudge:
         if judged.label is None and judged.why.split(":")[0] in UNREPLIED:
             raise MechdriftError(
                 f"The judge {self.model!r} at {urllib.parse.urlsplit(self.base_url).netloc} does not reply "
-                f"({judged.why}): start it, or correct its file; no model has been asked yet."
+                f"({judged.why}): start it, or correct its file, and start the same command again; what was answered "
+                "is kept."
             )
 
     def _endpoint(self) -> "_Endpoint":
