@@ -57,6 +57,29 @@ def test_a_config_with_impossible_numbers_is_named_before_a_library_builds_from_
             load(source(folder))
 
 
+@pytest.mark.parametrize("text", ["[]", "null", "7", '"a"'])
+def test_a_config_that_is_no_table_is_one_sentence(folder, text):
+    (folder / "config.json").write_text(text)
+    with pytest.raises(MechdriftError, match=r"config\.json of model is damaged|could not be loaded"):
+        load_model(source(folder))
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"lora_alpha": float("nan")}, "lora_alpha of nan: a finite number"),
+        ({"lora_alpha": "much"}, "lora_alpha of much"),
+        ({"alpha_pattern": {"q_proj": float("inf")}}, "lora_alpha of inf"),
+        ({"target_modules": 5}, "target_modules = 5: names of modules"),
+        ({"modules_to_save": {"a": 1}}, "modules_to_save = "),
+    ],
+)
+def test_an_adapter_whose_scales_or_modules_are_none_is_refused(tmp_path, values, said):
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2} | values))
+    with pytest.raises(MechdriftError, match=said):
+        load_adapter_config(str(tmp_path))
+
+
 def test_code_of_its_own_is_refused_with_the_option_that_allows_it(folder):
     (folder / "own.py").write_text("raise SystemExit('it ran')")
     change(

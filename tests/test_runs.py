@@ -387,3 +387,26 @@ def test_two_audits_do_not_write_to_one_folder(tmp_path):
         assert names(run) == {"run.json"}
     with load_run(run.folder).locked():  # free again
         pass
+
+
+@pytest.mark.parametrize(
+    ("error", "is_room"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), True),
+        (SafetensorError("Error while serializing: I/O error: File too large (os error 27)"), True),
+        (SafetensorError("Error while deserializing header: header too large"), False),
+        (FileNotFoundError(errno.ENOENT, "No such file"), False),
+    ],
+    ids=["disk", "safetensors", "a damaged file", "an absent file"],
+)
+def test_a_stage_that_finds_no_room_for_what_it_needs_meanwhile_says_so(tmp_path, error, is_room):
+    run = open_run(tmp_path / "run", {}, {"config": {}})
+    with pytest.raises(MechdriftError if is_room else type(error)) as found, run.scratch() as folder:
+        _fail(folder / "half", error)
+    assert ("could not be written to" in str(found.value)) == is_room
+    assert not folder.exists()
+
+
+def _fail(file: Path, error: Exception) -> None:
+    file.touch()
+    raise error

@@ -5,7 +5,7 @@
     check_index      one index of shards names only files in its own folder, also that of a hub id
     check_config     a model can be built from the numbers in config.json; program code was allowed by the user
     check_pickles    weights are safetensors, or the user allowed pickled ones
-    check_ranks      an adapter's ranks are sane numbers
+    check_ranks      an adapter's ranks and scales are sane numbers, and its modules are named
     check_patterns   matching an adapter's patterns with the names of the model's modules ends
 
 Pickled weights and program code are allowed by one option, `trust_remote_code` (`--trust-remote-code`): both are
@@ -13,6 +13,7 @@ programs of whoever made the files.
 """
 
 import json
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -113,8 +114,10 @@ def _shards(index: Path) -> set[Any]:
     return set(shards.values())
 
 
-def check_config(name: str, config: Mapping[str, Any], trusted: bool) -> None:
+def check_config(name: str, config: Any, trusted: bool) -> None:
     """Raise for numbers that no model has, anywhere in a config.json, and for program code that was not allowed."""
+    if not isinstance(config, Mapping):
+        raise MechdriftError(f"the config.json of {name} is damaged: it should be a table of names and values.")
     for key, value in _numbers(config):
         least, most = next(limits for pattern, limits in RANGES.items() if pattern.fullmatch(key))
         if not least <= value <= most:
@@ -152,12 +155,22 @@ def refusal_of_pickles(name: str, seen: str) -> str:
 
 
 def check_ranks(adapter: str, config: Any) -> None:
-    """Raise for ranks that no adapter has, before peft makes matrices of them."""
+    """Raise for ranks and scales that no adapter has, before peft makes matrices of them, and for modules that are not
+    named by words."""
     for rank in [getattr(config, "r", None), *(getattr(config, "rank_pattern", None) or {}).values()]:
         if rank is not None and not (isinstance(rank, int) and 0 <= rank <= MOST_RANK):
             raise MechdriftError(
                 f"the adapter {adapter} has a rank of {rank!s:.30}: a whole number up to {MOST_RANK:,} was expected."
             )
+    for alpha in [getattr(config, "lora_alpha", None), *(getattr(config, "alpha_pattern", None) or {}).values()]:
+        if alpha is not None and not (isinstance(alpha, int | float) and math.isfinite(alpha)):
+            raise MechdriftError(
+                f"the adapter {adapter} has a lora_alpha of {alpha!s:.30}: a finite number was expected."
+            )
+    for field in ("target_modules", "exclude_modules", "modules_to_save"):
+        named = getattr(config, field, None)
+        if named is not None and not isinstance(named, str | list | tuple | set):
+            raise MechdriftError(f"the adapter {adapter} has {field} = {named!s:.30}: names of modules were expected.")
 
 
 def check_patterns(adapter: str, config: Any, modules: Iterable[str]) -> None:

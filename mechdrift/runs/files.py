@@ -22,7 +22,13 @@ PART = ".{}.{}.part"  # name of a file that is being written: its own name and t
 LOCK = ".lock"
 PATIENCE = 1.0  # seconds to wait for the lock; a second start that will be refused holds it only for a moment
 NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)  # errors of file systems without locks, as some network ones
+NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)  # full disks, limits of a file's or a user's size
 REMEDY = "free space or give another folder with --out; the run goes on where it stopped when you start it again."
+
+
+def is_no_room(error: OSError | SafetensorError) -> bool:
+    """Whether a file could not be written because there is no room; safetensors has an error of its own for that."""
+    return getattr(error, "errno", None) in NO_ROOM or "I/O error" in str(error)
 
 
 def made(folder: Path) -> Path:

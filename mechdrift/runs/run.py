@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
-from mechdrift.errors import MechdriftError
+from mechdrift.errors import MechdriftError, reason
 from mechdrift.records.foreign import shown
-from mechdrift.runs.files import PART, folder_lock, made, placed, remove_leftovers, sha256
+from mechdrift.runs.files import PART, REMEDY, folder_lock, is_no_room, made, placed, remove_leftovers, sha256
 from mechdrift.runs.manifest import read_manifest
 from mechdrift.tables.registry import table_of
 
@@ -140,6 +140,10 @@ class Run:
         try:
             folder.mkdir()
             yield folder
+        except (OSError, SafetensorError) as error:
+            if not is_no_room(error):
+                raise
+            raise MechdriftError(f"{self.folder} could not be written to ({reason(error)}): {REMEDY}") from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
