@@ -20,6 +20,7 @@ from mechdrift.behaviour.scores import score_table
 from mechdrift.behaviour.verdicts import SAME_WEIGHTS, cannot_tell, is_clear, withheld
 from mechdrift.records import Completion, Completions, MechdriftError
 from mechdrift.report.narrative.changes import findings
+from mechdrift.report.narrative.evidence import bounds
 from mechdrift.report.narrative.summary import lead
 
 
@@ -235,3 +236,12 @@ def test_audit_gate_and_card_say_the_same(parrots, mechdrift, tmp_path, monkeypa
     assert (thoughts.missing == "").all()
     assert set(thoughts.think_tokens) == {150}
     assert mechdrift("gate", whole, "--max-drop", "safety=0.5")[0] == 0  # eight families say no more
+
+
+def test_bounds_are_told_where_a_run_has_all_of_them():
+    """Columns that are no part of the table's schema may be left out of a run folder, one by one."""
+    ends = {f"{name}_{end}": 0.5 for name in ("difference", "instruct", "reasoning") for end in ("least", "most")}
+    row = ends | {"incomplete_instruct": 1, "incomplete_reasoning": 0}
+    assert "Whatever the 1 missing answer would have been" in bounds(row)
+    for name in ends:
+        assert bounds({key: value for key, value in row.items() if key != name}) == ""

@@ -30,13 +30,14 @@ def evidence(row: Row, unit: str = "prompt", group: tuple[str, str] = ("family",
 def bounds(row: Row) -> str:
     """The values that the score and its difference can take, whatever the missing answers are; empty where none is
     missing."""
-    ends = {name: row.get(name, math.nan) for name in ("difference_least", "difference_most")}
+    of = ("difference", *SIDES)
+    ends = {f"{name}_{end}": row.get(f"{name}_{end}", math.nan) for name in of for end in ("least", "most")}
     missing = sum(row.get(f"incomplete_{side}") or 0 for side in SIDES)
     if not missing or any(math.isnan(end) for end in ends.values()):
         return ""
-    low, high = (number(end, share=True, signed=True) for end in ends.values())
+    low, high = (number(ends[f"difference_{end}"], share=True, signed=True) for end in ("least", "most"))
     sides = [
-        interval(row[f"{side}_least"], row[f"{side}_most"], share=True) + f"% ({SIDE_NAMES[side]})" for side in SIDES
+        interval(ends[f"{side}_least"], ends[f"{side}_most"], share=True) + f"% ({SIDE_NAMES[side]})" for side in SIDES
     ]
     return (
         f" Whatever the {counted(int(missing), 'missing answer')} would have been, the difference lies between {low} "
