@@ -263,6 +263,9 @@ def test_one_address_does_not_write_for_two_models(tiny_pair, stub, monkeypatch)
         check_servers(tiny_pair, lambda side: stub, ("reasoning",))
     down = f"http://127.0.0.1:{free_port()}"  # the other model's server, which a shard of one model does not need
     check_servers(tiny_pair, lambda side: stub if side == "instruct" else down, ("instruct",))
+    check_servers(tiny_pair, lambda side: down, is_begun=True)  # all answers may be kept
+    with pytest.raises(MechdriftError, match="serves one model, tiny, and the pair has two"):
+        check_servers(tiny_pair, lambda side: stub, is_begun=True)
     monkeypatch.setattr(Stub, "lists", (parent.name, child.name))
     check_servers(tiny_pair, lambda side: stub)
     assert at(stub, names=(child.path, child.name)).model == child.name

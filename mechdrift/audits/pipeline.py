@@ -91,7 +91,7 @@ def audit(config: Audit = Audit(), pair: Pair | None = None) -> Run:  # noqa: B0
     run = open_audit(config, pair, refusal_judge)
     plan = plan_audit(config, pair, refusal_judge)
     if "answers" not in run.finished:
-        check_servers(pair, config.engine_of)
+        check_servers(pair, config.engine_of, is_begun=any(run.folder.glob("answers-*.partial.jsonl")))
     if plan.waves is not None and not run.finished:
         tell(power_line(plan.waves))
     with run.locked(), fast_float32():

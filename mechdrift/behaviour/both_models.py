@@ -34,7 +34,7 @@ def ask_both(
     formats. For an engine outside this process, a line on standard error gives its fidelity.
     """
     engines: dict[Side, Sequence[str]] = {}
-    check_servers(pair, partial(_engine_of, engine))
+    check_servers(pair, partial(_engine_of, engine), is_begun=kept.is_begun)
     for side in SIDES:
         loaded, writer = pair.open(side, dtype or default_dtype_for_generation()), _engine_of(engine, side)
         answers = ask_groups(

@@ -41,6 +41,11 @@ class Kept:
 
     folder: Path | None = None
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether answers are kept from an earlier start."""
+        return self.folder is not None and any(self.folder.glob("*.partial.jsonl"))
+
     def answers(self, side: Side, loaded: LanguageModel) -> Path | None:
         """The prefix of the files of one model's answers."""
         return self.folder and self.folder / f"{side}-{fingerprint(loaded.model)}"

@@ -140,7 +140,8 @@ def ask_both(pair: Pair, plan: StressPlan, run: Run | None = None) -> tuple[pd.D
     """The answers of both models, why modes did not apply, and facts for the manifest."""
     tables, skipped, facts = [], {}, {"budgets": {}, "weights": {}}
     elicited: dict[str, str] = {}
-    check_servers(pair, plan.engine_of)
+    begun = run is not None and any(run.folder.glob("answers-*.partial.jsonl"))
+    check_servers(pair, plan.engine_of, is_begun=begun)
     for side in SIDES:
         loaded = pair.open(side, plan.dtype)
         weights = fingerprint(loaded.model)

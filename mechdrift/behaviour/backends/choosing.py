@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from mechdrift.behaviour.backends.hugging_face import HuggingFace
@@ -42,8 +43,11 @@ def is_server(engine: str) -> bool:
     return engine.startswith(("http://", "https://"))
 
 
-def check_servers(pair: Pair, engine_of: Callable[[Side], str], sides: Sequence[Side] = SIDES) -> None:
-    """Reach the servers that are to write these sides' answers, before any weights are loaded.
+def check_servers(
+    pair: Pair, engine_of: Callable[[Side], str], sides: Sequence[Side] = SIDES, *, is_begun: bool = False
+) -> None:
+    """Reach the servers that are to write these sides' answers, before any weights are loaded. Where answers are kept
+    from before (`is_begun`), a server that is down is passed over: all may have been written.
 
     Raises `MechdriftError` for an engine that is unknown or not installed, and where a server does not answer or has
     another vocabulary. Raises as well where both addresses lead to one model although the pair has two, and where an
@@ -57,11 +61,12 @@ def check_servers(pair: Pair, engine_of: Callable[[Side], str], sides: Sequence[
     found = {}
     for side, address in addresses.items():
         if address in asked:
-            from mechdrift.behaviour.backends.http import HTTP
+            from mechdrift.behaviour.backends.http import HTTP, ServerDown
 
-            server = HTTP(address, pair.tokenizer(side), names=names[side])
-            server.check_vocabulary()
-            found[side] = (address, server.model)
+            server = HTTP(address, pair.tokenizer(side), names=names[side], retries=0 if is_begun else HTTP.retries)
+            with suppress(ServerDown) if is_begun else nullcontext():
+                server.check_vocabulary()
+                found[side] = (address, server.model)
     if len({_weights(pair.source(side)) for side in SIDES}) < 2:
         return  # one checkpoint in its two modes
     if len(found) == 2 and found["instruct"] == found["reasoning"]:

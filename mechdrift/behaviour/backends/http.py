@@ -37,6 +37,10 @@ LONGEST_REPLY = 1 << 28  # bytes: log-probabilities of tens of thousands of toke
 ADVICE = "finished answers are stored, and the same command resumes from there"
 
 
+class ServerDown(MechdriftError):
+    """The server does not answer now."""
+
+
 @dataclass(frozen=True)
 class HTTP:
     """A backend behind `url`, such as http://127.0.0.1:8000.
@@ -213,7 +217,7 @@ class HTTP:
                 raise self._odd(f"its reply to {path} is not JSON") from error
             if attempt < self.retries:
                 time.sleep(self.backoff * 2**attempt)
-        raise MechdriftError(f"The server at {self.url} does not answer ({reason}): start it again; {ADVICE}.")
+        raise ServerDown(f"The server at {self.url} does not answer ({reason}): start it again; {ADVICE}.")
 
 
 def _values_of(ids: list[int], steps: list[tuple[int, float]]) -> list[float]:
