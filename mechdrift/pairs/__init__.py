@@ -9,6 +9,7 @@ routes       the kinds of training, and their names
 loading      one model from the hub, a folder or an adapter
 adapters     LoRA adapters: recognised, checked, merged into a model
 own          models that the caller has loaded, used without being changed
+hub          the Hugging Face hub where there is no network
 guards       what a stranger's model folder may ask of the libraries that read it
 foreign_tokenizers  whether encoding with a stranger's tokenizer ends
 read_tokenizer      the program that tries it, in a process of its own

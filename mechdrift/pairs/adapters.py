@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from mechdrift.errors import MechdriftError, reason
 from mechdrift.pairs.guards import check_folder, check_patterns, check_ranks
+from mechdrift.pairs.hub import hub_or_cache
 
 
 def adapter_file(folder: str | Path) -> Path:
@@ -41,7 +42,8 @@ def load_adapter_config(adapter: str) -> Any:
 
     check_folder(adapter)
     try:
-        config = PeftConfig.from_pretrained(adapter)
+        with hub_or_cache():
+            config = PeftConfig.from_pretrained(adapter)
     except Exception as error:  # peft raises errors of any kind for missing, damaged or unfitting files, here and below
         raise MechdriftError(f"{adapter!r} is not a LoRA adapter that peft can read ({reason(error)}).") from error
     if config.is_prompt_learning:
@@ -83,9 +85,10 @@ def merge_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
         _grow(model, embedding_rows(adapter))
         if target is not model:
             config.task_type = None  # the text part alone has no method of generation that peft would wrap
-        adapted = PeftModel.from_pretrained(target, adapter, config=config, key_mapping=mapping)
-        # Read again: `from_pretrained` says nothing of tensors that are left over on either side.
-        found = adapted.load_adapter(adapter, "default", key_mapping=mapping)
+        with hub_or_cache():
+            adapted = PeftModel.from_pretrained(target, adapter, config=config, key_mapping=mapping)
+            # Read again: `from_pretrained` says nothing of tensors that are left over on either side.
+            found = adapted.load_adapter(adapter, "default", key_mapping=mapping)
     except Exception as error:
         raise MechdriftError(f"the adapter {adapter} cannot be applied to this base ({reason(error)}).") from error
     unfit = [*found.missing_keys, *(key for key in found.unexpected_keys if not _is_there_twice(key, adapter))]

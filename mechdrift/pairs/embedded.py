@@ -20,6 +20,7 @@ from pathlib import Path
 from filelock import FileLock
 from platformdirs import user_cache_path
 
+from mechdrift.pairs.hub import hub_or_cache
 from mechdrift.records import MechdriftError
 from mechdrift.records.progress import progress
 
@@ -118,7 +119,8 @@ def _download_from_hub() -> Path:
     from huggingface_hub import hf_hub_download
 
     try:
-        return Path(hf_hub_download(HUB_REPOSITORY, GGUF, revision=HUB_REVISION))
+        with hub_or_cache():
+            return Path(hf_hub_download(HUB_REPOSITORY, GGUF, revision=HUB_REVISION))
     except Exception as error:  # the hub client raises many kinds; all mean the same to the user
         raise MechdriftError(
             f"the base model's weights could not be downloaded from the Hugging Face hub ({HUB_REPOSITORY}): "

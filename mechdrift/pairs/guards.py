@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from mechdrift.errors import MechdriftError, time_limit
+from mechdrift.pairs.hub import hub_or_cache
 from mechdrift.records.foreign import check_ends_somewhere, is_one_name
 
 SETTINGS_MAY_HOLD = 64 << 20  # bytes of config.json and its like
@@ -98,7 +99,8 @@ def published_file(path: str, revision: str | None, name: str) -> Path | None:
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        return Path(hf_hub_download(path, name, revision=revision))
+        with hub_or_cache():
+            return Path(hf_hub_download(path, name, revision=revision))
     except (OSError, ValueError, HfHubHTTPError):  # if the model needs the file, loading the model says so
         return None
 

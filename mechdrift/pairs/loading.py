@@ -9,7 +9,7 @@ loads nothing; a `LanguageModel` is the loaded model. Remote code never runs, an
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,6 +32,7 @@ from mechdrift.pairs.guards import (
     published_file,
     refusal_of_pickles,
 )
+from mechdrift.pairs.hub import hub_or_cache
 from mechdrift.pairs.layout import Layout
 from mechdrift.pairs.structure import Structure, find_structure, prove_guess, verify, verify_layout
 from mechdrift.pairs.templates import apply_template, with_settings
@@ -168,7 +169,8 @@ def check_source(source: ModelSource) -> None:
 
     check_pickles(source.name, source.path, source.trust_remote_code)
     try:
-        config, _ = PreTrainedConfig.get_config_dict(source.path, revision=source.revision)
+        with hub_or_cache():
+            config, _ = PreTrainedConfig.get_config_dict(source.path, revision=source.revision)
     except Exception:  # noqa: BLE001 - loading the model names a file that is missing or cannot be read
         return
     check_config(source.name, config, source.trust_remote_code)
@@ -306,9 +308,10 @@ def _from_hub(factory: Any, source: ModelSource, **options: Any) -> Any:
         raise MechdriftError(f"there is no folder {source.path!r}: give a folder that exists, or a Hugging Face id.")
     check_folder(source.path)
     try:
-        return factory.from_pretrained(
-            source.path, revision=source.revision, trust_remote_code=source.trust_remote_code, **options
-        )
+        with nullcontext() if is_here else hub_or_cache():
+            return factory.from_pretrained(
+                source.path, revision=source.revision, trust_remote_code=source.trust_remote_code, **options
+            )
     except Exception as error:
         advice = (
             "check its files" if is_here else "give a Hugging Face id or a folder, and check the network if it is an id"

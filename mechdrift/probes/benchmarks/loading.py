@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mechdrift.pairs.hub import hub_or_cache
 from mechdrift.probes.benchmarks.registry import Benchmark, Reader, benchmark_of
 from mechdrift.probes.benchmarks.rows import Row, read_file
 from mechdrift.records import MechdriftError, ProbeItem, ProbeSet
@@ -170,7 +171,8 @@ def _read_hub(benchmark: Benchmark, config: str | None, split: str) -> Iterator[
 
     where = f"{benchmark.hub} ({', '.join(filter(None, (config, split)))})"
     try:
-        data = load_dataset(benchmark.hub, config, split=split, revision=benchmark.revision)
+        with hub_or_cache():
+            data = load_dataset(benchmark.hub, config, split=split, revision=benchmark.revision)
     except (OSError, ValueError, RuntimeError) as error:
         raise MechdriftError(
             f"{where} cannot be loaded from the hub ({' '.join(str(error).split())[:160]}); give path= with the "
