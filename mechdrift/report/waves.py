@@ -20,13 +20,16 @@ WORDS = {"go on": "goes on", "no change": "no change", "changed": "changed", "un
 def waves_shown(manifest: Mapping[str, Any], waves: pd.DataFrame | None, *, is_running: bool) -> dict[str, Any]:
     """What the page shows of waves: the rows of their table, the margin and, until all stages have ended, what is left.
     `seconds` until it reloads itself are given where an audit draws the page while it runs (`is_running`)."""
-    is_done, has_rows = LAST_STAGE in manifest["stages"], waves is not None and len(waves) > 0
-    left = unfinished_said(waves) if has_rows else FIXED_UNFINISHED
+    is_done = LAST_STAGE in manifest["stages"]
+    left, rows, margin = FIXED_UNFINISHED, [], ""
+    if waves is not None and len(waves):
+        left, rows = unfinished_said(waves), [_row(row) for row in waves.to_dict("records")]
+        margin = difference(waves.margin.iloc[0], share=True).lstrip("+")
     return {
-        "rows": [_row(row) for row in waves.to_dict("records")] if has_rows else [],
+        "rows": rows,
         "unfinished": "" if is_done else f"{left} {RELOADS if is_running else GOES_ON}",
         "seconds": REFRESH if is_running and not is_done else None,
-        "margin": difference(waves.margin.iloc[0], share=True).lstrip("+") if has_rows else "",
+        "margin": margin,
     }
 
 
