@@ -492,10 +492,20 @@ def test_modes_are_read_inside_after_a_test_and_shown_on_its_page(tiny_pair, pro
     assert (tmp_path / "run" / "figures" / "stress_along_safety.html").exists()
     again = md.stress(tiny_pair, few, inside=("longer",), **asked | {"engine": pytest.fail})
     assert set(again.inside["along"]["mode"]) == {"longer"}
+    none = md.stress(tiny_pair, few, inside=("persistence",), **asked | {"engine": pytest.fail})
+    assert none.inside == {}  # and what was read before is not shown as if it were of this mode
+    assert "Along prompt and thinking" not in (tmp_path / "run" / "stress.html").read_text(encoding="utf-8")
     with pytest.raises(
         MechdriftError, match="'puzzle' is to be read inside and is not among the modes: nothing, longer"
     ):
         md.stress(tiny_pair, few, inside=("puzzle",), **asked)
+
+
+def test_a_set_without_a_direction_is_left_out_inside_and_its_answers_stand(tiny_pair, probes):
+    few = probes.of_families(probes.families[:1])  # directions need two families of each class
+    found = md.stress(tiny_pair, few, modes=("role-turns",), inside=("role-turns",), engine=child(few), budget=BUDGET)
+    assert len(found.answers)
+    assert found.inside == {}
 
 
 def test_a_trigger_that_is_recognised_and_answered_is_counted(tiny_pair, probes):

@@ -162,7 +162,8 @@ def inside_sentences(manifest: Mapping[str, Any], tables: Mapping[str, pd.DataFr
             )
             told.append(
                 f"{dimension_name(name)}, {mode}: {attack} of triggers are recognised at the end of the thinking and "
-                f"answered all the same, {plain} without it."
+                f"answered all the same, {plain} without it; {counted(int(rows.n.max()), 'trigger')} in "
+                f"{counted(int(rows.families.max()), 'family', 'families')}."
             )
     if "stress_undo" in tables:
         for (name, mode), rows in tables["stress_undo"].groupby(["dimension", "mode"], sort=False):
@@ -170,7 +171,8 @@ def inside_sentences(manifest: Mapping[str, Any], tables: Mapping[str, pd.DataFr
                 best = rows.loc[rows.recovery.idxmax()]
                 said = (
                     f"with strength {best.strength:g} brings back {number(best.recovery, share=True)} of what the mode "
-                    f"took of the readout ({number(best.effect, signed=True)} log-odds)"
+                    f"took of the readout ({number(best.effect, signed=True)} log-odds, a mean over the triggers "
+                    "without an interval)"
                     if best.recovery > 0
                     else "brings nothing of the readout back"
                 )

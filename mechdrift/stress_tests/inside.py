@@ -147,7 +147,7 @@ def inside_tables(
         dimension, mode and reason.
 
     Raises:
-        MechdriftError: where a set has no pair of a trigger and a neutral item.
+        Nothing of its own: a mode that cannot be read inside, and a set that has no direction, are left out.
 
     Source:
         `inside_stress`.
@@ -155,14 +155,17 @@ def inside_tables(
     found: dict[str, list[pd.DataFrame]] = {name: [] for name in INSIDE}
     left_out = []
     for dimension, probes in sets.items():
-        acts = collect(pair, probes, think="off", roles=(READOUT_ROLE,))
-        directions = find_directions(acts)
-        layer = best_layer(compare_directions(directions).frame, READOUT_ROLE)
+        try:  # a set without twins, or of one family, has no direction; what was asked of it stands all the same
+            directions = find_directions(collect(pair, probes, think="off", roles=(READOUT_ROLE,)))
+            layer = best_layer(compare_directions(directions).frame, READOUT_ROLE)
+        except MechdriftError as error:
+            left_out += [(dimension, mode.name, str(error)) for mode in modes]
+            continue
         if layer is None:
-            left_out += [(dimension, mode.name, "the models have no direction here") for mode in modes]
+            left_out += [(dimension, mode.name, "the models have no direction here.") for mode in modes]
             continue
         test = StressTest(pair=pair.name, frame=pd.DataFrame(), answers=answers, seed=seed)
-        layers = evenly(acts.layers[-1] + 1)
+        layers = evenly(directions.layers[-1] + 1)
         for mode in modes:
             try:
                 dose = _strongest(answers, mode, dimension)

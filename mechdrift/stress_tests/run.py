@@ -178,6 +178,9 @@ def _finish_stages(run: Run, pair: Pair, plan: StressPlan) -> None:
     if plan.inside and ("inside" not in run.finished or run.manifest["inside"] != list(plan.inside)):
         start = time.perf_counter()
         tables, left_out = _inside(pair, plan, run.table("stress_answers"))
+        for name, file in INSIDE.items():  # those of modes that were named before must not stay
+            if name not in tables:
+                (run.folder / f"{file}.parquet").unlink(missing_ok=True)
         for name, table in tables.items():
             run.write_table(INSIDE[name], table)
         files = tuple(f"{INSIDE[name]}.parquet" for name in tables)
