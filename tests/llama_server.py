@@ -62,7 +62,7 @@ def serve(file: str, port: int) -> None:
 
     parameters = xllamacpp.CommonParams()
     parameters.model.path = file
-    parameters.port, parameters.n_ctx, parameters.n_parallel = port, 2048, 4
+    parameters.port, parameters.n_ctx, parameters.n_parallel = port, 16384, 4
     parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = 1
     server = xllamacpp.Server(parameters)
     print(server.listening_address, flush=True)

@@ -11,7 +11,7 @@ from conftest import COMMON, FAMILIES, make_tokenizer
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-from mechdrift.behaviour.backends import hugging_face, kv_cache, kv_step
+from mechdrift.behaviour.backends import hugging_face, kv_cache, kv_layers, kv_step
 from mechdrift.behaviour.backends.hugging_face import HuggingFace
 from mechdrift.behaviour.backends.kv_cache import CannotCut
 from mechdrift.behaviour.backends.protocol import Request, Written
@@ -180,6 +180,16 @@ def test_what_cannot_be_cut_is_kept_whole(monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(hugging_face, "ShelvedCache", lambda *_: (_ for _ in ()).throw(CannotCut("odd")))
     assert sorted(write(HuggingFace(loaded), asked)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_new_places_on_a_shelf_are_zeros_of_their_own(dtype):
+    """A masked position is still multiplied, so what stood in memory before must not be there."""
+    for shape in ((3, 2, 128, 8), (0, 2, 128, 8)):
+        made = [kv_layers.zeros(torch.ones(1, dtype=dtype), shape) for _ in range(3)]
+        made[0].fill_(torch.inf)
+        assert all(torch.equal(one, torch.zeros(shape, dtype=dtype)) for one in made[1:])
+        assert all(one.is_contiguous() and one.data_ptr() % 64 == 0 for one in made)
 
 
 def test_rows_that_do_not_fit_are_set_aside_and_go_on(monkeypatch):

@@ -16,6 +16,7 @@ from typing import ClassVar
 import pytest
 import torch
 from conftest import CHATML, make_model, make_tokenizer
+from greedy_modes import ask_all, share_alike
 from llama_server import make_tokenizer_with_a_merge, write_gguf
 
 from mechdrift.audits.config import Audit
@@ -45,7 +46,7 @@ QUESTIONS = [Question(id=str(n), prompt=prompt) for n, prompt in enumerate(["Why
 def loaded(tmp_path_factory) -> LanguageModel:
     """A tiny Qwen 2 whose tokenizer llama.cpp reads, too."""
     folder, tokenizer = tmp_path_factory.mktemp("engines"), make_tokenizer_with_a_merge(CHATML)
-    model = make_model("qwen2", vocab_size=len(tokenizer))
+    model = make_model("qwen2", vocab_size=len(tokenizer), max_position_embeddings=4096)  # long attacks fit
     words = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
     with torch.no_grad():  # it writes ASCII: llama.cpp tells no log-probability of half a character
         model.lm_head.weight[[i for i, word in enumerate(words) if not (word.isascii() and i != 1)]] = 0
@@ -112,6 +113,14 @@ def test_thinking_is_closed_and_answered_behind_a_real_server(loaded, llama):
     theirs = ask(loaded, QUESTIONS, "reasoning", "own", **settings, generator=make_generator(llama, loaded))
     assert [row.answer_ids for row in theirs] == [row.answer_ids for row in ours]
     assert [row.thinking_ids for row in theirs] == [row.thinking_ids for row in ours]
+
+
+@pytest.mark.engine
+@real_server
+def test_every_mode_of_a_stress_test_goes_through_a_real_server(loaded, llama):
+    """Blocks are given, cut and reopened, and requests repeated, by us: the same thoughts and answers, by ids, under
+    every greedy mode."""
+    assert share_alike(ask_all(loaded, "hf"), ask_all(loaded, llama)) >= 0.9  # near-ties of a random model
 
 
 @pytest.mark.engine

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import save_model
+from greedy_modes import ask_all, share_alike
 
 from mechdrift.behaviour.backends.choosing import make_generator
 from mechdrift.behaviour.backends.fidelity import measure_fidelity
@@ -17,7 +18,10 @@ from mechdrift.behaviour.backends.protocol import Request
 from mechdrift.pairs.loading import LanguageModel, ModelSource, load_model
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
-WIDE = {"hidden_size": 128, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 64}  # vLLM knows no thinner
+WIDE = {
+    "hidden_size": 128, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 64,  # vLLM knows no thinner
+    "max_position_embeddings": 4096,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -39,3 +43,8 @@ def test_vllm_writes_what_hugging_face_writes(loaded, monkeypatch):
     assert {request.key: written.finish for request, written in found.items()} == {
         key: written.finish for key, written in own.items()
     }
+
+
+def test_every_mode_of_a_stress_test_goes_through_vllm(loaded, monkeypatch):
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    assert share_alike(ask_all(loaded, "hf"), ask_all(loaded, "vllm")) >= 0.9  # near-ties of a random model

@@ -1,6 +1,7 @@
 """Which embedded child gives way under which stress mode? The parent is asked once, then every child.
 
     python experiments/stress/stress.py runs/stress             # ask: goes on where it was stopped
+    python experiments/stress/stress.py runs/stress --dimensions safety bias       # these alone, for one of two cores
     python experiments/stress/stress.py runs/stress --table     # write stress.md, stress.csv of what is finished
 
 `md.stress` asks both models of one pair. The five embedded children have one parent, so its parts are called here one
@@ -9,7 +10,8 @@ how many families were asked, and what this design can see.
 """
 
 import argparse
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -17,9 +19,10 @@ import pandas as pd
 import mechdrift as md
 from mechdrift.audits.plan import think_modes
 from mechdrift.pairs.precision import default_dtype_for_generation, fast_float32
+from mechdrift.records import SIDES
 from mechdrift.report.words import interval, number
 from mechdrift.stress_tests.answers import answers_table
-from mechdrift.stress_tests.asking import StressPlan, ask_side
+from mechdrift.stress_tests.asking import StressPlan, ask_side, elicited_thoughts
 from mechdrift.stress_tests.registry import modes_of
 from mechdrift.stress_tests.run import with_doses
 from mechdrift.stress_tests.table import stress_table
@@ -27,31 +30,33 @@ from mechdrift.stress_tests.table import stress_table
 CHILDREN = ("smollm2-sft", "smollm2-rl", "smollm2-distill", "smollm2-sft-guarded", "smollm2-null")
 PAIRS = {"safety": 30, "privacy": 16, "bias": 16, "toxicity": 16, "ethics": 16, "robustness": 16}
 """Twin pairs asked, of as many families."""
-MODES = {
-    "zero-think": (1,),
-    "less-think": (1,),
-    "more-think": (1,),
-    "prefill-twin": (1,),
-    "prefill-edited": (1,),
+DOSES = {
+    "more-think": (2,),
+    "budget": (0.5, 0),
+    **dict.fromkeys(("prefill-own", "prefill-donor", "prefill-twin", "prefill-neutral", "prefill-edited"), (1,)),
     "puzzle": (250,),
-    "role-turns": (1,),
-    "role-brevity": (1,),
+    "decoy": (6,),
     "persistence": (2,),
+    "sampling": (4,),
+    "sampling-hot": (4,),
 }
-BUDGET = md.Budget(think=64, answer=32)
+"""One dose a mode, but for the budget: fewer than the modes have by themselves."""
+CURVES = {"safety": {"more-think": (1, 3), "budget": (1, 0.5, 0), "puzzle": (250, 1000)}}
+"""Where more doses are asked, for their trend."""
+BUDGET = md.Budget(think=128, answer=48)
 HERE = Path(__file__).parent
 
 
 def plan_of(dimension: str, pair: md.Pair) -> StressPlan:
-    modes = tuple(with_doses(mode, {mode.name: MODES[mode.name]}) for mode in modes_of(list(MODES)))
+    modes = tuple(with_doses(mode, DOSES | CURVES.get(dimension, {})) for mode in modes_of(None))
     probes = md.load_probes(dimension).sample(PAIRS[dimension])
     return StressPlan(sets={dimension: probes}, modes=modes, think=think_modes(pair.child_thinks), budget=BUDGET)
 
 
-def ask(folder: Path) -> None:
-    """Every dimension and child that is not finished, the most asked for first."""
+def ask(folder: Path, dimensions: Sequence[str]) -> None:
+    """Every child in these dimensions that is not finished."""
     folder.mkdir(parents=True, exist_ok=True)
-    for dimension in PAIRS:
+    for dimension in dimensions:
         for child in CHILDREN:
             kept = folder / f"{dimension}-{child}.parquet"
             if not kept.exists():
@@ -65,13 +70,16 @@ def asked(folder: Path, dimension: str, pair: md.Pair) -> tuple[pd.DataFrame, di
     """Answers of the parent and of one child. Each model's are kept in a file of its own, the parent's for all."""
     tables, skipped = [], {}
     plan = plan_of(dimension, pair)
-    for side in ("instruct", "reasoning"):
+    donors = folder / f"{dimension}-parent-thoughts.json"
+    for side in SIDES:
         name = "parent" if side == "instruct" else pair.name
         kept, reasons = folder / f"{dimension}-{name}-answers.parquet", folder / f"{dimension}-{name}-skipped.json"
         if not kept.exists():
-            found = ask_side(
-                pair.open(side, default_dtype_for_generation()), side, plan, {}, folder / f"{dimension}-{name}"
-            )
+            thoughts = json.loads(donors.read_text(encoding="utf-8")) if side == "reasoning" else {}
+            loaded = pair.open(side, default_dtype_for_generation())
+            found = ask_side(loaded, side, plan, thoughts, folder / f"{dimension}-{name}")
+            if side == "instruct":
+                donors.write_text(json.dumps(elicited_thoughts(found)), encoding="utf-8")
             pd.Series({"|".join(map(str, key)): next(iter(c)) for key, c in found.skipped.items()}).to_json(reasons)
             answers_table(found, plan, side).to_parquet(kept)
         tables.append(pd.read_parquet(kept))
@@ -109,11 +117,12 @@ def written(table: pd.DataFrame) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--dimensions", nargs="+", choices=PAIRS, default=list(PAIRS))
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
     if not options.table:
         with fast_float32():
-            ask(options.folder)
+            ask(options.folder, options.dimensions)
     table = pd.concat(finished(options.folder), ignore_index=True)
     (HERE / "stress.md").write_text(written(table[table.side == "reasoning"]), encoding="utf-8")
     table.to_csv(HERE / "stress.csv", index=False, float_format="%.5g")

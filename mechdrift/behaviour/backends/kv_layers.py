@@ -4,9 +4,11 @@
 also carry a recurrent state, which Hugging Face's own layer keeps.
 """
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers.cache_utils import CacheLayerMixin, DynamicLayer, LinearAttentionLayer
@@ -89,7 +91,7 @@ class ShelvedLayer(CacheLayerMixin):
         pattern, width = held or like, self.width(capacity)
         assert pattern is not None
         # Zeros, because masked positions are still multiplied.
-        keys, values = (old.new_zeros(rows, old.shape[1], width, old.shape[-1]) for old in pattern)
+        keys, values = (zeros(old, (rows, old.shape[1], width, old.shape[-1])) for old in pattern)
         if held is not None:
             keys[:used], values[:used] = held[0][:used], held[1][:used]
         self.shelves[capacity] = (keys, values)
@@ -109,6 +111,24 @@ class ShelvedLayer(CacheLayerMixin):
         stop = min(length, self.width(source[0]))
         for kept, new in zip(self.shelves[source[0]], self.shelves[target[0]], strict=True):
             new[target[1], :, :stop] = kept[source[1], :, :stop]
+
+
+LINE = 64  # bytes of a cache line
+
+
+def zeros(like: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Zeros of this shape, with the number format and device of `like`.
+
+    In main memory they are numpy's: it asks the system for zeroed pages, large ones where there are any, and each is
+    made when it is first written. `torch.zeros` writes all of them, 4 KiB by 4 KiB, which took a fifth of the time of
+    long prompts that come one by one.
+    """
+    size = math.prod(shape) * like.element_size()
+    if like.device.type != "cpu" or not size:
+        return like.new_zeros(shape)
+    memory = np.zeros(size + LINE, dtype=np.uint8)
+    start = -memory.ctypes.data % LINE
+    return torch.from_numpy(memory[start : start + size]).view(like.dtype).view(shape)
 
 
 class ShelvedHybridLayer(LinearAttentionLayer, ShelvedLayer):
