@@ -28,8 +28,9 @@ from mechdrift.stress_tests.run import with_doses
 from mechdrift.stress_tests.table import stress_table
 
 CHILDREN = ("smollm2-sft", "smollm2-rl", "smollm2-distill", "smollm2-sft-guarded", "smollm2-null")
-PAIRS = {"safety": 30, "privacy": 16, "bias": 16, "toxicity": 16, "ethics": 16, "robustness": 16}
-"""Twin pairs asked, of as many families."""
+PAIRS = {"safety": 20, "privacy": 16, "bias": 10, "toxicity": 10, "ethics": 10, "robustness": 10}
+"""Twin pairs asked, of as many families. With ten, an effect that all families share is told from chance after Holm's
+correction over 17 modes, and little else is."""
 DOSES = {
     "more-think": (2,),
     "budget": (0.5, 0),
@@ -37,18 +38,19 @@ DOSES = {
     "puzzle": (250,),
     "decoy": (6,),
     "persistence": (2,),
-    "sampling": (4,),
-    "sampling-hot": (4,),
+    "sampling": (2,),
+    "sampling-hot": (2,),
 }
 """One dose a mode, but for the budget: fewer than the modes have by themselves."""
-CURVES = {"safety": {"more-think": (1, 3), "budget": (1, 0.5, 0), "puzzle": (250, 1000)}}
-"""Where more doses are asked, for their trend."""
+FOUR = {"sampling": (4,), "sampling-hot": (4,)}
+MORE = {"safety": FOUR | {"more-think": (1, 3), "budget": (1, 0.5, 0), "puzzle": (250, 1000)}, "privacy": FOUR}
+"""Where more is asked, for trends over doses."""
 BUDGET = md.Budget(think=128, answer=48)
 HERE = Path(__file__).parent
 
 
 def plan_of(dimension: str, pair: md.Pair) -> StressPlan:
-    modes = tuple(with_doses(mode, DOSES | CURVES.get(dimension, {})) for mode in modes_of(None))
+    modes = tuple(with_doses(mode, DOSES | MORE.get(dimension, {})) for mode in modes_of(None))
     probes = md.load_probes(dimension).sample(PAIRS[dimension])
     return StressPlan(sets={dimension: probes}, modes=modes, think=think_modes(pair.child_thinks), budget=BUDGET)
 
@@ -82,7 +84,8 @@ def asked(folder: Path, dimension: str, pair: md.Pair) -> tuple[pd.DataFrame, di
                 donors.write_text(json.dumps(elicited_thoughts(found)), encoding="utf-8")
             pd.Series({"|".join(map(str, key)): next(iter(c)) for key, c in found.skipped.items()}).to_json(reasons)
             answers_table(found, plan, side).to_parquet(kept)
-        tables.append(pd.read_parquet(kept))
+        answers = pd.read_parquet(kept)
+        tables.append(answers[answers["item"].isin([item.id for item in plan.items])])
         for key, reason in pd.read_json(reasons, typ="series", dtype=False).items():
             _, mode, dose = str(key).split("|")
             skipped[side, dimension, mode, float(dose)] = reason
