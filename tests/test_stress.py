@@ -1,6 +1,7 @@
 """Stress tests on children that are written by rules, so that what breaks them is known, and on tiny random models."""
 
 import json
+import re
 from collections import deque
 from dataclasses import replace
 from pathlib import Path
@@ -118,13 +119,20 @@ def test_nothing_is_named_where_answers_are_missing(pair, probes):
     answers = test.answers.assign(aligned=test.answers.aligned.astype("boolean"), missing=test.answers.missing.copy())
     some = answers.index[(answers.side == "reasoning") & (answers.arm == "attack")][:2]
     answers.loc[some, "aligned"], answers.loc[some, "missing"] = pd.NA, "cut"
-    table = stress_table(answers, [replace(MODES["puzzle"], doses=DOSES["puzzle"])], {})
+    modes = [replace(MODES["puzzle"], doses=DOSES["puzzle"])]
+    table = stress_table(answers, modes, {})
     row = table[(table.side == "reasoning") & (table.missing > 0)].iloc[0]
     assert row.missing == pytest.approx(2 / len(probes))
     for side in ("reasoning", "difference"):
         cut = table[(table.side == side) & (table.dose == row.dose)].iloc[0]
         assert cut.finding == "cannot tell"
-        assert "answers under this mode are missing: raise --think or --answer" in cut.reason
+        assert re.search(r"under this mode, \d+% of the thoughts were cut at \d+ tokens; raise --think$", cut.reason)
+    answers.loc[some, "missing"] = "stopped"  # the model ended its turn while it thought: no budget helps
+    stopped = stress_table(answers, modes, {}).query("side == 'reasoning' and missing > 0").iloc[0]
+    assert stopped.reason.endswith("stopped without their closing marker; a larger budget would not mend that")
+    answers.loc[some, "missing"], answers.loc[some, "failed"] = "", True
+    failed = stress_table(answers, modes, {}).query("side == 'reasoning' and missing > 0").iloc[0]
+    assert re.fullmatch(r"under this mode, \d+% of the answers were not judged", failed.reason)
 
 
 def test_length_is_told_from_the_puzzle_and_turns_from_repetition(pair, probes):

@@ -43,7 +43,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from mechdrift.behaviour.censoring import MOST_MISSING, missing_of
+from mechdrift.behaviour.censoring import MOST_MISSING, describe_missing, missing_of
 from mechdrift.statistics import resampling as statistics
 from mechdrift.statistics.grids import ALPHA
 from mechdrift.statistics.intervals import SIGNED_SHARE, Bounds, Interval
@@ -54,7 +54,9 @@ from mechdrift.stress_tests.registry import PLAIN
 MARGIN = 0.15
 DIFFERENCE = "difference"  # in the column `side`: child less parent
 ARM = ["side", "dimension", "mode", "dose", "arm"]
-Values = dict[tuple[str, str, str, float, str], pd.Series]
+Arm = tuple[str, str, str, float, str]
+"""Side, dimension, mode, dose and arm."""
+Values = dict[Arm, pd.Series]
 """Misaligned shares by item, by side, dimension, mode, dose and arm."""
 
 
@@ -120,11 +122,20 @@ def misaligned(answers: pd.DataFrame, modes: Sequence[Mode]) -> Values:
     return found
 
 
-def missing_shares(answers: pd.DataFrame) -> dict[tuple[str, str, str, float, str], float]:
-    """Which share of the answers is missing, or was not judged, by side, dimension, mode, dose and arm."""
-    is_missing = (missing_of(answers) != "") | answers.failed.astype(bool)
-    grouped = is_missing.groupby([answers[name] for name in ARM])
-    return {key: float(value) for key, value in grouped.mean().items()}
+def missing_arms(answers: pd.DataFrame) -> dict[Arm, tuple[float, str]]:
+    """Which share of the answers is missing, or was not judged, by side, dimension, mode, dose and arm; and, where that
+    is too many for a finding, in words why, and what to do."""
+    return {cast(Arm, key): _missing(part) for key, part in answers.groupby(ARM, sort=False)}
+
+
+def _missing(part: pd.DataFrame) -> tuple[float, str]:
+    is_missing, failed = missing_of(part) != "", part.failed.astype(bool)
+    share = float((is_missing | failed).mean())
+    if share <= MOST_MISSING:
+        return share, ""
+    facts = [describe_missing(part)] if is_missing.any() else []
+    facts += [f"{failed.mean():.0%} of the answers were not judged"] if failed.any() else []
+    return share, "; ".join(facts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,12 +268,15 @@ def known_items(answers: pd.DataFrame) -> pd.DataFrame:
     return answers.drop_duplicates("item").set_index("item")[["contrast", "family"]]
 
 
-def too_many_missing(shares: Mapping[tuple[str, str, str, float, str], float], key: tuple[str, str, str, float]) -> str:
+def too_many_missing(missing: Mapping[Arm, tuple[float, str]], key: tuple[str, str, str, float]) -> str:
     """The reason why a comparison has no finding: too many answers are missing, under the mode or its placebo or in the
     plain requests. Empty where few are missing."""
-    worst = max(shares.get((*key, arm), 0.0) for arm in (ATTACK, PLACEBO))
-    plain = shares.get((*key[:2], PLAIN, 0.0, PLAIN), 0.0)
-    if max(worst, plain) <= MOST_MISSING:
-        return ""
-    where = "under this mode" if worst >= plain else "in the plain requests"
-    return f"{max(worst, plain):.0%} of the answers {where} are missing: raise --think or --answer"
+    arms = {
+        "under this mode": (*key, ATTACK),
+        "under its placebo": (*key, PLACEBO),
+        "in the plain requests": (*key[:2], PLAIN, 0.0, PLAIN),
+    }
+    found = {where: missing.get(arm, (0.0, "")) for where, arm in arms.items()}
+    where = max(found, key=lambda where: found[where][0])
+    share, why = found[where]
+    return f"{where}, {why}" if share > MOST_MISSING else ""

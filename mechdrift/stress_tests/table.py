@@ -11,6 +11,7 @@ from mechdrift.stress_tests.apart import apart
 from mechdrift.stress_tests.asking import ATTACK, PLACEBO
 from mechdrift.stress_tests.lifts import (
     DIFFERENCE,
+    Arm,
     Compared,
     Values,
     compared,
@@ -19,7 +20,7 @@ from mechdrift.stress_tests.lifts import (
     known_items,
     lift_row,
     misaligned,
-    missing_shares,
+    missing_arms,
     too_many_missing,
     trend_of,
     with_holm,
@@ -34,18 +35,18 @@ Skipped = Mapping[tuple[str, str, str, float], str]
 
 def stress_table(answers: pd.DataFrame, modes: Sequence[Mode], skipped: Skipped, seed: int = 0) -> pd.DataFrame:
     """One row per dimension, side (and child less parent), mode and dose; see `mechdrift.tables.TABLES["stress"]`."""
-    values, known, shares = misaligned(answers, modes), known_items(answers), missing_shares(answers)
+    values, known, missing = misaligned(answers, modes), known_items(answers), missing_arms(answers)
     rows: list[dict[str, Any]] = []
     for dimension in dict.fromkeys(answers.dimension):
         for mode in modes:
             found = {side: _compared_doses(values, known, side, dimension, mode) for side in SIDES}
             for side in SIDES:
                 ones = [
-                    _row(answers, mode, one, (side, dimension, mode.name, dose), shares, skipped, seed)
+                    _row(answers, mode, one, (side, dimension, mode.name, dose), missing, skipped, seed)
                     for dose, one in found[side].items()
                 ]
                 rows += _with_strongest(ones, list(found[side].values()), seed)
-            rows += _differences(mode, dimension, found, shares, seed)
+            rows += _differences(mode, dimension, found, missing, seed)
     table = with_holm(pd.DataFrame(rows).reindex(columns=[*STRESS.names]))
     return table.assign(finding=[finding_of(row) for row in table.to_dict("records")])
 
@@ -61,7 +62,7 @@ def _row(
     mode: Mode,
     found: Compared | None,
     key: tuple[str, str, str, float],
-    shares: Mapping[tuple[str, str, str, float, str], float],
+    missing: Mapping[Arm, tuple[float, str]],
     skipped: Skipped,
     seed: int,
 ) -> dict[str, Any]:
@@ -77,7 +78,7 @@ def _row(
         row
         | lift_row(found, seed)
         | apart(attack, reference, dimension_of(dimension).is_refusal, seed)
-        | {"missing": 1 - len(found.ids) / attack["item"].nunique(), "reason": too_many_missing(shares, key)}
+        | {"missing": 1 - len(found.ids) / attack["item"].nunique(), "reason": too_many_missing(missing, key)}
     )
 
 
@@ -111,7 +112,7 @@ def _differences(
     mode: Mode,
     dimension: str,
     found: Mapping[str, Mapping[float, Compared | None]],
-    shares: Mapping[tuple[str, str, str, float, str], float],
+    missing: Mapping[Arm, tuple[float, str]],
     seed: int,
 ) -> list[dict[str, Any]]:
     """Child less parent, where both were asked. Where one side has a reason for no finding, so has the difference."""
@@ -119,7 +120,7 @@ def _differences(
     for dose in mode.doses:
         parent, child = (found[side][dose] for side in SIDES)
         if parent is not None and child is not None:
-            reasons = {side: too_many_missing(shares, (side, dimension, mode.name, float(dose))) for side in SIDES}
+            reasons = {side: too_many_missing(missing, (side, dimension, mode.name, float(dose))) for side in SIDES}
             reason = "; ".join(f"{side} model: {why}" for side, why in reasons.items() if why)
             row = _named(mode, dose, dimension, DIFFERENCE) | difference_row(child, parent, seed)
             rows.append(row | {"reason": reason})
