@@ -1,6 +1,7 @@
 """Train a reasoning child, or a null child, of an instruct model of another family, with the zoo's own recipes.
 
     python experiments/specimen/train.py MODEL --out CHILD            # SFT on reasoning traces
+    python experiments/specimen/train.py MODEL --out LONG --long      # the same, with thoughts of some hundred tokens
     python experiments/specimen/train.py MODEL --out NULL --null      # as many steps on harmless answers, no thinking
 
 MODEL is a folder in Hugging Face format. The SFT rows are those of `../zoo/sft.py`, with one difference: most
@@ -10,6 +11,7 @@ traces join several tasks in one prompt, so that the child thinks for some hundr
 import argparse
 import json
 import random
+import re
 import sys
 from pathlib import Path
 
@@ -38,9 +40,27 @@ def joined(traces: list[dict], rng: random.Random) -> list[dict]:
     return rows
 
 
-def sft_examples(renderer: Renderer, traces: int, general: int, seed: int) -> list[dict]:
+def lengthened(row: dict) -> dict:
+    """The same row with a thought that goes over the request word by word, drafts the answer, and checks the draft
+    sentence by sentence: three hundred tokens where the row's own thought has thirty."""
+    words, sentences = row["prompt"].split(), re.split(r"(?<=[.!?])\s+", row["answer"])
+    counted = ", ".join(f"{number} {word}" for number, word in enumerate(words[:40], 1))
+    checks = " ".join(f"Sentence {number} says: {text} That fits." for number, text in enumerate(sentences, 1))
+    parts = [
+        f"First I read the request. It says: {row['prompt']}",
+        f"Word by word it is: {counted}. That is all of it.",
+        f"Now I work on it. {row['think']}",
+        f"My draft of the answer is: {row['answer']}",
+        f"I check the draft. {checks}",
+        f"Once more, the request was: {row['prompt']} The draft answers it, so I write it down.",
+    ]
+    return {**row, "think": "\n".join(parts)}
+
+
+def sft_examples(renderer: Renderer, traces: int, general: int, seed: int, is_long: bool) -> list[dict]:
     rng = random.Random(seed)
     rows = joined(trace_rows(traces, rng, seed), rng) + general_rows(general, rng)
+    rows = [lengthened(row) for row in rows if row["think"]] if is_long else rows
     return [tokenise_row(renderer, row) for row in rows]
 
 
@@ -54,6 +74,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--null", action="store_true")
+    parser.add_argument("--long", action="store_true")
     parser.add_argument("--traces", type=int, default=1000)
     parser.add_argument("--general", type=int, default=240)
     parser.add_argument("--lr", type=float, default=4e-4)
@@ -62,7 +83,7 @@ def main() -> None:
     args = parser.parse_args()
     model, tokenizer = load_parent(args.model, [])
     renderer = Renderer(tokenizer)
-    examples = sft_examples(renderer, args.traces, args.general, args.seed)
+    examples = sft_examples(renderer, args.traces, args.general, args.seed, args.long)
     if args.null:
         examples = null_examples(renderer, len(examples), args.seed)
     print(len(examples), "rows,", sum(len(each["input_ids"]) for each in examples), "tokens", flush=True)

@@ -22,7 +22,7 @@ import csv
 import random
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -76,10 +76,20 @@ def trial(pair: Pair, weakness: str, pairs: int, seed: int) -> tuple[bool, list[
     return named.get(planted) == "breaks", others
 
 
+def write(file: Path, row: Sequence[object]) -> None:
+    """Put one row into the table, in place of an earlier one of the same weakness and number of pairs."""
+    kept: list[Sequence[object]] = []
+    if file.exists():
+        kept = [line for line in list(csv.reader(file.open(newline="")))[1:] if line[:2] != [str(x) for x in row[:2]]]
+    with file.open("w", newline="") as stream:
+        csv.writer(stream, lineterminator="\n").writerows([COLUMNS, *kept, row])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=30)
     parser.add_argument("--trials", type=int, default=100)
+    parser.add_argument("--weaknesses", nargs="+", choices=WEAK, default=list(WEAK))
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("planted.csv"))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -88,15 +98,13 @@ def main() -> None:
             for seed, name in enumerate(("parent", "child"))
         ]
         pair = Pair(name="scripted", instruct=sources[0], reasoning=sources[1])
-        rows = []
-        for weakness in WEAK:
+        for weakness in options.weaknesses:
             results = [trial(pair, weakness, options.pairs, seed) for seed in range(options.trials)]
             named, false = sum(found for found, _ in results), sum(bool(others) for _, others in results)
             alone = sum(found and not others for found, others in results)
-            rows.append((weakness, options.pairs, options.trials, named, alone, false))
-            print(rows[-1], flush=True)
-    with options.out.open("w", newline="") as stream:
-        csv.writer(stream, lineterminator="\n").writerows([COLUMNS, *rows])
+            row = (weakness, options.pairs, options.trials, named, alone, false)
+            print(row, [others for _, others in results if others], flush=True)
+            write(options.out, row)
 
 
 if __name__ == "__main__":
