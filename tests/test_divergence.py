@@ -69,9 +69,15 @@ def test_with_all_tokens_it_is_the_closed_form_in_both_directions(tiny_pair):
         np.testing.assert_allclose(rows["tail"], 0, atol=1e-5)
 
 
+@pytest.mark.parametrize(("vocabulary", "positions"), [(152_000, 110), (49_152, 341), (10**9, 1)])
+def test_a_block_of_distributions_has_the_same_size_for_every_vocabulary(vocabulary, positions):
+    assert divergence.positions_at_once(vocabulary) == positions
+    assert positions == 1 or 4 * vocabulary * positions <= divergence.BLOCK
+
+
 def test_positions_taken_a_few_at_a_time_give_the_same(tiny_pair, monkeypatch):
     whole = kl_drift(tiny_pair, PROBES, completions(tiny_pair))
-    monkeypatch.setattr(divergence, "POSITIONS_AT_ONCE", 3)
+    monkeypatch.setattr(divergence, "positions_at_once", lambda _: 3)
     parts = kl_drift(tiny_pair, PROBES, completions(tiny_pair))
     np.testing.assert_allclose(parts[["kl", "kl_reverse"]], whole[["kl", "kl_reverse"]], rtol=1e-3, atol=1e-5)
     assert parts[["item", "position", "token"]].equals(whole[["item", "position", "token"]])
@@ -166,7 +172,7 @@ def test_the_coarse_kl_is_that_of_the_top_tokens_and_one_tail_event(p, q, top):
 def test_what_the_first_model_said_comes_back_from_its_file_bit_for_bit(tiny_pair, tmp_path, monkeypatch, memory):
     monkeypatch.setattr(divergence, "MEMORY", memory)
     monkeypatch.setattr(divergence, "TOP", 8)
-    monkeypatch.setattr(divergence, "POSITIONS_AT_ONCE", 3)
+    monkeypatch.setattr(divergence, "positions_at_once", lambda _: 3)
     rendered = divergence.answered_prompts(tiny_pair, PROBES, completions(tiny_pair))
     kept = divergence.keep_instruct(tiny_pair, PROBES, rendered)
     assert max(len(parts) for parts in kept) > 1

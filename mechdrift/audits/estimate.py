@@ -26,7 +26,7 @@ from mechdrift.audits.plan import AuditPlan
 from mechdrift.audits.preview import GIGABYTE, Preview, SidePreview, planned, preview_of
 from mechdrift.audits.work import work_of
 from mechdrift.behaviour.backends.hugging_face import ROWS_ON_CPU, ROWS_ON_GPU, SHARE_OF_FREE_MEMORY
-from mechdrift.behaviour.divergence import MEMORY, POSITIONS_AT_ONCE
+from mechdrift.behaviour.divergence import MEMORY, positions_at_once
 from mechdrift.pairs.loading import ModelSource
 from mechdrift.pairs.pair import KEEP_RESIDENT_PARAMETERS, Pair
 from mechdrift.records import SIDES, MechdriftError, Side
@@ -114,7 +114,8 @@ def _memory(
         vocabulary = pair.config("instruct").get_text_config(decoder=True).vocab_size
         positions = 2 * plan.size.kl * sides["instruct"].lengths.answer
         whole = 4 * vocabulary * positions
-        found += min(whole, MEMORY) + 8 * 4 * vocabulary * min(sides["instruct"].lengths.answer, POSITIONS_AT_ONCE)
+        block = min(sides["instruct"].lengths.answer, positions_at_once(vocabulary))
+        found += min(whole, MEMORY) + 8 * 4 * vocabulary * block
     return found
 
 

@@ -40,7 +40,7 @@ from mechdrift.records import Completions, ProbeSet, Rendered, Side
 from mechdrift.records.progress import progress
 
 TOP = 512
-POSITIONS_AT_ONCE = 1024  # positions whose distributions over the whole vocabulary are held together
+BLOCK = 2**26  # bytes of one block of distributions in float32; comparing two takes eight times as much
 MEMORY = 2**28  # bytes for one probe set's log-probabilities: 1,300 answer tokens of a vocabulary of 50,000
 
 
@@ -210,6 +210,11 @@ def keep_first(
     return answer_positions(loaded, rendered, vocabulary, pick, description)
 
 
+def positions_at_once(vocabulary: int) -> int:
+    """How many positions' distributions over the whole vocabulary are held together: 110 of a vocabulary of 152,000."""
+    return max(1, BLOCK // (4 * vocabulary))
+
+
 T = TypeVar("T")
 
 
@@ -225,10 +230,11 @@ def answer_positions(
     """`pick(log-probabilities [pos, vocab], index, part)` for each part of each prompt's answer, over the first
     `vocabulary` tokens: those that both models have.
 
-    Only answer positions are unembedded, at most `POSITIONS_AT_ONCE` of them at a time: 32,000 positions of a
-    vocabulary of 152,000 are 20 GB in float32. Each batch runs inside `around(batch)`, which may edit activations.
+    Only answer positions are unembedded, `positions_at_once` of them at a time: 32,000 positions of a vocabulary of
+    152,000 are 20 GB in float32. Each batch runs inside `around(batch)`, which may edit activations.
     """
     out: list[list[T]] = [[] for _ in rendered]
+    most = positions_at_once(vocabulary)
     with progress(description, len(rendered)) as advance, long_prompts_in_parts(loaded):
         for each in forward_batches(loaded, rendered, advance=advance):
             with around(each):
@@ -236,7 +242,7 @@ def answer_positions(
             for index, own in zip(each.places, hidden, strict=True):
                 start, stop = rendered[index].roles["answer"]
                 # The logits at a position predict the token after it.
-                for part, states in enumerate(own[start - 1 : stop - 1].split(POSITIONS_AT_ONCE)):
+                for part, states in enumerate(own[start - 1 : stop - 1].split(most)):
                     logits = loaded.structure.unembed(states).float()[..., :vocabulary]
                     out[index].append(pick(logits.log_softmax(-1).cpu(), index, part))
     return out
