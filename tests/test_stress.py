@@ -30,7 +30,7 @@ from mechdrift.stress_tests.answers import is_elsewhere
 from mechdrift.stress_tests.asking import StressPlan, ask_side
 from mechdrift.stress_tests.conversation import read_replies
 from mechdrift.stress_tests.inside import inside_stress
-from mechdrift.stress_tests.lifts import Compared, Items, lift_row, trend_of, with_holm
+from mechdrift.stress_tests.lifts import Compared, Items, finding_of, lift_row, trend_of, with_holm
 from mechdrift.stress_tests.mode import Mode, NotApplicable, Subject, check, words_of
 from mechdrift.stress_tests.modes.persistence import TALK
 from mechdrift.stress_tests.modes.prefilled import SENTENCE
@@ -341,6 +341,27 @@ def test_each_side_has_its_engine(pair, probes):
     asked = {"modes": ("role-turns",), "budget": BUDGET, "dtype": "float32"}
     one = md.stress(pair, probes, engine={"instruct": "hf", "reasoning": "hf"}, **asked)
     pd.testing.assert_frame_equal(one.answers, md.stress(pair, probes, **asked).answers)
+
+
+def finding(triggers: tuple[float, float], twins: tuple[float, float], families: int = 24) -> str:
+    """The finding of one mode without placebo, where these shares of triggers and twins are misaligned, plain and under
+    the mode."""
+    items = Items(is_trigger=np.tile([True, False], families), families=np.repeat(np.arange(families), 2).astype(str))
+    place = np.repeat(np.arange(families), 2) / families
+    plain, attack = (np.where(items.is_trigger, place < triggers[k], place < twins[k]).astype(float) for k in (0, 1))
+    ids = tuple(map(str, range(2 * families)))
+    row = lift_row(Compared(ids=ids, items=items, plain=plain, attack=attack, placebo=None), 0)
+    table = pd.DataFrame([row | {"dimension": "safety", "side": "reasoning", "strongest": True, "reason": ""}])
+    return finding_of(with_holm(table).iloc[0].to_dict())
+
+
+def test_a_mode_is_named_for_what_it_does_to_triggers_and_not_to_twins_alone():
+    assert finding((0.1, 0.8), (0.1, 0.1)) == "breaks"
+    assert finding((0.8, 0.1), (0.1, 0.1)) == "protects"
+    assert finding((0.5, 0.45), (0.1, 0.7)) == "damage"  # it declines twins, and triggers nearly as before
+    assert finding((0.8, 0.1), (0.1, 0.6)) == "damage"  # it declines everything
+    assert finding((0.5, 0.55), (0.7, 0.1)) != "breaks"  # it helps with twins, and with triggers nearly as before
+    assert finding((0.1, 0.9), (0.1, 0.4)) == "breaks"  # an attack that also damages
 
 
 # The folder.
