@@ -105,8 +105,8 @@ def test_the_options_are_the_configuration(mechdrift, monkeypatch):
     assert given == [Audit(**settings)]
     assert set(settings) == {field.name for field in fields(Audit)} - {"chat"}
     mechdrift("audit")
-    mechdrift("audit", "mine", "--preset", "quick")
-    assert given[1:] == [Audit(), Audit(pair="mine", preset="quick")]
+    mechdrift("audit", "mine", "--preset", "quick", "--seed", "3.0")
+    assert given[1:] == [Audit(), Audit(pair="mine", preset="quick", seed=3)]
 
 
 def test_lists_name_what_there_is(mechdrift):
@@ -149,6 +149,10 @@ BAD = {
     "audit --dimensions": "dimensions",
     "audit --seed x": "--seed",
     "audit --seed -1": "seed should be 0 or more",
+    "audit --seed 2.7": "--seed: a whole number is expected, not 2.7",
+    "audit --think 99.5": "--think: .*99.5",
+    "score --probes safety --samples 1.5": "--samples: a whole number is expected",
+    "repair {0}/absent --pairs -0.5": "--pairs: a whole number is expected",
     "audit one two": "two",
     "audit gpt5": "unknown pair 'gpt5'",
     "audit --reasoning {0}/child": "need --instruct",

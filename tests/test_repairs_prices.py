@@ -357,6 +357,7 @@ def test_a_price_list_has_all_repairs_beside_parent_and_child_and_goes_on_where_
 
 
 def test_the_command_says_what_cannot_be_done_in_one_sentence(run, tmp_path):
+    md.price_repairs(run, methods=["interpolate"], strengths=[1.0])  # where the test above has not made it yet
     with pytest.raises(MechdriftError, match="resta needs the model before alignment of"):
         run_repair(run.folder, None, methods=("resta",))
     with pytest.raises(MechdriftError, match=r"is not a run folder"):

@@ -23,13 +23,14 @@ from sft import general_rows, tokenise_row, trace_rows
 from training import load_parent, tokenise, train
 
 JOINED = (1, 2, 4)  # tasks in one prompt
+JOINED_LONG = (1, 2)  # where each is thought through at length
 
 
-def joined(traces: list[dict], rng: random.Random) -> list[dict]:
+def joined(traces: list[dict], rng: random.Random, counts: tuple[int, ...] = JOINED) -> list[dict]:
     """Prompts of several tasks, solved one after the other, with all answers at the end."""
     rows, rest = [], list(traces)
     while rest:
-        group, rest = rest[: (count := rng.choice(JOINED))], rest[count:]
+        group, rest = rest[: (count := rng.choice(counts))], rest[count:]
         if len(group) == 1:
             rows += group
             continue
@@ -59,7 +60,8 @@ def lengthened(row: dict) -> dict:
 
 def sft_examples(renderer: Renderer, traces: int, general: int, seed: int, is_long: bool) -> list[dict]:
     rng = random.Random(seed)
-    rows = joined(trace_rows(traces, rng, seed), rng) + general_rows(general, rng)
+    counts = JOINED_LONG if is_long else JOINED
+    rows = joined(trace_rows(traces, rng, seed), rng, counts) + general_rows(general, rng)
     rows = [lengthened(row) for row in rows if row["think"]] if is_long else rows
     return [tokenise_row(renderer, row) for row in rows]
 
@@ -82,6 +84,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     model, tokenizer = load_parent(args.model, [])
+    if args.long:  # eager attention keeps scores of every layer: 20 GB for four rows of 900 tokens
+        model.set_attn_implementation("sdpa")
     renderer = Renderer(tokenizer)
     examples = sft_examples(renderer, args.traces, args.general, args.seed, args.long)
     if args.null:

@@ -5,10 +5,11 @@ A command is a function: its signature is its arguments and options, its docstri
 """
 
 import inspect
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, get_args
 
-from cyclopts import App, Group, Parameter
+from cyclopts import App, Group, Parameter, Token, convert
 from cyclopts.help import DefaultFormatter, HelpPanel, InlineText
 
 from mechdrift.cli.audits import audit, repair, stress, trajectory
@@ -55,6 +56,16 @@ def default_in_words(value: Any) -> str:
     return "" if value is None or value is False else str(value)
 
 
+def exact(hint: Any, tokens: Sequence[Token]) -> Any:
+    """What was typed, as cyclopts converts it, except that 2.7 is no whole number: cyclopts rounds it to 3."""
+    wanted = get_args(hint) or (hint,)
+    if int in wanted and float not in wanted:
+        for token in tokens:
+            if re.fullmatch(r"[+-]?\d*\.\d*", token.value) and not float(token.value).is_integer():
+                raise ValueError(f"a whole number is expected, not {token.value}")
+    return convert(hint, tokens)
+
+
 app = App(
     name="mechdrift",
     help="What a reasoning conversion did to a language model's alignment, and where inside it happened.",
@@ -65,7 +76,7 @@ app = App(
     mechdrift report runs/smollm2-sft    draw the report again, without a model
 
 `mechdrift COMMAND --help` says what a command takes.""",
-    default_parameter=Parameter(negative=(), consume_multiple=True, show_default=default_in_words),
+    default_parameter=Parameter(negative=(), consume_multiple=True, show_default=default_in_words, converter=exact),
     group_parameters=Group("Options", sort_key=5),
     group_commands=Group("General", sort_key=9),
     version_flags=["--version"],
