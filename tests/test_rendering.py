@@ -30,6 +30,9 @@ INJECTS_OPEN = (
     "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
 )
 INJECTS_BLOCK = INJECTS_OPEN.replace("<think>\n{% endif %}", "<think>\n\n</think>\n\n{% endif %}")
+# Templates that begin a thought or an answer with words of their own.
+BEGUN_THOUGHT = INJECTS_OPEN.replace("<think>\n{% endif %}", "<think>\nOkay, so{% endif %}")
+BEGUN_ANSWER = INJECTS_BLOCK.replace("</think>\n\n{% endif %}", "</think>\n\nAnswer:{% endif %}")
 PROPERTY = settings(max_examples=60, deadline=None)  # no deadline: a busy machine is not a failure
 TEMPLATES = {
     "default system": CHATML,
@@ -37,7 +40,10 @@ TEMPLATES = {
     "nothing before": NOTHING_BEFORE,
     "open": INJECTS_OPEN,
     "block": INJECTS_BLOCK,
+    "begun thought": BEGUN_THOUGHT,
+    "begun answer": BEGUN_ANSWER,
 }
+INJECTING = ("open", "block", "begun thought", "begun answer")
 RENDERERS = {name: Renderer(make_tokenizer(template)) for name, template in TEMPLATES.items()}
 EVERY_TEMPLATE = pytest.mark.parametrize("name", TEMPLATES)
 
@@ -81,8 +87,8 @@ def test_roles_partition_the_ids_in_order(name, prompt, think, with_answer):
     assert all(before[1] == after[0] for before, after in pairwise(spans))
     assert all(start < stop for start, stop in spans)
     assert ("think" in rendered.roles) == (think in ("own", "donor"))
-    assert ("think_open" in rendered.roles) == (think != "none" or name in ("open", "block"))
-    assert ("think_close" in rendered.roles) == (think != "none" or name == "block")
+    assert ("think_open" in rendered.roles) == (think != "none" or name in INJECTING)
+    assert ("think_close" in rendered.roles) == (think != "none" or name in ("block", "begun answer"))
     assert ("answer" in rendered.roles) == with_answer
 
 
@@ -139,6 +145,29 @@ def test_what_a_template_injects_gives_way_to_the_think_mode_but_never_in_mode_n
         assert renderer.tokenizer.decode(rendered.ids) == head + block
         assert text_of(renderer, rendered, "system") == "<|im_start|>user\n"
         assert text_of(renderer, rendered, "template_tail") == "<|im_end|>\n<|im_start|>assistant\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        (
+            "begun thought",
+            {
+                "none": "<think>\nOkay, so",
+                "off": "<think>\nOkay, so\n</think>\n\n",
+                "own": "<think>\nOkay, soHm.\n</think>\n\n",
+            },
+        ),
+        ("begun answer", dict.fromkeys(("none", "off"), "<think>\n\n</think>\n\nAnswer:")),
+    ],
+)
+def test_a_thought_or_an_answer_that_a_template_begins_is_neither_begun_nor_closed_twice(name, wanted):
+    renderer = RENDERERS[name]
+    thought = tuple(renderer.tokenizer.encode("Hm.", add_special_tokens=False))
+    for think, block in wanted.items():
+        text = renderer.tokenizer.decode(renderer.render("x", "Why?", think, thinking=thought).ids)
+        assert text == "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n" + block
+    assert renderer.opens_a_block("none") == (name == "begun thought")
 
 
 def test_think_spans_hold_their_markers():

@@ -52,13 +52,20 @@ class Injected:
         return self.opening + self.closing
 
 
-def injected_of(prompt: str, open_marker: str, close_marker: str) -> Injected:
-    """Which of two markers a generation prompt ends with. Nothing earlier in the prompt counts."""
+def injected_of(prompt: str, message: str, open_marker: str, close_marker: str) -> Injected:
+    """What a prompt does with two markers behind the `message` that it begins with (the same prompt without what begins
+    an answer). Words that follow a marker there, such as the beginning of a thought or of an answer, belong to it.
+    Where a template always begins an answer, only markers at the very end count."""
     if not open_marker:
         return Injected()
-    opening, closing = (re.escape(marker) + r"\s*" for marker in (open_marker, close_marker))
-    found = re.search(rf"(?:(?P<opening>{opening})?(?P<closing>{closing})|(?P<alone>{opening}))$", prompt)
-    return Injected(found["opening"] or found["alone"] or "", found["closing"] or "") if found else Injected()
+    tail = prompt.removeprefix(message)
+    if tail in ("", prompt):
+        opening, closing = (re.escape(marker) + r"\s*" for marker in (open_marker, close_marker))
+        tail = next(found[0] for found in re.finditer(rf"(?:{opening})?(?:{closing})?$", prompt))
+    start, end = tail.rfind(open_marker), tail.rfind(close_marker)
+    if end > start:
+        return Injected(tail[start:end] if start >= 0 else "", tail[end:])
+    return Injected(tail[start:]) if start >= 0 else Injected()
 
 
 def injected(prompt: str) -> Injected:

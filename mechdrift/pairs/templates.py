@@ -57,11 +57,13 @@ def apply_template(
     tokenize: bool = False,
     turns: Sequence[tuple[str, str]] = (),
     speaker: str = "user",
+    is_prompt: bool = True,
     **options: Any,
 ) -> Any:
-    """The generation prompt for one message: text, or token ids with `tokenize`. Raises what the template raises.
+    """The prompt for one message: text, or token ids with `tokenize`. Raises what the template raises.
 
-    `turns` are the messages before it, as (role, text); `speaker` is the role of the message itself.
+    `turns` are the messages before it, as (role, text); `speaker` is the role of the message itself. Without
+    `is_prompt`, what begins an answer is left out.
     """
     system = options.pop("system", settings.system)
     said = [*([] if system is None else [("system", system)]), *turns, (speaker, content)]
@@ -70,7 +72,7 @@ def apply_template(
         return tokenizer.apply_chat_template(
             [{"role": who, "content": text} for who, text in said],
             tokenize=tokenize,
-            add_generation_prompt=True,
+            add_generation_prompt=is_prompt,
             return_dict=False,
             **{**settings.template_args, **options},
         )

@@ -249,9 +249,11 @@ class Renderer:
         return parts
 
     def _end(self, thinks: bool | None) -> Injected:
-        """The think markers that the generation prompt itself ends with, for this setting of the switch."""
+        """The think block that the generation prompt itself opens, or opens and closes, for this setting of the
+        switch."""
         if thinks not in self._ends:
-            self._ends[thinks] = injected_of(self._text(thinks), self.convention.open, self.convention.close)
+            texts = (self._text(thinks), self._text(thinks, is_prompt=False))
+            self._ends[thinks] = injected_of(*texts, self.convention.open, self.convention.close)
         return self._ends[thinks]
 
     @cached_property
@@ -264,18 +266,26 @@ class Renderer:
         text = self._text(True)
         return text.removesuffix(self._end(True).text)
 
-    def _text(self, thinks: bool | None) -> str:
-        return str(self._apply(TRIED, thinks, tokenize=False))
+    def _text(self, thinks: bool | None, *, is_prompt: bool = True) -> str:
+        return str(self._apply(TRIED, thinks, tokenize=False, is_prompt=is_prompt))
 
     def _template(self, content: str, thinks: bool | None, situation: Situation) -> tuple[int, ...]:
         return tuple(self._apply(content, thinks, situation, tokenize=True))
 
-    def _apply(self, content: str, thinks: bool | None, situation: Situation = ALONE, *, tokenize: bool) -> Any:
+    def _apply(
+        self,
+        content: str,
+        thinks: bool | None,
+        situation: Situation = ALONE,
+        *,
+        tokenize: bool,
+        is_prompt: bool = True,
+    ) -> Any:
         options = options_of(self.settings, self.convention.switch, thinks)
         if situation.system:
             said = options.get("system", self.settings.system)
             options["system"] = f"{said}\n\n{situation.system}" if said else situation.system
-        placed = {"turns": situation.turns, "speaker": situation.speaker}
+        placed = {"turns": situation.turns, "speaker": situation.speaker, "is_prompt": is_prompt}
         try:
             return apply_template(self.tokenizer, content, self.settings, tokenize=tokenize, **placed, **options)
         except Exception as error:  # a template is a program and may raise anything
