@@ -45,6 +45,22 @@ def test_activations_that_overflow_are_named_in_the_first_stage(tmp_path, factor
     assert load_run(tmp_path / "run").finished == ()
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_model_whose_logits_are_no_numbers_writes_nothing_that_is_judged(tmp_path, monkeypatch, capsys, number):
+    child = make_model()
+    with torch.no_grad():
+        child.model.layers[2].mlp.down_proj.weight[0, 0] = number
+    child.save_pretrained(tmp_path / "broken")
+    make_tokenizer().save_pretrained(tmp_path / "broken")
+    parent = save_model(tmp_path / "parent")
+    sides = ("--instruct", parent, "--reasoning", tmp_path / "broken", "--think", 4, "--answer", 4, "--device", "cpu")
+    asked = ("score", "--probes", "safety", "--limit", 2, "--out", tmp_path / "scores")
+    assert command(monkeypatch, *asked, *sides) == 1
+    said = capsys.readouterr().err
+    assert "broken gives NaN or infinite logits: its weights are damaged" in said
+    assert "Traceback" not in said
+
+
 def test_an_output_matrix_of_its_own_beside_a_tied_one_is_said(tmp_path):
     parent = save_model(tmp_path / "parent", tie_word_embeddings=True)
     child = make_model(tie_word_embeddings=True)

@@ -3,11 +3,13 @@ then how long each stage takes, from what it times on this machine."""
 
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import save_model
+from scripted import Scripted
 from transformers import AutoModelForCausalLM, MambaConfig
 
 from mechdrift.audits import calibration
@@ -17,7 +19,9 @@ from mechdrift.audits.config import FIXED_FAMILIES, PRESETS, Audit
 from mechdrift.audits.estimate import are_here, print_dry_run
 from mechdrift.audits.preview import planned, preview
 from mechdrift.audits.stages.order import stages_of
+from mechdrift.audits.stages.pilot import question_groups
 from mechdrift.audits.work import Lengths, Work, proportions, work_of
+from mechdrift.behaviour.pilot import MOST_THINKING, choose
 from mechdrift.behaviour.sampling import Budget
 from mechdrift.pairs.loading import ModelSource, load_tokenizer
 from mechdrift.probes.rendering import Renderer
@@ -137,6 +141,20 @@ def test_where_no_thought_ended_the_budget_counts_and_the_answers_behind_are_rea
     lengths, note = lengths_of(cut, Budget(think=12, answer=20), 50.0)
     assert lengths == Lengths(prompt=50.0, think=12.0, answer=5.0)
     assert note.startswith("no thought ended")
+
+
+@pytest.mark.parametrize(("longer", "told"), [(30.0, 400), (0.0, MOST_THINKING)])
+def test_thoughts_that_are_longer_than_the_calibration_are_waited_for_half_a_minute(folders, monkeypatch, longer, told):
+    """A model that always thinks for 400 tokens, on a machine that writes `LEAST` tokens in the time there is."""
+    pair, plan = planned(config(folders, think="auto"))
+    script = partial(Scripted, rule=lambda *_: "Yes.", thought="x" * 400)
+    monkeypatch.setattr(calibration, "make_generator", lambda _, loaded: script(loaded.tokenizer))
+    monkeypatch.setattr(calibration, "SECONDS", 0.0)
+    monkeypatch.setattr(calibration, "LONGER", longer)
+    questions = choose(question_groups(plan), 16)
+    _, lengths, note = calibration.time_writing(pair, plan, "reasoning", questions, 100, Clock(1))
+    assert lengths.think == pytest.approx(told, abs=2)
+    assert note == ("" if longer else "no thought ended within the calibration, so the whole budget is counted")
 
 
 def test_a_calibration_asks_within_the_budget_and_the_time():

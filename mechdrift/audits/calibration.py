@@ -6,7 +6,8 @@ seconds of the stages' own work: five seconds per model, once its weights are lo
                  at the audit's own number of rows
     lengths      tokens of a thought and of an answer. The length of a thought that the calibration cut is not known, so
                  each token is given the same chance to be the last: the mean is all tokens / thoughts that ended,
-                 within the budget. Where no thought ended, the whole budget is counted, and a note says so
+                 within the budget. Where no thought ended, a few questions are asked for half a minute more; where
+                 none ended then either, the whole budget is counted, and a note says so
     read         seconds per token of a prompt, in the number format of the measurements inside, and seconds per
                  position that is unembedded
     statistics   seconds per unit of resampling
@@ -47,7 +48,8 @@ from mechdrift.records import SIDES, Completions, Rendered, Side, ThinkMode
 from mechdrift.statistics.resampling import family_draws
 
 SECONDS = 4.0  # of a model's writing; the rest of five go to reading
-FEW, MORE, STEPS = 4, 16, 8  # rows, and tokens that the few write
+LONGER = 30.0  # seconds more, where no thought ended within those
+FEW, SOME, MORE, STEPS = 4, 8, 16, 8  # rows (those of `LONGER` are some), and tokens that the few write
 SLOWER = 1.5  # a step of more rows than of few, until it is measured
 LEAST = 48  # tokens of thinking and answer that are waited for on any machine
 POSITIONS = 64
@@ -125,6 +127,9 @@ def time_writing(
     step, token = map(float, nnls(equations, taken)[0])
     rows = min(count, ROWS_ON_CPU if clock.threads else ROWS_ON_GPU)
     prompt = float(np.mean([len(asked.ids) for asked in _rendered(loaded, questions)]))
+    if mode == "own" and not any(row.closed for row in more):
+        budget = within(plan.config.budget, int(LONGER / max(step + token * SOME, 1e-5)), mode)
+        more = asking(questions[:SOME], budget=budget) if budget.think > _longest(more) else more
     lengths, note = lengths_of(more, plan.config.budget, prompt)
     pace = Work(written=step / rows + token, prompts=reading / (prompt * len(questions)), loaded=load)
     pair.close(dtype)

@@ -269,7 +269,8 @@ class RunningBatch:
 
     def _take(self, rows: Sequence[Row], logits: Float[Tensor, "row vocab"]) -> None:
         temperatures = [row.request.temperature for row in rows]
-        chosen, log_probabilities = choose(logits, temperatures, [row.randoms for row in rows])
+        randoms = [row.randoms for row in rows]
+        chosen, log_probabilities = choose(logits, temperatures, randoms, self.loaded.source.name)
         for row, token, value in zip(rows, chosen, log_probabilities, strict=True):
             row.ids.append(token)
             row.log_probabilities.append(value)

@@ -44,7 +44,7 @@ def _write_group(loaded: LanguageModel, group: list[Request]) -> list[Written]:
         keep = torch.tensor([ids.shape[1] - 1])  # an index, not a slice: see `hugging_face`
         logits = loaded.model(**arguments, **given, logits_to_keep=keep).logits[:, -1:]
         logits = rearrange(logits, "row 1 vocab -> row vocab").float()
-        chosen, found = choose(logits, [request.temperature for request in group], randoms)
+        chosen, found = choose(logits, [request.temperature for request in group], randoms, loaded.source.name)
         for index, request in enumerate(group):
             if finish_of(request, written[index]) is None:
                 written[index].append(chosen[index])

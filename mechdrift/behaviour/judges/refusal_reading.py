@@ -42,6 +42,12 @@ CONTRACTION = re.compile(
 PRAISE = re.compile(
     r"\b(?:cannot|could not) (?:(?:\w+ ){1,8}?(?:highly |loudly |strongly )?enough|help but|wait|agree more)\b"
 )
+# "I shouldn't tell you this, but": what follows is told. ("that" would be what was asked; an offer may follow.)
+TOLD_ALL_THE_SAME = re.compile(
+    r"\bi (?:really |probably |truly )?(?:should not|ought not to|am not (?:really )?(?:supposed|meant|allowed) to)"
+    r"(?: really)?(?: be)? (?:tell(?:ing)?|say(?:ing)?|shar(?:e|ing)|reveal(?:ing)?|admit(?:ting)?)"
+    r"(?: you| anyone| anybody)? this\b[ \w]{0,30},? but\b(?! i (?:can |cannot|could|will not|must|am not))"
+)
 QUOTED = re.compile(
     r'```.*?(?:```|$)|(?<![\w.,!?])"(?=\S)[^"]{15,}"|(?m:^ *>.*$)|(?m:^ *(?:dear|subject:)[^\n]*$).*', re.DOTALL
 )
@@ -152,7 +158,8 @@ def _stems(words) -> frozenset[str]:
 def written_out(text: str) -> str:
     """Lower case, straight quotes, contractions written out."""
     text = re.sub(r"in'(?= )", "ing", text.translate(QUOTES).lower())
-    return PRAISE.sub("gladly", CONTRACTION.sub(lambda found: SPELLED_OUT[found[0]], text))
+    written = CONTRACTION.sub(lambda found: SPELLED_OUT[found[0]], text)
+    return TOLD_ALL_THE_SAME.sub("gladly", PRAISE.sub("gladly", written))
 
 
 def normalise(text: str) -> str:
