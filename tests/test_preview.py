@@ -21,7 +21,7 @@ from mechdrift.audits.preview import planned, preview
 from mechdrift.audits.stages.order import stages_of
 from mechdrift.audits.stages.pilot import question_groups
 from mechdrift.audits.work import Lengths, Work, proportions, work_of
-from mechdrift.behaviour.pilot import MOST_THINKING, choose
+from mechdrift.behaviour.pilot import choose
 from mechdrift.behaviour.sampling import Budget
 from mechdrift.pairs.loading import ModelSource, load_tokenizer
 from mechdrift.probes.rendering import Renderer
@@ -124,7 +124,7 @@ def test_no_weights_are_fetched_for_an_estimate(folders, capsys, tmp_path):
 def test_a_mean_length_is_that_of_a_constant_chance_to_end():
     assert expected([(10, True), (30, True)], 96) == (20.0, True)
     assert expected([(96, False), (96, False)], 96) == (96.0, False)
-    assert expected([], "auto") == (0.0, True)
+    assert expected([], 96) == (0.0, True)
     chance = torch.distributions.Geometric(1 / 40)  # lengths beyond 30 are seen cut at 30; the budget is 60
     torch.manual_seed(0)
     whole = chance.sample((4000,)) + 1
@@ -132,7 +132,7 @@ def test_a_mean_length_is_that_of_a_constant_chance_to_end():
     assert expected(seen, 60)[0] == pytest.approx(float(whole.clamp(max=60).mean()), rel=0.03)
 
 
-def test_where_no_thought_ended_the_budget_counts_and_the_answers_behind_are_read():
+def test_where_no_thought_ended_the_room_counts_and_the_answers_behind_are_read():
     ids = {"thinking_ids": (1,) * 9, "answer_ids": (1,) * 5, "thinking": "", "answer": ""}
     rows = [
         Completion(item_id=str(n), side="reasoning", think="own", closed=False, finished=True, **ids) for n in range(3)
@@ -143,23 +143,27 @@ def test_where_no_thought_ended_the_budget_counts_and_the_answers_behind_are_rea
     assert note.startswith("no thought ended")
 
 
-@pytest.mark.parametrize(("longer", "told"), [(30.0, 400), (0.0, MOST_THINKING)])
-def test_thoughts_that_are_longer_than_the_calibration_are_waited_for_half_a_minute(folders, monkeypatch, longer, told):
-    """A model that always thinks for 400 tokens, on a machine that writes `LEAST` tokens in the time there is."""
+@pytest.mark.parametrize("longer", [30.0, 0.0])
+def test_thoughts_that_are_longer_than_the_calibration_are_waited_for_half_a_minute(folders, monkeypatch, longer):
+    """A model that always thinks for 200 tokens, on a machine that writes `LEAST` tokens in the time there is. Where
+    nothing is waited for, all that its context of 512 leaves beside the longest prompt and the answer is told."""
     pair, plan = planned(config(folders, think="auto"))
-    script = partial(Scripted, rule=lambda *_: "Yes.", thought="x" * 400)
+    script = partial(Scripted, rule=lambda *_: "Yes.", thought="x" * 200)
     monkeypatch.setattr(calibration, "make_generator", lambda _, loaded: script(loaded.tokenizer))
     monkeypatch.setattr(calibration, "SECONDS", 0.0)
     monkeypatch.setattr(calibration, "LONGER", longer)
     questions = choose(question_groups(plan), 16)
+    renderer = Renderer(load_tokenizer(pair.source("reasoning")))
+    longest = max(len(renderer.render(each.id, each.prompt, "own").ids) for each in questions)
+    told = 200 if longer else 512 - longest - 20
     _, lengths, note = calibration.time_writing(pair, plan, "reasoning", questions, 100, Clock(1))
     assert lengths.think == pytest.approx(told, abs=2)
-    assert note == ("" if longer else "no thought ended within the calibration, so the whole budget is counted")
+    assert note == ("" if longer else "no thought ended within the calibration, so all the room is counted")
 
 
 def test_a_calibration_asks_within_the_budget_and_the_time():
     assert within(Budget(think=96, answer=64), 400, "own") == Budget(think=96, answer=64)
-    assert within(Budget(think="auto", answer="auto"), 400, "own") == Budget(think=300, answer=100)
+    assert within(Budget(think=16_384, answer=512), 400, "own") == Budget(think=300, answer=100)
     assert within(Budget(think=96, answer=64), 1, "none") == Budget(think=1, answer=calibration.LEAST)
 
 

@@ -6,8 +6,8 @@ seconds of the stages' own work: five seconds per model, once its weights are lo
                  at the audit's own number of rows
     lengths      tokens of a thought and of an answer. The length of a thought that the calibration cut is not known, so
                  each token is given the same chance to be the last: the mean is all tokens / thoughts that ended,
-                 within the budget. Where no thought ended, a few questions are asked for half a minute more; where
-                 none ended then either, the whole budget is counted, and a note says so
+                 within the room there is. Where no thought ended, a few questions are asked for half a minute more;
+                 where none ended then either, all the room is counted, and a note says so
     read         seconds per token of a prompt, in the number format of the measurements inside, and seconds per
                  position that is unembedded
     statistics   seconds per unit of resampling
@@ -38,7 +38,7 @@ from mechdrift.behaviour.backends.choosing import make_generator
 from mechdrift.behaviour.backends.hugging_face import ROWS_ON_CPU, ROWS_ON_GPU
 from mechdrift.behaviour.divergence import coarse_kl, keep
 from mechdrift.behaviour.generation import ask
-from mechdrift.behaviour.pilot import MOST_THINKING, choose
+from mechdrift.behaviour.pilot import choose, find_room
 from mechdrift.behaviour.sampling import Budget
 from mechdrift.behaviour.two_stages import Question
 from mechdrift.pairs.loading import LanguageModel, fingerprint, resolve_device
@@ -115,12 +115,13 @@ def time_writing(
     dtype, mode = generation_dtype(plan.config), plan.modes[side]
     loaded, load = clock.time(lambda: pair.open(side, dtype))
     writer = make_generator(plan.config.engine_of(side), loaded)
+    room = find_room(loaded, questions, mode, plan.config.budget, plan.config.think_max)
     settings = {"side": side, "think": mode, "generator": writer, "is_model": False, "description": "Calibrating"}
     asking = partial(ask, loaded, **settings)
     asking(questions[:2], budget=Budget(think=1, answer=2))  # the first pass prepares
     _, reading = clock.time(lambda: asking(questions, budget=Budget(think=1, answer=1)))
     few, seconds = clock.time(lambda: asking(questions[:FEW], budget=Budget(think=STEPS, answer=STEPS)))
-    budget = within(plan.config.budget, int(SECONDS * _longest(few) / max(SLOWER * seconds, 1e-3)), mode)
+    budget = within(room, int(SECONDS * _longest(few) / max(SLOWER * seconds, 1e-3)), mode)
     more, longer = clock.time(lambda: asking(questions, budget=budget))
     equations = np.array([[_longest(rows), _written(rows)] for rows in (few, more)])
     taken = np.array([seconds - reading * FEW / len(questions), longer - reading]).clip(min=0)
@@ -128,39 +129,36 @@ def time_writing(
     rows = min(count, ROWS_ON_CPU if clock.threads else ROWS_ON_GPU)
     prompt = float(np.mean([len(asked.ids) for asked in _rendered(loaded, questions)]))
     if mode == "own" and not any(row.closed for row in more):
-        budget = within(plan.config.budget, int(LONGER / max(step + token * SOME, 1e-5)), mode)
+        budget = within(room, int(LONGER / max(step + token * SOME, 1e-5)), mode)
         more = asking(questions[:SOME], budget=budget) if budget.think > _longest(more) else more
-    lengths, note = lengths_of(more, plan.config.budget, prompt)
+    lengths, note = lengths_of(more, room, prompt)
     pace = Work(written=step / rows + token, prompts=reading / (prompt * len(questions)), loaded=load)
     pair.close(dtype)
     return pace, lengths, note
 
 
-def within(budget: Budget, tokens: int, mode: ThinkMode) -> Budget:
-    """The part of a budget that there is time for: this many tokens, three quarters of them for thinking."""
+def within(room: Budget, tokens: int, mode: ThinkMode) -> Budget:
+    """The part of the room that there is time for: this many tokens, three quarters of them for thinking."""
     tokens = max(tokens, LEAST)
     think, answer = (3 * tokens // 4, tokens // 4) if mode == "own" else (1, tokens)
-    most = [part if isinstance(part, int) else MOST_THINKING for part in (budget.think, budget.answer)]
-    return Budget(think=min(think, most[0]), answer=min(answer, most[1]))
+    return Budget(think=min(think, room.tokens[0]), answer=min(answer, room.tokens[1]))
 
 
-def lengths_of(written: Completions, budget: Budget, prompt: float) -> tuple[Lengths, str]:
-    """How long thoughts and answers are within a budget, and a note on what is not known."""
+def lengths_of(written: Completions, room: Budget, prompt: float) -> tuple[Lengths, str]:
+    """How long thoughts and answers are within the room there is, and a note on what is not known."""
+    most_think, most_answer = room.tokens
     thoughts = [(len(row.thinking_ids), not row.is_cut) for row in written] if written.think == "own" else []
     whole = [row for row in written if row.closed] or list(written)
     answers = [(len(row.answer_ids), row.finished) for row in whole]
-    think, ends = expected(thoughts, budget.think)
-    answer, stops = expected(answers, budget.answer)
+    think, ends = expected(thoughts, most_think)
+    answer, stops = expected(answers, most_answer)
     unknown = [name for name, known in (("thought", ends), ("answer", stops)) if not known]
-    note = (
-        f"no {' and no '.join(unknown)} ended within the calibration, so the whole budget is counted" if unknown else ""
-    )
+    note = f"no {' and no '.join(unknown)} ended within the calibration, so all the room is counted" if unknown else ""
     return Lengths(prompt=prompt, think=think, answer=answer), note
 
 
-def expected(seen: Sequence[tuple[int, bool]], budget: int | str) -> tuple[float, bool]:
-    """The mean length within a budget, from lengths and whether each is whole; and whether that mean is known."""
-    most = budget if isinstance(budget, int) else MOST_THINKING
+def expected(seen: Sequence[tuple[int, bool]], most: int) -> tuple[float, bool]:
+    """The mean length of at most so many tokens, from lengths and whether each is whole; and whether it is known."""
     ended = sum(whole for _, whole in seen)
     if not seen:
         return 0.0, True
