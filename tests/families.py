@@ -551,6 +551,19 @@ FAMILIES = (
         },
     ),
     Family(
+        name="begun thought",
+        models="templates that begin the thought with words of their own",
+        variant="reasoning",
+        template=chatml("<think>\nOkay, so"),
+        opening="<think>\n",
+        closing="\n</think>\n\n",
+        source="template",
+        tail={
+            mode: HEAD + "<think>\nOkay, so" + closed
+            for mode, closed in (("none", ""), ("off", "\n</think>\n\n"), ("own", ""))
+        },
+    ),
+    Family(
         name="Llama 3",
         models="Llama 3 Instruct",
         variant="instruct",
