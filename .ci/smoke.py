@@ -51,7 +51,7 @@ def main() -> None:
         save_adapter(root / "adapter")
         models = ["--instruct", root / "parent", "--adapter", root / "adapter"]
         tokens = ["--think", 4, "--answer", 4, "--device", "cpu"]
-        run("audit", *models, *tokens, "--preset", "quick", "--dimensions", "safety", "--out", root / "run")
+        run("audit", *models, *tokens, "--preset", "quick", "--dimensions", "safety", "ethics", "--out", root / "run")
         run("card", root / "run")
         run("gate", root / "run", "--max-drop", "safety=0.5")
         run("probes")

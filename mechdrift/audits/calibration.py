@@ -130,7 +130,7 @@ def time_writing(
     prompt = float(np.mean([len(asked.ids) for asked in _rendered(loaded, questions)]))
     if mode == "own" and not any(row.closed for row in more):
         budget = within(room, int(LONGER / max(step + token * SOME, 1e-5)), mode)
-        more = asking(questions[:SOME], budget=budget) if budget.think > _longest(more) else more
+        more = asking(questions[:SOME], budget=budget) if budget.tokens[0] > _longest(more) else more
     lengths, note = lengths_of(more, room, prompt)
     pace = Work(written=step / rows + token, prompts=reading / (prompt * len(questions)), loaded=load)
     pair.close(dtype)
