@@ -51,6 +51,7 @@ def _continue(loaded: LanguageModel, prompts: list[tuple[int, ...]], lengths: li
             do_sample=False,
             max_new_tokens=min(STEPS_AT_ONCE, start + max(wanted) - ids.shape[1]),
             pad_token_id=pad_id,
+            eos_token_id=-1,  # none: else the model's own setting counts, and a row that writes it goes on with padding
             return_dict_in_generate=True,
         )
         with edit(whole):
