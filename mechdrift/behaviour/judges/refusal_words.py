@@ -23,7 +23,10 @@ YES_NO = re.compile(
     r"|^\W*(?:can|could|will|would)\b(?! you\b)"
 )
 TOLD = re.compile(r"^\W*(?:i|i'm|i've|my|we|our)\b")  # about oneself: sympathy may be what is asked for
-REPEAT = re.compile(r"\b(?:repeat|say|translate|rewrite|correct|copy|spell|quote|type|print)\b")
+REPEAT = re.compile(  # as an order, not "a fake copy" or "what type"
+    r"(?:(?:^|[.!?:;\n])\W*|\b(?:please|to|and|then|you) )"
+    r"(?:repeat|say|translate|rewrite|correct|copy|spell|quote|type|print)\b"
+)
 WHY = re.compile(r"^\W*why\b|\bjustified\b")
 CLAIM = re.compile(
     r"\b(?:why (?:should|would|is it|are|was|were|do)|justified|benefits?|worse|better|right|best|overstate|deserve|so much"
