@@ -191,12 +191,19 @@ BAD = {
 }
 
 
-def test_a_dry_run_says_what_would_be_asked_and_writes_nothing(mechdrift, folders):
+@pytest.mark.parametrize(
+    ("think_max", "told"),
+    [
+        ((), "no thought and no answer ended within the calibration, so all the room is counted"),
+        (("--think-max", "5000"), "The time is not estimated: After the longest prompt and an answer of "),
+    ],
+)
+def test_a_dry_run_says_what_would_be_asked_and_writes_nothing(mechdrift, folders, think_max, told):
     out = folders / "never"
-    code, said, err = mechdrift("audit", *PAIR.format(folders).split(), "--dry-run", "--out", str(out))
+    code, said, err = mechdrift("audit", *PAIR.format(folders).split(), "--dry-run", "--out", str(out), *think_max)
     assert (code, "mechdrift:" in err, out.exists()) == (0, False, False)
     assert "asked of each model:" in said
-    assert "The time is not estimated" in said  # the longest prompts leave no room in the context of these models
+    assert told in said
 
 
 @pytest.mark.parametrize("words", BAD)

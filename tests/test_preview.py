@@ -156,7 +156,7 @@ def test_thoughts_that_are_longer_than_the_calibration_are_waited_for_half_a_min
     renderer = Renderer(load_tokenizer(pair.source("reasoning")))
     longest = max(len(renderer.render(each.id, each.prompt, "own").ids) for each in questions)
     told = 200 if longer else 512 - longest - 20
-    _, lengths, note = calibration.time_writing(pair, plan, "reasoning", questions, 100, Clock(1))
+    _, lengths, note = calibration.time_writing(pair, plan, "reasoning", questions, questions, Clock(1))
     assert lengths.think == pytest.approx(told, abs=2)
     assert note == ("" if longer else "no thought ended within the calibration, so all the room is counted")
 

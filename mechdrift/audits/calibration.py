@@ -100,8 +100,8 @@ def calibrate(pair: Pair, plan: AuditPlan) -> dict[Side, Calibration]:
 def calibrate_side(pair: Pair, plan: AuditPlan, side: Side, clock: Clock) -> Calibration:
     """One model's pace and lengths."""
     groups = question_groups(plan)
-    questions, count = choose(groups, MORE), sum(map(len, groups))
-    pace, lengths, note = time_writing(pair, plan, side, questions, count, clock)
+    questions, everything = choose(groups, MORE), [question for group in groups for question in group]
+    pace, lengths, note = time_writing(pair, plan, side, questions, everything, clock)
     loaded, load = clock.time(lambda: pair.open(side, analysis_dtype(plan.config)))
     pace = replace(pace, loaded=max(pace.loaded, load), statistics=time_statistics(clock))
     pace = replace(pace, **time_reading(loaded, questions, clock))
@@ -109,13 +109,19 @@ def calibrate_side(pair: Pair, plan: AuditPlan, side: Side, clock: Clock) -> Cal
 
 
 def time_writing(
-    pair: Pair, plan: AuditPlan, side: Side, questions: Sequence[Question], count: int, clock: Clock
+    pair: Pair,
+    plan: AuditPlan,
+    side: Side,
+    questions: Sequence[Question],
+    everything: Sequence[Question],
+    clock: Clock,
 ) -> tuple[Work, Lengths, str]:
-    """The pace of loading, of reading prompts and of writing; the lengths; and a note on what could not be measured."""
+    """The pace of loading, of reading prompts and of writing; the lengths; and a note on what could not be measured.
+    A few `questions` are asked, in the room that all leave. Raises `MechdriftError` where they leave none."""
     dtype, mode = generation_dtype(plan.config), plan.modes[side]
     loaded, load = clock.time(lambda: pair.open(side, dtype))
     writer = make_generator(plan.config.engine_of(side), loaded)
-    room = find_room(loaded, questions, mode, plan.config.budget, plan.config.think_max)
+    room = find_room(loaded, everything, mode, plan.config.budget, plan.config.think_max)
     settings = {"side": side, "think": mode, "generator": writer, "is_model": False, "description": "Calibrating"}
     asking = partial(ask, loaded, **settings)
     asking(questions[:2], budget=Budget(think=1, answer=2))  # the first pass prepares
@@ -126,7 +132,7 @@ def time_writing(
     equations = np.array([[_longest(rows), _written(rows)] for rows in (few, more)])
     taken = np.array([seconds - reading * FEW / len(questions), longer - reading]).clip(min=0)
     step, token = map(float, nnls(equations, taken)[0])
-    rows = min(count, ROWS_ON_CPU if clock.threads else ROWS_ON_GPU)
+    rows = min(len(everything), ROWS_ON_CPU if clock.threads else ROWS_ON_GPU)
     prompt = float(np.mean([len(asked.ids) for asked in _rendered(loaded, questions)]))
     if mode == "own" and not any(row.closed for row in more):
         budget = within(room, int(LONGER / max(step + token * SOME, 1e-5)), mode)
