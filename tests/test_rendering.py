@@ -170,6 +170,18 @@ def test_a_thought_or_an_answer_that_a_template_begins_is_neither_begun_nor_clos
     assert renderer.opens_a_block("none") == (name == "begun thought")
 
 
+@pytest.mark.parametrize("name", ["open", "block"])
+@pytest.mark.parametrize("otherwise", ["{{ raise_exception('prompts only') }}", "<|im_start|>assistant\n{block}"])
+def test_a_template_that_always_begins_an_answer_or_renders_nothing_else_is_read_at_its_end(name, otherwise):
+    injecting = TEMPLATES[name]
+    block = injecting.rpartition("assistant\n")[2].removesuffix("{% endif %}")
+    always = injecting.removesuffix("{% endif %}") + "{% else %}" + otherwise.replace("{block}", block) + "{% endif %}"
+    renderer = Renderer(make_tokenizer(always))
+    for think in ("none", "off", "own"):
+        rendered, wanted = (each.render("x", "Why?", think, thinking=THOUGHT) for each in (renderer, RENDERERS[name]))
+        assert (rendered.ids, rendered.roles) == (wanted.ids, wanted.roles)
+
+
 def test_think_spans_hold_their_markers():
     renderer = RENDERERS["default system"]
     off = renderer.render("x", "Why?", "off")

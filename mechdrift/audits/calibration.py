@@ -1,5 +1,5 @@
 """How fast is this machine with these two models, and how many tokens do the models write? Both are measured on ten
-seconds of the stages' own work: five seconds per model, once its weights are loaded.
+seconds of the stages' own work: five seconds per model, once its weights are loaded, and more where thoughts are long.
 
     written      seconds per token that is written. Some questions of the audit are asked with a few rows in a batch,
                  then with more. A decoding step of R rows takes a + b R seconds, so a token takes a / R + b seconds

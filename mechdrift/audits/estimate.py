@@ -58,7 +58,7 @@ class Estimate:
             + (f"; {found.note}" if found.note else "")
             for side, found in self.sides.items()
         ]
-        head = "estimated from a calibration of ten seconds, on this machine when it is idle:"
+        head = "estimated from a short calibration, on this machine when it is idle:"
         return "\n".join(
             (head, *rows, f"  {'in all':<{width}}  {_words(total):>8}  {most / GIGABYTE:6.1f} GB", "", *said)
         )

@@ -55,7 +55,8 @@ class Injected:
 def injected_of(prompt: str, message: str, open_marker: str, close_marker: str) -> Injected:
     """What a prompt does with two markers behind the `message` that it begins with (the same prompt without what begins
     an answer). Words that follow a marker there, such as the beginning of a thought or of an answer, belong to it.
-    Where a template always begins an answer, only markers at the very end count."""
+    Where a template always begins an answer, or renders no message without one (""), only markers at the very end
+    count."""
     if not open_marker:
         return Injected()
     tail = prompt.removeprefix(message)

@@ -24,6 +24,7 @@ Markers and openings are tokenised in their place, behind the prompt and before 
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -252,8 +253,10 @@ class Renderer:
         """The think block that the generation prompt itself opens, or opens and closes, for this setting of the
         switch."""
         if thinks not in self._ends:
-            texts = (self._text(thinks), self._text(thinks, is_prompt=False))
-            self._ends[thinks] = injected_of(*texts, self.convention.open, self.convention.close)
+            message = ""
+            with suppress(MechdriftError):  # some templates render prompts only
+                message = self._text(thinks, is_prompt=False)
+            self._ends[thinks] = injected_of(self._text(thinks), message, self.convention.open, self.convention.close)
         return self._ends[thinks]
 
     @cached_property
