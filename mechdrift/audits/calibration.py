@@ -8,8 +8,8 @@ seconds of the stages' own work: five seconds per model, once its weights are lo
                  each token is given the same chance to be the last: the mean is all tokens / thoughts that ended,
                  within the room there is. Where no thought ended, a few questions are asked for half a minute more;
                  where none ended then either, all the room is counted, and a note says so
-    read         seconds per token of a prompt, in the number format of the measurements inside, and seconds per
-                 position that is unembedded
+    read         seconds per token of a prompt in plain passes, in the number format of writing (`reread`) and in that of
+                 the measurements inside; and seconds per position that is unembedded
     statistics   seconds per unit of resampling
 
 A machine that is busy with something else is slower now than it will be later. On a CPU the time that other processes
@@ -133,12 +133,18 @@ def time_writing(
     taken = np.array([seconds - reading * FEW / len(questions), longer - reading]).clip(min=0)
     step, token = map(float, nnls(equations, taken)[0])
     rows = min(len(everything), ROWS_ON_CPU if clock.threads else ROWS_ON_GPU)
-    prompt = float(np.mean([len(asked.ids) for asked in _rendered(loaded, questions)]))
+    rendered = _rendered(loaded, questions)
+    prompt = float(np.mean([len(asked.ids) for asked in rendered]))
     if mode == "own" and not any(row.closed for row in more):
         budget = within(room, int(LONGER / max(step + token * SOME, 1e-5)), mode)
         more = asking(questions[:SOME], budget=budget) if budget.tokens[0] > _longest(more) else more
     lengths, note = lengths_of(more, room, prompt)
-    pace = Work(written=step / rows + token, prompts=reading / (prompt * len(questions)), loaded=load)
+    pace = Work(
+        written=step / rows + token,
+        prompts=reading / (prompt * len(questions)),
+        reread=time_passes(loaded, rendered, clock)[1],
+        loaded=load,
+    )
     pair.close(dtype)
     return pace, lengths, note
 
@@ -176,15 +182,20 @@ def expected(seen: Sequence[tuple[int, bool]], most: int) -> tuple[float, bool]:
 
 def time_reading(loaded: LanguageModel, questions: Sequence[Question], clock: Clock) -> dict[str, float]:
     """Seconds per token through all layers, per position over the vocabulary, and for hashing the weights once."""
-    prompts = _rendered(loaded, questions)
+    states, seconds = time_passes(loaded, _rendered(loaded, questions), clock)
     with torch.inference_mode():
-        states, _ = clock.time(lambda: [each.run() for each in forward_batches(loaded, prompts)])  # prepares
-        _, seconds = clock.time(lambda: [each.run() for each in forward_batches(loaded, prompts)])
         some = torch.cat([each.flatten(0, 1) for each in states])[:POSITIONS]
         _, over = clock.time(lambda: _compare(loaded, some))
     _, hashing = clock.time(lambda: fingerprint(loaded.model))
-    tokens = sum(len(prompt.ids) for prompt in prompts)
-    return {"read": seconds / tokens, "unembedded": over / len(some), "compared": hashing}
+    return {"read": seconds, "unembedded": over / len(some), "compared": hashing}
+
+
+def time_passes(loaded: LanguageModel, prompts: Sequence[Rendered], clock: Clock) -> tuple[list[Tensor], float]:
+    """The last states of prompts, and the seconds per token of a pass through all layers."""
+    with torch.inference_mode():
+        states, _ = clock.time(lambda: [each.run() for each in forward_batches(loaded, prompts)])  # prepares
+        _, seconds = clock.time(lambda: [each.run() for each in forward_batches(loaded, prompts)])
+    return states, seconds / sum(len(prompt.ids) for prompt in prompts)
 
 
 def _compare(loaded: LanguageModel, states: Float[Tensor, "pos d_model"]) -> Tensor:

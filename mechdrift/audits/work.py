@@ -3,6 +3,7 @@
 
     written      tokens that a model writes
     prompts      tokens of prompts that it reads before it writes
+    reread       tokens of what was written that it reads again, in the number format of writing
     read         tokens that pass through all layers, in the number format of the measurements inside
     unembedded   positions at which the distribution over the vocabulary is computed
     loaded       times that weights are loaded
@@ -62,6 +63,7 @@ class Work:
 
     written: float = 0.0
     prompts: float = 0.0
+    reread: float = 0.0
     read: float = 0.0
     unembedded: float = 0.0
     loaded: float = 0.0
@@ -148,7 +150,8 @@ def _of_answers(asked: _Asked) -> dict[str, float]:
     compared = 2 * SENTENCE * len(load_sentences()) * asks_sentences
     return {
         "written": rest * own.written,
-        "prompts": rest * own.prompt + again + compared,
+        "prompts": rest * own.prompt,
+        "reread": again + compared,
         "unembedded": DIVERGENCE * compared,
     }
 
@@ -196,7 +199,16 @@ def _grid(size: Size, prompt: float, layers: int) -> float:
 
 
 # Measured on two cores with a model of 135 million parameters; only the proportions of the stages are used.
-SOME_PACE = Work(written=0.004, prompts=0.001, read=0.002, unembedded=0.001, loaded=3.0, compared=0.3, statistics=0.02)
+SOME_PACE = Work(
+    written=0.004,
+    prompts=0.001,
+    reread=0.001,
+    read=0.002,
+    unembedded=0.001,
+    loaded=3.0,
+    compared=0.3,
+    statistics=0.02,
+)
 SOME_PROMPT, SOME_THOUGHT, SOME_ANSWER = 60.0, 500.0, 60.0
 
 
