@@ -149,9 +149,9 @@ def test_a_budget_is_the_95_percent_quantile_and_half_as_much_again():
     assert budget_of(pilot_of([60]), room, md.Budget(think=77, answer="auto")).think == 4000  # the room that was set
 
 
-def test_a_pilot_s_room_doubles_until_it_is_all_there_is():
+def test_a_pilot_s_room_grows_fourfold_until_it_is_all_there_is():
     found = rounds(md.Budget(think=5000, answer=300), AUTO)
-    assert [budget.tokens for budget in found] == [(1024, 256), (2048, 300), (4096, 300), (5000, 300)]
+    assert [budget.tokens for budget in found] == [(1024, 256), (4096, 300), (5000, 300)]
 
 
 def test_a_pilot_asks_every_group_alike():

@@ -6,9 +6,10 @@ time only where a thought never ends, because everything else ends by itself. So
     questions    24, spread evenly over everything that will be asked (dimensions and reasoning tasks)
     room         the most tokens that are tried: for thinking `--think-max`, by default 16,384 or what the model's
                  context leaves; for the answer 512, or a quarter of what the context leaves
-    rounds       of 1,024 tokens, 2,048, ...: a question whose answer has not ended is asked again with twice the
-                 tokens, unless its tokens repeat themselves to the end (`censoring.loop_start`), where more do not
-                 help. Such a thought counts with its length before it began to repeat
+    rounds       of 1,024 tokens, 4,096, 16,384: a question whose answer has not ended is asked again with four times
+                 the tokens, unless its tokens repeat themselves to the end (`censoring.loop_start`), where more do not
+                 help. Such a thought counts with its length before it began to repeat. A thought that ends costs no
+                 more for a larger round: the first ones only find the loops before they have filled all the room
     budget       1.5 q, where q is the 95 % quantile of the pilot's lengths; at least 1,024 tokens to think and 256 to
                  answer; at most the room
 
@@ -43,6 +44,7 @@ from mechdrift.records import Completion, Completions, MechdriftError, Side, Thi
 QUESTIONS = 24
 QUANTILE, MARGIN = 0.95, 1.5
 LEAST = Budget(think=1024, answer=256)
+GROWTH = 4  # of a round's tokens over those of the round before
 MOST_THINKING, MOST_ANSWER = 16_384, 512
 MOST_OF_CONTEXT = 0.25  # of what the context leaves, for the answer
 
@@ -185,7 +187,7 @@ def _at_least_one(tokens: int, left: int) -> int:
 
 
 def rounds(room: Budget, wanted: Budget) -> list[Budget]:
-    """Budgets that double until they reach the room. What is set by hand is the same in every round."""
+    """Budgets that grow fourfold until they reach the room. What is set by hand is the same in every round."""
     most_think, most_answer = room.tokens
     least_think, least_answer = LEAST.tokens
     found, factor = [], 1
@@ -196,7 +198,7 @@ def rounds(room: Budget, wanted: Budget) -> list[Budget]:
                 answer=min(most_answer, least_answer * factor if wanted.answer == "auto" else most_answer),
             )
         )
-        factor *= 2
+        factor *= GROWTH
     return found
 
 
