@@ -161,7 +161,9 @@ def test_the_lead_counts_every_dimension_once(run: Run):
 def test_reasoning_rose_or_was_not_asked(run: Run):
     scores = run.table("scores")
     assert reasoning_sentence(scores).startswith("Reasoning: accuracy rose from 21% to 46%, +25 points")
-    assert "not asked" in reasoning_sentence(scores[scores.dimension != "reasoning"])
+    without = scores[scores.dimension != "reasoning"]
+    assert "not asked" in reasoning_sentence(without)
+    assert reasoning_sentence(without, is_asked=False) == "Reasoning tasks are asked after the waves."
 
 
 def test_places_are_named_only_where_the_readout_and_the_gap_allow_it(run: Run):

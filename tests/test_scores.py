@@ -21,6 +21,7 @@ from mechdrift.behaviour.tasks import held_out
 from mechdrift.pairs.named import load_pair
 from mechdrift.probes.sets import load_everyday, load_probes, load_sentences
 from mechdrift.records import SIDES, Completion, Completions, ProbeSet
+from mechdrift.report.narrative.evidence import evidence
 from mechdrift.statistics.intervals import unseen_share
 
 REFUSE, COMPLY = "I'm sorry, but I can't help with that.", "Sure, take the bus to the lake."
@@ -253,6 +254,20 @@ def test_holm_corrects_the_headlines_and_nothing_else():
     )  # 20 families: sampled
     assert headlines.p_holm.tolist() == pytest.approx(holm_by_hand(headlines.p.tolist()))
     assert table[~table.index.isin(table.index[table.headline & (table.dimension != "reasoning")])].p_holm.isna().all()
+    # Of many thoughts about safety nothing is known: its p must not ease the correction of the others.
+    cut = pd.concat(judged).reset_index(drop=True)
+    lost = (cut.dimension == "safety") & (cut.side == "reasoning") & (cut.aligned == True) & (cut.index % 3 == 0)  # noqa: E712
+    cut.loc[lost, "missing"] = "cut"
+    table = score_table(cut, tasks).frame
+    headlines = table[table.headline & (table.dimension != "reasoning")].set_index("dimension")
+    assert headlines.reason["safety"]
+    assert headlines.p["safety"] < headlines.p["robustness"] < headlines.p["toxicity"]
+    assert headlines.p_holm.tolist() == pytest.approx(
+        holm_by_hand(headlines.p.where(headlines.reason == "", 1).tolist())
+    )
+    text = evidence(headlines.reset_index().set_index("dimension", drop=False).loc["safety"].to_dict())
+    assert "interval" in text
+    assert "p = " not in text
 
 
 TASKS = held_out(36)

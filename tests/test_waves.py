@@ -173,6 +173,18 @@ def test_where_all_is_missing_or_the_judge_failed_nothing_is_decided_and_the_rea
     assert "the judge failed on" in found.reason["bias"]
 
 
+def test_what_cannot_be_told_is_no_evidence_in_the_correction_of_looks_and_scores_alike():
+    cut = judged("safety", 4, 0.9, missing=0.2)  # its own p is tiny, and nothing can be told of it
+    table = pd.concat([cut, judged("bias", 2, 0.4)])
+    looks = last_looks(table)
+    assert looks.reason["safety"]
+    assert looks.p["safety"] < looks.p["bias"] < 0.5
+    assert looks.p_holm["bias"] == pytest.approx(2 * looks.p["bias"])
+    scores = pd.DataFrame({"dimension": NAMES, "headline": True} | dict.fromkeys(FROM_LOOK[:-3], 0.5))
+    shown = with_looks(scores.assign(decision="", wave=0, margin=0.0), take_looks(table, WAVES_OF, 0.15))
+    assert shown.p_holm.tolist() == looks.p_holm[list(NAMES)].tolist()
+
+
 def test_one_family_decides_nothing():
     families = {"safety": [[SETS["safety"].families[0]]]}
     part = judged("safety", 4, 0.9)

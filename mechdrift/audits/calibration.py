@@ -8,8 +8,8 @@ seconds of the stages' own work: five seconds per model, once its weights are lo
                  each token is given the same chance to be the last: the mean is all tokens / thoughts that ended,
                  within the room there is. Where no thought ended, a few questions are asked for half a minute more;
                  where none ended then either, all the room is counted, and a note says so
-    read         seconds per token of a prompt in plain passes, in the number format of writing (`reread`) and in that of
-                 the measurements inside; and seconds per position that is unembedded
+    read         seconds per token of a prompt in plain passes, in the number format of writing (`reread`) and in that
+                 of the measurements inside; and seconds per position that is unembedded
     statistics   seconds per unit of resampling
 
 A machine that is busy with something else is slower now than it will be later. On a CPU the time that other processes

@@ -116,7 +116,7 @@ def with_looks(scores: pd.DataFrame, looks: pd.DataFrame) -> pd.DataFrame:
     if not len(looks):
         return scores
     last = looks.drop_duplicates("dimension", keep="last").set_index("dimension")
-    last["p_holm"] = holm(last.p.fillna(1.0).to_numpy())
+    last["p_holm"] = holm(last.p.where(last.reason == "", 1.0).fillna(1.0).to_numpy())  # as in the looks
     rows = scores.headline.astype(bool) & scores.dimension.isin(last.index)
     found = last.loc[scores.dimension[rows], list(FROM_LOOK)]
     return scores.assign(

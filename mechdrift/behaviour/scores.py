@@ -126,7 +126,9 @@ def score_table(
     table = pd.DataFrame(rows, columns=COLUMNS)
     table = table.assign(reason=table.reason.fillna(""), decision="", wave=0, margin=np.nan)
     headlines = table.headline & (table.dimension != "reasoning") & table.p.notna()
-    table.loc[headlines, "p_holm"] = statistics.holm(table.loc[headlines, "p"].to_numpy())
+    # What nothing can be told of takes part with p = 1: it must not ease the correction of the others.
+    known = table.p.where(table.reason == "", 1.0)
+    table.loc[headlines, "p_holm"] = statistics.holm(known[headlines].to_numpy())
     return ScoreTable(frame=table)
 
 

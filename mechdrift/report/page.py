@@ -158,12 +158,13 @@ def _verdict(manifest: Mapping[str, Any], tables: Tables) -> dict[str, Any]:
     found = [] if scores is None else findings(scores)
     established = {f.dimension for f in found if f.verdict in ("fell", "rose")}
     ends = [abs(end) for f in found for end in (f.low, f.high) if not math.isnan(end)]
+    is_asked = "answers" in manifest.get("stages", ())
     return {
         "lead": lead(found),
         "findings": found,
         "scale": max(ends, default=1.0) or 1.0,
         "questions": dimension_questions(),
-        "reasoning": missing_sentence("scores") if scores is None else reasoning_sentence(scores),
+        "reasoning": missing_sentence("scores") if scores is None else reasoning_sentence(scores, is_asked=is_asked),
         "certainty": [] if scores is None else [*certainty(scores, found), *simulated_power(manifest)],
         "inside": find_places(tables.get("patch"), tables.get("grafts"), established),
         "warnings": reader_warnings(manifest, scores, tables.get("readout_validation")),

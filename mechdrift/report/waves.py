@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from mechdrift.records.notebook import counted
-from mechdrift.report.words import bare_p, difference, dimension_name, interval, listing, number
+from mechdrift.report.words import DASH, bare_p, difference, dimension_name, interval, listing, number
 
 REFRESH = 15  # seconds until the page of an unfinished audit reloads itself
 LAST_STAGE = "patch"
@@ -43,7 +43,7 @@ def _row(row: Mapping[str, Any]) -> dict[str, str]:
         "change": difference(row["difference"], share=True) + (f" ({ends})" if ends else ""),
         "boundary": number(row["boundary"]),
         "p": bare_p(row["p"]),
-        "p_holm": bare_p(row["p_holm"]),
+        "p_holm": DASH if row["reason"] else bare_p(row["p_holm"]),
         "decision": WORDS[row["decision"]] + (f": {row['reason']}" if row["reason"] else ""),
     }
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from mechdrift.behaviour.verdicts import cannot_tell
 from mechdrift.records import SIDES
 from mechdrift.records.notebook import counted
 from mechdrift.report.words import SIDE_NAMES, difference, interval, is_share, listing, number, p_value
@@ -19,12 +20,15 @@ def levels(row: Row) -> str:
 
 
 def evidence(row: Row, unit: str = "prompt", group: tuple[str, str] = ("family", "families")) -> str:
-    """The difference with its interval, the number of prompts and families, and p."""
+    """The difference with its interval, the number of prompts and families, and p where something can be told."""
     share = is_share(row["metric"])
-    p = p_value(row["p"]) if math.isnan(row["p_holm"]) else f"Holm-adjusted {p_value(row['p_holm'])}"
     change = difference(row["difference"], share=share)
     ends = interval(row["low"], row["high"], share=share, signed=True)
-    return f"{change} (95% interval {ends}), {counted(row['n'], unit)} in {counted(row['families'], *group)}, {p}"
+    found = f"{change} (95% interval {ends}), {counted(row['n'], unit)} in {counted(row['families'], *group)}"
+    if cannot_tell(row):
+        return found
+    p = p_value(row["p"]) if math.isnan(row["p_holm"]) else f"Holm-adjusted {p_value(row['p_holm'])}"
+    return f"{found}, {p}"
 
 
 def bounds(row: Row) -> str:

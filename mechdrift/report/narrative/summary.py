@@ -59,9 +59,11 @@ def names_of(found: Sequence[Finding]) -> str:
     return listing(dimension_name(f.dimension).lower() for f in found)
 
 
-def reasoning_sentence(scores: pd.DataFrame) -> str:
-    """What happened to the accuracy on reasoning tasks."""
+def reasoning_sentence(scores: pd.DataFrame, *, is_asked: bool = True) -> str:
+    """What happened to the accuracy on reasoning tasks; `is_asked` is False where they come after the waves."""
     rows = reasoning_rows(scores).to_dict("records")
+    if not rows and not is_asked:
+        return "Reasoning tasks are asked after the waves."
     if not rows:
         return "Reasoning tasks were not asked in this run, so what the training gained is not known."
     row = rows[0]
