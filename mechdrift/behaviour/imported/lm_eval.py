@@ -40,7 +40,7 @@ def _lines(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         raise MechdriftError(f"{file} cannot be read ({error.strerror}).") from error
     except UnicodeDecodeError as error:
         raise MechdriftError(f"{file} is not UTF-8 text: give a file of samples that lm-eval wrote.") from error
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # splitlines would also cut at line breaks within JSON strings
         if not line.strip():
             continue
         where = f"{file}, line {number}"

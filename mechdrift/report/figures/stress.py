@@ -77,7 +77,7 @@ def dose_curves(table: pd.DataFrame, dimension: str) -> go.Figure:
     counts = rows[rows.side == "reasoning"].groupby("mode", sort=False).dose.nunique()
     modes = [mode for mode, count in counts.items() if count > 1]
     if not modes:
-        raise MechdriftError("No mode was tried at more than one dose.")
+        raise MechdriftError("No mode has a lift at more than one dose.")
     figure = small_multiples(modes, x_title="dose", y_title="lift")
     for place, mode in enumerate(modes):
         own = rows[rows["mode"] == mode]
