@@ -63,7 +63,7 @@ def _answers(where: str, line: Mapping[str, Any], markers: Sequence[str]) -> Ite
     for sample, text in enumerate(texts):
         thinking, answer, closed = cut_text(text, markers)
         yield OutsideAnswer(
-            id=str(line["doc_id"]),
+            id="",  # doc_id counts the rows of its data set
             asked=asked,
             thinking=thinking,
             answer=answer,
