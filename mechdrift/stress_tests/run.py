@@ -115,7 +115,7 @@ def stress(
         seed=seed,
         engine=engine,
         dtype=dtype or default_dtype_for_generation(),
-        inside=tuple(dict.fromkeys(inside)),
+        inside=(inside,) if isinstance(inside, str) else tuple(dict.fromkeys(inside)),
         judge=judge or RULES,
     )
     _check_inside(plan)
