@@ -17,6 +17,7 @@ from mechdrift import cli
 from mechdrift.audits.plan import think_modes
 from mechdrift.behaviour.backends.hugging_face import HuggingFace, RunningBatch
 from mechdrift.behaviour.backends.protocol import Request
+from mechdrift.comparisons.gate import parse_limits
 from mechdrift.comparisons.stress_gate import judge_lift
 from mechdrift.directions.thinking import POSITIONS
 from mechdrift.pairs.loading import ModelSource, load_model
@@ -24,12 +25,13 @@ from mechdrift.pairs.pair import Pair
 from mechdrift.probes.rendering import Renderer
 from mechdrift.records import SIDES, MechdriftError
 from mechdrift.repairs.page import draw_again
+from mechdrift.report.figures.stress import dose_curves
 from mechdrift.report.stress import sentences
 from mechdrift.runs import load_run, open_run
 from mechdrift.statistics.resampling import holm
 from mechdrift.stress_tests.answers import is_elsewhere
 from mechdrift.stress_tests.asking import StressPlan, ask_side
-from mechdrift.stress_tests.command import told
+from mechdrift.stress_tests.command import parse_doses, told
 from mechdrift.stress_tests.conversation import read_replies
 from mechdrift.stress_tests.inside import inside_stress
 from mechdrift.stress_tests.lifts import Compared, Items, finding_of, lift_row, trend_of, with_holm
@@ -235,6 +237,29 @@ def test_lift_is_a_double_difference_less_the_placebo():
     slope, p = trend_of([replace(one, attack=placebo), one], seed=0)  # 0, 0, 1 over the ranks -1, 0, 1
     assert slope == pytest.approx(0.5)
     assert p == pytest.approx(items.p(attack - placebo, 0))
+
+
+@pytest.mark.parametrize("first", ["instruct", "reasoning"])
+def test_the_legend_of_the_dose_curves_names_each_model_once(first):
+    """Whichever of them the first mode was asked of."""
+    both = {"a": (first,), "b": ("instruct", "reasoning"), "c": ("instruct", "reasoning")}
+    rows = [(mode, side, dose) for mode, sides in both.items() for side in (*sides, "reasoning") for dose in (1.0, 2.0)]
+    table = pd.DataFrame(list(dict.fromkeys(rows)), columns=["mode", "side", "dose"])
+    lifts = dict.fromkeys(["lift", "lift_low", "lift_high", "change_trigger", "change_twin"], 0.1)
+    texts = {"dimension": "safety", "unit": "times", "reason": "", "finding": "holds"}
+    drawn = dose_curves(table.assign(**lifts, **texts), "safety").data
+    named = [trace.name for trace in drawn if trace.showlegend]
+    assert sorted(named) == ["95% interval", "instruct model", "reasoning model"]
+
+
+def test_doses_of_one_mode_are_given_once():
+    assert parse_doses(["puzzle=20,60", "budget=0"]) == {"puzzle": (20, 60), "budget": (0,)}
+    with pytest.raises(MechdriftError, match="--doses names puzzle twice"):
+        parse_doses(["puzzle=20", "puzzle=60"])
+
+
+def test_a_single_name_is_a_list_of_one():
+    assert modes_of("puzzle") == modes_of(MODES["puzzle"]) == modes_of(["puzzle"]) == (MODES["puzzle"],)
 
 
 def test_holm_is_over_the_strongest_doses_of_one_side_and_dimension():
@@ -461,6 +486,8 @@ def test_the_gate_holds_lifts_against_limits(run_of_word, capsys, monkeypatch):
         md.gate(folder, {"safety": 0.05})
     with pytest.raises(MechdriftError, match="give the one that fits this run"):  # and none is silently left out
         md.gate(folder, {"safety": 0.05}, max_lift={"puzzle": 0.05})
+    with pytest.raises(MechdriftError, match=r"such as puzzle=0\.05; it was given 'puzzle'"):
+        parse_limits(["puzzle"], "--max-lift", "a mode")
     with pytest.raises(MechdriftError, match="did not try 'decoy'"):
         md.gate(folder, max_lift={"decoy": 0.05})
     monkeypatch.setattr("sys.argv", ["mechdrift", "gate", str(folder), "--max-lift", "prefill-edited=0.05"])
