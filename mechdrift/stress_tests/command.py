@@ -73,9 +73,7 @@ def parse_doses(words: Sequence[str]) -> dict[str, tuple[float, ...]]:
         if not equals or not values or not all(map(math.isfinite, values)):
             raise MechdriftError(f"--doses takes a mode and numbers, such as puzzle=250,1000, and not {word!r}.")
         if name in found:
-            raise MechdriftError(
-                f"--doses names {name} twice: give all doses of a mode in one, such as puzzle=250,1000."
-            )
+            raise MechdriftError(f"--doses names {name} twice: write puzzle=250,1000.")
         found[name] = values
     return found
 
