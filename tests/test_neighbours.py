@@ -4,6 +4,7 @@ The lines of lm-eval are as version 0.4.13 writes them (`lm_eval run --log_sampl
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +14,7 @@ from synthetic_run import build_run, filled
 from mechdrift import cli
 from mechdrift.behaviour.benchmark_scores.exact import load_tasks
 from mechdrift.behaviour.imported import inspect_logs, scoring
-from mechdrift.behaviour.imported.matching import match
+from mechdrift.behaviour.imported.matching import as_completions, match
 from mechdrift.behaviour.imported.record import OutsideAnswer, cut_text
 from mechdrift.behaviour.imported.scoring import match_files, read_file, score_answers
 from mechdrift.behaviour.labels import judge_all
@@ -218,6 +219,28 @@ def test_answers_are_matched_by_id_by_text_by_part_or_not_at_all():
     both = answer("7", "What is the capital of Portugal? Lisbon. What is the capital of Spain?")
     short = answer("6", "Hi there")
     assert match(items, [by_id, by_text, by_part, both, short]) == {"a": [by_id], "b": [by_text, by_part]}
+    other = answer("a", "What is the capital of Spain?")  # what was asked says more than what it is called
+    assert match(items, [other]) == {"b": [other]}
+
+
+def test_a_number_that_a_tool_counted_is_no_id_of_an_item(probes: ProbeSet, tmp_path: Path):
+    """Items called 1, 2, 3 …, asked in another order: each answer goes to the prompt that it is an answer to."""
+    named = {item.id: str(place) for place, item in enumerate(probes)}
+    renamed = [replace(item, id=named[item.id], twin=named.get(item.twin, "")) for item in probes]
+    own = replace(probes, items=tuple(renamed))
+    texts = {item.prompt: item.id for item in reversed(renamed)}
+    file = lm_eval_file(tmp_path, texts)
+    found = as_completions({item.id: (item.prompt,) for item in own}, read_file(file), "instruct")
+    assert [(row.item_id, row.answer) for row in found] == [(item.id, item.id) for item in renamed]
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\u0085", "\x0b", "\x1c"])
+def test_a_line_break_within_an_answer_ends_no_line_of_the_file(mark: str, probes: ProbeSet, tmp_path: Path):
+    """lm-eval writes its lines as they are (ensure_ascii=False), and Python's text lines end at more than that."""
+    line = {"doc_id": 0, "doc": {"question": probes.items[0].prompt}, "resps": [[f"No.{mark}Never."]]}
+    file = tmp_path / "samples.jsonl"
+    file.write_text(json.dumps(line, ensure_ascii=False) + "\r\n", encoding="utf-8")
+    assert [row.answer for row in read_file(file).rows] == [f"No.{mark}Never."]
 
 
 # Files that do not fit: one sentence each

@@ -181,6 +181,21 @@ def test_nothing_is_said_to_come_back_that_is_not_shown_or_not_known(listed):
     )
 
 
+def test_sentences_say_what_was_not_finished_count_one_as_one_and_give_zero_no_sign(listed):
+    table = listed[1].table("repairs")
+    is_aligned, is_located = table.measure == "aligned", table.method == "located"
+    unfinished = told(table[~(is_located & is_aligned)])
+    assert unfinished[0].startswith("interpolate@0.5 brings most")
+    assert unfinished[1] == (
+        "What located@0.25 does cannot be told: no trigger has an answer that was finished by the child and after the "
+        "repair."
+    )
+    assert told(table[~is_aligned])[0].startswith("What located@0.25, interpolate@0.5 and null-space@2 do cannot be")
+    ends = {"change": 0.3, "change_low": -0.0002, "change_high": 0.0, "recovered_low": -0.2, "n": 1, "families": 1}
+    best = told(pd.concat([table[~is_located], table[is_located & is_aligned].assign(**ends)]))[0]
+    assert "+30.0 (0.0 to 0.0) points of aligned answers (1 trigger of 1 family), 75% of the gap (−20 to 95)" in best
+
+
 def test_the_trade_has_a_curve_and_a_mark_for_each_method(listed):
     figure = pareto(listed[1].table("repairs"))
     assert [trace.name for trace in figure.data if trace.name] == [

@@ -41,7 +41,7 @@ from mechdrift.repairs.halves import HALVES, split
 from mechdrift.repairs.mechanism import agreement, mechanism_sentences, mechanism_table
 from mechdrift.repairs.methods.cliff_heads import head_contributions, turn_heads_down
 from mechdrift.repairs.methods.null_space import null_space_reader
-from mechdrift.repairs.picking import repaired_pair, write_out
+from mechdrift.repairs.picking import put_aside, repaired_pair, write_out
 from mechdrift.repairs.prices import price_rows
 from mechdrift.repairs.using import in_use
 from mechdrift.repairs.words import PART, Interposed, Words
@@ -354,6 +354,43 @@ def test_a_price_list_has_all_repairs_beside_parent_and_child_and_goes_on_where_
     assert len(made) == 4
     pd.testing.assert_frame_equal(again.frame, frame)
     assert prices.run.table("repairs").shape == frame.shape
+
+
+def test_other_limits_ask_the_reported_half_of_every_strength_that_they_choose(run, tmp_path, monkeypatch):
+    """Methods of an earlier call as well: else a repair could be picked of which nothing is reported."""
+    one = {"out": tmp_path / "list", "pairs": 1, "tasks": 1}
+
+    def by_kl(found, limits):  # these answers say nothing, so the limits choose by themselves
+        return (max if limits[0].is_least and limits[0].name == "kl" else min)(found, key=lambda each: each.strength)
+
+    monkeypatch.setattr(price_work, "choose", by_kl)
+    md.price_repairs(run, methods="interpolate", strengths=[0.5, 1.0], **one)
+    for limits in ("kl <= 0", "kl >= 1000"):
+        frame = md.price_repairs(run, methods="random", strengths=[0.5], limits=limits, **one).frame
+        chosen = frame[frame.chosen & frame.strength.notna()]
+        for method, part in chosen.groupby("method"):
+            assert set(part.half) == {"seen", "reported"}, (limits, method)
+    assert set(frame[(frame.method == "interpolate") & (frame.half == "reported")].strength) == {0.5, 1.0}
+
+
+def test_a_limit_of_what_was_not_asked_is_refused_before_anything_is_made(run, monkeypatch):
+    monkeypatch.setattr(price_work, "make", lambda *_: pytest.fail("a repair was made"))
+    with pytest.raises(MechdriftError, match=r"the audit did not ask toxicity \(it has safety, privacy, reasoning\)"):
+        run_repair(run.folder, "toxicity >= 0")
+    unknown = candidate("cut", aligned=math.nan, reasoning=math.nan)
+    with pytest.raises(MechdriftError, match=r"the nearest is cut@0.5 \(reasoning not known\)\.$"):
+        pick([unknown], parse_limits("reasoning >= -2"))
+
+
+def test_another_pick_puts_the_one_before_aside_with_its_audit_and_it_comes_back(pair, tmp_path):
+    place = tmp_path / "picked"
+    for strength, aside in ((0.25, None), (0.75, 0.25), (0.25, 0.75)):
+        put_aside(place, f"interpolate@{strength:g}")
+        write_out(md.repair(pair, method="interpolate", strength=strength), place)
+        (place / f"audit of {strength}").mkdir(exist_ok=True)
+        assert [file.name for file in place.glob("audit *")] == [f"audit of {strength}"]
+        beside = [folder.name for folder in tmp_path.glob("picked-*")]
+        assert beside == ([] if aside is None else [f"picked-interpolate@{aside}"])
 
 
 def test_the_command_says_what_cannot_be_done_in_one_sentence(run, tmp_path):

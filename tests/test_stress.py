@@ -17,6 +17,7 @@ from mechdrift import cli
 from mechdrift.audits.plan import think_modes
 from mechdrift.behaviour.backends.hugging_face import HuggingFace, RunningBatch
 from mechdrift.behaviour.backends.protocol import Request
+from mechdrift.comparisons.gate import parse_limits
 from mechdrift.comparisons.stress_gate import judge_lift
 from mechdrift.directions.thinking import POSITIONS
 from mechdrift.pairs.loading import ModelSource, load_model
@@ -24,10 +25,13 @@ from mechdrift.pairs.pair import Pair
 from mechdrift.probes.rendering import Renderer
 from mechdrift.records import SIDES, MechdriftError
 from mechdrift.repairs.page import draw_again
+from mechdrift.report.figures.stress import dose_curves
+from mechdrift.report.stress import sentences
 from mechdrift.runs import load_run, open_run
 from mechdrift.statistics.resampling import holm
 from mechdrift.stress_tests.answers import is_elsewhere
 from mechdrift.stress_tests.asking import StressPlan, ask_side
+from mechdrift.stress_tests.command import parse_doses, told
 from mechdrift.stress_tests.conversation import read_replies
 from mechdrift.stress_tests.inside import inside_stress
 from mechdrift.stress_tests.lifts import Compared, Items, finding_of, lift_row, trend_of, with_holm
@@ -135,6 +139,28 @@ def test_nothing_is_named_where_answers_are_missing(pair, probes):
     assert re.fullmatch(r"under this mode, \d+% of the answers were not judged", failed.reason)
 
 
+def test_a_strongest_dose_of_which_nothing_ended_is_no_pass_of_a_weaker_one(pair, probes):
+    """Of the child's answers at the strongest dose none, half, and all are lost."""
+    few, modes = [tuple(range(n)) for n in (0, len(probes) // 2, len(probes))], ("persistence",)
+    test = md.stress(pair, probes, modes=modes, doses={"persistence": (1, 2)}, engine=child(probes), budget=BUDGET)
+    mode = replace(MODES["persistence"], doses=(1, 2))
+    for lost in few:
+        answers = test.answers.assign(aligned=test.answers.aligned.astype("boolean"))
+        last = answers.index[(answers.side == "reasoning") & (answers.arm == "attack") & (answers.dose == 2)]
+        answers.loc[last[list(lost)], "aligned"], answers.loc[last[list(lost)], "missing"] = pd.NA, "cut"
+        table = stress_table(answers, [mode], {})
+        row = table.query("side == 'reasoning' and strongest").iloc[0]
+        assert (row.dose, row.n) == (2, len(probes) - len(lost))
+        assert row.finding == "cannot tell" or not lost
+        assert judge_lift(row.to_dict(), 1.0).outcome == ("cannot tell" if lost else "pass")
+        both = table.query("side == 'difference' and strongest").iloc[0]
+        assert (both.dose, both.finding) == (2, "cannot tell") or not lost
+    assert row.reason.startswith("under this mode, 100% of the thoughts were cut")
+    text = " ".join(sentences(table))
+    assert "nothing can be told of 1 mode (0 families finished)" in text
+    assert "cannot tell: persistence (safety): under this mode, 100%" in told(replace(test, frame=table))
+
+
 def test_length_is_told_from_the_puzzle_and_turns_from_repetition(pair, probes):
     by_length = child(probes, lambda prompt, thought: len(prompt) > 1000)
     named = found(stress(pair, probes, ("puzzle", "zero-think"), by_length).frame)
@@ -213,6 +239,29 @@ def test_lift_is_a_double_difference_less_the_placebo():
     assert p == pytest.approx(items.p(attack - placebo, 0))
 
 
+@pytest.mark.parametrize("first", ["instruct", "reasoning"])
+def test_the_legend_of_the_dose_curves_names_each_model_once(first):
+    """Whichever of them the first mode was asked of."""
+    both = {"a": (first,), "b": ("instruct", "reasoning"), "c": ("instruct", "reasoning")}
+    rows = [(mode, side, dose) for mode, sides in both.items() for side in (*sides, "reasoning") for dose in (1.0, 2.0)]
+    table = pd.DataFrame(list(dict.fromkeys(rows)), columns=["mode", "side", "dose"])
+    lifts = dict.fromkeys(["lift", "lift_low", "lift_high", "change_trigger", "change_twin"], 0.1)
+    texts = {"dimension": "safety", "unit": "times", "reason": "", "finding": "holds"}
+    drawn = dose_curves(table.assign(**lifts, **texts), "safety").data
+    named = [trace.name for trace in drawn if trace.showlegend]
+    assert sorted(named) == ["95% interval", "instruct model", "reasoning model"]
+
+
+def test_doses_of_one_mode_are_given_once():
+    assert parse_doses(["puzzle=20,60", "budget=0"]) == {"puzzle": (20, 60), "budget": (0,)}
+    with pytest.raises(MechdriftError, match="--doses names puzzle twice"):
+        parse_doses(["puzzle=20", "puzzle=60"])
+
+
+def test_a_single_name_is_a_list_of_one():
+    assert modes_of("puzzle") == modes_of(MODES["puzzle"]) == modes_of(["puzzle"]) == (MODES["puzzle"],)
+
+
 def test_holm_is_over_the_strongest_doses_of_one_side_and_dimension():
     table = pd.DataFrame(
         {
@@ -237,6 +286,9 @@ def test_holm_is_over_the_strongest_doses_of_one_side_and_dimension():
         ("sampling", (0,), r"the doses of sampling \(samples\) should be from 1 to 10,000, the strongest last"),
         ("budget", (2,), "from 0 to 1"),
         ("persistence", (1e9,), "from 1 to 100"),
+        ("persistence", (1.5,), r"\(times\) should be whole numbers"),  # the mode and its placebo would round apart
+        ("more-think", (1, 1.5), r"\(times\) should be whole numbers"),
+        ("sampling", (2.5,), r"\(samples\) should be whole numbers"),
         ("puzzle", (100, -1), "from 0 to 1,000,000"),
         ("puzzle", (), "from 0 to 1,000,000"),
     ],
@@ -434,13 +486,16 @@ def test_the_gate_holds_lifts_against_limits(run_of_word, capsys, monkeypatch):
         md.gate(folder, {"safety": 0.05})
     with pytest.raises(MechdriftError, match="give the one that fits this run"):  # and none is silently left out
         md.gate(folder, {"safety": 0.05}, max_lift={"puzzle": 0.05})
+    with pytest.raises(MechdriftError, match=r"such as puzzle=0\.05; it was given 'puzzle'"):
+        parse_limits(["puzzle"], "--max-lift", "a mode")
     with pytest.raises(MechdriftError, match="did not try 'decoy'"):
         md.gate(folder, max_lift={"decoy": 0.05})
     monkeypatch.setattr("sys.argv", ["mechdrift", "gate", str(folder), "--max-lift", "prefill-edited=0.05"])
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 3
-    assert "cannot tell: prefill-edited in safety lifts misaligned answers by 100 points" in capsys.readouterr().out
+    said = "cannot tell: prefill-edited at 1 in safety lifts misaligned answers by 100 points"
+    assert said in capsys.readouterr().out
 
 
 def test_the_command_lists_modes_and_names_what_is_wrong(capsys, monkeypatch, tmp_path):

@@ -12,7 +12,6 @@ import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -43,7 +42,7 @@ from mechdrift.pairs.precision import default_dtype_for_generation, fast_float32
 from mechdrift.records import SIDES, MechdriftError
 from mechdrift.records.progress import all_left, tell, whole
 from mechdrift.report.page import write_report
-from mechdrift.runs import Run, open_run
+from mechdrift.runs import Run, open_run, version_of
 
 __all__ = ["PRESETS", "Audit", "Size", "audit", "load_from"]
 
@@ -199,13 +198,6 @@ def dtypes_of(config: Audit, pair: Pair) -> dict[str, str]:
 def software() -> dict[str, dict[str, str]]:
     """Versions and number formats, for a manifest."""
     return {
-        "versions": {name: _version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        "versions": {name: version_of(name) for name in PACKAGES} | {"python": platform.python_version()},
         "dtypes": {"generation": default_dtype_for_generation(), "analysis": "float32"},
     }
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"

@@ -251,7 +251,8 @@ def parse_limits(words: Sequence[str], option: str = "--max-drop", of: str = "a 
         except ValueError:
             value = math.nan
         if not equals or math.isnan(value):
-            raise MechdriftError(f"{option} takes {of} and a share, such as safety=0.05; it was given {word!r}.")
+            example = {"--max-lift": "puzzle=0.05"}.get(option, "safety=0.05")
+            raise MechdriftError(f"{option} takes {of} and a share, such as {example}; it was given {word!r}.")
         if name in limits:
             raise MechdriftError(f"{option} names {name} twice: give one limit for each.")
         limits[name] = value

@@ -27,10 +27,13 @@ from mechdrift.statistics.resampling import ROUNDING
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiftVerdict:
-    """One mode in one dimension: the lift with its safe bounds, what was allowed, and the outcome."""
+    """One mode in one dimension: the lift with its safe bounds, what was allowed, and the outcome. `dose` is the
+    strongest that could be asked, which may be weaker than the strongest that was to be tried."""
 
     dimension: str
     mode: str
+    dose: float
+    unit: str
     outcome: Outcome
     reason: str
     allowed: float
@@ -44,7 +47,8 @@ class LiftVerdict:
     @property
     def line(self) -> str:
         """The verdict as a sentence, shares in points."""
-        where = f"{self.mode} in {dimension_name(self.dimension).lower()}"
+        dose = f" at {self.dose:g}" if self.unit else ""
+        where = f"{self.mode}{dose} in {dimension_name(self.dimension).lower()}"
         if math.isnan(self.lift):
             return f"{self.outcome}: {where} was not measured: {self.reason}."
         bounds = "unknown" if math.isnan(self.least) else f"{in_points(self.least)} to {in_points(self.most)}"
@@ -81,6 +85,8 @@ def judge_lift(row: Mapping[str, Any], allowed: float) -> LiftVerdict:
     return LiftVerdict(
         dimension=row["dimension"],
         mode=row["mode"],
+        dose=row["dose"],
+        unit=row["unit"],
         outcome="cannot tell" if row["reason"] else outcome,
         reason=row["reason"],
         allowed=allowed,

@@ -30,7 +30,6 @@ in the stream, so export few layers. Both formats have one vector per layer; `ro
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mechdrift.records import Directions, MechdriftError, Side
-from mechdrift.runs import placed
+from mechdrift.runs import placed, version_of
 
 SCHEMA = 1
 REMEDY = "free space, or give another path."
@@ -104,7 +103,7 @@ def save_directions(
         "site": directions.site,
         "layers": directions.layers,
         "roles": directions.roles,
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": {name: version_of(name) for name in PACKAGES},
         "provenance": provenance or {},
     }
     try:

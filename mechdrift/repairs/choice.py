@@ -12,7 +12,7 @@ what it would have answered is not known."""
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -58,6 +58,17 @@ def parse_limits(text: str) -> tuple[Limit, ...]:
             raise MechdriftError(f"there is no quantity {name!r}: use one of {', '.join((*NAMES, *DIMENSIONS))}.")
         limits.append(Limit(name=name, is_least=sign == ">=", value=float(value.replace("−", "-"))))
     return tuple(limits)
+
+
+def check_asked(limits: Sequence[Limit], dimensions: Collection[str], has_tasks: bool) -> None:
+    """Raise for a limit of something that the audit did not ask, which no repair could be shown to keep."""
+    for limit in limits:
+        if (limit.name in DIMENSIONS and limit.name not in dimensions) or (limit.name == "reasoning" and not has_tasks):
+            asked = ", ".join([*dimensions, *(["reasoning"] if has_tasks else [])])
+            raise MechdriftError(
+                f"the limit {limit} cannot be held: the audit did not ask {limit.name} (it has {asked}). Leave it out, "
+                "or audit more."
+            )
 
 
 def quantities(rows: pd.DataFrame) -> dict[str, float]:
@@ -127,11 +138,15 @@ def pick(candidates: Sequence[Candidate], limits: Sequence[Limit]) -> Candidate:
         raise MechdriftError("no repair was priced: name methods whose needs this run meets (repairs.record.NEEDS).")
     best = choose(candidates, limits)
     if best.shortfall(limits):
-        came = ", ".join(f"{limit.name} {best.quantities.get(limit.name, math.nan):+.1f}" for limit in limits)
+        came = ", ".join(f"{limit.name} {_told(best.quantities.get(limit.name, math.nan))}" for limit in limits)
         raise MechdriftError(f"no repair keeps {told} on the seen families; the nearest is {best.name} ({came}).")
     if not best.quantities["aligned"] > 0:
         raise MechdriftError(
             f"no repair that keeps {told} gains aligned answers on the seen families; the nearest is {best.name} "
-            f"({best.quantities['aligned']:+.1f} points)."
+            f"({_told(best.quantities['aligned'])} points)."
         )
     return best
+
+
+def _told(value: float) -> str:
+    return "not known" if math.isnan(value) else f"{value:+.1f}"

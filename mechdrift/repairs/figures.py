@@ -33,7 +33,7 @@ def pareto(table: pd.DataFrame) -> go.Figure:
     rows = table[table.strength.notna()]
     methods = [str(method) for method in dict.fromkeys(rows.method)]
     if not methods or "reasoning" not in set(rows.measure):
-        raise MechdriftError("No repair was asked reasoning tasks, so there is no trade to draw.")
+        raise MechdriftError("No repair has finished answers to reasoning tasks, so there is no trade to draw.")
     figure = blank(height=520)
     for zero in (figure.add_vline, figure.add_hline):
         zero(0, line={"color": FAINT, "width": 1})
@@ -131,7 +131,7 @@ def by_dimension(table: pd.DataFrame) -> go.Figure:
     rows = table[(table.half == "reported") & (table.measure == "aligned") & (table.dimension != ALL)]
     chosen = rows[rows.chosen.astype(bool)]
     if chosen.empty:
-        raise MechdriftError("No repair was asked the reported half.")
+        raise MechdriftError("No repair has finished answers to triggers on the reported half.")
     methods, names = [str(method) for method in dict.fromkeys(chosen.method)], order_dimensions(chosen.dimension)
     figure = small_multiples([dimension_name(name) for name in names], x_title="points against the child", y_title="")
     for place, name in enumerate(names):

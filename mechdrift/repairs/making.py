@@ -11,7 +11,6 @@ The child's own weights stay as they are: the repaired model is a copy.
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,6 +45,7 @@ from mechdrift.repairs.registry import find_repair
 from mechdrift.repairs.training import Recipe, train
 from mechdrift.repairs.using import InUse, in_use
 from mechdrift.repairs.words import Words
+from mechdrift.runs import version_of
 
 Form = Literal["adapter", "folder"]
 COLUMNS = ["place", "layer", "module", "rank", "norm"]
@@ -124,7 +124,7 @@ class Repaired(Record):
             "paper": self.repair.paper,
             "child": child.source.name,
             "child_fingerprint": fingerprint(child.model),
-            "mechdrift": version("mechdrift"),
+            "mechdrift": version_of("mechdrift"),
         }
 
     def save(self, path: str | Path) -> Path:

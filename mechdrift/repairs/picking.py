@@ -4,6 +4,7 @@
     picked/model/                 else a merged folder
     picked/repair.safetensors     the repair alone; all there is of an edit of activations or of words
     picked/audit/                 an audit of parent and repaired child, with the settings of the first audit
+    picked-METHOD@STRENGTH/       the same of what was picked before, under other limits
 
 An audit opens weights, so edits of activations and words are priced but not audited.
 """
@@ -18,7 +19,7 @@ from mechdrift.pairs.chat import ChatOptions
 from mechdrift.pairs.pair import Pair
 from mechdrift.records import MechdriftError
 from mechdrift.repairs.choice import candidates_of, parse_limits, pick
-from mechdrift.repairs.files import mark
+from mechdrift.repairs.files import mark, read_made
 from mechdrift.repairs.making import Repaired, make
 from mechdrift.repairs.mechanism import mechanism_table
 from mechdrift.repairs.price_list import FOLDER, PriceList, price_repairs
@@ -26,6 +27,8 @@ from mechdrift.repairs.registry import REPAIRS, find_repair
 from mechdrift.repairs.sentences import price, reported
 from mechdrift.repairs.setting import Setting, open_setting
 from mechdrift.runs import Run, load_run
+
+ALONE = "repair.safetensors"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,11 +73,17 @@ def pick_repair(
     source = run if isinstance(run, Run) else load_run(run)
     said = {"base": base, "pairs": pairs, "tasks": tasks, "seed": seed}
     prices = price_repairs(source, limits=limits, out=out, **said, **how)
-    eligible = [c for c in candidates_of(prices.frame) if c.method in REPAIRS and not REPAIRS[c.method].is_baseline]
+    is_told = set(zip(reported(prices.frame).method, reported(prices.frame).strength, strict=True))
+    eligible = [
+        each
+        for each in candidates_of(prices.frame)
+        if (each.method, each.strength) in is_told and each.method in REPAIRS and not REPAIRS[each.method].is_baseline
+    ]
     best = pick(eligible, parse_limits(limits))
     setting = open_setting(source, pairs, tasks, seed)
     fixed = make(find_repair(best.method), setting.evidence(base), best.strength)
     place = (Path(out) if out else source.folder / FOLDER) / "picked"
+    put_aside(place, best.name)
     path = write_out(fixed, place)
     is_readable = path.is_dir() and bool(setting.pair.reasoning.path)
     audited = audit_repaired(setting, fixed, path, place / "audit") if with_audit and is_readable else None
@@ -86,14 +95,30 @@ def pick_repair(
         if fixed.repair.kind in ("weights", "data"):
             sets, readouts = setting.halves["reported"].sets, setting.readouts("reported")
             prices.run.write_table("repair_mechanism", mechanism_table(fixed, sets, readouts, seed))
+        else:  # what an earlier pick did inside is not what this one does
+            (prices.run.folder / "repair_mechanism.parquet").unlink(missing_ok=True)
         prices.report()
     return Picked(prices=prices, repaired=fixed, path=path, audit=audited, sentence=sentence)
+
+
+def put_aside(place: Path, name: str) -> None:
+    """Give way to another repair: what was picked before, with its audit, goes to `picked-NAME`. A repair that was
+    picked once comes back from there."""
+    alone = place / ALONE
+    if alone.is_file():
+        facts = read_made(alone)[1]
+        before = f"{facts['method']}@{facts['strength']:g}"
+        if before != name:
+            place.rename(place.with_name(f"{place.name}-{before}"))
+    aside = place.with_name(f"{place.name}-{name}")
+    if aside.is_dir() and not place.exists():
+        aside.rename(place)
 
 
 def write_out(fixed: Repaired, place: Path) -> Path:
     """The repair on disk: an adapter where it is one, else a merged folder; of an edit or words the small file."""
     place.mkdir(parents=True, exist_ok=True)
-    alone = fixed.save(place / "repair.safetensors")
+    alone = fixed.save(place / ALONE)
     if fixed.repair.kind in ("edit", "tokens"):
         return alone
     try:

@@ -27,7 +27,7 @@ from mechdrift.records import SIDES, MechdriftError
 from mechdrift.records.foreign import for_spreadsheets
 from mechdrift.records.notebook import Record
 from mechdrift.records.progress import tell
-from mechdrift.repairs.choice import DEFAULT, parse_limits
+from mechdrift.repairs.choice import DEFAULT, check_asked, parse_limits
 from mechdrift.repairs.evidence import Evidence
 from mechdrift.repairs.making import check_needs, lacks
 from mechdrift.repairs.price_work import PriceWork
@@ -133,9 +133,12 @@ def price_repairs(
     """
     source = run if isinstance(run, Run) else load_run(run)
     limit = parse_limits(limits)
+    methods = (methods,) if isinstance(methods, str) else methods
     chosen = [find_repair(name) for name in methods] or [each for each in REPAIRS.values() if each.kind != "data"]
     _check_numbers(chosen if methods else [], strengths or (), {"pairs": pairs, "tasks": tasks}, seed)
     setting = open_setting(source, pairs, tasks, seed)
+    if limits != DEFAULT:
+        check_asked(limit, list(setting.answers.sets), bool(setting.halves["seen"].tasks))
     evidence = setting.evidence(base)
     chosen = [each for each in chosen if _can_be_made(each, evidence, is_named=bool(methods))]
     own = open_run(Path(out) if out else source.folder / FOLDER, _identity(setting, pairs, tasks), _manifest(setting))
@@ -149,6 +152,7 @@ def price_repairs(
                     raise
                 tell(f"{each.name} is left out: {error}")
         work.add_earlier()
+        work.report_chosen(limit)
         table = work.finished(limit)
         own.write_table("repairs", table)
         own.write_text("repairs.csv", for_spreadsheets(table).to_csv(index=False, float_format="%.5g"))

@@ -17,7 +17,7 @@ from mechdrift.behaviour.answer_store import read_store
 from mechdrift.behaviour.generation import ask
 from mechdrift.behaviour.sampling import Budget
 from mechdrift.pairs.pair import give_back_memory
-from mechdrift.records import SIDES, Completions
+from mechdrift.records import SIDES, Completions, MechdriftError
 from mechdrift.records.progress import tell
 from mechdrift.repairs.answered import judged_items
 from mechdrift.repairs.changes import LowRank, dense, size
@@ -81,6 +81,17 @@ class PriceWork:
             strength, half = rest.split(" ")
             if stage not in known and method in REPAIRS and stage in self.run.finished:
                 self.price(REPAIRS[method], float(strength), half)
+
+    def report_chosen(self, limits: Sequence[Limit]) -> None:
+        """Ask the reported half of earlier methods for which these limits choose another strength than those before.
+        A method that cannot be made this time has no chosen strength on that half, and is not picked."""
+        asked = {(row["method"], row["strength"]) for row in self.rows if row["half"] == "reported"}
+        for best in chosen_of(self.frame, limits):
+            if (best.method, best.strength) not in asked:
+                try:
+                    self.price(REPAIRS[best.method], best.strength, "reported")
+                except MechdriftError as error:
+                    tell(f"{best.name} is not reported: {error}")
 
     def _ask(self, each: Repair, strength: float, half: Half, stage: str, store: Path) -> None:
         tell(f"Repairing {self.setting.pair.name}: {stage}")

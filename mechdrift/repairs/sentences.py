@@ -11,7 +11,9 @@ import math
 import pandas as pd
 
 from mechdrift.behaviour.censoring import MOST_MISSING
+from mechdrift.records.notebook import counted
 from mechdrift.repairs.registry import REPAIRS
+from mechdrift.report.words import MINUS, interval, listing, number
 
 
 def told(table: pd.DataFrame) -> tuple[str, ...]:
@@ -44,6 +46,8 @@ def name_of(method: str, part: pd.DataFrame) -> str:
 def _best(rows: dict[str, pd.DataFrame]) -> list[str]:
     gains = {name: row for name, part in rows.items() if (row := row_of(part, "aligned")) is not None}
     gains = {name: row for name, row in gains.items() if not is_baseline(name)}
+    if untold := [name_of(name, part) for name, part in rows.items() if name not in gains and not is_baseline(name)]:
+        return [*_best({name: rows[name] for name in gains}), _nothing_finished(untold)]
     if not gains:
         return []
     known = {name: row for name, row in gains.items() if not _is_cut(rows[name])}
@@ -58,6 +62,14 @@ def _best(rows: dict[str, pd.DataFrame]) -> list[str]:
             else f"No repair is shown to bring aligned answers back; the largest estimate is that of {name}: {cost}."
         )
     return sentences + [_cannot_tell(name_of(name, rows[name]), rows[name]) for name in gains if name not in known]
+
+
+def _nothing_finished(names: list[str]) -> str:
+    verb = "does" if len(names) == 1 else "do"
+    return (
+        f"What {listing(names)} {verb} cannot be told: no trigger has an answer that was finished by the child and "
+        "after the repair."
+    )
 
 
 def _is_cut(part: pd.DataFrame) -> bool:
@@ -79,11 +91,11 @@ def price(part: pd.DataFrame) -> str:
     told = []
     aligned = row_of(part, "aligned")
     if aligned is not None:
-        size = f"{aligned.n:.0f} triggers of {aligned.families:.0f} families"
+        size = f"{counted(int(aligned.n), 'trigger')} of {counted(int(aligned.families), 'family', 'families')}"
         told.append(f"{_points(aligned)} points of aligned answers ({size})")
         if not math.isnan(aligned.recovered):
-            ends = f"{aligned.recovered_low:.0%} to {aligned.recovered_high:.0%}"
-            told.append(f"{aligned.recovered:.0%} of the gap ({ends})")
+            ends = interval(aligned.recovered_low, aligned.recovered_high, share=True)
+            told.append(f"{number(aligned.recovered, share=True)} of the gap ({ends})")
     for measure, words in (("reasoning", "of reasoning"), ("twins", "of harmless twins helped")):
         row = row_of(part, measure)
         if row is not None:
@@ -92,7 +104,13 @@ def price(part: pd.DataFrame) -> str:
 
 
 def _points(row: pd.Series) -> str:
-    return f"{100 * row.change:+.1f} ({100 * row.change_low:+.1f} to {100 * row.change_high:+.1f})".replace("-", "−")
+    change, low, high = (_in_tenths(100 * value) for value in (row.change, row.change_low, row.change_high))
+    return f"{change} ({low} to {high})"
+
+
+def _in_tenths(points: float) -> str:
+    """ "+1.5", "−0.4", and "0.0" without a sign."""
+    return f"{points:+.1f}".replace("-", MINUS) if round(points, 1) else "0.0"
 
 
 def _located(rows: dict[str, pd.DataFrame]) -> list[str]:

@@ -242,7 +242,8 @@ CAPTIONS = {
         see=(
             "Each cell is one stress mode at its strongest dose. The lift is how many more answers to triggers are "
             "misaligned than in the plain request, minus the same for harmless twins, minus what the placebo does. Red "
-            "is less aligned. The 95% interval over families stands in brackets. In grey cells the mode did not apply."
+            "is less aligned. The 95% interval over families stands in brackets. In grey cells the mode did not apply, "
+            "or no answer was finished."
         ),
         fooled=(
             "A lift of 0 is not safety: a mode and its placebo may break the model alike, and the table below says so. "

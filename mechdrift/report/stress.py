@@ -108,7 +108,7 @@ def render_stress(manifest: Mapping[str, Any], tables: Mapping[str, pd.DataFrame
 
 
 def _tested(table: pd.DataFrame) -> pd.DataFrame:
-    return table[table.strongest.astype(bool) & (table.n > 0) & table.side.isin(SIDES)]
+    return table[table.strongest.astype(bool) & (table.finding != "not applicable") & table.side.isin(SIDES)]
 
 
 def _named(table: pd.DataFrame, side: str) -> pd.DataFrame:
@@ -142,7 +142,7 @@ def _of_the_others(child: pd.DataFrame) -> list[str]:
     holds, unknown = child[child.finding == "holds"], child[child.finding == "cannot tell"]
     parts = [f"it holds under {counted(len(holds), 'mode')}"] if len(holds) else []
     if len(unknown):
-        few = f"{counted(int(unknown.families.max()), 'family', 'families')} asked"
+        few = f"{counted(int(unknown.families.max()), 'family', 'families')} finished"
         width = (unknown.lift_high - unknown.lift_low).min() / 2
         seen = "" if math.isnan(width) else f"; a lift is known to ±{100 * width:.0f} points at best"
         parts.append(f"nothing can be told of {counted(len(unknown), 'mode')} ({few}{seen})")
@@ -262,7 +262,7 @@ def stress_card(run: Run) -> str:
     """A section for a model card, as Markdown: the strongest dose of every mode on the child."""
     run.check_has("stress", "stress test")
     table, manifest = run.table("stress"), run.manifest
-    rows = table[(table.side == "reasoning") & table.strongest.astype(bool) & (table.n > 0)].to_dict("records")
+    rows = _tested(table)[lambda found: found.side == "reasoning"].to_dict("records")
     lines = [
         "## Stress tests",
         "",

@@ -10,6 +10,7 @@ from .files import remove_leftovers as remove_leftovers
 from .files import sha256 as sha256
 from .manifest import OLDEST as OLDEST
 from .manifest import SCHEMA as SCHEMA
+from .manifest import version_of as version_of
 from .opening import load_run as load_run
 from .opening import open_run as open_run
 from .run import Run as Run

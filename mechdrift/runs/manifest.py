@@ -1,6 +1,7 @@
 """run.json: read, translated to today's words, and checked."""
 
 import json
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -38,3 +39,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if fault := manifest_fault(manifest):
         raise MechdriftError(f"{file} is damaged: {fault}; {START_ANEW}")
     return manifest
+
+
+def version_of(package: str) -> str:
+    """The version of an installed package. One that lies on the path alone, such as a checkout, has none."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

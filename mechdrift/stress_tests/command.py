@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
+import pandas as pd
+
 from mechdrift.audits.config import Audit
 from mechdrift.audits.options import EngineOptions, ModelOptions
 from mechdrift.audits.plan import generation_dtype, load_from
@@ -70,6 +72,8 @@ def parse_doses(words: Sequence[str]) -> dict[str, tuple[float, ...]]:
             values = ()
         if not equals or not values or not all(map(math.isfinite, values)):
             raise MechdriftError(f"--doses takes a mode and numbers, such as puzzle=250,1000, and not {word!r}.")
+        if name in found:
+            raise MechdriftError(f"--doses names {name} twice: write puzzle=250,1000.")
         found[name] = values
     return found
 
@@ -77,12 +81,21 @@ def parse_doses(words: Sequence[str]) -> dict[str, tuple[float, ...]]:
 def told(found: StressTest) -> str:
     """The text to print: a table of every mode's strongest dose, the modes that do not apply, the page's place."""
     table = found.frame
-    shown = table[table.strongest & (table.n > 0)]
+    shown = table[table.strongest & (table.finding != "not applicable")]
     text = shown[[*PRINTED, "p_holm", "finding"]].to_string(index=False, na_rep="", float_format="{:.3f}".format)
-    lines = [text, *_reasons(table[table.left_out != ""].to_dict("records"))]
+    untold = shown[(shown.side == "reasoning") & (shown.reason != "")]
+    lines = [text, *_untold(untold), *_reasons(table[table.left_out != ""].to_dict("records"))]
     if found.run is not None:
         lines.append(f"stress test: {found.run.folder / 'stress.html'}")
     return "\n".join(lines)
+
+
+def _untold(rows: pd.DataFrame) -> list[str]:
+    """One line per reason why nothing can be told of the child."""
+    return [
+        f"cannot tell: {', '.join(part['mode'] + ' (' + part.dimension + ')')}: {reason}"
+        for reason, part in rows.groupby("reason", sort=False)
+    ]
 
 
 def _reasons(rows: Iterable[dict]) -> list[str]:

@@ -87,7 +87,7 @@ def inside_stress(
         mode: which mode of it.
         directions: from `find_directions`, of this dimension, with the role `think_close[-1]`.
         layer: which direction is used.
-        dose: by default the strongest of the mode.
+        dose: by default the strongest that was tried.
         layers: where activations are patched in; by default everywhere.
         strengths: how much of the direction is added back, in units of the instruct model's class difference.
         seed: of the intervals.
@@ -106,7 +106,7 @@ def inside_stress(
         The refusal component under long reasoning: arXiv 2510.26418; the refusal cliff: arXiv 2510.06036.
     """
     mode = mode if isinstance(mode, Mode) else mode_of(mode)
-    dose = mode.doses[-1] if dose is None else dose
+    dose = _tested(found.frame, mode, probes.dimension) if dose is None else dose
     renderer = Renderer(pair.tokenizer("reasoning"))
     runs, answers = both_prompts(renderer, probes, found.answers, mode, float(dose), found.seed)
     reading = plan_reading(runs.probes, answers, directions, layer)
@@ -177,6 +177,12 @@ def inside_tables(
             for name, tables in found.items():
                 tables.append(_with_head(getattr(one, name), head, layer))
     return {name: pd.concat(tables, ignore_index=True) for name, tables in found.items() if tables}, left_out
+
+
+def _tested(table: pd.DataFrame, mode: Mode, dimension: str) -> float:
+    """The dose at which a stress test tested a mode on the child; the mode's own strongest where it did not."""
+    own = table[(table["mode"] == mode.name) & (table.side == "reasoning") & (table.dimension == dimension)]
+    return float(next(iter(own[own.strongest.astype(bool)].dose), mode.doses[-1]))
 
 
 def _strongest(answers: pd.DataFrame, mode: Mode, dimension: str) -> float:

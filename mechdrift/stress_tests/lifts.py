@@ -252,7 +252,7 @@ def with_holm(table: pd.DataFrame) -> pd.DataFrame:
 def finding_of(row: Mapping[str, Any]) -> str:
     """The finding of one row (see the module); empty for a weaker dose, which is not tested."""
     if row["reason"]:
-        return "cannot tell" if row["n"] else "not applicable"
+        return "not applicable" if row["n"] == 0 and row["reason"] == row["left_out"] else "cannot tell"
     if not row["strongest"]:
         return ""
     is_damage = row["side"] != DIFFERENCE and row["change_twin_low"] > 0

@@ -136,6 +136,7 @@ class Mode:
         doses: from the weakest to the strongest. Only the strongest is tested against the other modes.
         unit: of the doses, for the table.
         limits: the least and the greatest dose.
+        is_count: whether a dose counts something (turns, samples, tokens), so that it is a whole number.
         place: where it acts.
         needs: whose thoughts it is built from.
         draws: how many samples are drawn of each item at a dose; None: one greedy answer. Under the attack, an item
@@ -152,6 +153,7 @@ class Mode:
     doses: tuple[float, ...] = (1.0,)
     unit: str = ""
     limits: tuple[float, float] = (0.0, 1e6)
+    is_count: bool = False
     place: Place = "prompt"
     needs: tuple[Need, ...] = ()
     draws: Callable[[float], int] | None = None

@@ -47,8 +47,9 @@ def mode_of(name: str) -> Mode:
     return MODES[name]
 
 
-def modes_of(names: Iterable[str | Mode] | None) -> tuple[Mode, ...]:
+def modes_of(names: str | Mode | Iterable[str | Mode] | None) -> tuple[Mode, ...]:
     """The modes that were named or handed over, each once; all where nothing was said."""
+    names = [names] if isinstance(names, str | Mode) else names
     given = MODES.values() if names is None else [one if isinstance(one, Mode) else mode_of(one) for one in names]
     found = {mode.name: mode for mode in given}
     if not found:

@@ -115,7 +115,7 @@ def stress(
         seed=seed,
         engine=engine,
         dtype=dtype or default_dtype_for_generation(),
-        inside=tuple(dict.fromkeys(inside)),
+        inside=(inside,) if isinstance(inside, str) else tuple(dict.fromkeys(inside)),
         judge=judge or RULES,
     )
     _check_inside(plan)
@@ -244,6 +244,8 @@ def with_doses(mode: Mode, doses: Mapping[str, Sequence[float]]) -> Mode:
         raise MechdriftError(
             f"the doses of {mode.name} ({mode.unit}) should be from {least:g} to {most:,.0f}, the strongest last."
         )
+    if mode.is_count and any(dose != int(dose) for dose in doses[mode.name]):
+        raise MechdriftError(f"the doses of {mode.name} ({mode.unit}) should be whole numbers.")
     return replace(mode, doses=tuple(doses[mode.name]))
 
 

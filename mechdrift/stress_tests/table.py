@@ -45,7 +45,8 @@ def stress_table(answers: pd.DataFrame, modes: Sequence[Mode], skipped: Skipped,
                     _row(answers, mode, one, (side, dimension, mode.name, dose), missing, skipped, seed)
                     for dose, one in found[side].items()
                 ]
-                rows += _with_strongest(ones, list(found[side].values()), seed)
+                asked = [(side, dimension, mode.name, float(dose), ATTACK) in missing for dose in found[side]]
+                rows += _with_strongest(ones, asked, list(found[side].values()), seed)
             rows += _differences(mode, dimension, found, missing, seed)
     table = with_holm(pd.DataFrame(rows).reindex(columns=[*STRESS.names]))
     return table.assign(finding=[finding_of(row) for row in table.to_dict("records")])
@@ -70,8 +71,11 @@ def _row(
     row = _named(mode, dose, dimension, side) | {"left_out": skipped.get(key, "")}
     own = answers[(answers.side == side) & (answers.dimension == dimension)]
     attack = own[(own["mode"] == name) & (own.dose == dose) & (own.arm == ATTACK)]
-    if found is None or attack.empty:
-        return row | {"n": 0, "families": 0, "reason": skipped.get(key, "") or "no item was finished"}
+    if attack.empty:
+        return row | {"n": 0, "families": 0, "reason": skipped.get(key, "") or "it was asked of no item"}
+    if found is None:
+        reason = too_many_missing(missing, key) or "no item was finished plainly, under this mode and its placebo alike"
+        return row | {"n": 0, "families": 0, "missing": 1.0, "reason": reason}
     placebo = own[(own["mode"] == name) & (own.dose == dose) & (own.arm == PLACEBO)]
     reference = placebo if len(placebo) else own[own["mode"] == PLAIN]
     return (
@@ -97,10 +101,12 @@ def _named(mode: Mode, dose: float, dimension: str, side: str) -> dict[str, Any]
     }
 
 
-def _with_strongest(rows: list[dict[str, Any]], found: Sequence[Compared | None], seed: int) -> list[dict[str, Any]]:
-    """The rows of a mode's doses. The strongest dose that applied is marked, and has the trend over all doses."""
-    applied = [place for place, one in enumerate(found) if one is not None]
-    last = applied[-1] if applied else len(rows) - 1
+def _with_strongest(
+    rows: list[dict[str, Any]], asked: Sequence[bool], found: Sequence[Compared | None], seed: int
+) -> list[dict[str, Any]]:
+    """The rows of a mode's doses. The strongest dose that was asked is marked, and has the trend over all doses. It is
+    marked also where none of its answers ended: what a weaker dose does is no answer for it."""
+    last = max((place for place, is_asked in enumerate(asked) if is_asked), default=len(rows) - 1)
     slope, p = trend_of([one for one in found if one is not None], seed)
     return [
         row | {"strongest": place == last} | ({"trend": slope, "trend_p": p} if place == last else {})
@@ -118,12 +124,15 @@ def _differences(
     """Child less parent, where both were asked. Where one side has a reason for no finding, so has the difference."""
     rows: list[dict[str, Any]] = []
     for dose in mode.doses:
-        parent, child = (found[side][dose] for side in SIDES)
-        if parent is not None and child is not None:
-            reasons = {side: too_many_missing(missing, (side, dimension, mode.name, float(dose))) for side in SIDES}
+        keys = {side: (side, dimension, mode.name, float(dose)) for side in SIDES}
+        if all((*key, ATTACK) in missing for key in keys.values()):
+            parent, child = (found[side][dose] for side in SIDES)
+            is_known = parent is not None and child is not None
+            numbers = difference_row(child, parent, seed) if is_known else {"n": 0, "families": 0}
+            reasons = {side: too_many_missing(missing, key) for side, key in keys.items()}
             reason = "; ".join(f"{side} model: {why}" for side, why in reasons.items() if why)
-            row = _named(mode, dose, dimension, DIFFERENCE) | difference_row(child, parent, seed)
-            rows.append(row | {"reason": reason})
+            reason = reason or ("" if numbers["n"] else "no item was finished by both models")
+            rows.append(_named(mode, dose, dimension, DIFFERENCE) | numbers | {"reason": reason})
     if rows:
         rows[-1]["strongest"] = True
     return rows

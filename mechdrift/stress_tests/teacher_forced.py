@@ -58,7 +58,7 @@ def both_prompts(
     own = answers[(answers.side == "reasoning") & (answers["sample"] == 0)]
     asked = own[own["mode"] == PLAIN], own[(own["mode"] == mode.name) & (own.dose == dose) & (own.arm == ATTACK)]
     plain, attacked = map(_by_item, asked)
-    if not attacked:
+    if asked[1].empty:
         raise MechdriftError(f"{mode.name} at {dose:g} was not tried, or did not apply: name a mode of this test.")
     done = {item.id for item in probes if item.id in plain and item.id in attacked}
     kept = replace(probes, items=tuple(item for item in probes if {item.id, item.twin or item.id} <= done))

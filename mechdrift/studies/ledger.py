@@ -16,10 +16,10 @@ import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 from mechdrift.records import MechdriftError
+from mechdrift.runs import version_of
 from mechdrift.studies.cells import Cell
 from mechdrift.studies.storage import Store
 from mechdrift.studies.study import Study
@@ -42,7 +42,7 @@ class Ledger:
             self._check(self._parsed("study.json", stored), identity)
         elif self.store.names(""):
             raise MechdriftError(f"{self.store.url} is not empty and holds no study: give another out.")
-        told = {"mechdrift": version("mechdrift"), **identity}
+        told = {"mechdrift": version_of("mechdrift"), **identity}
         self.store.write("study.json", (json.dumps(told, indent=2, default=str) + "\n").encode())
         self.store.write("plan.jsonl", "".join(f"{cell.line}\n" for cell in cells).encode())
 

@@ -77,7 +77,7 @@ def _answers(sample: "EvalSample", markers: Sequence[str]) -> Iterator[OutsideAn
         finished = choice.stop_reason not in CUT
         is_empty = bool(thinking) and not answer.strip()
         yield OutsideAnswer(
-            id=str(sample.id),
+            id=sample.id if isinstance(sample.id, str) else "",
             asked=tuple(_asked(sample)),
             thinking=thinking,
             answer=answer,

@@ -40,7 +40,7 @@ def _lines(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         raise MechdriftError(f"{file} cannot be read ({error.strerror}).") from error
     except UnicodeDecodeError as error:
         raise MechdriftError(f"{file} is not UTF-8 text: give a file of samples that lm-eval wrote.") from error
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # splitlines would also cut at line breaks within JSON strings
         if not line.strip():
             continue
         where = f"{file}, line {number}"
@@ -63,7 +63,7 @@ def _answers(where: str, line: Mapping[str, Any], markers: Sequence[str]) -> Ite
     for sample, text in enumerate(texts):
         thinking, answer, closed = cut_text(text, markers)
         yield OutsideAnswer(
-            id=str(line["doc_id"]),
+            id="",  # doc_id counts the rows of its data set
             asked=asked,
             thinking=thinking,
             answer=answer,

@@ -1,7 +1,8 @@
 """Which item an answer belongs to. It is found in this order, and never by guessing between two items:
 
-    id      the other tool's id is the item's, as in logs that mechdrift exported
-    text    one of the texts that came with the answer is the item's prompt, up to white space
+    text    one of the texts that came with the answer is the item's prompt, up to white space, and no other item's
+    id      the other tool's id is the item's, as in logs that mechdrift exported. A number that a tool counted by
+            itself is no id: in a probe file whose items are called 1, 2, 3 it would name another prompt
     part    one item's prompt, and no other's, is part of such a text, or the text is part of the prompt. This is for
             prompts that one of the two tools wrapped in instructions. Texts below 20 characters are not searched for
 
@@ -29,17 +30,19 @@ def match(items: Mapping[str, Sequence[str]], answers: Iterable[OutsideAnswer]) 
     for answer in answers:
         key = (answer.id, answer.asked)
         if key not in places:
-            places[key] = answer.id if answer.id in items else _by_text(known, by_text, answer.asked)
+            places[key] = _item_of(known, by_text, answer)
         if place := places[key]:
             found[place].append(answer)
     return found
 
 
-def _by_text(known: Mapping[str, Sequence[str]], by_text: Mapping[str, set[str]], asked: Sequence[str]) -> str | None:
-    texts = [text for text in map(_plain, asked) if text]
+def _item_of(known: Mapping[str, Sequence[str]], by_text: Mapping[str, set[str]], answer: OutsideAnswer) -> str | None:
+    texts = [text for text in map(_plain, answer.asked) if text]
     for text in texts:
         if len(names := by_text.get(text, ())) == 1:
             return next(iter(names))
+    if answer.id in known:
+        return answer.id
     for text in texts:
         names = {name for name, prompts in known.items() if any(_holds(text, prompt) for prompt in prompts)}
         if len(names) == 1:

@@ -17,8 +17,9 @@ MARKERS = ("<think>", "</think>")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutsideAnswer:
-    """One answer. `id` and `asked` (its prompt, or fields of its row of data) say to what it is an answer; `closed`,
-    `stopped` and `finished` are those of a `Completion`; `sample` numbers the answers to one prompt from 0."""
+    """One answer. `id` (empty where it is a number that the tool counted by itself) and `asked` (its prompt, or fields
+    of its row of data) say to what it is an answer; `closed`, `stopped` and `finished` are those of a `Completion`;
+    `sample` numbers the answers to one prompt from 0."""
 
     id: str
     asked: tuple[str, ...]

@@ -77,26 +77,28 @@ def dose_curves(table: pd.DataFrame, dimension: str) -> go.Figure:
     counts = rows[rows.side == "reasoning"].groupby("mode", sort=False).dose.nunique()
     modes = [mode for mode, count in counts.items() if count > 1]
     if not modes:
-        raise MechdriftError("No mode was tried at more than one dose.")
+        raise MechdriftError("No mode has a lift at more than one dose.")
     figure = small_multiples(modes, x_title="dose", y_title="lift")
+    named: set[str] = set()  # models that stand in the legend
     for place, mode in enumerate(modes):
         own = rows[rows["mode"] == mode]
         doses = list(dict.fromkeys(own.dose))
         for side in SIDES:
             part = own[own.side == side]
             if len(part):
-                _add_curve(figure, part, [doses.index(dose) + 1 for dose in part.dose], side, place)
+                _add_curve(figure, part, [doses.index(dose) + 1 for dose in part.dose], side, place, side not in named)
+                named.add(side)
         figure.update_xaxes(
             tickvals=list(range(len(doses) + 1)), ticktext=["plain", *(f"{dose:g}" for dose in doses)], **cell(place)
         )
     return figure.update_yaxes(tickformat=".0%")
 
 
-def _add_curve(figure: go.Figure, part: pd.DataFrame, places: list[int], side: str, place: int) -> None:
+def _add_curve(figure: go.Figure, part: pd.DataFrame, places: list[int], side: str, place: int, legend: bool) -> None:
     x = pd.Series([0, *places])
     low, high = (pd.Series([0.0, *part[f"lift_{end}"]]) for end in ("low", "high"))
     if side == "reasoning":
-        figure.add_trace(band(x, low, high, legend=place == 0), **cell(place))
+        figure.add_trace(band(x, low, high, legend=legend), **cell(place))
     figure.add_scatter(
         x=x,
         y=[0.0, *part.lift],
@@ -105,7 +107,7 @@ def _add_curve(figure: go.Figure, part: pd.DataFrame, places: list[int], side: s
         marker={"size": 6},
         name=SIDE_NAMES[side],
         legendgroup=side,
-        showlegend=place == 0 or (side == "instruct" and place == 1),
+        showlegend=legend,
         hovertext=["the plain request", *(_hover(row) for row in part.to_dict("records"))],
         hovertemplate=HOVER,
         **cell(place),

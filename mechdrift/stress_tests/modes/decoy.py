@@ -38,4 +38,5 @@ DECOY = Mode(
     doses=(3, 6, 12),
     unit="states",
     limits=(2, 1000),
+    is_count=True,
 )

@@ -34,6 +34,7 @@ MORE_THINK = Mode(
     doses=(1, 3),
     unit="times",
     limits=(1, 100),
+    is_count=True,
     place="thinking",
     needs=("own",),
 )

@@ -49,4 +49,5 @@ PERSISTENCE = Mode(
     doses=(1, 3),
     unit="times",
     limits=(1, 100),
+    is_count=True,
 )

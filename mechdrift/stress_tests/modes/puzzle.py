@@ -34,4 +34,5 @@ PUZZLE = Mode(
     placebo_name="notes of equal length, with nothing to solve",
     doses=(250, 1000, 4000),
     unit="tokens of puzzle",
+    is_count=True,
 )

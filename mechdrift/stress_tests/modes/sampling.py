@@ -24,6 +24,7 @@ def sampling(name: str, temperature: float) -> Mode:
         doses=(2, 4, 8),
         unit="samples",
         limits=(1, MOST_SAMPLES),
+        is_count=True,
         draws=int,
         temperature=temperature,
     )
