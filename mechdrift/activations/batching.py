@@ -115,7 +115,7 @@ def padded_batches(
 def forward(loaded: LanguageModel, batch: Batch) -> Float[Tensor, "prompt pos d_model"]:
     """The final states, which the unembedding reads, at every position: one pass of the decoder without its head."""
     arguments = batch.forward_arguments(input_device(loaded))
-    return loaded.model.base_model(**arguments, use_cache=False).last_hidden_state
+    return loaded.decoder(**arguments, use_cache=False).last_hidden_state
 
 
 def pad_id(loaded: LanguageModel) -> int:

@@ -188,7 +188,7 @@ def time_reading(loaded: LanguageModel, questions: Sequence[Question], clock: Cl
 
 
 def _compare(loaded: LanguageModel, states: Float[Tensor, "pos d_model"]) -> Tensor:
-    kept = keep(loaded.structure.unembed(states).float().log_softmax(-1).cpu(), None)
+    kept = keep(loaded.structure.logits(states).float().log_softmax(-1).cpu(), None)
     return coarse_kl(kept, kept)
 
 

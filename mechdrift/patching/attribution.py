@@ -254,7 +254,7 @@ def _along_the_path(
 
 def _read(loaded: LanguageModel, batch: PromptBatch, readout: Readout) -> Float[Tensor, " prompt"]:
     """The readouts as tensors through which gradients flow."""
-    logits = loaded.structure.unembed(batch.last(forward(loaded, batch.batch))).float()
+    logits = loaded.structure.logits(batch.last(forward(loaded, batch.batch))).float()
     return torch.stack(
         [readout.log_odds(row, prompt.item_id) for row, prompt in zip(logits, batch.rendered, strict=True)]
     )

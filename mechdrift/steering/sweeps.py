@@ -96,7 +96,7 @@ def _run_start(loaded: LanguageModel, ids: Sequence[int], directions: Float[Tens
     if ids:
         rows = torch.tensor([ids] * len(directions), device=input_device(loaded))
         with edit(ablate(loaded, directions)):
-            loaded.model.base_model(rows, **with_cache(loaded.model.base_model, cache))
+            loaded.decoder(rows, **with_cache(loaded.decoder, cache))
     return cache
 
 
@@ -116,7 +116,7 @@ def _continue_from(
     arguments = {"input_ids": batch.ids, "position_ids": batch.positions + shared, "attention_mask": mask}
     arguments = {name: value.repeat(settings, 1).to(input_device(loaded)) for name, value in arguments.items()}
     with edit(ablate(loaded, directions.repeat_interleave(count, dim=0))):
-        hidden = loaded.model.base_model(**arguments, **with_cache(loaded.model.base_model, own)).last_hidden_state
+        hidden = loaded.decoder(**arguments, **with_cache(loaded.decoder, own)).last_hidden_state
     last = (batch.mask.sum(dim=1) - 1).repeat(settings).to(hidden.device)
     states = hidden[torch.arange(len(hidden), device=hidden.device), last].float().cpu()
     return rearrange(states, "(setting prompt) d_model -> setting prompt d_model", setting=settings)
@@ -218,7 +218,7 @@ def _gradients(each: ForwardBatch, value: Callable) -> dict[tuple[str, int], tup
     ):
         hidden = each.run()
         states = torch.stack([hidden[row, prompt.readout_position] for row, prompt in enumerate(each.prompts)])
-        logits = loaded.structure.unembed(states).float()
+        logits = loaded.structure.logits(states).float()
         total = torch.stack(
             [value(row, prompt.item_id) for row, prompt in zip(logits, each.prompts, strict=True)]
         ).sum()

@@ -198,7 +198,7 @@ class RunningBatch:
             unread = (batch.ids[:, known:], batch.positions[:, known:])
             *parts, last = zip(*(part.split(step, dim=1) for part in unread), strict=True)
             for part in parts:
-                self._forward(self.loaded.model.base_model, *part, filled)
+                self._forward(self.loaded.decoder, *part, filled)
             logits = self._forward(self.loaded.model, *last, filled, mask).logits[:, -1]
             if self._shares(group[0]):
                 self.last_read = (group[0].seen, filled)
