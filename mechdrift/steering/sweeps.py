@@ -34,7 +34,15 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import DynamicCache
 
-from mechdrift.activations.batching import Batch, ForwardBatch, forward_batches, input_device, pad_id, padded_batches
+from mechdrift.activations.batching import (
+    Batch,
+    ForwardBatch,
+    check_padding,
+    forward_batches,
+    input_device,
+    pad_id,
+    padded_batches,
+)
 from mechdrift.hooks import edit, record
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.structure import with_cache
@@ -137,6 +145,7 @@ def steered_states(
     with progress(description, len(additions) * len(prompts)) as advance:
         for each in forward_batches(loaded, prompts, prompts=PROMPTS_AT_ONCE, side="left"):
             tokens = each.batch.mask.bool() if roles is None else role_mask(each.prompts, each.batch, roles)
+            check_padding(loaded, each.batch)
             run = run_model(loaded, each.batch)
             groups = [
                 Group(prompt=row, start=int(chosen.nonzero()[0]), stop=int(chosen.nonzero()[-1]) + 1, end=run.width)
