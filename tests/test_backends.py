@@ -11,7 +11,7 @@ from conftest import COMMON, FAMILIES, make_tokenizer
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-from mechdrift.activations.batching import forward, pad
+from mechdrift.activations.batching import check_padding, forward, pad
 from mechdrift.behaviour.backends import hugging_face, kv_cache, kv_layers, kv_step
 from mechdrift.behaviour.backends.hugging_face import HuggingFace
 from mechdrift.behaviour.backends.kv_cache import CannotCut
@@ -326,6 +326,7 @@ def test_a_model_that_reads_padding_is_not_given_any():
         parameter.data.add_(0.05 * torch.randn_like(parameter))
     ids = [[5, 9, 77, 30], [8, 3]]
     with pytest.raises(MechdriftError, match=r"reads the padding before a prompt.*give prompts of one length"):
-        forward(loaded, pad(ids, 0, "left"))
+        check_padding(loaded, pad(ids, 0, "left"))
+    check_padding(loaded, pad([ids[0], ids[0]], 0, "left"))
     assert torch.allclose(forward(plain, pad(ids, 0, "left"))[1, 2:], forward(plain, pad(ids[1:], 0))[0], atol=1e-5)
     assert torch.allclose(forward(loaded, pad(ids, 0))[1, :2], forward(loaded, pad(ids[1:], 0))[0], atol=1e-5)

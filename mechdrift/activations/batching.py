@@ -115,16 +115,14 @@ def padded_batches(
 
 
 def forward(loaded: LanguageModel, batch: Batch) -> Float[Tensor, "prompt pos d_model"]:
-    """The final states, which the unembedding reads, at every position: one pass of the decoder without its head.
-    Raises where padding before the prompts would change them."""
-    check_padding(loaded, batch)
+    """The final states, which the unembedding reads, at every position: one pass of the decoder without its head."""
     arguments = batch.forward_arguments(input_device(loaded))
     return loaded.decoder(**arguments, use_cache=False).last_hidden_state
 
 
 def check_padding(loaded: LanguageModel, batch: Batch) -> None:
     """Raise where prompts are padded on the left and the model reads the padding, masked or not, as models that keep a
-    state may do (RecurrentGemma, MiniMax)."""
+    state may do (RecurrentGemma, MiniMax). It is tried with passes of its own: call it before hooks are set."""
     if any(batch.offsets) and reads_padding(loaded):
         raise MechdriftError(
             f"{loaded.source.name} reads the padding before a prompt, masked or not, so that prompts of different "

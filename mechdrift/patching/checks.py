@@ -64,7 +64,6 @@ def choose_engine(loaded: LanguageModel, engine: str) -> str:
     """`replay` or `forward`. Where `auto` has to use the slow engine, a warning says why."""
     if engine not in ENGINES:
         raise MechdriftError(f"unknown engine {engine!r}: use 'auto', 'replay' or 'forward'.")
-    reads_padding(loaded)  # tried here, before any hook is set
     if engine == "forward" or not (reason := why_not_replayable(loaded)):
         return "forward" if engine == "forward" else "replay"
     if engine == "replay":
