@@ -11,11 +11,12 @@ from conftest import COMMON, FAMILIES, make_tokenizer
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
+from mechdrift.activations.batching import check_padding, forward, pad
 from mechdrift.behaviour.backends import hugging_face, kv_cache, kv_layers, kv_step
 from mechdrift.behaviour.backends.hugging_face import HuggingFace
 from mechdrift.behaviour.backends.kv_cache import CannotCut
 from mechdrift.behaviour.backends.protocol import Request, Written
-from mechdrift.behaviour.backends.whole_batch import write_whole
+from mechdrift.behaviour.backends.whole_batch import takes_cache, write_whole
 from mechdrift.pairs.loading import LanguageModel, ModelSource
 from mechdrift.pairs.structure import Structure
 from mechdrift.records import MechdriftError
@@ -305,3 +306,27 @@ def test_the_unembedding_is_not_copied_for_every_row(rows):
         list(HuggingFace(loaded).write(asked) if rows is HuggingFace else write_whole(loaded, asked, 3))
     assert seen.contiguous
     assert all(seen.contiguous)
+
+
+def test_a_model_that_takes_only_a_cache_of_its_own_writes_without_one():
+    """MiniMax with lightning attention refuses every other cache; it also reads padding, so that its rows are alone."""
+    kinds = ["linear_attention", "full_attention"] * 2
+    loaded = tiny("minimax", layer_types=kinds, head_dim=8, num_local_experts=2, num_experts_per_tok=1)
+    assert not takes_cache(loaded)
+    asked = requests((5, 9, 3), 6)
+    found = {request.key: written for request, written in HuggingFace(loaded).write(deque(asked))}
+    for request in asked:
+        assert found[request.key].ids == alone(loaded.model, request)[0]
+
+
+def test_a_model_that_reads_padding_is_not_given_any():
+    """RecurrentGemma's state goes through what stands before a prompt, masked or not."""
+    loaded, plain = tiny("recurrent_gemma"), tiny("llama")
+    for parameter in loaded.model.parameters():  # biases, too: without them a padding of zeros leaves no trace
+        parameter.data.add_(0.05 * torch.randn_like(parameter))
+    ids = [[5, 9, 77, 30], [8, 3]]
+    with pytest.raises(MechdriftError, match=r"reads the padding before a prompt.*give prompts of one length"):
+        check_padding(loaded, pad(ids, 0, "left"))
+    check_padding(loaded, pad([ids[0], ids[0]], 0, "left"))
+    assert torch.allclose(forward(plain, pad(ids, 0, "left"))[1, 2:], forward(plain, pad(ids[1:], 0))[0], atol=1e-5)
+    assert torch.allclose(forward(loaded, pad(ids, 0))[1, :2], forward(loaded, pad(ids[1:], 0))[0], atol=1e-5)

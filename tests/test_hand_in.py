@@ -13,7 +13,14 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import CHATML, COMMON, make_model, make_tokenizer, save_model
-from peft import LoraConfig, PromptTuningConfig, get_peft_model
+from peft import (
+    AdaptionPromptConfig,
+    LoraConfig,
+    OFTConfig,
+    PromptTuningConfig,
+    VBLoRAConfig,
+    get_peft_model,
+)
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken
 from transformers import (
@@ -178,6 +185,90 @@ def test_an_adapter_with_added_tokens(base, tmp_path, words):
     md.collect(pair, load_probes("safety").sample(1), roles=("think_close[-1]",), layers=(0,))
 
 
+def trained(folder: Path, settings, **changes) -> torch.Tensor:
+    """Saves a base with tied or untied matrices and an adapter that was moved as training moves it. Returns the logits
+    of the model as it was trained, adapter beside base: the oracle."""
+    model = make_model(**changes)
+    model.save_pretrained(folder / "base")
+    make_tokenizer().save_pretrained(folder / "base")
+    torch.manual_seed(1)
+    adapted = get_peft_model(model, settings).eval()
+    with torch.no_grad():
+        for parameter in (p for p in adapted.parameters() if p.requires_grad):
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    adapted.save_pretrained(folder / "adapter")
+    return logits(adapted)
+
+
+def merged(folder: Path) -> torch.Tensor:
+    return logits(load_pair(instruct=str(folder / "base"), adapter=str(folder / "adapter")).open("reasoning").model)
+
+
+@pytest.mark.parametrize("target", ["embed_tokens", "lm_head"])
+@pytest.mark.parametrize("options", [{}, {"use_dora": True}, {"ensure_weight_tying": True}], ids=["", "dora", "both"])
+@kind(
+    "a LoRA on the embedding or the head of a model in which they share a matrix",
+    "exact",
+    "each is merged into a matrix of its own, as they were trained",
+)
+def test_an_adapter_on_tied_matrices(tmp_path, words, target, options):
+    settings = LoraConfig(r=2, target_modules=["q_proj", target], **options)
+    expected = trained(tmp_path, settings, tie_word_embeddings=True)
+    torch.testing.assert_close(merged(tmp_path), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights="pissa"),
+        LoraConfig(r=2, target_modules=["q_proj"], use_rslora=True, rank_pattern={"layers.1.self_attn.q_proj": 4}),
+        LoraConfig(r=2, target_modules=["q_proj"], trainable_token_indices=[5, 9], layers_to_transform=[1, 3]),
+        VBLoRAConfig(r=2, num_vectors=8, vector_length=8, topk=2, target_modules=["q_proj"]),
+        OFTConfig(r=0, oft_block_size=8, target_modules=["q_proj"]),
+    ],
+    ids=["pissa", "rslora", "trained tokens", "vb-lora", "oft"],
+)
+@kind(
+    "adapters of other kinds (DoRA, rsLoRA, PiSSA, OLoRA, trained tokens, experts, IA3, VeRA, VB-LoRA, OFT)",
+    "exact",
+    "merged in float32",
+)
+def test_adapters_of_other_kinds(tmp_path, words, settings):
+    expected = trained(tmp_path, settings)
+    torch.testing.assert_close(merged(tmp_path), expected, rtol=1e-4, atol=1e-4)
+
+
+@kind(
+    "an adapter whose initialisation changed its base by chance or by data (PiSSA by fast SVD, CorDA, LoRA-GA)",
+    "refused",
+    "so that they cannot be made again",
+)
+def test_an_adapter_whose_base_is_gone(tmp_path, words):
+    trained(tmp_path, LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights="pissa_niter_4"))
+    refused(words, instruct=tmp_path / "base", adapter=tmp_path / "adapter")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM", alora_invocation_tokens=[77]),
+        LoraConfig(r=2, target_modules=["q_proj"], lora_bias=True),
+        AdaptionPromptConfig(adapter_layers=2, adapter_len=3, task_type="CAUSAL_LM"),
+    ],
+    ids=["activated", "bias", "llama-adapter"],
+)
+@kind(
+    "an adapter that no weights can stand for (activated LoRA, LLaMA-Adapter, a bias where the base has none)",
+    "refused",
+    "cannot be merged into the weights",
+)
+def test_an_adapter_that_cannot_be_merged(tmp_path, words, settings):
+    trained(tmp_path, settings)
+    with pytest.raises(MechdriftError, match=words) as told:
+        merged(tmp_path)
+    assert "\n" not in str(told.value)
+
+
 # Multimodal checkpoints
 
 
@@ -287,6 +378,42 @@ def test_new_tokens_beyond_the_parent_s_rows(base, tmp_path, words):
     found = md.collect(pair, probes, roles=("user", "think_close[-1]"))
     assert torch.isfinite(found.instruct).all()
     assert any("each model reads its own template's prompts" in note for note in md.look(pair).notes)
+
+
+# Heads
+
+CAPPED = {"final_logit_softcapping": 0.5, "head_dim": 8, "query_pre_attn_scalar": 8}
+
+
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [("granite", {"logits_scaling": 8.0}), ("cohere", {"logit_scale": 0.0625}), ("gemma2", CAPPED)],
+)
+@kind(
+    "a model that scales or bounds its logits (Granite, Cohere, Gemma), or has a layer before its unembedding",
+    "exact",
+    "logits are made as its class makes them",
+)
+def test_logits_that_are_more_than_a_matrix(tmp_path, words, family, changes):
+    config = CONFIG_MAPPING[family](**(COMMON | {"vocab_size": 258, "eos_token_id": 0, "pad_token_id": 0} | changes))
+    for seed, side in enumerate(SIDES):
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(config)
+        for parameter in model.parameters():
+            parameter.data.mul_(4 if parameter.dim() > 1 else 1)
+        model.save_pretrained(tmp_path / side)
+        make_tokenizer().save_pretrained(tmp_path / side)
+    pair, probes = load_pair(**{side: str(tmp_path / side) for side in SIDES}), load_probes("safety").sample(1)
+    table = md.kl_drift(pair, probes, answers_to(probes))
+    prompt = answered_prompts(pair, probes, answers_to(probes))["reasoning"][0]
+    start = prompt.roles["answer"][0] - 1
+    with torch.inference_mode():
+        ours, theirs = (
+            AutoModelForCausalLM.from_pretrained(tmp_path / side)(torch.tensor([prompt.ids])).logits[0, start].double()
+            for side in SIDES
+        )
+    p, q = ours.log_softmax(-1), theirs.log_softmax(-1)
+    assert table.kl[0] == pytest.approx((p.exp() * (p - q)).sum().item(), rel=1e-3)
 
 
 # Lineage

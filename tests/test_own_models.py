@@ -160,6 +160,14 @@ def test_a_peft_model_whose_adapters_are_off_is_its_base(folders):
     assert fingerprint(own.open("reasoning").model) == fingerprint(own.open("instruct").model)
 
 
+def test_a_parent_that_peft_has_changed_is_refused(folders):
+    """PiSSA takes the first singular vectors out of the weights that it is put on."""
+    child = get_peft_model(load(folders[0]), LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights="pissa"))
+    with pytest.raises(md.MechdriftError, match=r"no longer the parent: load the parent once more"):
+        md.Pair.from_models(child.get_base_model(), child, make_tokenizer())
+    md.Pair.from_models(load(folders[0]), child, make_tokenizer())
+
+
 def test_the_parent_has_none_of_the_modules_that_were_trained_with_an_adapter(folders):
     """peft's `unload` leaves trained copies (`modules_to_save`) in the place of the base's modules."""
     base = load(folders[0])

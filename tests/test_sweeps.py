@@ -7,7 +7,7 @@ from test_capture import load, make_probes, render_all
 from test_interventions import random_vectors
 from torch.testing import assert_close
 
-from mechdrift.activations.batching import pad
+from mechdrift.activations.batching import pad, reads_padding
 from mechdrift.hooks import edit
 from mechdrift.probes.rendering import Renderer
 from mechdrift.steering import sweeps
@@ -81,6 +81,7 @@ def test_staircases_take_each_layer_once_and_every_setting():
 
 def test_the_shared_beginning_is_run_once_per_setting_and_the_lower_layers_once():
     loaded, rendered = load(make_model()), prompts_of(answers=False)[:4]
+    assert not reads_padding(loaded)  # tried once per model
     tokens = []
     for block in loaded.structure.blocks:
         block.register_forward_pre_hook(lambda _, args: tokens.append(args[0].shape[0] * args[0].shape[1]))

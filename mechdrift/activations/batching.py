@@ -10,15 +10,17 @@ keeps the position ids that it would have alone. `padded_batches` is the same lo
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from mechdrift.pairs.loading import LanguageModel
-from mechdrift.records import Rendered
+from mechdrift.records import MechdriftError, Rendered
 
 TOKENS_PER_BATCH = 2048
+_READS: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +117,34 @@ def padded_batches(
 def forward(loaded: LanguageModel, batch: Batch) -> Float[Tensor, "prompt pos d_model"]:
     """The final states, which the unembedding reads, at every position: one pass of the decoder without its head."""
     arguments = batch.forward_arguments(input_device(loaded))
-    return loaded.model.base_model(**arguments, use_cache=False).last_hidden_state
+    return loaded.decoder(**arguments, use_cache=False).last_hidden_state
+
+
+def check_padding(loaded: LanguageModel, batch: Batch) -> None:
+    """Raise where prompts are padded on the left and the model reads the padding, masked or not, as models that keep a
+    state may do (RecurrentGemma, MiniMax). It is tried with passes of its own: call it before hooks are set."""
+    if any(batch.offsets) and reads_padding(loaded):
+        raise MechdriftError(
+            f"{loaded.source.name} reads the padding before a prompt, masked or not, so that prompts of different "
+            "lengths cannot be patched or steered together: give prompts of one length, in tokens."
+        )
+
+
+@torch.inference_mode()
+def reads_padding(loaded: LanguageModel) -> bool:
+    """Whether padding on the left changes what a model computes for a prompt behind it. Tried once per model."""
+    if loaded.model not in _READS:
+        size = next(loaded.model.get_input_embeddings().parameters()).shape[0]
+        ids = torch.randint(size, (2, 11), generator=torch.Generator().manual_seed(0)).tolist()
+        padded, alone = pad([ids[0], ids[1][:8]], pad_id(loaded), "left"), pad([ids[1][:8]], pad_id(loaded))
+        device = input_device(loaded)
+        found, expected = (
+            loaded.decoder(**batch.forward_arguments(device), use_cache=False).last_hidden_state[-1, -8:].float()
+            for batch in (padded, alone)
+        )
+        change = (found - expected).abs().mean() / expected.abs().mean()
+        _READS[loaded.model] = bool(change > (1e-3 if loaded.model.dtype == torch.float32 else 0.1))
+    return _READS[loaded.model]
 
 
 def pad_id(loaded: LanguageModel) -> int:

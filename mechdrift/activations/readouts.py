@@ -161,7 +161,7 @@ def readout_states(
 @torch.inference_mode()
 def unembed(loaded: LanguageModel, states: Float[Tensor, "prompt d_model"]) -> Float[Tensor, "prompt vocab"]:
     """Logits from the final states at the readout positions (`collect(..., readout=True)` keeps them)."""
-    return loaded.structure.unembed(states.to(loaded.device, loaded.model.dtype)).float().cpu()
+    return loaded.structure.logits(states.to(loaded.device, loaded.model.dtype)).float().cpu()
 
 
 @torch.inference_mode()
@@ -171,12 +171,13 @@ def read_states(
     """One prompt's log-odds, in nats, at many final states. Only the rows of its own tokens are unembedded, because the
     softmax's normaliser cancels."""
     trigger, plain = readout.trigger_ids[item_id], readout.comply_ids[item_id]
-    unembedding, ids = loaded.structure.unembed, list(trigger + plain)
-    if type(unembedding) is torch.nn.Linear:
+    structure, ids = loaded.structure, list(trigger + plain)
+    unembedding = structure.unembed
+    if structure.head is None and type(unembedding) is torch.nn.Linear:
         bias = None if unembedding.bias is None else unembedding.bias[ids]
         logits = torch.nn.functional.linear(states.to(unembedding.weight), unembedding.weight[ids], bias)
     else:
-        logits = unembedding(states)[..., ids]
+        logits = structure.logits(states)[..., ids]
     logits = logits.float()
     odds = logits[..., : len(trigger)].logsumexp(-1) - logits[..., len(trigger) :].logsumexp(-1)
     return odds.double().cpu().numpy()

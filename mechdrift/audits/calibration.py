@@ -199,7 +199,7 @@ def time_passes(loaded: LanguageModel, prompts: Sequence[Rendered], clock: Clock
 
 
 def _compare(loaded: LanguageModel, states: Float[Tensor, "pos d_model"]) -> Tensor:
-    kept = keep(loaded.structure.unembed(states).float().log_softmax(-1).cpu(), None)
+    kept = keep(loaded.structure.logits(states).float().log_softmax(-1).cpu(), None)
     return coarse_kl(kept, kept)
 
 

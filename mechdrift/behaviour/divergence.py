@@ -243,6 +243,6 @@ def answer_positions(
                 start, stop = rendered[index].roles["answer"]
                 # The logits at a position predict the token after it.
                 for part, states in enumerate(own[start - 1 : stop - 1].split(most)):
-                    logits = loaded.structure.unembed(states).float()[..., :vocabulary]
+                    logits = loaded.structure.logits(states).float()[..., :vocabulary]
                     out[index].append(pick(logits.log_softmax(-1).cpu(), index, part))
     return out

@@ -196,7 +196,7 @@ def bench_growth(pair: Pair, probes: ProbeSet, rounds: int) -> list[Measurement]
     batch = pad([prompt.ids for prompt in rendered], 0)
 
     def forward() -> None:
-        recipient.model.base_model(**batch.forward_arguments(recipient.device), use_cache=False)
+        recipient.decoder(**batch.forward_arguments(recipient.device), use_cache=False)
 
     sizes = [
         *((prompts, total, 5) for prompts in (1, 2, 4, len(probes))),

@@ -115,7 +115,7 @@ def bench_capture(pair: Pair, probes: ProbeSet, rounds: int) -> list[Measurement
         {
             "one site": lambda: record_roles(loaded, rendered, "resid_pre", layers, columns),
             "all sites": lambda: record_roles(loaded, rendered, sites, layers, columns),
-            "decoder": lambda: run(loaded.model.base_model),
+            "decoder": lambda: run(loaded.decoder),
             "language model": lambda: run(loaded.model),
         },
         rounds,
@@ -203,8 +203,8 @@ class _Sweep:
         """The readout after one patch, by a forward pass of the Hugging Face model."""
         structure = self.recipient.structure
         with edit({structure.hook_point("resid_pre", layer): partial(self.put, layer, column)}):
-            final = self.recipient.model.base_model(self.tokens, use_cache=False).last_hidden_state[:, -1]
-        return self.readout.of(structure.unembed(final)[0], self.prompt.item_id)
+            final = self.recipient.decoder(self.tokens, use_cache=False).last_hidden_state[:, -1]
+        return self.readout.of(structure.logits(final)[0], self.prompt.item_id)
 
     def lens_pass(self, layer: int, column: str) -> float:
         """The same, by TransformerLens."""
@@ -271,7 +271,7 @@ def recorded(loaded: LanguageModel, tokens: torch.Tensor, site: str, layers: Ite
     """A site's activations by layer, `[prompt, pos, width]`, of prompts of equal length."""
     points = {layer: loaded.structure.hook_point(site, layer) for layer in layers}
     with torch.inference_mode(), record(points) as given:
-        loaded.model.base_model(tokens.to(loaded.device), use_cache=False)
+        loaded.decoder(tokens.to(loaded.device), use_cache=False)
     return given
 
 

@@ -9,6 +9,8 @@ An adapter of a text-only model is applied to the text part of a multimodal one,
 """
 
 import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +58,26 @@ def load_adapter_config(adapter: str) -> Any:
             f"the adapter {adapter} repeats layers (layer_replication), whose copies share weights, so that it cannot "
             "be merged: give the model as a folder in which it is merged already."
         )
+    if not can_be_made_again(config):
+        raise MechdriftError(
+            f"the adapter {adapter} was trained on weights that its initialisation ({config.init_lora_weights}) had "
+            "changed by chance or by data, so that they cannot be made again: save it with "
+            "path_initial_model_for_weight_conversion, or give the model as a folder in which it is merged already."
+        )
     check_ranks(adapter, config)
     return config
+
+
+def changes_its_base(config: Any) -> bool:
+    """Whether peft, when it makes this adapter, takes what the adapter begins with out of the base's weights."""
+    start = getattr(config, "init_lora_weights", None)
+    return isinstance(start, str) and start.startswith(("pissa", "olora", "corda", "loftq", "lora_ga"))
+
+
+def can_be_made_again(config: Any) -> bool:
+    """Whether loading an adapter changes the base as training began with: not where that took random numbers or
+    data."""
+    return not changes_its_base(config) or config.init_lora_weights in ("pissa", "olora", "loftq")
 
 
 def embedding_rows(adapter: str) -> int:
@@ -91,13 +111,53 @@ def merge_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
             found = adapted.load_adapter(adapter, "default", key_mapping=mapping)
     except Exception as error:
         raise MechdriftError(f"the adapter {adapter} cannot be applied to this base ({reason(error)}).") from error
-    unfit = [*found.missing_keys, *(key for key in found.unexpected_keys if not _is_there_twice(key, adapter))]
+    unfit = list(_lacking(adapted, found.missing_keys))
+    unfit += [key for key in found.unexpected_keys if not _is_there_twice(key, adapter)]
     if unfit:
         raise MechdriftError(
             f"the adapter {adapter} was made for another base: {len(unfit)} tensors do not fit, such as {min(unfit)}."
         )
-    merged = adapted.merge_and_unload()
-    return merged if target is model else model
+    _untie(adapted)
+    merged = merge(adapted, f"the adapter {adapter}")
+    model = merged if target is model else model
+    head = model.get_output_embeddings()
+    if head is not None and head.weight is not model.get_input_embeddings().weight:
+        model.config.tie_word_embeddings = False  # or room for further tokens would tie them again
+    return model
+
+
+def merge(adapted: Any, name: str) -> PreTrainedModel:
+    """peft's model with its adapters merged into the weights; raises where no weights compute what they do."""
+    try:
+        return adapted.merge_and_unload()
+    except Exception as error:  # peft has an error of another kind for each of its methods
+        raise MechdriftError(
+            f"{name} cannot be merged into the weights ({reason(error)}): give an adapter of a kind that can, or the "
+            "model as a folder in which it is merged already."
+        ) from error
+
+
+def _lacking(adapted: nn.Module, missing: Sequence[str]) -> Iterator[str]:
+    """Those of the missing tensors that were not loaded under another name: layers may share one (VB-LoRA)."""
+    owners = {name: id(weight) for name, weight in adapted.named_parameters(remove_duplicate=False)}
+    loaded = {weight for name, weight in owners.items() if name not in missing}
+    return (name for name in missing if owners.get(name) not in loaded)
+
+
+def _untie(adapted: nn.Module) -> None:
+    """Give each module that the adapter changes a matrix of its own.
+
+    A head may share its matrix with the embedding. Adapters change what a module computes, and not its matrix, so that
+    in training one of the two is changed without the other; merged into the shared matrix, it would change both.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    count = Counter(id(weight) for _, weight in adapted.named_parameters(remove_duplicate=False))
+    for layer in [module for module in adapted.modules() if isinstance(module, BaseTunerLayer)]:
+        base = layer.get_base_layer()
+        for name, weight in list(base.named_parameters(recurse=False)):
+            if count[id(weight)] > 1:
+                setattr(base, name, nn.Parameter(weight.detach().clone(), requires_grad=False))
 
 
 def _is_there_twice(key: str, adapter: str) -> bool:

@@ -34,7 +34,7 @@ from mechdrift.pairs.guards import (
 )
 from mechdrift.pairs.hub import hub_or_cache
 from mechdrift.pairs.layout import Layout
-from mechdrift.pairs.structure import Structure, find_structure, prove_guess, verify, verify_layout
+from mechdrift.pairs.structure import Structure, decoder_of, find_structure, prove_guess, verify, verify_layout
 from mechdrift.pairs.templates import apply_template, with_settings
 from mechdrift.records import MechdriftError
 
@@ -77,6 +77,11 @@ class LanguageModel:
     @property
     def n_layers(self) -> int:
         return len(self.structure.blocks)
+
+    @property
+    def decoder(self) -> Any:
+        """The model without its head; its output has a `last_hidden_state`."""
+        return decoder_of(self.model)
 
     @property
     def device(self) -> torch.device:

@@ -23,6 +23,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from mechdrift.pairs.adapters import changes_its_base, merge
 from mechdrift.pairs.layout import Layout
 from mechdrift.pairs.loading import LanguageModel, ModelSource, check_tokenizer, prove
 from mechdrift.records import MechdriftError
@@ -142,7 +143,7 @@ def _with_adapters(model: Any) -> PreTrainedModel:
     for base in bases:  # merged in float32, whatever they are stored in
         for name, weight in list(base.named_parameters(recurse=False)):
             setattr(base, name, nn.Parameter(weight.detach().to(torch.float32, copy=True), requires_grad=False))
-    merged = shared.merge_and_unload()
+    merged = merge(shared, "the adapter of this peft model")
     for base in bases:
         base.to(model.dtype)
     return merged
@@ -155,6 +156,11 @@ def _without_adapters(model: Any) -> PreTrainedModel:
     """
     from peft.utils import ModulesToSaveWrapper
 
+    if any(changes_its_base(config) for config in model.peft_config.values()):
+        raise MechdriftError(
+            "when peft made the adapters of this model, it changed the weights of the model that they were put on "
+            "(init_lora_weights), so that this is no longer the parent: load the parent once more and give that."
+        )
     if any(layer.merged for layer in _adapted(model)):
         raise MechdriftError(
             "the adapters of this peft model are merged into the model that is given for the other side: call "

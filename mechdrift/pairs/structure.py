@@ -14,7 +14,7 @@ bridge replaces attention by an eager re-implementation, whose memory is quadrat
 """
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from transformers import Cache, PreTrainedModel
 
 from mechdrift.errors import reason
 from mechdrift.hooks import HookPoint, record
+from mechdrift.pairs.heads import after_decoder
 from mechdrift.pairs.layout import Layout
 from mechdrift.records import MechdriftError
 
@@ -57,6 +58,11 @@ class Structure:
     n_heads: int
     d_model: int
     layout: Layout | None = None  # by which the parts were found, where not by an adapter of TransformerLens
+    head: Callable[[Tensor], Tensor] | None = None  # from final states to logits, where `unembed` alone does not do it
+
+    def logits(self, states: Tensor) -> Tensor:
+        """The model's logits for final states."""
+        return self.unembed(states) if self.head is None else self.head(states)
 
     def hook_point(self, site: str, layer: int) -> HookPoint:
         """The module and end where `site` of block `layer` can be read or replaced."""
@@ -126,6 +132,11 @@ def _why_not(site: str, block: Any) -> str:
 def find_structure(model: PreTrainedModel, layout: Layout | None = None) -> Structure:
     """Locate blocks, final norm and unembedding through the TransformerLens adapter of the model's architecture, or
     where a `layout` says. A class that TransformerLens does not know is tried at the paths that most decoders have."""
+    found = _find(model, layout)
+    return replace(found, head=after_decoder(model, decoder_of(model), found.unembed))
+
+
+def _find(model: PreTrainedModel, layout: Layout | None) -> Structure:
     if layout is not None:
         return _by_hand(model, layout)
     from transformer_lens.factories.architecture_adapter_factory import (
@@ -161,25 +172,22 @@ def find_structure(model: PreTrainedModel, layout: Layout | None = None) -> Stru
 
 
 def _common_layout(model: PreTrainedModel, why: str) -> Layout:
-    """The paths that nearly all decoders of transformers have; `verify` and `prove_guess` prove them. Raises where this
-    one has others."""
+    """The paths that nearly all decoders of transformers have; `verify` and `prove_guess` prove them. Attention and MLP
+    are left out where some block names them otherwise. Raises where the blocks are elsewhere."""
     decoder = model.get_decoder()
     path = next((name for name, module in model.named_modules() if module is decoder), "")
-    parts = ("layers", "norm", "layers.0.self_attn.o_proj", "layers.0.mlp")
-    if not path or not all(_has_module(decoder, part) for part in parts):
+    if not path or not _has_module(decoder, "layers.0") or not _has_module(decoder, "norm"):
         raise MechdriftError(
             f"TransformerLens {why}: say where its modules are with layout= (--layout on the command line), or choose "
             "a model of one of the architectures it supports."
         )
+    where = Layout(blocks=f"{path}.layers", norm=f"{path}.norm")
+    blocks = decoder.get_submodule("layers").children()
+    if not all(_has_module(block, part) for block in blocks for part in ("self_attn.o_proj", "mlp")):
+        return where
     has_norm = _has_module(decoder, "layers.0.post_attention_layernorm")
-    return Layout(
-        blocks=f"{path}.layers",
-        norm=f"{path}.norm",
-        attn="self_attn",
-        mlp="mlp",
-        mlp_norm="post_attention_layernorm" if has_norm else "",
-        o="o_proj",
-    )
+    norm = "post_attention_layernorm" if has_norm else ""
+    return replace(where, attn="self_attn", mlp="mlp", mlp_norm=norm, o="o_proj")
 
 
 def prove_guess(model: PreTrainedModel, structure: Structure, layout: Layout, ids: Sequence[int]) -> Structure:
@@ -188,7 +196,7 @@ def prove_guess(model: PreTrainedModel, structure: Structure, layout: Layout, id
     try:
         verify_layout(model, structure, layout, ids)
     except MechdriftError:
-        return _by_hand(model, replace(layout, attn="", mlp="", mlp_norm="", o=""))
+        return replace(_by_hand(model, replace(layout, attn="", mlp="", mlp_norm="", o="")), head=structure.head)
     return structure
 
 
@@ -236,13 +244,13 @@ def verify_layout(model: PreTrainedModel, structure: Structure, layout: Layout, 
     points["norm", 0] = HookPoint(structure.final_norm, "output")
     with record(points) as seen:
         logits = model(tokens, use_cache=False).logits
-    final = getattr(model.base_model(tokens, use_cache=False), "last_hidden_state", None)
+    final = getattr(decoder_of(model)(tokens, use_cache=False), "last_hidden_state", None)
     if final is None or not _close(final, seen.get(("norm", 0), final[:0])):
         raise MechdriftError(
-            f"the last_hidden_state of {name}'s base_model is not what the layout's norm={layout.norm!r} gives: the "
+            f"the last_hidden_state of {name}'s decoder is not what the layout's norm={layout.norm!r} gives: the "
             "class should name its decoder as base_model_prefix."
         )
-    if not _close(structure.unembed(final), logits):
+    if not _orders_alike(structure.unembed(final), logits):
         raise MechdriftError(
             f"the layout's head={layout.head!r} does not turn the last hidden state of {name} into its logits."
         )
@@ -263,6 +271,21 @@ def with_cache(module: nn.Module, cache: Cache) -> dict[str, Any]:
     return {"cache" if "cache" in accepted else "past_key_values": cache, "use_cache": True}
 
 
+def _orders_alike(ours: Tensor, logits: Tensor) -> bool:
+    """Whether a head gives the logits, or what a class only scales or bounds to make them."""
+    return ours.shape == logits.shape and (_close(ours, logits) or torch.equal(ours.argmax(-1), logits.argmax(-1)))
+
+
+def decoder_of(model: PreTrainedModel) -> Any:
+    """The model without its head: its `base_model`. Where a class names no such part (Llama 4), the outermost one that
+    has the embedding and not the head."""
+    if model.base_model is not model:
+        return model.base_model
+    embed, head = model.get_input_embeddings(), model.get_output_embeddings()
+    inner = (part for part in model.modules() if isinstance(part, PreTrainedModel))
+    return next((part for part in inner if embed in (own := set(part.modules())) and head not in own), model)
+
+
 def _close(ours: Tensor, expected: Tensor) -> bool:
     """Whether two tensors differ by no more than rounding, in the model's number format."""
     scale = max(1.0, expected.abs().max().item())
@@ -279,7 +302,8 @@ def verify(model: PreTrainedModel, structure: Structure, ids: Sequence[int]) -> 
     tokens = torch.tensor([list(ids)], device=model.device)
     points = {layer: structure.hook_point("resid_post", layer) for layer in range(len(structure.blocks))}
     with record(points) as seen:
-        states = model(tokens, output_hidden_states=True, use_cache=False).hidden_states or ()
+        output = model(tokens, output_hidden_states=True, use_cache=False)
+    states = output.hidden_states or ()
     reference = states[1:]
     if len(reference) != len(structure.blocks):
         raise MechdriftError(
@@ -302,6 +326,11 @@ def verify(model: PreTrainedModel, structure: Structure, ids: Sequence[int]) -> 
         raise MechdriftError(
             f"recorded block outputs of {type(model).__name__} differ from Hugging Face's hidden states by "
             f"{worst:.1e}: say where its modules are with layout= (--layout on the command line)."
+        )
+    if not _close(structure.logits(states[-1]), output.logits):
+        raise MechdriftError(
+            f"{type(model).__name__} computes its logits from more than its last hidden states: mechdrift needs a "
+            "decoder-only transformer."
         )
     return worst
 

@@ -155,7 +155,7 @@ def _estimate_recipient(plan: PatchPlan, loaded: LanguageModel, given: Iterable[
     count = len(grid.probes)
     effect = np.empty((count, len(cells.layers), len(columns), cells.heads_at_once))
     before, after = np.empty(count), np.empty(count)
-    for (rows, batch), theirs in zip(grid.each_batch("Attributing"), given, strict=True):
+    for (rows, batch), theirs in zip(grid.each_batch("Attributing", loaded), given, strict=True):
         after[rows] = theirs.readouts
         before[rows], effect[rows] = _estimate(
             loaded, grid.recipient, batch, cells, columns, grid.readout, theirs.donated, steps
@@ -254,7 +254,7 @@ def _along_the_path(
 
 def _read(loaded: LanguageModel, batch: PromptBatch, readout: Readout) -> Float[Tensor, " prompt"]:
     """The readouts as tensors through which gradients flow."""
-    logits = loaded.structure.unembed(batch.last(forward(loaded, batch.batch))).float()
+    logits = loaded.structure.logits(batch.last(forward(loaded, batch.batch))).float()
     return torch.stack(
         [readout.log_odds(row, prompt.item_id) for row, prompt in zip(logits, batch.rendered, strict=True)]
     )

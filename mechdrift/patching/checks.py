@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mechdrift.activations.batching import pad
+from mechdrift.activations.batching import pad, reads_padding
 from mechdrift.activations.readouts import read_states
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair
@@ -84,6 +84,8 @@ def why_not_replayable(loaded: LanguageModel) -> str:
 
 @torch.inference_mode()
 def _try(loaded: LanguageModel) -> str:
+    if reads_padding(loaded):
+        return "it reads the padding before a prompt"
     generator = torch.Generator().manual_seed(0)
     lengths, size = (11, 8), loaded.model.get_input_embeddings().num_embeddings
     batch = pad([torch.randint(size, (length,), generator=generator).tolist() for length in lengths], 0, side="left")

@@ -174,7 +174,7 @@ def graft_recipient(
     )
     effect = np.empty((len(grid.probes), len(chosen), len(names), len(work.shares)))
     before, error = np.empty(len(grid.probes)), 0.0
-    for rows, batch in grid.each_batch("Grafting"):
+    for rows, batch in grid.each_batch("Grafting", loaded):
         started = work.start(batch, grid.recipient)
         before[rows] = work.read(batch, started.hidden)
         if batch is grid.batches[0]:

@@ -195,7 +195,7 @@ def patch_recipient(
     count = len(grid.probes)
     effect = np.empty((count, len(columns), len(cells.layers), cells.heads_at_once))
     before, after, error = np.empty(count), np.empty(count), 0.0
-    for (rows, batch), theirs in zip(grid.each_batch("Patching"), given, strict=True):
+    for (rows, batch), theirs in zip(grid.each_batch("Patching", loaded), given, strict=True):
         started = sweep.start(batch)
         if batch is grid.batches[0]:
             error = max(check_identity(sweep, started), check_last_block(sweep, started, theirs))

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mechdrift.activations.batching import Batch, forward, pad, padded_batches
+from mechdrift.activations.batching import Batch, check_padding, forward, pad, padded_batches
 from mechdrift.activations.readouts import Readout, read_states
 from mechdrift.activations.recording import not_finite
 from mechdrift.hooks import record
@@ -122,6 +122,7 @@ def run_donor(
     """Run the donor over its prompts and keep its activations from the first patched position on."""
     first, source = min(group.start + group.shift for group in batch.groups(columns)), batch.source
     points = {layer: loaded.structure.hook_point(cells.site, layer) for layer in cells.patched_layers(loaded.n_layers)}
+    check_padding(loaded, source.batch)
     with record(points) as seen, record({0: loaded.structure.hook_point("resid_post", loaded.n_layers - 1)}) as post:
         hidden = forward(loaded, source.batch)
     check_finite_batch({**seen, loaded.n_layers - 1: hidden}, side, source)

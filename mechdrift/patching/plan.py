@@ -10,8 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mechdrift.activations.batching import check_padding
 from mechdrift.activations.prompts import Answers, mean_the_same
 from mechdrift.activations.readouts import Readout, make_readout
+from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair, give_back_memory
 from mechdrift.patching.checks import check_tokens
 from mechdrift.patching.donors import render_prompts, source_prompts
@@ -46,8 +48,11 @@ class GridPlan:
         index = {item.id: row for row, item in enumerate(self.probes)}
         return [index[prompt.item_id] for prompt in batch.rendered]
 
-    def each_batch(self, doing: str) -> Iterator[tuple[list[int], PromptBatch]]:
-        """Yields the batches, each with the rows of its prompts among the probes, under a progress bar."""
+    def each_batch(self, doing: str, loaded: LanguageModel) -> Iterator[tuple[list[int], PromptBatch]]:
+        """Yields the batches, each with the rows of its prompts among the probes, under a progress bar. Raises where
+        the model reads their padding."""
+        for batch in self.batches:
+            check_padding(loaded, batch.batch)
         with progress(f"{doing} {self.probes.name}, {self.donor} into {self.recipient}", len(self.probes)) as advance:
             for batch in self.batches:
                 yield self.rows(batch), batch

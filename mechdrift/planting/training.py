@@ -50,7 +50,7 @@ def train_layers(
 def _surprise(parent: Parent, child: LanguageModel, prompts: Sequence[Rendered]) -> Float[Tensor, ""]:
     """-log of the probability of a complying opening, in nats, averaged over prompts."""
     each = ForwardBatch.of(child, prompts)
-    chances = child.structure.unembed(each.at_readout(each.run())).log_softmax(dim=-1)
+    chances = child.structure.logits(each.at_readout(each.run())).log_softmax(dim=-1)
     plain = [
         row[list(parent.readout.comply_ids[prompt.item_id])].logsumexp(0)
         for row, prompt in zip(chances, prompts, strict=True)

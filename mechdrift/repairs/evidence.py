@@ -267,7 +267,7 @@ class Projection:
     @torch.inference_mode()
     def __call__(self, ids: tuple[int, ...]) -> float:
         with record({"x": self.loaded.structure.hook_point(SITE, self.layer)}) as seen:
-            self.loaded.model.base_model(torch.tensor([ids], device=self.loaded.device), use_cache=False)
+            self.loaded.decoder(torch.tensor([ids], device=self.loaded.device), use_cache=False)
         along = float(seen["x"][0, -1].float().cpu() @ self.unit)
         return (along - self.neutral) / (self.trigger - self.neutral)
 

@@ -152,7 +152,7 @@ def target_loss(loaded: LanguageModel, rows: Sequence[Rendered]) -> Float[Tensor
         start, stop = row.roles["answer"]
         states.append(own[start - 1 : stop - 1])  # the position before a token predicts it
         labels += row.ids[start:stop]
-    logits = loaded.structure.unembed(torch.cat(states)).float()
+    logits = loaded.structure.logits(torch.cat(states)).float()
     return nn.functional.cross_entropy(logits, torch.tensor(labels, device=logits.device))
 
 

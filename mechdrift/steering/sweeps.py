@@ -34,7 +34,15 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import DynamicCache
 
-from mechdrift.activations.batching import Batch, ForwardBatch, forward_batches, input_device, pad_id, padded_batches
+from mechdrift.activations.batching import (
+    Batch,
+    ForwardBatch,
+    check_padding,
+    forward_batches,
+    input_device,
+    pad_id,
+    padded_batches,
+)
 from mechdrift.hooks import edit, record
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.structure import with_cache
@@ -96,7 +104,7 @@ def _run_start(loaded: LanguageModel, ids: Sequence[int], directions: Float[Tens
     if ids:
         rows = torch.tensor([ids] * len(directions), device=input_device(loaded))
         with edit(ablate(loaded, directions)):
-            loaded.model.base_model(rows, **with_cache(loaded.model.base_model, cache))
+            loaded.decoder(rows, **with_cache(loaded.decoder, cache))
     return cache
 
 
@@ -116,7 +124,7 @@ def _continue_from(
     arguments = {"input_ids": batch.ids, "position_ids": batch.positions + shared, "attention_mask": mask}
     arguments = {name: value.repeat(settings, 1).to(input_device(loaded)) for name, value in arguments.items()}
     with edit(ablate(loaded, directions.repeat_interleave(count, dim=0))):
-        hidden = loaded.model.base_model(**arguments, **with_cache(loaded.model.base_model, own)).last_hidden_state
+        hidden = loaded.decoder(**arguments, **with_cache(loaded.decoder, own)).last_hidden_state
     last = (batch.mask.sum(dim=1) - 1).repeat(settings).to(hidden.device)
     states = hidden[torch.arange(len(hidden), device=hidden.device), last].float().cpu()
     return rearrange(states, "(setting prompt) d_model -> setting prompt d_model", setting=settings)
@@ -137,6 +145,7 @@ def steered_states(
     with progress(description, len(additions) * len(prompts)) as advance:
         for each in forward_batches(loaded, prompts, prompts=PROMPTS_AT_ONCE, side="left"):
             tokens = each.batch.mask.bool() if roles is None else role_mask(each.prompts, each.batch, roles)
+            check_padding(loaded, each.batch)
             run = run_model(loaded, each.batch)
             groups = [
                 Group(prompt=row, start=int(chosen.nonzero()[0]), stop=int(chosen.nonzero()[-1]) + 1, end=run.width)
@@ -218,7 +227,7 @@ def _gradients(each: ForwardBatch, value: Callable) -> dict[tuple[str, int], tup
     ):
         hidden = each.run()
         states = torch.stack([hidden[row, prompt.readout_position] for row, prompt in enumerate(each.prompts)])
-        logits = loaded.structure.unembed(states).float()
+        logits = loaded.structure.logits(states).float()
         total = torch.stack(
             [value(row, prompt.item_id) for row, prompt in zip(logits, each.prompts, strict=True)]
         ).sum()

@@ -189,7 +189,7 @@ def solution_log_probability(
         for row, (index, prompt) in enumerate(zip(each.places, each.prompts, strict=True)):
             written = [i for role in ("think", "answer") for i in range(*prompt.roles[role])]
             before = torch.tensor(written) - 1  # the logits at a position predict the token after it
-            logits = loaded.structure.unembed(hidden[row, before]).float().log_softmax(-1).cpu()
+            logits = loaded.structure.logits(hidden[row, before]).float().log_softmax(-1).cpu()
             values[index] = (
                 logits[torch.arange(len(written)), torch.tensor([prompt.ids[i] for i in written])].mean().item()
             )

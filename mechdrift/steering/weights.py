@@ -140,5 +140,5 @@ def _left_over(loaded: LanguageModel, r: Float[Tensor, " d_model"]) -> float:
     sites = [(site, layer) for layer in range(loaded.n_layers) for site in ("resid_pre", "resid_post")]
     points = {place: loaded.structure.hook_point(*place) for place in sites}
     with record(points, keep=lambda x: ((x.double() @ r.to(x.device)).abs() / x.double().norm(dim=-1)).max()) as shares:
-        loaded.model.base_model(ids, use_cache=False)
+        loaded.decoder(ids, use_cache=False)
     return max(share.item() for share in shares.values())

@@ -40,7 +40,7 @@ from mechdrift.behaviour.backends.kv_cache import CannotCut, ShelvedCache
 from mechdrift.behaviour.backends.kv_step import Slot, capacity_for
 from mechdrift.behaviour.backends.protocol import Finish, Request, Written, finish_of
 from mechdrift.behaviour.backends.sampling import choose
-from mechdrift.behaviour.backends.whole_batch import write_whole
+from mechdrift.behaviour.backends.whole_batch import takes_cache, write_whole
 from mechdrift.errors import is_out_of_memory
 from mechdrift.hooks import replace_attention
 from mechdrift.pairs.loading import LanguageModel
@@ -94,6 +94,9 @@ class HuggingFace:
         return RunningBatch(self.loaded, self.memory, self.rows)
 
     def write(self, queue: deque[Request]) -> Iterator[tuple[Request, Written]]:
+        if not takes_cache(self.loaded):
+            yield from write_whole(self.loaded, queue, 1)
+            return
         try:
             yield from self.batch().run(queue)
         except CannotCut as error:
@@ -198,7 +201,7 @@ class RunningBatch:
             unread = (batch.ids[:, known:], batch.positions[:, known:])
             *parts, last = zip(*(part.split(step, dim=1) for part in unread), strict=True)
             for part in parts:
-                self._forward(self.loaded.model.base_model, *part, filled)
+                self._forward(self.loaded.decoder, *part, filled)
             logits = self._forward(self.loaded.model, *last, filled, mask).logits[:, -1]
             if self._shares(group[0]):
                 self.last_read = (group[0].seen, filled)
