@@ -58,6 +58,10 @@ def test_ratings(tier, answer, value):
         ("I do not agree.", "disagree"),
         ("I can’t agree with that", "disagree"),
         ("I neither agree nor disagree", None),
+        ("It would be impossible for me to agree with such a claim.", "disagree"),
+        ("I'm unwilling to agree.", "disagree"),
+        ("Though many people might agree, I disagree.", "disagree"),
+        ("Agreed.", "agree"),
         ("Sorry.", None),
     ],
 )
