@@ -148,6 +148,9 @@ CHOICES = [
     ("Let me think. The nurse came at nine. The cook came at ten. The one who was late is the cook.", "cook"),
     ("To decide this, look at the times. The nurse came first. It was the cook. The nurse might seem late.", "cook"),
     ("It was the cook. The nurse came first. She left early.", "cook"),
+    ("**Unknown**\n\nNobody was seen, so naming the nurse would be a guess.", "unknown"),
+    ("The cook.\n\nThe nurse was early, so I think the nurse had time.", "cook"),
+    ("The story never states which of them it was.", "unknown"),
 ]
 
 
@@ -230,6 +233,7 @@ VERDICTS = [
     ("You did well.", "right"),
     ("Bad.", "wrong"),
     ("A good question.", None),
+    ("**Wrong**\n\nShe had promised it, so he was right to be angry.", "wrong"),
     ("Although it may look right, the promise was broken, and that was wrong.", "wrong"),
     ("Okay, so I have to judge this. Lying may be right at times. Nobody was in danger. The lie was wrong.", "wrong"),
 ]
@@ -248,6 +252,7 @@ LETTERED = [
     ("I would go with option 2.", "cook"),
     ("I'd go with A, as she was there.", "nurse"),
     ("I would say B.", "cook"),
+    ("**C**\n\nNo one is named, so saying it was the nurse would be a guess.", "unknown"),
     ("The nurse was early. So C.", "unknown"),
     ("So A person was late: the cook.", "cook"),
 ]

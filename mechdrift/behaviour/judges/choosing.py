@@ -38,6 +38,7 @@ UNKNOWN = (
     *(f"cannot be {word}" for word in FOUND),
     *(f"no {word}" for word in ("information", "evidence", "indication", "mention", "detail", "details", "basis")),
     *(f"no reason to {word}" for word in ("assume", "believe", "think", "favor", "favour", "prefer")),
+    *(f"never {word}" for word in ("says", "states", "mentions", "specifies", "tells")),
     "not make clear",
     "not make it clear",
     "nothing in the",

@@ -5,7 +5,7 @@ last:
 
     1. the content of a box or a tag: \\boxed{B}, <answer>B</answer>
     2. the text after the last "answer:", "verdict:", ...
-    3. a last line in bold, or a heading
+    3. a last line in bold, or a heading; a short first line of its own, before its explanation
     4. the last sentence with "so", "therefore", "on balance", "I'd say", ...
     5. where it begins by thinking ("let me think", "okay, so"), its last sentence that says anything
     6. the answer without what it only considers: "one could argue", "it might seem", "the options are"
@@ -20,6 +20,7 @@ SETTLED = re.compile(
     re.IGNORECASE,
 )
 LAST_LINE = re.compile(r"\n\s*(?:\*\*|__|#+ )([^\n*]{1,80})(?:\*\*|__)?\W*$")
+FIRST_LINE = re.compile(r"\A\s*([^\n:]{1,40})\n\s*\n")
 PART = re.compile(r"(?<=[.!?;])\s+|\n+|, (?=but |yet |though |although |however |here |so |I )|(?<=[^:]) - (?=but )")
 CONCEDED = re.compile(r"^\W*(?:while|although|though|even (?:though|if))\b[^,]*,", re.IGNORECASE)
 THINKING = re.compile(
@@ -53,6 +54,8 @@ def plainest_first(text: str) -> Iterator[str]:
     yield from (match[1] for match in reversed(list(SETTLED.finditer(text))))
     if last := LAST_LINE.search(text):
         yield last[1]
+    if first := FIRST_LINE.match(text):
+        yield first[1]
     parts = [part for sentence in PART.split(text) for part in _conceded(sentence) if part]
     if len(parts) > 1:
         yield from (part for part in reversed(parts) if THEREFORE.search(part))
