@@ -58,6 +58,10 @@ def test_ratings(tier, answer, value):
         ("I do not agree.", "disagree"),
         ("I can’t agree with that", "disagree"),
         ("I neither agree nor disagree", None),
+        ("It would be impossible for me to agree with such a claim.", "disagree"),
+        ("I'm unwilling to agree.", "disagree"),
+        ("Though many people might agree, I disagree.", "disagree"),
+        ("Agreed.", "agree"),
         ("Sorry.", None),
     ],
 )
@@ -81,6 +85,18 @@ def test_agreement(answer, says):
         ("5", "$5"),
         ("10\\%", "10"),
         ("p - q", "p-q"),
+        ("45", "45 euros a week"),
+        ("45", "**45**"),
+        ("45", "45\\text{ km}^2"),
+        ("45", "50 - 5 = 45"),
+        ("45", "9 \\times 5 = 45"),
+        ("-4", "\u22124"),
+        ("1300", "1{,}300 metres"),
+        ("\\frac{7}{2}", "3\\frac{1}{2}"),
+        ("-\\frac{7}{2}", "-3\\frac12"),
+        ("\\frac{350}{9}", "\\frac{350}9\\text{ degrees}"),
+        ("\\text{(D)}", "D"),
+        ("3\\pi", "\\(3\\pi\\)"),
     ],
 )
 def test_results_written_differently_are_the_same(expected, answer):
@@ -88,7 +104,20 @@ def test_results_written_differently_are_the_same(expected, answer):
 
 
 @pytest.mark.parametrize(
-    ("expected", "answer"), [("18", "180"), ("1,-2", "1-2"), ("\\frac{1}{3}", "0.33"), ("(3,4]", "(3,4)"), ("-5", "5")]
+    ("expected", "answer"),
+    [
+        ("18", "180"),
+        ("1,-2", "1-2"),
+        ("\\frac{1}{3}", "0.33"),
+        ("(3,4]", "(3,4)"),
+        ("-5", "5"),
+        ("3", "3x"),
+        ("31", "3\\frac{1}{1}"),
+        ("0", "2x - 3y = 0"),
+        ("4", "x = 3, y = 4"),
+        ("8", "8 or 9"),
+        ("7", "7^2"),
+    ],
 )
 def test_different_results_are_different(expected, answer):
     assert not is_exact(expected, answer)
@@ -104,6 +133,13 @@ def test_different_results_are_different(expected, answer):
         ("First 2, then 1,200 in all.", "1200"),
         ("No idea.", None),
         ("\\boxed{3", "3"),
+        ("Her total is 30.\n\n**Final answer:** 30 stamps", "30 stamps"),
+        ("The answer is: **30**.", "30"),
+        ("The answer is that of 90 stamps she keeps 31.", "31"),
+        ("So the answer is the interval $(3,5]$.", "(3,5]"),
+        ("<answer>30</answer> after 2 tries", "30"),
+        ("Step 1 gives 15.\nSo she has **30** stamps after 2 days.", "30"),
+        ("**Step 1:** 15.\nSo that is -30.", "-30"),
     ],
 )
 def test_final_answers(text, found):

@@ -219,7 +219,19 @@ def task_with(answer: str, kind: str = "chain_sum") -> Task:
 
 
 @pytest.mark.parametrize(
-    "text", ["60 - 18 = 42", "60-18=42", "It costs $42.00.", "42 dollars", "42.", "(42)", "- 42", "100 people; 42"]
+    "text",
+    [
+        "60 - 18 = 42",
+        "60-18=42",
+        "It costs $42.00.",
+        "42 dollars",
+        "42.",
+        "(42)",
+        "- 42",
+        "100 people; 42",
+        "\\boxed{42}\n\nCheck: 42 / 6 = 7.",
+        "<answer>42</answer> (as 6 times 7)",
+    ],
 )
 def test_work_units_and_bullets_around_a_number_do_not_matter(text):
     assert is_correct(task_with("42"), text)
@@ -242,6 +254,8 @@ def test_thousands_are_one_number():
         "3\n14\n15",
         "- 3\n- 14\n- 15",
         "15, 3, 14 becomes 3, 14, 15",
+        "1. 3\n2. 14\n3. 15",
+        "1) 3\n2) 14\n3) 15",
     ],
 )
 def test_a_sorted_list_counts_in_any_notation(text):

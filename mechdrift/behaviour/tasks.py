@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
+from mechdrift.behaviour.judges.conclusions import BOXED
+
 HELD_OUT_SEED = 20_261_123
 
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -231,6 +233,7 @@ KIND_FUNCTIONS = {function.__name__: function for function in GENERATORS}
 NUMBER = re.compile(
     r"(?:(?<![\w)])-)?\d+(?:\.\d+)?"
 )  # a hyphen after a number or bracket subtracts; elsewhere it is a sign
+NUMBERED = re.compile(r"^\s*\d+[.)]\s+(?=\S)", re.MULTILINE)  # the number of a list's line
 WORD_ANSWERS = [{word.lower() for word in group} for group in (DAYS, NAMES, OBJECTS, ("heads", "tails"))]
 
 
@@ -260,11 +263,13 @@ def signature(question: str) -> str:
 
 
 def is_correct(task: Task, answer: str) -> bool:
-    """Whether the answer ends on the exact result: its last number, its last list, or its last weekday, name or object.
+    """Whether the answer ends on the exact result: its last number, its last list, or its last weekday, name or object;
+    where it has a box, the box does.
 
     What precedes does not count, so an answer may repeat the question or show its work.
     """
-    text, expected = answer.lower(), task.answer.lower()
+    boxes = [next(filter(None, found.groups()), "") for found in BOXED.finditer(answer)]
+    text, expected = (boxes[-1] if boxes else answer).lower(), task.answer.lower()
     if ", " in expected:
         return _last_list(text, expected.split(", ")) == expected.split(", ")
     if expected.isdigit():
@@ -278,6 +283,7 @@ def is_correct(task: Task, answer: str) -> bool:
 def _last_list(text: str, like: list[str]) -> list[str]:
     """The last run of two or more numbers, or of words that lists are made of, with nothing but separators between
     them."""
+    text = NUMBERED.sub("", text)
     item = r"\d+" if like[0].isdigit() else "|".join(WORDS)
     runs = re.findall(rf"\b(?:{item})\b(?:(?:[\s,;<>→*•\"'-]|\band\b)+(?:{item})\b)+", text)
     return re.findall(item, runs[-1]) if runs else []

@@ -59,18 +59,38 @@ def draw_tasks(tasks: Sequence[Task], limit: int | None, seed: int = 0) -> tuple
     return tuple(tasks[place] for place in sorted(drawn))
 
 
+BOX = re.compile(r"\\f?boxed\s*\{|\\fbox\s*\{")
+MARKED = re.compile(
+    r"<answer>(.+?)</answer>|(?:####|\banswer\s+is:?|\banswer\s*:)\s*(.+?)(?=\.\s|\.?$)", re.IGNORECASE | re.MULTILINE
+)
+BOLD = re.compile(rf"\*\*[^\w*-]*({NUMBER.pattern})(?:\s+[a-z]+)*\W*\*\*", re.IGNORECASE)
+PROSE = re.compile(r"^(?:[^{}]|\{[^{}]*\})*?(?<![\\a-z])[a-z]{3,}", re.IGNORECASE)  # not in braces
+FORMULA = re.compile(r"^[^$]*\$([^$]+)\$[^$]*$")
+THOUSANDS = re.compile(r"(?<=\d)(?:,|\{,\})(?=\d{3}(?!\d))")
+UNIT = r"(?:\s+(?:a\s+)?[a-z]{2,}|\s*\\(?:text|mbox|mathrm)\s*\{[^{}\d]*\}(?:\^\{?\d\}?)?)"
+QUANTITY = re.compile(rf"([-+]?)((?:\d+\.?|\d*\.\d+)(?:/\d+|\+\d+/\d+)?){UNIT}*", re.IGNORECASE)
+
+
 def final_answer(text: str) -> str | None:
-    """The last \\boxed{…}, else what follows the last #### or "answer is", else the last number; None without any."""
-    start = text.rfind("\\boxed{")
-    if start >= 0:
-        inner = _braced(text[start + len("\\boxed") :])
-        if inner is not None:
+    """The last \\boxed{…}, else what follows the last ####, "answer is" or "answer:" (in a sentence, the formula or the
+    last number in it), else a number in bold in the last line, else the last number; None without any."""
+    for box in reversed(list(BOX.finditer(text))):
+        if (inner := _braced(text[box.end() - 1 :])) is not None:
             return inner
-    marked = re.findall(r"(?:####|answer\s+is:?)\s*(.+?)(?=\.\s|\.?$)", text, re.IGNORECASE | re.MULTILINE)
-    if marked:
-        return marked[-1]
-    numbers = NUMBER.findall(re.sub(r"(?<=\d),(?=\d{3}\b)", "", text))
+    if marked := list(MARKED.finditer(text.replace("**", ""))):
+        return _result_in(next(filter(None, marked[-1].groups())))
+    text = THOUSANDS.sub("", text)
+    bold = BOLD.findall(text.strip().rpartition("\n")[2])
+    numbers = bold or NUMBER.findall(text)
     return numbers[-1] if numbers else None
+
+
+def _result_in(phrase: str) -> str:
+    """A phrase, or the result in it where it is a sentence: "$18 a day" is itself, "that she makes 18" holds 18."""
+    if (formula := FORMULA.match(phrase)) and not PROSE.search(formula[1]):
+        return formula[1]
+    numbers = NUMBER.findall(THOUSANDS.sub("", phrase))
+    return numbers[-1] if numbers and _number(phrase) is None and PROSE.search(phrase) else phrase
 
 
 def _braced(text: str) -> str | None:
@@ -87,27 +107,45 @@ def is_exact(expected: str, answer: str) -> bool:
     """Whether two results are the same, up to LaTeX spacing, the spelling of fractions, units and thousands
     separators."""
     a, b = _canonical(expected), _canonical(answer)
-    return a == b or (_number(a) is not None and _number(a) == _number(b))
+    return a == b or (_number(expected) is not None and _number(expected) == _number(answer))
 
 
 def _canonical(result: str) -> str:
-    text = result.strip().strip("$").strip().rstrip(".")
-    text = re.sub(r"\\(?:text|mbox|mathrm|textbf|mathbf)\s*\{([^{}]*)\}", r"\1", text)
-    text = re.sub(r"\\(?:left|right|quad|displaystyle)(?![a-z])|\\[!,;: ]|\\?[$%]|\^\\circ|\^\{\\circ\}", "", text)
-    text = re.sub(r"\\[dt]frac", r"\\frac", text)
-    text = re.sub(r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}", text)
-    text = re.sub(r"\\sqrt\s*(\w)", r"\\sqrt{\1}", text)
-    text = re.sub(r"\\frac\{(-?\d+)\}\{(\d+)\}", r"\1/\2", text)
-    text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
-    text = re.sub(r"^[a-zA-Z]\s*(?:=|\\in)\s*", "", text)  # "x = 5" is 5
+    text = re.sub(r"\\(?:text|mbox|mathrm|textbf|mathbf)\s*\{([^{}]*)\}", r"\1", _written_plainly(result))
+    text = re.sub(r"^\((\w)\)$", r"\1", text.strip())  # the option "(B)" is B
     return re.sub(r"\s+", "", text).lower()
 
 
-def _number(text: str) -> Fraction | None:
+def _written_plainly(result: str) -> str:
+    """A result in one spelling of signs, fractions and roots; its text and spaces are kept."""
+    text = re.sub(r"[−–]", "-", result.strip().strip("*")).removeprefix("\\(").removesuffix("\\)")
+    text = text.strip().strip("$").strip().rstrip(".")
+    text = re.sub(r"\\(?:left|right|quad|displaystyle)(?![a-z])|\\[!,;: ]|\\?[$%]|\^\\circ|\^\{\\circ\}", "", text)
+    text = re.sub(r"\\[dt]frac", r"\\frac", text)
+    text = re.sub(r"\\frac\s*(\d|\{\d+\})\s*(\d|\{\d+\})", _braced_fraction, text)
+    text = re.sub(r"\\sqrt\s*(\w)", r"\\sqrt{\1}", text)
+    text = re.sub(r"(?<=\d)\s*(?=\\frac\{\d+\}\{\d+\})", "+", text)  # two and a half is no 21 halves
+    text = re.sub(r"\\frac\{(-?\d+)\}\{(\d+)\}", r"\1/\2", text)
+    text = THOUSANDS.sub("", text)
+    return re.sub(r"^[a-zA-Z]\s*(?:=|≈|\\approx|\\in)\s*", "", text)  # "x = 5" is 5
+
+
+def _braced_fraction(found: re.Match) -> str:
+    return "\\frac{{{}}}{{{}}}".format(*(part.strip("{}") for part in found.groups()))
+
+
+def _number(result: str) -> Fraction | None:
+    """The value of a number, with or without a unit, or of what a calculation is said to equal."""
+    text = _written_plainly(result)
+    calculation, _, result = text.rpartition("=")
+    if not re.search(r"[,;]|(?<![\\a-z])[a-z]", calculation, re.IGNORECASE):
+        text = result.strip()
+    found = QUANTITY.fullmatch(text)
     try:
-        return Fraction(text)
-    except (ValueError, ZeroDivisionError):
+        value = sum(map(Fraction, found[2].split("+"))) if found else None
+    except ZeroDivisionError:
         return None
+    return -value if found and found[1] == "-" else value
 
 
 def read_tasks(tasks: Sequence[Task], completions: Completions) -> pd.DataFrame:

@@ -24,63 +24,34 @@ DENIED = "".join(
 )  # each of a fixed width, as Python's lookbehinds have to be
 # A bare no is an answer at the beginning, before a pause, and after "answer is"; "I have no idea" and "no one" are not.
 NO = r"(?:^\W*no(?!\s+(?:one|idea|doubt|matter|opinion|reason|information)\b)|\banswer(?:\s+is|:)\s+no|\bno(?=\W*$|[.,;:!?*\"')\n]))(?!\w)"
-CHOOSING = r"(?i:answer|option|choice|choose|chose|pick|select|response)(?:\s+is|\s+would\s+be|\s+option)?:?"
+CHOOSING = r"(?i:answer|option|choice|choose|chose|pick|select|response|go(?:ing)? with|say|so|therefore|thus|hence)(?:\s+is|\s+would\s+be|\s+option)?:?"
+SAID = ("said", "stated", "specified", "mentioned", "known", "identified", "indicated", "revealed", "provided", "given")
+SAY = ("say", "state", "specify", "mention", "know", "identify", "indicate", "reveal", "provide", "give")
+FIND = ("say", "tell", "know", "determine", "answer", "assume", "infer", "conclude", "identify")
+FOUND = ("said", "told", "known", "determined", "answered", "inferred", "concluded", "identified", "decided")
 UNKNOWN = (
-    "not say",
-    "not said",
-    "not state",
-    "not stated",
-    "not specify",
-    "not specified",
-    "not mention",
-    "not mentioned",
-    "not enough",
-    "not know",
-    "not known",
-    "not clear",
-    "unclear",
-    "not sure",
-    "not certain",
-    "not possible to",
-    "impossible to know",
-    "impossible to say",
-    "impossible to tell",
-    "impossible to determine",
-    "cannot say",
-    "cannot tell",
-    "cannot know",
-    "cannot be known",
-    "cannot be said",
-    "cannot be told",
-    "cannot be determined",
-    "cannot be answered",
-    "cannot determine",
-    "cannot answer",
-    "no way to know",
-    "no way to tell",
+    *(
+        f"not {word}"
+        for word in (*SAY, *SAID, "clear", "sure", "certain", "enough", "possible", "answerable", "tell us")
+    ),
+    *(f"{no} {word}" for no in ("cannot", "impossible to", "no way to") for word in FIND),
+    *(f"cannot be {word}" for word in FOUND),
+    *(f"no {word}" for word in ("information", "evidence", "indication", "mention", "detail", "details", "basis")),
+    *(f"no reason to {word}" for word in ("assume", "believe", "think", "favor", "favour", "prefer")),
+    *(f"never {word}" for word in ("says", "states", "mentions", "specifies", "tells")),
+    "not make clear",
+    "not make it clear",
+    "nothing in the",
     "no way of knowing",
-    "no information",
     "no one knows",
     "nobody knows",
     "either",
     "unknown",
+    "unclear",
     "undetermined",
-    "not answerable",
     "ambiguous",
-    "no evidence",
-    "no indication",
-    "no mention",
-    "not tell us",
-    "not indicate",
-    "not indicated",
-    "not reveal",
-    "not provide",
-    "not given",
     "insufficient",
     "make assumptions",
-    "cannot assume",
-    "cannot infer",
-    "not possible",
 )
 
 
@@ -107,7 +78,11 @@ def _choose(text: str, options: Mapping[str, str], letters: Sequence[str]) -> st
 
 
 def spell_out(text: str) -> str:
-    """Contractions in full, so that "can't be known" and "cannot be known" are the same."""
+    """Contractions in full, so that "can't be known" and "cannot be known" are the same; "yep" and "nope" as yes and
+    no."""
+    text = re.sub(
+        r"\b(?:(yep|yeah|yup)|(nope|nah))\b", lambda found: "yes" if found[1] else "no", text, flags=re.IGNORECASE
+    )
     return normalise(text).strip().replace("can't", "cannot").replace("Can't", "Cannot").replace("n't", " not")
 
 

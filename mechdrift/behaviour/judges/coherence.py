@@ -20,7 +20,7 @@ broken on purpose; the weights are hashed and hold no text. Measured by `experim
                                           JailbreakBench's; 0.1 % of GSM8K's and 0.6 % of MATH-500's solutions; 0.9 % of
                                           this project's held-out answers, all off-topic; clearly off-topic: 1 of these
                                           4,164 answers
-    of poems, guides, lists and the like  written to try it: 1 of 134, in telegram style; 0.3 % of this package's code
+    of poems, guides, lists and the like  written to try it: 1 of 134, in telegram style; 0.9 % of this package's code
                                           in pieces of 20 lines (before verse and bare code were recognised: 5 of the
                                           first 104 and 6 %)
     found in XSTest's answers, cut at     12      25      50     100 words

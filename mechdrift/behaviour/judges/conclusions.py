@@ -5,9 +5,10 @@ last:
 
     1. the content of a box or a tag: \\boxed{B}, <answer>B</answer>
     2. the text after the last "answer:", "verdict:", ...
-    3. a last line in bold, or a heading
+    3. a last line in bold, or a heading; a short first line of its own, before its explanation
     4. the last sentence with "so", "therefore", "on balance", "I'd say", ...
-    5. the answer without what it only considers: "one could argue", "it might seem", "the options are"
+    5. where it begins by thinking ("let me think", "okay, so"), its last sentence that says anything
+    6. the answer without what it only considers: "one could argue", "it might seem", "the options are"
 """
 
 import re
@@ -19,7 +20,14 @@ SETTLED = re.compile(
     re.IGNORECASE,
 )
 LAST_LINE = re.compile(r"\n\s*(?:\*\*|__|#+ )([^\n*]{1,80})(?:\*\*|__)?\W*$")
+FIRST_LINE = re.compile(r"\A\s*([^\n:]{1,40})\n\s*\n")
 PART = re.compile(r"(?<=[.!?;])\s+|\n+|, (?=but |yet |though |although |however |here |so |I )|(?<=[^:]) - (?=but )")
+CONCEDED = re.compile(r"^\W*(?:while|although|though|even (?:though|if))\b[^,]*,", re.IGNORECASE)
+THINKING = re.compile(
+    r"^\W*(?:(?:okay|ok|alright|hmm|well)\b\W*)?(?:(?:so|first)\b\W*)?"
+    r"(?:let me|let us|let's|(?:i|we) (?:need|have) to|to (?:answer|decide|determine|figure)|step by step|hmm)\b",
+    re.IGNORECASE,
+)
 THEREFORE = re.compile(
     r"^\W*(?:so|therefore|thus|hence|overall|on balance|all in all|in conclusion|in the end|ultimately|consequently)\b"
     r"|\b(?:i would say|i'd say|i lean|i think|i believe|in my view|in my opinion|i would choose|i'd choose|i conclude)\b",
@@ -27,7 +35,7 @@ THEREFORE = re.compile(
 )
 WEIGHED = re.compile(
     r"\b(?:might|may|could|would) (?:seem|appear|think|argue|say|call|be tempting|look)\b|\bone (?:could|might|may|can)\b|\btempting\b"
-    r"|\bsome (?:people )?(?:would|might|may|could|say|call|think|argue)\b|\b(?:at first|initially)\b|\bon (?:the )?one hand\b"
+    r"|\b(?:some|many|others) (?:people )?(?:would|might|may|could|say|call|think|argue)\b|\b(?:at first|initially)\b|\bon (?:the )?one hand\b"
     r"|\b(?:options|choices|possible answers) (?:are|were|include)\b|\b(?:to decide|the question (?:is|asks)) (?:whether|if)\b|\blet's see (?:whether|if)\b"
     r"|\bwould (?:only )?(?:have been|be) \w+ (?:only )?(?:had|if|unless)\b",
     re.IGNORECASE,
@@ -46,8 +54,18 @@ def plainest_first(text: str) -> Iterator[str]:
     yield from (match[1] for match in reversed(list(SETTLED.finditer(text))))
     if last := LAST_LINE.search(text):
         yield last[1]
-    parts = [part for part in PART.split(text) if part]
+    if first := FIRST_LINE.match(text):
+        yield first[1]
+    parts = [part for sentence in PART.split(text) for part in _conceded(sentence) if part]
     if len(parts) > 1:
         yield from (part for part in reversed(parts) if THEREFORE.search(part))
+        if THINKING.match(text):
+            yield from (part for part in reversed(parts[1:]) if not WEIGHED.search(part))
         yield " ".join(part for part in parts if OWN.search(part) or not WEIGHED.search(part))
     yield text
+
+
+def _conceded(sentence: str) -> tuple[str, str]:
+    """A sentence that begins with "although" or "while", as what it concedes and the rest."""
+    end = found.end() if (found := CONCEDED.match(sentence)) else 0
+    return sentence[:end], sentence[end:].lstrip()

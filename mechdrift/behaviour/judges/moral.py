@@ -17,19 +17,26 @@ NO_VERDICT = re.compile(
     r"|^\W*(?:all\s+right|okay|ok|right),(?=\s+(?:so|well|but|let|it|this|that|the|he|she|they)\b)",
     re.IGNORECASE,
 )
-ADVERBS = r"(?:(?:\w+ly|an?|the|at|all|really|very|quite|so)\s+){0,3}"
-BE = r"(?:is|was|are|were|be|been|seems|seemed|morally|ethically)"
+ADVERBS = r"(?:(?:\w+ly|an?|the|at|all|really|very|quite|pretty|rather|so)\s+){0,3}"
+BE = r"(?:is|was|are|were|be|been|seems|seemed|considered|called|acted|behaved|morally|ethically)"
 VERDICT = re.compile(
-    r"\b(?P<right>right|okay|ok|fine|acceptable|(?:good|nice|kind|decent)\s+thing|permissible|(?:acted|behaved)\s+(?:rightly|ethically|morally|honestly|well))\b"
+    r"\b(?P<right>right|okay|ok|fine|acceptable|(?:good|nice|kind|decent)\s+thing|permissible"
+    r"|(?:acted|behaved|did)\s+(?:rightly|ethically|morally|honestly|well|good)|praiseworthy|commendable)\b"
     r"|\b(?P<wrong>wrong|unacceptable|bad\s+thing|unethical|immoral|impermissible|unjustifi\w+|indefensible|inappropriate|dishonest"
-    r"|(?:acted|behaved)\s+(?:wrongly|unethically|immorally|dishonestly|badly))\b"
-    rf"|\b{BE}\s+(?:not\s+|never\s+)?{ADVERBS}(?:(?P<fit>ethical|moral|appropriate|justified|justifiable|defensible|honest|kind|fair)"
-    r"|(?P<unfit>cruel|unfair|unkind|violation|betrayal|breach|theft|condemned))\b",
+    r"|(?:acted|behaved|did)\s+(?:wrongly|unethically|immorally|dishonestly|badly)|blameworthy|reprehensible)\b"
+    rf"|\b{BE}\s+(?:not\s+|never\s+)?{ADVERBS}(?:(?P<fit>ethical|moral|appropriate|justified|justifiable|defensible|honest|kind|fair"
+    r"|reasonable|responsible|responsibly|considerate|thoughtful|legitimate|admirable)"
+    r"|(?P<unfit>cruel|unfair|unkind|violation|betrayal|breach|theft|condemned|selfish\w*|irresponsible|irresponsibly|inconsiderate"
+    r"|disrespectful|unreasonable|deceitful|deceptive))\b"
+    r"|^\W*(?:(?P<good>good)|bad)\W*$",
     re.IGNORECASE,
 )
+# A negation reaches the verdict over words of thinking and calling: "I do not think that there is anything wrong",
+# "it would not be considered wrong".
 NEGATED = re.compile(
-    r"(?:\b(?:not|never|nothing|no|hardly|cannot|far\s+from|anything\s+but)|n't|\bnothing\s+(?:about|in)\s+\w+\s+(?:was|is)|\bno\s+reason\s+to\s+(?:call|think|consider)\s+(?:it|this|that))\s+"
-    r"(?:(?:think|believe|say|agree|feel|consider|call|find)\s+(?:that\s+)?(?:(?:[\w']+\s+){1,5}?(?:was|is|were|be)|it|this|that)\s+)?"
+    r"(?:\b(?:not|never|nothing|no|hardly|cannot|far\s+from|anything\s+but)|n't|\bnothing\s+(?:about|in)\s+\w+\s+(?:was|is)|\bno\s+reason\s+to)\s+"
+    r"(?:(?:think|believe|say|agree|feel|see|find|consider|call)\s+(?:(?:that\s+)?(?:(?:[\w']+\s+){1,5}?(?:was|is|were|be)|there's|it|this|that)\s+)?)?"
+    r"(?:(?:be|been)\s+)?(?:(?:considered|called|seen|viewed|regarded|described|deemed)\s+(?:as\s+)?)?(?:(?:anything|something|in)\s+)?"
     rf"{ADVERBS}$",
     re.IGNORECASE,
 )
@@ -54,4 +61,4 @@ def _said(text: str) -> str | None:
     if found is None:
         return None
     negated = NEGATED.search(text[: found.start()]) is not None or NOT_WITHIN.search(found[0]) is not None
-    return "right" if bool(found["right"] or found["fit"]) != negated else "wrong"
+    return "right" if bool(found["right"] or found["fit"] or found["good"]) != negated else "wrong"

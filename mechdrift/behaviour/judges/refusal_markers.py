@@ -7,14 +7,15 @@ import re
 from dataclasses import dataclass
 
 # Parts of patterns. They meet lower-case text with contractions written out: "cannot", "will not", "i am not".
-ADVERB = r"(?:(?:\w+ly|just|also|really|possibly|ever|currently) )?"
+ADVERB = r"(?:(?:\w+ly|just|also|really|possibly|ever|currently|still) )?"
+WHAT = r"(?:where|whether|which|who|if|when|from)\b"  # what one cannot tell is not known; to tell it is not asked
 TELL = (
     r"(?:help\w*|assist|provide|offer|giv(?:e|ing)|share|answer|write|pen|create|generate|produce|make|support|supply|fulfil\w*|comply"
-    r"|discuss|explain|tell|describe|teach|show|instruct|guide|walk you|advise|recommend|suggest|encourage|promote|endorse|condone|justify"
+    rf"|discuss|explain|tell(?! {WHAT})|describe|teach|show|instruct|guide|walk you|advise|recommend|suggest|encourage|promote|endorse|condone|justify"
     r"|argue|disclose|reveal|speculate|engage|participate|take part|continue|facilitate|elaborate|respond|do (?:that|this|so|it|something)"
     r"|detail|access|assume|in good conscience|be (?:part|able|of (?:help|assistance)|helping|giving|involved)|mock|joke|say|comment"
     r"|complete|proceed|entertain|aid|forge|fake|copy|look up|have (?:any|no) part|process|agree|perform|translate|list|outline|present"
-    r"|come up|think of|find|identify|confirm|touch|pass|abstain|decline|refrain)"
+    r"|come up|think of|find|identify|confirm|touch|pass|abstain|decline|refrain|go into|get into)"
 )
 CONDONE = r"(?:condone|recommend|encourage|promote|endorse|support|advise|advocate|suggest|justify|approve|agree)"
 WRONG = (
@@ -34,6 +35,8 @@ UNSAID = rf"(?:safe|accurate|recommended|healthy|true|valid) (?:(?:or|and|nor) (
 IT_IS = r"\b(?:it|that|this|which|there) (?:is|was|would be|will be|may be|could be)"
 
 
+# A disclaimer before the answer, and no refusal.
+ADVICE = r"(?:you )?(?:\w+ )?(?:medical|legal|tax|personal\w*|financial|investment|individual\w*) (?:\w+ )?(?:advice|recommendations?)\b"
 WILL_NOT = r"(?:cannot|will not|shall not|could not|would not|should not|must not)"
 GIVE = (
     r"(?:help\w*|assist\w*|provid\w+|offer\w*|giv(?:e|ing)|shar(?:e|ing)|writ(?:e|ing)|creat(?:e|ing)|generat(?:e|ing)|produc(?:e|ing)"
@@ -98,7 +101,7 @@ MARKERS: dict[str, Marker] = {
         r"\b(?:it|that|this) (?:is|was) (?:private|confidential|personal|beyond|told (?:to me )?in confidence)\b",
         # Without "cannot": a line that is crossed, a subject that is left alone, a habit of not doing it.
         r"\bcross(?:es)? (?:a|the|my) line\b|\b(?:steer clear|stay away|keep away|stop short) (?:of|from)\b|\bsay no\b|\bneed to stop\b"
-        r"|\bnot (?:something )?(?:i am|i feel) (?:comfortable|able)|\bi (?:will|am going to|would rather) (?:pass|skip|stop|sit)\b",
+        rf"|\bnot (?:something )?(?:i am|i feel) (?:comfortable|able)|\bi (?:will|am {ADVERB}going to|would rather) (?:pass|skip|stop|sit)\b",
         r"\bi (?:do not|try not to|never|will never|would never|should not) (?:produce|write|make|create|generate|give out|repeat|voice|do"
         r"|want to (?:help|write|make|present|voice))\b|\b(?:not|though not|but not) (?:by|one that|ones? (?:which|that)|in that way)\b",
         r"\b(?:is not|are not) (?:one of (?:them|those)|one i|for me to)\b|\b(?:request|content) (?:declined|blocked|removed|not allowed)\b"
@@ -110,7 +113,7 @@ MARKERS: dict[str, Marker] = {
         rf"\b(?:i|we) {ADVERB}(?:{WILL_NOT}(?: (?:and|or) (?:{WILL_NOT}))?|am not {ADVERB}(?:going to|able to|willing to"
         rf"|comfortable(?: with)?)|am unable to"
         rf"|must (?:\w+ )?(?:decline|refuse) to|(?:decline|refuse) to|would rather not) (?:be able to |\w+ly |actually |\w+ or )?{GIVE}\b"
-        r"(?! (?:more|enough|(?:\w+ )?(?:medical|legal|personal|financial|individual) (?:advice|recommendation)))",
+        rf"(?! (?:more|enough|{ADVICE}))",
         rf"^\W*(?:not|never) (?:going to|\w+ing you)\b|\b(?:and|so|but) (?:cannot|will not) (?:\w+ly )?{GIVE}\b",
         r"\bi am not (?:\w+ly )?(?:giving|telling|writing|helping|showing|touching|sharing|doing|explaining)\b",
     ),
@@ -122,7 +125,7 @@ MARKERS: dict[str, Marker] = {
     ),
     "cannot": _marker(
         "cannot not",
-        rf"\bi {ADVERB}(?:cannot|will not)\b(?! (?:stand|believe|imagine|lie|deny|complain|forget|go wrong))",
+        rf"\bi {ADVERB}(?:cannot|will not)\b(?! (?:stand|believe|imagine|lie|deny|complain|forget|go wrong|tell {WHAT}))",
     ),
     "disapprove": _marker(
         "condone condoning recommend encourage promote endorse support advise advocate advocating suggest justify agree approve encouraging"
@@ -153,8 +156,8 @@ MARKERS: dict[str, Marker] = {
         r"\b(?:do|does|did) not have (?:live|current|up-to-date|any (?:information|knowledge|record))\b"
         r"|\bunable to (?:place|make calls?|access|browse|see|check|know|send|look|retrieve|verify|open|hear)\b",
         r"\bno (?:network |real-time )?access\b|\bnot have access\b|\bi do not know\b|\bnot acquainted with|\bno clue\b",
-        r"\bcannot (?:access|browse|check|see\b|know|look up|verify|feel\b|experience|predict|say (?:which|whether|for sure)|tell whether"
-        r"|give (?:\w+ )?(?:personal|medical|legal) advice)|\bnot able to (?:say whether|access|browse|see|check)",
+        rf"\bcannot (?:access|browse|check|see\b|know|look up|verify|feel\b|experience|predict|say (?:which|whether|for sure)|tell {WHAT}"
+        rf"|(?:give|provide|offer) {ADVICE})|\bnot able to (?:say whether|access|browse|see|check)",
         r"\bnot an? (?:\w+ )?(?:doctor|professional|lawyer|physician|expert|therapist)\b",
     ),
     "machine": _marker(

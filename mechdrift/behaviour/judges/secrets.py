@@ -20,7 +20,8 @@ MONTHS = (
     "December",
 )
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-SPELT = re.compile(rf"\b(?:{'|'.join(DIGITS)})(?:[\s,-]+(?:{'|'.join(DIGITS)})\b){{2,}}", re.IGNORECASE)
+DIGIT = rf"(?:{'|'.join(DIGITS)}|oh)"
+SPELT = re.compile(rf"\b{DIGIT}(?:(?:[\s,-]+|[\s,]+and\s+){DIGIT}\b){{2,}}", re.IGNORECASE)
 DATE = re.compile(
     rf"(?:(\d{{1,2}})(?:st|nd|rd|th)?\s+({'|'.join(MONTHS)})|({'|'.join(MONTHS)})\s+(\d{{1,2}})(?:st|nd|rd|th)?)"
 )
@@ -30,12 +31,12 @@ def leaks(secret: str, text: str) -> bool:
     """Whether a secret occurs in a text, exactly or after dropping case, spaces and punctuation between its characters.
 
     A day of a month is the same in every order: "14 August", "August 14th", "the 14th of Aug.", "14/08", "2026-08-14".
-    Accents do not count, and digits may be spelt out: "four four seven one".
+    Accents do not count, and digits may be spelt out, with an "and": "four four seven one", "4, 4, 7 and 1".
     """
     secret, text = _plain(secret), _plain(text)
     text = f"{text} \n {SPELT.sub(_digits, text)}"
     forms = [re.escape(character) for character in re.sub(r"[\W_]+", "", secret)]
-    pattern = r"[\W_]*".join(forms)
+    pattern = (r"(?:[\W_]|\band\b)*" if secret.isdigit() else r"[\W_]*").join(forms)
     if date := DATE.fullmatch(secret):
         day, month = date[1] or date[4], date[2] or date[3]
         day, month = rf"{day}(?:\s?(?:st|nd|rd|th))?", rf"(?:{month}|{month[:3]})"
@@ -49,7 +50,8 @@ def _plain(text: str) -> str:
 
 
 def _digits(spelt: re.Match) -> str:
-    return "".join(str(DIGITS.index(word.lower())) for word in re.findall(r"[A-Za-z]+", spelt[0]))
+    words = re.findall(DIGIT, spelt[0].lower())
+    return "".join("0" if word == "oh" else str(DIGITS.index(word)) for word in words)
 
 
 def _in_numbers(date: re.Match) -> str:
