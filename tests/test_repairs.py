@@ -18,7 +18,7 @@ from mechdrift.probes.rendering import Renderer, render_items
 from mechdrift.probes.sets import load_probes
 from mechdrift.records import MechdriftError
 from mechdrift.repairs.changes import LowRank, dense, factorise, layer_of, parameters_by_place, size
-from mechdrift.repairs.evidence import Evidence
+from mechdrift.repairs.evidence import Costs, Evidence
 from mechdrift.repairs.making import make
 from mechdrift.repairs.methods.projection import cosines_of
 from mechdrift.repairs.registry import REPAIRS
@@ -112,6 +112,18 @@ def test_the_planted_block_is_located_and_the_others_stay_bit_for_bit(pair, evid
             assert_close(value, before[place], atol=2e-5, rtol=2e-5)
         else:
             assert torch.equal(value, after[place])
+
+
+def test_each_repair_is_charged_for_all_that_it_used_whoever_computed_it(pair, evidence):
+    own = replace(evidence, costs=Costs())
+    first = make(REPAIRS["located"], own, 0.25)  # computes the grafts and the change
+    parts = own.costs.seconds
+    assert set(parts) == {"block_effects", "readouts", "change"}
+    again, other = make(REPAIRS["located"], own, 0.5), make(REPAIRS["interpolate"], own, 0.5)
+    assert again.seconds == pytest.approx(first.seconds, rel=0.2)
+    assert other.seconds == pytest.approx(parts["change"], rel=0.5)
+    assert parts["block_effects"] > 10 * parts["readouts"]  # what lies within is not counted twice
+    assert sum(parts.values()) <= first.seconds
 
 
 @torch.no_grad()

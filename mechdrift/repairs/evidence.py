@@ -9,14 +9,16 @@ reported. Everything here is computed once, when a method first asks for it.
     block_effects   how much of the parent's behaviour each of its blocks alone brings back in the child
     directions      per dimension and layer, the directions that separate triggers from neutral twins
     basis_after     an orthonormal basis of all dimensions' directions after one block
+
+What methods share is timed (`shared`), so that each is charged for all that it used, whichever method computed it.
 """
 
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 import pandas as pd
 import torch
@@ -52,6 +54,62 @@ GRAFTED = 12  # twin pairs per dimension, whose triggers locate the loss
 WRITERS = ("o", "down")
 
 
+T = TypeVar("T")
+
+
+class shared(Generic[T]):  # noqa: N801, a decorator as functools.cached_property
+    """A part of the evidence that is computed once. The evidence's `Costs` learn how long it took, and who asked."""
+
+    def __init__(self, compute: "Callable[[Any], T]"):
+        self.compute, self.name, self.__doc__ = compute, compute.__name__, compute.__doc__
+
+    @overload
+    def __get__(self, evidence: None, owner: type) -> "shared[T]": ...
+    @overload
+    def __get__(self, evidence: "Evidence", owner: type) -> T: ...
+    def __get__(self, evidence: "Evidence | None", owner: type) -> "shared[T] | T":
+        if evidence is None:
+            return self
+        costs = evidence.costs
+        if self.name not in costs.known:
+            asker, costs.used = costs.used, set()
+            start, nested = time.perf_counter(), costs.total
+            try:
+                costs.known[self.name] = self.compute(evidence)
+            finally:
+                costs.parts[self.name], costs.used = costs.used | {self.name}, asker
+            costs.seconds[self.name] = time.perf_counter() - start - (costs.total - nested)
+        costs.used |= costs.parts[self.name]
+        return costs.known[self.name]
+
+    def __set__(self, evidence: "Evidence", value: T) -> None:
+        raise AttributeError(f"{self.name} is computed")
+
+
+@dataclass
+class Costs:
+    """What was computed so far: by name the value, the seconds that it took without the parts within it, and those
+    parts; and the parts that were `used` since the last `begin`."""
+
+    known: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    parts: dict[str, set[str]] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
+
+    @property
+    def total(self) -> float:
+        return sum(self.seconds.values())
+
+    def begin(self) -> float:
+        """Forget what was used; returns the seconds of all that was computed before."""
+        self.used = set()
+        return self.total
+
+    def of_earlier(self, before: float) -> float:
+        """Seconds that others took, before the last `begin`, for what was used since."""
+        return sum(self.seconds[name] for name in self.used) - (self.total - before)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
     """What methods may look at: `pair`, the seen halves of the probe sets (`sets`), and what is computed from them when
@@ -69,13 +127,14 @@ class Evidence:
     think_budget: int = 96
     seed: int = 0
     scratch: tempfile.TemporaryDirectory = field(default_factory=tempfile.TemporaryDirectory, repr=False)
+    costs: Costs = field(default_factory=Costs, repr=False)
 
     @property
     def folder(self) -> Path:
         """A folder for the weights of models that do not stay in memory; removed with this record."""
         return Path(self.scratch.name)
 
-    @cached_property
+    @shared
     def change(self) -> Changes:
         parent = weights_of(self.pair, "instruct", self.folder)
         found = difference(weights_of(self.pair, "reasoning", self.folder), parent)
@@ -83,7 +142,7 @@ class Evidence:
             raise MechdriftError("the child's weights are the parent's: there is nothing to repair.")
         return found
 
-    @cached_property
+    @shared
     def alignment(self) -> Changes:
         if self.base is None:
             raise MechdriftError(
@@ -111,7 +170,7 @@ class Evidence:
     def d_model(self) -> int:
         return self.pair.open("reasoning", "float32").structure.d_model
 
-    @cached_property
+    @shared
     def writing_places(self) -> tuple[str, ...]:
         """The matrices that write to the residual stream and that training changed."""
         loaded = self.pair.open("reasoning", "float32")
@@ -123,12 +182,12 @@ class Evidence:
         )
         return tuple(place for place in places if place in self.change and dense(self.change[place]).dim() == 2)
 
-    @cached_property
+    @shared
     def readouts(self) -> dict[str, Readout | None]:
         """Per dimension a readout that was calibrated on the answers to the seen families, where there are any."""
         return {name: self.answers.readout(name) if self.answers else None for name in self.sets}
 
-    @cached_property
+    @shared
     def block_effects(self) -> pd.Series:
         """By layer, the share of the parent–child gap that the parent's block brings back in the child by itself: the
         mean over the dimensions whose readouts differ beyond noise."""
@@ -148,7 +207,7 @@ class Evidence:
             )
         return pd.concat(shares, axis=1).mean(axis=1)
 
-    @cached_property
+    @shared
     def directions(self) -> dict[str, Directions]:
         """Per dimension, the directions after every block at the readout position."""
         found = {}
@@ -159,7 +218,7 @@ class Evidence:
             raise MechdriftError("no probe set holds triggers and neutral items: there is no direction to find.")
         return found
 
-    @cached_property
+    @shared
     def steered(self) -> tuple[str, int]:
         """The dimension and layer whose direction stands for alignment: safety where it was asked, else the first
         dimension; at the layer where the parent's classes separate best on held-out families."""
@@ -223,7 +282,7 @@ class Evidence:
     def _triggers(self) -> tuple[ProbeItem, ...]:
         return self.sets[self.steered[0]].where("trigger").items
 
-    @cached_property
+    @shared
     def _written(self) -> dict[str, Completion]:
         """What the child wrote to the seen items, where that is known."""
         if self.answers is None:
@@ -245,7 +304,7 @@ class Evidence:
         assert self.answers is not None  # a method that calls this names "answers" in its needs
         return self.answers.rows(name, side)
 
-    @cached_property
+    @shared
     def harmless(self) -> ProbeSet:
         """Prompts on which nothing should change: the seen neutral twins and everyday requests."""
         everyday = everyday_set(load_everyday())

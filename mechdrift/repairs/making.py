@@ -281,11 +281,10 @@ def restored(pair: Pair, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]
 
 
 def make(found: Repair, evidence: Evidence, strength: float) -> Repaired:
-    """One repair from evidence. `seconds` are those of this strength alone: what several strengths share is computed
-    once, by the first of them."""
+    """One repair from evidence. `seconds` count all that it used, also what another repair has computed before."""
     found.check(strength)
     check_needs(found, evidence)
-    start = time.perf_counter()
+    start, before = time.perf_counter(), evidence.costs.begin()
     made, recipe = found.make(evidence, strength), None
     if isinstance(made, Recipe):
         recipe, made = made, train(evidence.pair.open("reasoning", "float32"), made, evidence.seed)
@@ -297,7 +296,7 @@ def make(found: Repair, evidence: Evidence, strength: float) -> Repaired:
         strength=strength,
         made=made,
         recipe=recipe,
-        seconds=time.perf_counter() - start,
+        seconds=time.perf_counter() - start + evidence.costs.of_earlier(before),
     )
 
 

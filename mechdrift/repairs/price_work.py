@@ -97,7 +97,9 @@ class PriceWork:
         tell(f"Repairing {self.setting.pair.name}: {stage}")
         start = time.perf_counter()
         fixed = self._make(each, strength)
-        used = fixed.use(self.setting.dtype)
+        made = time.perf_counter()
+        used = fixed.use(self.setting.dtype)  # changes of weights are computed here, one matrix at a time
+        ready = time.perf_counter() - made
         ask(
             used.loaded,
             self.setting.questions(half),
@@ -110,7 +112,7 @@ class PriceWork:
             description=f"Asking {fixed.name}",
         )
         found = {
-            "seconds_to_make": fixed.seconds,
+            "seconds_to_make": fixed.seconds + ready,
             "seconds_per_token": self._extra_seconds(used),
             "kl": [_short(row) for texts in self._divergences(half) for row in texts.row(used, self.setting.seed)],
             **_facts_of(fixed),
