@@ -16,7 +16,10 @@ def summarise_both_ways(grids: Sequence[PatchGrid], readout: pd.Series, seed: in
     """Both directions of one grid in one table. `both_ways` marks the cells that carry the change in both directions:
     the effect is significant in each, and moves the readout towards the donor."""
     tables = [summarise_grid(grid, readout, seed) for grid in grids]
-    agrees = [(table.p_adjusted <= ALPHA) & (np.sign(table.effect) == np.sign(table.gap)) for table in tables]
+    agrees = [
+        (table.p_adjusted <= ALPHA) & (np.sign(table.effect) == np.sign(grid.tested_gap))
+        for table, grid in zip(tables, grids, strict=True)
+    ]
     return pd.concat([table.assign(both_ways=agrees[0] & agrees[1]) for table in tables], ignore_index=True)
 
 
