@@ -18,8 +18,8 @@ effects differ from unit to unit:
     I^2          tau^2 / (tau^2 + s^2), the share of the spread that is not sampling error, with s^2 the typical
                  sampling variance of Higgins & Thompson 2002 (doi 10.1002/sim.1186)
     prediction   mu +- t_[k-1] sqrt(tau^2 + se^2) holds the true effect in a new unit (Higgins et al. 2009, doi
-                 10.1111/j.1467-985X.2008.00552.x). It says what to expect of the next pair; the interval of the mean
-                 does not.
+                 10.1111/j.1467-985X.2008.00552.x, with t_[k-2] and another se; t_[k-1] goes with Hartung and Knapp's
+                 se, as in metafor). It says what to expect of the next pair; the interval of the mean does not.
 
 With few units tau is hardly known: with 2, the interval reaches 12.7 standard errors to either side. In simulations of
 4 to 40 units the interval held the mean in 94 to 100 % of cases, and the prediction interval held the next unit's true
