@@ -38,7 +38,7 @@ class PatchGrid(Record):
     NaN where the two models' readouts do not differ beyond noise. Where single heads were patched, `roles` names role
     and head (`think_close[-1].h0`); where weights were grafted (site `weights`), it names modules. `engine` is what
     computed it: `replay`, or `forward` passes where the model cannot be replayed exactly; of `attribute`, an estimate.
-    `source` says where the donor's values came from (`patching.prompts`).
+    `source` says where the donor's values came from (`patching.donors`).
     """
 
     dimension: str
