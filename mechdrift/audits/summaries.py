@@ -61,8 +61,9 @@ def summarise_mediation(cells: pd.DataFrame, seed: int) -> pd.DataFrame:
 
     `cells` holds the readouts of four cells, {instruct, reasoning} weights x {empty block, the reasoning model's
     thinking}. Each row is the difference of two (`EFFECTS`), with its interval over families: the total effect, the
-    indirect effect through the thinking, and the direct effect of the weights with either thinking held fixed. Without
-    interaction the total is the sum of the first two parts. (Pearl 2001, direct and indirect effects.)
+    indirect effect through the thinking, and the direct effect of the weights with either thinking held fixed. The
+    total is the indirect effect plus the direct one after the child's thinking; without interaction, the direct effect
+    is the same after an empty block. (Pearl 2001, direct and indirect effects.)
     """
     rows = []
     for dimension, part in cells.groupby("dimension", sort=False):
