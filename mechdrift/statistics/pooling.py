@@ -35,6 +35,7 @@ from scipy import special
 from mechdrift.errors import MechdriftError
 from mechdrift.statistics.intervals import TAIL
 
+REACH = float(special.ndtri(1 - TAIL))  # standard errors to either side of a 95 % interval
 STEPS = 200
 CLOSE = 1e-9  # relative to the spread of the estimates: the step of tau^2 at which the search ends
 
@@ -146,9 +147,10 @@ def _alone(estimate: float) -> Pooled:
     return Pooled(k=1, estimate=estimate, **dict.fromkeys(names, float("nan")))
 
 
-def variance_from_interval(width: Float[np.ndarray, " unit"]) -> Float[np.ndarray, " unit"]:
-    """The sampling variance that a 95 % interval of this width stands for: (width / 3.92)^2 (Cochrane Handbook 6.3)."""
-    return (width / (2 * special.ndtri(1 - TAIL))) ** 2
+def variance_from_interval(width: float, reach: float = REACH) -> float:
+    """The sampling variance that an interval of this width stands for: (width / 3.92)^2 for one of 95 % (Cochrane
+    Handbook 6.3). A repeated interval reaches further, to the boundary of its look: `reach` standard errors."""
+    return (width / (2 * reach)) ** 2
 
 
 def mean_of_independent(
