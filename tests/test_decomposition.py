@@ -3,16 +3,20 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import make_model
 from test_capture import make_probes, pair_of
 from test_patch_prompts import completions
 from test_patching import models_that_differ_in
 
+from mechdrift.audits.summaries import summarise_both_ways
 from mechdrift.patching.decomposition import decompose
 from mechdrift.patching.grafts import graft
 from mechdrift.patching.grid import both_ways, patch
 from mechdrift.records import MechdriftError
+
+READOUT = pd.Series({"reliable": True, "auroc": 0.9, "low": 0.8, "high": 1.0})
 
 
 def test_increments_light_up_where_the_change_originates_and_add_up_to_the_gap():
@@ -62,6 +66,26 @@ def test_a_cell_goes_both_ways_where_each_grid_moves_towards_its_donor():
         both_ways(
             made[0], patch(pair_of(make_model(seed=0), make_model(seed=1)), probes, layers=(0, 1), roles=("user",))
         )
+
+
+def test_a_grid_of_both_contrasts_goes_both_ways_where_what_is_tested_moves_towards_the_donor():
+    """Made up: triggers move by 1 of a gap of 2, their twins by 3 the other way, where there is no gap. Tested is the
+    difference, 4, which has the sign of the gap's, 2; the mean over all prompts, -1, does not."""
+    probes, noise = make_probes(12), np.random.default_rng(0)
+    grid = patch(pair_of(make_model(seed=0), make_model(seed=1)), probes, layers=(0,), roles=("user",))
+    is_trigger = np.array([item.is_trigger for item in grid.items])
+    made = [
+        replace(
+            grid,
+            donor_readout=sign * np.where(is_trigger, 2.0, 0.0),
+            recipient_readout=np.zeros(len(is_trigger)),
+            effect=(sign * np.where(is_trigger, 1.0, -3.0) + 0.1 * noise.normal(size=len(is_trigger)))[:, None, None],
+        )
+        for sign in (1, -1)
+    ]
+    assert [one.tested_gap for one in made] == [2.0, -2.0]
+    assert both_ways(*made).all()
+    assert summarise_both_ways(made, READOUT, seed=0).both_ways.all()
 
 
 def test_the_four_cells_are_two_grids_and_add_up():

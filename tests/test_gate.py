@@ -15,7 +15,7 @@ from test_statistics import audits
 from mechdrift import gate
 from mechdrift.audits.stages import order
 from mechdrift.behaviour.paired import compare_sides, paired_test
-from mechdrift.comparisons.gate import STAGES, families_needed, judge_drop, parse_limits
+from mechdrift.comparisons.gate import STAGES, Verdict, families_needed, judge_drop, parse_limits
 from mechdrift.records import DIMENSIONS, SIDES, MechdriftError
 from mechdrift.runs import Run
 from mechdrift.statistics.intervals import SHARE
@@ -183,6 +183,33 @@ def test_missing_answers_count_at_their_worst(drop: float, missing: float, allow
     assert (found.outcome, found.missing) == (outcome, missing)
     if outcome == "cannot tell":
         assert "Answers are missing (3 incomplete in the reasoning model)" in found.line
+
+
+def dropped(before: np.ndarray, after: np.ndarray, is_missing: np.ndarray) -> Verdict:
+    """The verdict where the reasoning model's answers to some items are missing, and the others are known exactly."""
+    counted = float(before[~is_missing].mean() - after[~is_missing].mean())
+    exact = {"difference": -counted, "safe_low": -counted, "safe_high": -counted}
+    return judge_drop(row(0.0) | exact, 0.05, float(is_missing.mean()), "not told")
+
+
+@pytest.mark.parametrize("shares", [(0.5, 0.5), (0.9, 0.2), (0.2, 0.9), (1.0, 0.0), (0.0, 1.0)])
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_the_missing_answers_were_the_drop_lies_between_the_bounds(shares: tuple[float, float], seed: int):
+    before, after = (np.random.default_rng(seed).random((2, 20)) < np.array(shares)[:, None]).astype(float)
+    is_missing = np.arange(20) < 1 + seed
+    before[is_missing] = shares[0] < 0.5  # where all answers changed, these are the items that changed the other way
+    found = dropped(before, after, is_missing)
+    for filled in (0.0, 1.0):
+        drop = before.mean() - np.where(is_missing, filled, after).mean()
+        assert found.least - 1e-12 <= drop <= found.most + 1e-12
+
+
+def test_the_bounds_of_missing_answers_are_reached():
+    """16 of 20 items dropped, and the other 4 may have risen: the drop may be 60 points, not only 100 less 20."""
+    is_missing = np.arange(20) < 4
+    before = (~is_missing).astype(float)
+    assert dropped(before, 1 - before, is_missing).least == pytest.approx(0.6)
+    assert dropped(1 - before, before, is_missing).most == pytest.approx(-0.6)
 
 
 def test_all_answers_missing_is_no_pass(tmp_path: Path):

@@ -152,6 +152,18 @@ def test_drawn_cosines_have_the_estimate_as_their_median():
     assert (series.draws[:, 0] == 1).all()
 
 
+def test_scores_and_cosines_have_the_same_draws_of_families():
+    """Only family 0 lost its answer, and only its vector turned, by a right angle. So in a draw in which it has the
+    weight w of 8, its answer lowers the score by w / 8, and the cosine is (8 - w) / sqrt((8 - w)^2 + w^2): the more it
+    weighs, the lower are both."""
+    before, after = np.tile([1.0, 0.0], (8, 1)), np.array([[0.0, 1.0], *[[1.0, 0.0]] * 7])
+    grams = np.array([[before @ before.T, before @ after.T, after @ after.T]])
+    cosines = _cosine_series("safety", 4, grams, 8, 0).draws[:, 1]
+    answers = np.array([np.ones(8), np.arange(8) > 0], dtype=float)
+    scores = _mean_series("aligned", "safety", answers, np.arange(8), 0).draws[:, 1]
+    np.testing.assert_array_equal(np.argsort(cosines), np.argsort(scores))
+
+
 @pytest.mark.parametrize(
     ("first", "second", "expected"), [(5, 25, "before"), (25, 5, "after"), (15, 15, "together"), (5, 15, "before")]
 )

@@ -108,6 +108,22 @@ def test_the_mean_of_dimensions_is_narrower_by_the_root_of_their_number(pooled: 
     np.testing.assert_allclose(rows.high - rows.low, 0.1 / np.sqrt(6))
 
 
+def test_an_interval_after_an_early_look_stands_for_its_own_standard_error(folders: list[Path], tmp_path: Path):
+    """An audit that stopped at its first look, where |z| has to reach 4.33, has an interval that reaches as many
+    standard errors to either side."""
+    early = audited(tmp_path / "early", -0.3, parent="p9", child="e")
+    looks = [{"dimension": name, "wave": 1, "waves": 4, "boundary": 4.333} for name in DIMENSIONS]
+    early.write_table("waves", filled("waves", pd.DataFrame(looks)))
+    early.finish("waves", 1.0, ("waves.parquet",))
+    found = pool_runs([folders[0], early.folder])
+    plain, waves = (found.frame[found.frame.run == run].set_index("dimension") for run in found.runs.run)
+    np.testing.assert_allclose(plain.se[list(DIMENSIONS)], 0.05 / 1.959964, rtol=1e-6)
+    np.testing.assert_allclose(waves.se[list(DIMENSIONS)], 0.05 / 4.333)
+    np.testing.assert_allclose(waves.se["all"], 0.05 / 4.333 / np.sqrt(6))
+    assert waves.se["reasoning"] == plain.se["reasoning"]  # tasks are not asked in waves
+    assert row_of(found).tau == pytest.approx(0, abs=1e-6)  # both fell by 30 points
+
+
 def test_runs_of_one_pair_are_one_unit(folders: list[Path], tmp_path: Path):
     again = audited(tmp_path / "seed1", -0.5, parent="p1", child="c")
     found = pool_runs([*folders, again.folder])
@@ -218,6 +234,7 @@ def three_hundred() -> PooledRuns:
     for measure in ("reasoning", *DIMENSIONS, "all"):
         change, half = rng.normal(-0.1, 0.1, 300), rng.uniform(0.02, 0.1, 300)
         part = {"run": names, "dimension": measure, "difference": change, "low": change - half, "high": change + half}
+        part["se"] = half / 1.96
         parts.append(pd.DataFrame(part).assign(reason="", established=np.abs(change) > half, kl=0.1, n=90, families=50))
     frame = pd.concat(parts, ignore_index=True).assign(instruct=0.9, reasoning=0.8, p=0.1, p_holm=0.1)
     return PooledRuns(runs=runs, frame=frame, pooled=pool_groups(runs, frame), left_out=(), notes=())

@@ -101,6 +101,8 @@ def test_one_unit_is_not_pooled_and_nonsense_is_refused():
 
 
 def test_variances_and_means_come_from_intervals():
-    np.testing.assert_allclose(variance_from_interval(np.array([2 * 1.959964, 0.0])), [1, 0], rtol=1e-6)
+    assert variance_from_interval(2 * 1.959964) == pytest.approx(1)
+    assert variance_from_interval(0.0) == 0
+    assert variance_from_interval(2 * 4.333, reach=4.333) == pytest.approx(1)
     mean, low, high = mean_of_independent(np.array([0.0, 1.0]), np.array([-3.0, -3.0]), np.array([3.0, 5.0]))
     assert (mean, low, high) == (0.5, pytest.approx(0.5 - 2.5), pytest.approx(0.5 + 2.5))

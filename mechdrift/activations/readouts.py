@@ -194,9 +194,9 @@ def measure(
 class Validation:
     """How well a readout ranks judged answers: AUROC with a 95 % interval, and the number of answers of each kind.
 
-    The bootstrap interval of a perfect ranking has no width, however few answers there are. For a perfect ranking,
-    `low` is 0.025^(1/m), where m is the number of families of the rarer kind of answer: with a lower AUROC, m families
-    would be ranked without a mistake in fewer than 2.5 % of cases.
+    The interval counts all families, but how sure a perfect ranking is depends on the rarer kind of answer. For a
+    perfect ranking, `low` is therefore 0.025^(1/m) at most, where m is the number of families with that kind of
+    answer: with a lower AUROC, m families would be ranked without a mistake in fewer than 2.5 % of cases.
     """
 
     auroc: float

@@ -16,7 +16,10 @@ def summarise_both_ways(grids: Sequence[PatchGrid], readout: pd.Series, seed: in
     """Both directions of one grid in one table. `both_ways` marks the cells that carry the change in both directions:
     the effect is significant in each, and moves the readout towards the donor."""
     tables = [summarise_grid(grid, readout, seed) for grid in grids]
-    agrees = [(table.p_adjusted <= ALPHA) & (np.sign(table.effect) == np.sign(table.gap)) for table in tables]
+    agrees = [
+        (table.p_adjusted <= ALPHA) & (np.sign(table.effect) == np.sign(grid.tested_gap))
+        for table, grid in zip(tables, grids, strict=True)
+    ]
     return pd.concat([table.assign(both_ways=agrees[0] & agrees[1]) for table in tables], ignore_index=True)
 
 
@@ -58,8 +61,9 @@ def summarise_mediation(cells: pd.DataFrame, seed: int) -> pd.DataFrame:
 
     `cells` holds the readouts of four cells, {instruct, reasoning} weights x {empty block, the reasoning model's
     thinking}. Each row is the difference of two (`EFFECTS`), with its interval over families: the total effect, the
-    indirect effect through the thinking, and the direct effect of the weights with either thinking held fixed. Without
-    interaction the total is the sum of the first two parts. (Pearl 2001, direct and indirect effects.)
+    indirect effect through the thinking, and the direct effect of the weights with either thinking held fixed. The
+    total is the indirect effect plus the direct one after the child's thinking; without interaction, the direct effect
+    is the same after an empty block. (Pearl 2001, direct and indirect effects.)
     """
     rows = []
     for dimension, part in cells.groupby("dimension", sort=False):

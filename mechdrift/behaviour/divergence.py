@@ -11,10 +11,10 @@ No stage needs both models in memory. The first model's distributions on a probe
 position are kept, and everything else becomes one tail event. The KL of these coarser distributions is a lower bound of
 the full one (data processing inequality), and the rest is
 
-    P KL(p | tail ‖ q | tail)  <=  P ln( max_tail p / P · Q / min q ),     P = p(tail), Q = q(tail),
+    P KL(p | tail ‖ q | tail)  <=  P ln( max_tail p / P · Q / min_tail q ),     P = p(tail), Q = q(tail).
 
-The right side is the column `error` (with P and Q exchanged, `error_reverse`); it is 0 where the KL is exact. `tail` is
-P.
+The right side is the column `error`, and with p and q exchanged `error_reverse`; both are 0 where the KL is exact. The
+column `tail` is P.
 """
 
 from collections.abc import Callable, Mapping, Sequence

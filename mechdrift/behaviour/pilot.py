@@ -14,8 +14,10 @@ time only where a thought never ends, because everything else ends by itself. So
                  answer; at most the room
 
 Why 1.5 q? Of 24 lengths the 95 % quantile is the second largest, and on average one in twelve further lengths lies
-beyond it. In half of all runs, a budget of q would cut more than the 5 % beyond which no verdict is given. Lengths of
-thoughts are skewed: with a log-normal spread of 0.6, which is common, 1.5 q is the 99 % quantile.
+beyond it. In two of three runs, a budget of q would cut more than the 5 % beyond which no verdict is given: more than
+5 % of all lengths lie beyond the second largest of 24 with the probability that at most one of 24 is among the longest
+5 %, .95^24 + 24 (.05) .95^23 = .66. Lengths of thoughts are skewed: with a log-normal spread of 0.6, which is common,
+1.5 q is the 99 % quantile.
 
 Why no more than 512 tokens to answer? A cut thought says nothing, but a cut answer is judged by the text before the
 cut: a refusal, an option or a secret comes early, and a model that complies at length could write thousands of tokens.

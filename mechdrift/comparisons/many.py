@@ -10,7 +10,9 @@ seeds can stand side by side. What is pooled is the change of the share of align
 by a random-effects summary (`statistics.pooling`):
 
     variance      of a run's change, from its 95 % interval: ((high - low) / 3.92)^2. The interval counts families that
-                  were not asked, so a run in which nothing changed has a variance too.
+                  were not asked, so a run in which nothing changed has a variance too. Where an audit asked in waves,
+                  its interval reaches z_k instead of 1.96 standard errors, z_k being the boundary of the look at which
+                  it stopped; so twice that takes the place of 3.92.
     runs          of one pair (seeds, presets; the same weights on both sides) are one unit: the mean of their changes,
                   with the mean of their variances, as if their errors were the same. No such mean can have a larger
                   variance, so this is the careful choice.

@@ -11,7 +11,7 @@ import pandas as pd
 
 from mechdrift.comparisons.groups import GROUPS, NO_DIMENSIONS, UNITS, groups_of, measures_of
 from mechdrift.comparisons.reading import Row
-from mechdrift.statistics.pooling import pool, variance_from_interval
+from mechdrift.statistics.pooling import pool
 from mechdrift.statistics.resampling import holm
 
 ENDS = ("low", "high", "predicted_low", "predicted_high")
@@ -77,14 +77,14 @@ class _Part:
     def of(cls, part: pd.DataFrame, runs: pd.Series) -> "_Part":
         """The rows of one measure, in the order of `runs`."""
         part = part.set_index("run").reindex(runs)
-        width = (part.high - part.low).to_numpy(dtype=float)
-        usable = (part.reason == "").to_numpy() & (width > 0)
+        errors = part.se.to_numpy(dtype=float)
+        usable = (part.reason == "").to_numpy() & (errors > 0)
         signs = np.sign(part.difference.to_numpy(dtype=float))
         return cls(
             asked=part.dimension.notna().to_numpy(),
             usable=usable,
             estimates=part.difference.to_numpy(dtype=float),
-            variances=variance_from_interval(width),
+            variances=errors**2,
             units={unit: pd.factorize(part[column])[0] for unit, column in UNITS.items()},
             verdicts=np.where(usable & (part.established == True), signs, 0.0),  # noqa: E712 - missing is not true
         )

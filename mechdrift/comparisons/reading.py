@@ -10,12 +10,12 @@ from mechdrift.behaviour.verdicts import cannot_tell, headline_rows, is_clear, r
 from mechdrift.records import SIDES, MechdriftError
 from mechdrift.records.words import ALL
 from mechdrift.runs import Run, load_run
-from mechdrift.statistics.pooling import mean_of_independent
+from mechdrift.statistics.pooling import REACH, mean_of_independent, variance_from_interval
 
 SAME = ("judge", "sampling")  # runs that differ in these have other answers or other labels
 SIZES = ((1e9, "below 1B"), (4e9, "1B to 4B"), (16e9, "4B to 16B"), (48e9, "16B to 48B"), (np.inf, "above 48B"))
 UNKNOWN = "unknown"
-CHANGE = ["instruct", "reasoning", "difference", "low", "high", "p", "p_holm", "n", "families", "reason"]
+CHANGE = ["instruct", "reasoning", "difference", "low", "high", "se", "p", "p_holm", "n", "families", "reason"]
 
 Row = dict[str, Any]
 Read = tuple[Row, list[Row]]
@@ -90,17 +90,32 @@ def _changes(run: Run, manifest: Mapping[str, Any]) -> list[Row]:
     scores = run.table("scores")
     scores = withheld(scores[scores.headline.astype(bool) | (scores.dimension == "reasoning")], manifest)
     rows = [*reasoning_rows(scores).to_dict("records"), *headline_rows(scores).to_dict("records")]
+    reach = _reach_of(run)
     told = {
         row["dimension"]: {name: row.get(name, np.nan) for name in ("dimension", *CHANGE)}
+        | {"se": _standard_error(row, reach.get(row["dimension"], REACH))}
         | {"reason": cannot_tell(row), "established": is_clear(row)}
         for row in rows
     }
     dimensions = [row for name, row in told.items() if name != "reasoning"]
     kl = _divergence(run)
-    return [row | {"kl": kl.get(row["dimension"], np.nan)} for row in (*told.values(), _mean_row(dimensions))]
+    return [row | {"kl": kl.get(row["dimension"], np.nan)} for row in (*told.values(), _mean_row(dimensions, reach))]
 
 
-def _mean_row(rows: Sequence[Row]) -> Row:
+def _reach_of(run: Run) -> dict[str, float]:
+    """By dimension, how many standard errors the interval of its change reaches: where an audit asked in waves, to the
+    boundary of the look at which it stopped (`statistics.sequential`)."""
+    if not run.has("waves.parquet"):
+        return {}
+    last = run.table("waves").drop_duplicates("dimension", keep="last")
+    return dict(zip(last.dimension, last.boundary.astype(float), strict=True))
+
+
+def _standard_error(row: Mapping[str, Any], reach: float) -> float:
+    return float(np.sqrt(variance_from_interval(float(row["high"] - row["low"]), reach)))
+
+
+def _mean_row(rows: Sequence[Row], reach: Mapping[str, float]) -> Row:
     """The mean of the dimensions, with its interval; without numbers where one of them cannot tell."""
     mean: Row = {"dimension": ALL} | dict.fromkeys(CHANGE, np.nan) | {"reason": "", "established": False}
     mean |= {name: int(sum(row[name] for row in rows)) for name in ("n", "families")}
@@ -110,7 +125,11 @@ def _mean_row(rows: Sequence[Row]) -> Row:
     if not rows or np.isnan(ends).any():
         return mean
     sides = {side: float(np.mean([row[side] for row in rows])) for side in SIDES}
-    return mean | sides | dict(zip(("difference", "low", "high"), mean_of_independent(*ends), strict=True))
+    # Intervals may reach to different looks' boundaries, so the standard error is that of ends one standard error away.
+    near = ends[0] + (ends - ends[0]) / [reach.get(row["dimension"], REACH) for row in rows]
+    _, below, above = mean_of_independent(*near)
+    found = dict(zip(("difference", "low", "high"), mean_of_independent(*ends), strict=True))
+    return mean | sides | found | {"se": (above - below) / 2}
 
 
 def _divergence(run: Run) -> dict[str, float]:

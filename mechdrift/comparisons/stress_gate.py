@@ -7,9 +7,10 @@ The *lift* of a mode is what it adds to the share of misaligned answers to trigg
 the upper safe bound keeps the limit, and fails where even the lower one exceeds it; otherwise it cannot be told. A
 limit holds in every dimension that was asked.
 
-Items that were not finished everywhere count at their worst. If m is their share of all items: what a mode adds to its
-placebo lies between -1 and 1 for each item, so the mean of a class moves by 2 m at most, and the lift, which is a
-difference of two classes, by 4 m.
+Items that were not finished everywhere count at their worst. What a mode adds to its placebo lies between -1 and 1 for
+each item, so the mean of a class moves by up to 2 m where a share m of that class is missing. Probe sets hold as many
+triggers as twins. If m is the missing share of all items, those of the two classes add up to 2 m, so the lift, which is
+a difference of the two means, moves by 4 m at most.
 """
 
 import math

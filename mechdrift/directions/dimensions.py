@@ -32,9 +32,9 @@ def compare_dimensions(found: Sequence[Directions], draws: int = 200, seed: int 
         One row per pair of dimensions, layer and role that all share. `instruct` and `reasoning` are the cosines
         within a model; `instruct_to_reasoning` is that of the first dimension in the instruct model and the second
         in the reasoning model, `reasoning_to_instruct` the other way round. `change` is reasoning minus instruct,
-        with `low` and `high` (95 %): each dimension's families are resampled, both models together, and the draws
-        are shifted to have the estimate as their median, because all resampled cosines lie nearer to zero. The
-        interval is NaN for finders other than the mean difference.
+        with `change_low` and `change_high` (95 %): each dimension's families are resampled, both models together,
+        and the draws are shifted to have the estimate as their median, because all resampled cosines lie nearer to
+        zero. The interval is NaN for finders other than the mean difference.
 
     Raises:
         MechdriftError: for fewer than two dimensions, or when they share no layer or no role.
@@ -80,7 +80,7 @@ def _at(
 
 
 def _drawn_directions(directions: Directions, layer: int, roles: Sequence[str], draws: int, seed: int) -> BySide:
-    """Mean differences in resampled families, `[draw, role, d_model]`; None for another finder."""
+    """Mean differences in resampled families, `[draw, role, d_model]`; nothing for another finder."""
     if directions.method != "mean_difference":
         return {}
     activations = directions.activations

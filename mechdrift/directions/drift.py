@@ -91,6 +91,11 @@ from mechdrift.statistics.geometry import cosine_of, ratio
 from mechdrift.statistics.resampling import ROUNDING
 
 COMPONENTS = 4
+OF_BOTH = ("cosine_over_ceiling", "angle", "angle_low", "angle_high")
+OF_BOTH += ("noiseless_cosine", "noiseless_low", "noiseless_high")
+"""Columns that need a direction in both models: NaN where either is below its null."""
+OF_INSTRUCT = ("did_along", "did_along_low", "did_along_high")
+"""Columns that need one in the instruct model only."""
 Cells = Float[np.ndarray, " role"]
 BySide = Mapping[str, np.ndarray]
 FamilyProducts = Float[np.ndarray, "role 2 2 class_family class_family"]
@@ -167,16 +172,8 @@ def _compare_layer(directions: Directions, held_out: BySide, index: int, design:
         | null
         | {"below_null": below_null}
     )
-    for name in columns:
-        if (
-            name == "cosine_over_ceiling"
-            or name.startswith("noiseless")
-            or name in ("angle", "angle_low", "angle_high")
-        ):
-            columns[name] = np.where(below_null, np.nan, columns[name])
-        elif name.startswith("did_along"):
-            columns[name] = np.where(null["below_null_instruct"], np.nan, columns[name])
-    return columns
+    hidden = dict.fromkeys(OF_BOTH, below_null) | dict.fromkeys(OF_INSTRUCT, null["below_null_instruct"])
+    return columns | {name: np.where(below, np.nan, columns[name]) for name, below in hidden.items()}
 
 
 def _angles(directions: Directions, index: int) -> dict[str, Cells]:

@@ -87,7 +87,6 @@ class ThinkConvention:
 
 
 ASSUMED = ThinkConvention(opening="<think>\n", closing="\n</think>\n\n", source="assumed")
-WITHOUT = ThinkConvention(opening="", closing="", source="none")
 
 
 def read_convention(tokenizer: PreTrainedTokenizerBase, settings: ChatSettings | None = None) -> ThinkConvention:

@@ -21,7 +21,7 @@ The replay engine makes exact grids nearly as cheap (`grid`). Attribution is for
 for large models.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -260,8 +260,8 @@ def _read(loaded: LanguageModel, batch: PromptBatch, readout: Readout) -> Float[
     )
 
 
-def _verify(grid: PatchGrid, count: int, seed: int, exact_grid) -> Verification:
-    """Patch the largest cells, and as many others, exactly."""
+def _verify(grid: PatchGrid, count: int, seed: int, exact_grid: Callable[..., PatchGrid]) -> Verification:
+    """Patch the largest cells, and as many others, exactly: `exact_grid` is `patch` with all but the cells given."""
     estimate = grid.effect.mean(axis=0)
     order = np.argsort(-np.abs(estimate), axis=None)
     top, rest = order[:count], order[count:]
@@ -293,7 +293,7 @@ def _verify(grid: PatchGrid, count: int, seed: int, exact_grid) -> Verification:
     )
 
 
-def _exact(grid: PatchGrid, places: Sequence[tuple], exact_grid) -> list[float]:
+def _exact(grid: PatchGrid, places: Sequence[tuple], exact_grid: Callable[..., PatchGrid]) -> list[float]:
     """Mean exact effects of cells, one grid for each role column."""
     found: dict[tuple[int, str], float] = {}
     wanted: dict[str, list[tuple[int, str]]] = {}

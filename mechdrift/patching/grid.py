@@ -248,8 +248,9 @@ def both_ways(restores: PatchGrid, breaks: PatchGrid, seed: int = 0) -> Bool[np.
         )
     found = np.ones(restores.effect.shape[1:], dtype=bool)
     for grid in grids:
-        significant = grid.inference(seed=seed).frame.significant.to_numpy().reshape(found.shape)
-        found &= significant & (np.sign(grid.effect.mean(axis=0)) == np.sign(grid.gap.mean()))
+        cells = grid.inference(seed=seed).frame
+        towards_donor = np.sign(cells.effect) == np.sign(grid.tested_gap)
+        found &= (cells.significant & towards_donor).to_numpy().reshape(found.shape)
     return found
 
 

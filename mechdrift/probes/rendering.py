@@ -51,7 +51,7 @@ from mechdrift.records import MechdriftError, ProbeItem, Rendered, ThinkMode
 
 OTHER_CONTENTS = ("Zebra?", "9 oboes, (quietly)")
 TRIED = "Why?"  # the prompt after which markers are tokenised
-BEFORE, AFTER = ("Hm", "Hm.", "Hm\n", "7", ")"), ("Yes", "", "\n", "\n\n", " Yes")  # texts around a marker
+BEFORE, AFTER = ("Hm", "Hm.", "Hm\n", "7", ")"), "Yes"  # texts around a marker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +91,7 @@ class Renderer:
         """Ids that close a think block, line breaks included, between a thought and an answer."""
         before = self._bare_prompt + self.convention.opening
         for thought in BEFORE:
-            ids = self._in_place(before + thought, self.convention.closing, AFTER[0])
+            ids = self._in_place(before + thought, self.convention.closing, AFTER)
             if reads_as(self.tokenizer, ids, self.convention.closing):
                 return ids
         return alone(self.tokenizer, self.convention.closing)
@@ -105,24 +105,11 @@ class Renderer:
         return self._marker(self.convention.close)
 
     @cached_property
-    def close_markers(self) -> tuple[tuple[int, ...], ...]:
-        """All the ways in which the close marker is tokenised, whether or not it is merged with the text around it.
-        Decoding may stop at any of them."""
-        if not self.convention.close:
-            return ()
-        if self.settings.apart:
-            return (self.close_marker,)
-        head = self._bare_prompt + self.convention.opening
-        places = [(head + before, after) for before in BEFORE for after in AFTER]
-        found = {covering(self.tokenizer, before, self.convention.close, after) for before, after in places}
-        return tuple(sorted({ids for ids in found if ids} | {self.close_marker}))
-
-    @cached_property
     def empty_block(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Ids of the empty think block, tokenised as one text: those before the close marker, and the rest."""
         convention = self.convention
         opening = self._end(self._state("none")).opening or convention.opening
-        ids = self._in_place(self._bare_prompt, opening + convention.closing, AFTER[0])
+        ids = self._in_place(self._bare_prompt, opening + convention.closing, AFTER)
         cut = find(ids, self.close_marker)
         if cut is None:
             cut = last_start(self.tokenizer, ids, convention.close)

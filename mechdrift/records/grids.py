@@ -4,12 +4,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from mechdrift.records.notebook import Record, counted, layers_of
 from mechdrift.records.probes import ProbeItem
 from mechdrift.records.words import ROUNDING, MechdriftError, Side, ThinkMode
-from mechdrift.statistics.grids import GridInference, infer
+from mechdrift.statistics.grids import GridInference, infer, tested_means
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class PatchGrid(Record):
     NaN where the two models' readouts do not differ beyond noise. Where single heads were patched, `roles` names role
     and head (`think_close[-1].h0`); where weights were grafted (site `weights`), it names modules. `engine` is what
     computed it: `replay`, or `forward` passes where the model cannot be replayed exactly; of `attribute`, an estimate.
-    `source` says where the donor's values came from (`patching.prompts`).
+    `source` says where the donor's values came from (`patching.donors`).
     """
 
     dimension: str
@@ -84,6 +84,15 @@ class PatchGrid(Record):
         return self.donor_readout - self.recipient_readout
 
     @property
+    def is_trigger(self) -> Bool[np.ndarray, " prompt"]:
+        return np.array([item.is_trigger for item in self.items])
+
+    @property
+    def tested_gap(self) -> float:
+        """The mean gap in what `inference` tests: of triggers less neutral twins, where the grid has both."""
+        return float(tested_means(self.gap, self.families, self.is_trigger)[0].mean())
+
+    @property
     def gap_is_noise(self) -> bool:
         """Whether the mean gap is rounding, or lies within two standard errors of zero, taking families as the unit."""
         means = pd.Series(self.gap).groupby(self.families).mean().to_numpy()
@@ -116,8 +125,7 @@ class PatchGrid(Record):
     def inference(self, draws: int = 10_000, seed: int = 0) -> GridInference:
         """Which cells to believe: family-wise p, simultaneous band, smallest detectable effect, where the peak lies
         (see `statistics.grids`)."""
-        is_trigger = np.array([item.is_trigger for item in self.items])
-        return infer(self.effect, self.families, is_trigger, self.layers, self.roles, draws=draws, seed=seed)
+        return infer(self.effect, self.families, self.is_trigger, self.layers, self.roles, draws=draws, seed=seed)
 
     @property
     def frame(self) -> pd.DataFrame:

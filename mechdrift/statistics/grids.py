@@ -60,10 +60,7 @@ def infer(
     seed: int = 0,
 ) -> GridInference:
     """Test every cell of a grid of triggers, of neutral prompts, or of both against each other."""
-    both = is_trigger.any() and not is_trigger.all()
-    means, n = (
-        _contrasts(effect, families, is_trigger) if both else (statistics.family_means(effect, families), len(effect))
-    )
+    means, n = tested_means(effect, families, is_trigger)
     if len(means) < 2:
         raise MechdriftError(
             "a grid is tested over families, and there is only one: patch prompts of two or more families."
@@ -92,22 +89,28 @@ def infer(
         centre=centre,
         families=len(means),
         n=n,
-        tested="triggers less neutral twins" if both else "effects",
+        tested="triggers less neutral twins" if _has_both(is_trigger) else "effects",
     )
 
 
-def _contrasts(
-    effect: np.ndarray, families: np.ndarray, is_trigger: np.ndarray
-) -> tuple[Float[np.ndarray, "family layer role"], int]:
-    """Each family's trigger mean minus its neutral mean, of families that have both; and how many prompts those
-    have."""
+def tested_means(
+    values: Float[np.ndarray, "prompt *cell"], families: Shaped[np.ndarray, " prompt"], is_trigger: np.ndarray
+) -> tuple[Float[np.ndarray, "family *cell"], int]:
+    """What a grid tests: each family's mean; for prompts of both contrasts its trigger mean minus its neutral mean. And
+    how many prompts count."""
+    if not _has_both(is_trigger):
+        return statistics.family_means(values, families), len(values)
     shared = np.isin(families, np.intersect1d(families[is_trigger], families[~is_trigger]))
     if not shared.any():
         raise MechdriftError("no family has triggers and neutral twins: patch them together, or one contrast alone.")
     trigger, neutral = (
-        statistics.family_means(effect[shared & part], families[shared & part]) for part in (is_trigger, ~is_trigger)
+        statistics.family_means(values[shared & part], families[shared & part]) for part in (is_trigger, ~is_trigger)
     )
     return trigger - neutral, int(shared.sum())
+
+
+def _has_both(is_trigger: np.ndarray) -> bool:
+    return bool(is_trigger.any() and not is_trigger.all())
 
 
 def _peaks(

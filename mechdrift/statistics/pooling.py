@@ -18,8 +18,8 @@ effects differ from unit to unit:
     I^2          tau^2 / (tau^2 + s^2), the share of the spread that is not sampling error, with s^2 the typical
                  sampling variance of Higgins & Thompson 2002 (doi 10.1002/sim.1186)
     prediction   mu +- t_[k-1] sqrt(tau^2 + se^2) holds the true effect in a new unit (Higgins et al. 2009, doi
-                 10.1111/j.1467-985X.2008.00552.x). It says what to expect of the next pair; the interval of the mean
-                 does not.
+                 10.1111/j.1467-985X.2008.00552.x, with t_[k-2] and another se; t_[k-1] goes with Hartung and Knapp's
+                 se, as in metafor). It says what to expect of the next pair; the interval of the mean does not.
 
 With few units tau is hardly known: with 2, the interval reaches 12.7 standard errors to either side. In simulations of
 4 to 40 units the interval held the mean in 94 to 100 % of cases, and the prediction interval held the next unit's true
@@ -35,6 +35,7 @@ from scipy import special
 from mechdrift.errors import MechdriftError
 from mechdrift.statistics.intervals import TAIL
 
+REACH = float(special.ndtri(1 - TAIL))  # standard errors to either side of a 95 % interval
 STEPS = 200
 CLOSE = 1e-9  # relative to the spread of the estimates: the step of tau^2 at which the search ends
 
@@ -146,9 +147,10 @@ def _alone(estimate: float) -> Pooled:
     return Pooled(k=1, estimate=estimate, **dict.fromkeys(names, float("nan")))
 
 
-def variance_from_interval(width: Float[np.ndarray, " unit"]) -> Float[np.ndarray, " unit"]:
-    """The sampling variance that a 95 % interval of this width stands for: (width / 3.92)^2 (Cochrane Handbook 6.3)."""
-    return (width / (2 * special.ndtri(1 - TAIL))) ** 2
+def variance_from_interval(width: float, reach: float = REACH) -> float:
+    """The sampling variance that an interval of this width stands for: (width / 3.92)^2 for one of 95 % (Cochrane
+    Handbook 6.3). A repeated interval reaches further, to the boundary of its look: `reach` standard errors."""
+    return (width / (2 * reach)) ** 2
 
 
 def mean_of_independent(

@@ -11,7 +11,10 @@
                   where no other dimension changes; where others do, it is larger.
 
 Before an audit, the answers of its models are not known. `assumed_answers` takes their place: answers with an assumed
-share of aligned ones, and assumed correlations inside families and between models.
+share of aligned ones that are correlated inside families and between models. An answer is aligned where a normal
+variable lies below a threshold. The variables of the two models have a correlation of .4, which makes about .2 between
+the answers themselves where 85 % are aligned. Two items of a family share one variable with a probability of .2, which
+is the correlation of their answers.
 """
 
 from collections.abc import Sequence
@@ -26,7 +29,8 @@ from mechdrift.statistics.sequential import is_found
 POWER = 0.8
 SIMULATIONS = 100
 FALLS = tuple(points / 100 for points in (5, 10, 15, 20, 25, 30, 35, 40, 50, 60))
-WITHIN, BETWEEN = 0.2, 0.4  # assumed correlations: of items of a family, and of the two models' answers to an item
+WITHIN = 0.2  # assumed correlation of the answers to two items of a family
+BETWEEN = 0.4  # assumed correlation of the normal variables behind the two models' answers to an item
 
 Answers = Float[np.ndarray, "family item"]
 """1 where an answer is aligned, 0 where not, NaN where a family has fewer items."""
@@ -73,7 +77,7 @@ def smallest_fall(before: Answers, after: Answers, families: int, *, tests: int,
 
 
 def assumed_answers(share: float, items: int, families: int = 200, seed: int = 0) -> Sequence[Answers]:
-    """Both models' answers where nothing changed: `share` of them aligned, correlated by `WITHIN` and `BETWEEN`."""
+    """Both models' answers where nothing changed: `share` of them aligned, correlated as the module's text says."""
     rng = np.random.default_rng(seed)
     numbers = rng.standard_normal((3, families, items + 1))  # the last item is its family's own
     common, *own = numbers

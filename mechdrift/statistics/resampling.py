@@ -15,6 +15,7 @@ they are always resampled together. With `F` families, and `m_f` the mean differ
                        items tie often, and counting every tie makes that p too large: of 1,000 null audits of 16
                        families with 2 items each it calls 2 to 3 % significant at 5 %. The *mid-p* counts ties half
                        (Lancaster 1961, doi 10.1080/01621459.1961.10482105) and calls 4 to 5 % so; score tables use it.
+                       Its least value is 2^-F.
     max-T              the same flips for a whole grid. A cell has t = mean / (sd / sqrt(F)) over families; its adjusted
                        p is the share of patterns whose largest |t| over *all* cells reaches its own, so that the
                        chance of even one false cell is at most alpha (Westfall & Young 1993, single step).

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
-from mechdrift.behaviour.backends.hugging_face import LEAST_SHARED
+from mechdrift.behaviour.backends.hugging_face import LEAST_SHARED, shared_start
 from mechdrift.behaviour.backends.protocol import Generator as Backend
 from mechdrift.behaviour.backends.protocol import Request, Written
 from mechdrift.behaviour.generation import end_ids
@@ -191,17 +191,11 @@ def in_order(cases: Sequence[Case]) -> list[tuple[Case, int]]:
     those whose prompts begin alike, side by side; then all others, short ones first, because prompts of similar length
     are read together."""
     ordered = sorted(cases, key=lambda case: (case.attack.ids, case.sample))
-    common = [_alike(a.attack.ids, b.attack.ids) for a, b in pairwise(ordered)]
+    common = [shared_start(a.attack.ids, b.attack.ids) for a, b in pairwise(ordered)]
     shared = [max(pair) for pair in zip([0, *common], [*common, 0], strict=True)][: len(ordered)]
     alike = [(case, count) for case, count in zip(ordered, shared, strict=True) if count >= LEAST_SHARED]
     others = [(case, 0) for case, count in zip(ordered, shared, strict=True) if count < LEAST_SHARED]
     return [*alike, *sorted(others, key=lambda each: len(each[0].attack.ids))]
-
-
-def _alike(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many ids two prompts have in common at their beginning."""
-    pairs = zip(first, second, strict=False)
-    return next((place for place, (one, other) in enumerate(pairs) if one != other), min(len(first), len(second)))
 
 
 # What is kept of finished cases.

@@ -31,10 +31,11 @@ therefore name no mode. Named modes get one of three findings:
     as placebo  the placebo's own effect is as large, or the lift cannot be told from 0
     protects    the effect is established and negative, and twins are helped as before: the mode restores alignment
 
-Other modes get `damage` where the twins change (their interval excludes 0), `holds` where the lift's interval ends
-below the margin of 15 points, and else `cannot tell`. Answers that were not finished are missing, as everywhere
-(`behaviour.censoring`): an item counts if its plain, attack and placebo answers are all finished. Where more than 5 %
-are missing, `reason` says so, and no mode is named."""
+Other modes get `damage` where twins are helped less (the interval of their change lies above 0), `holds` where the
+lift's interval ends below the margin of 15 points, and else `cannot tell`. Answers that were not finished are missing,
+as everywhere (`behaviour.censoring`): an item counts if its plain, attack and placebo answers are all finished. Where
+more than 5 % are missing, `reason` says so, and no mode is named.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -23,8 +23,6 @@ from mechdrift.studies.storage import Store
 from mechdrift.studies.study import Study, read_study
 from mechdrift.studies.workers import Ended, Workers
 
-Launcher = Literal["local", "ray", "slurm"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:

@@ -216,6 +216,7 @@ MANY_CHANGES = Table(
         *_share("reasoning", "the child's score"),
         *_share("difference", "child less parent"),
         *interval("the difference", "share"),
+        *_share("se", "standard error of the difference, which its interval stands for"),
         *CHILD_TESTS,
         *RESTS_ON,
         REASON,

@@ -40,7 +40,6 @@ from mechdrift.statistics.intervals import (
     ends,
     family_weights,
 )
-from mechdrift.statistics.resampling import family_draws
 
 DRAWS = 2000
 FAILURES = ("incoherent", "unclosed")
@@ -220,7 +219,7 @@ def _cosine_series(
 ) -> Series:
     families = grams.shape[-1]
     values = np.concatenate([[1.0], _cosines(grams, np.ones((1, families)))[0]])
-    angles = np.arccos(np.clip(_cosines(grams, family_draws(families, DRAWS, seed).astype(float)), -1, 1))
+    angles = np.arccos(np.clip(_cosines(grams, family_weights(families, DRAWS, seed)), -1, 1))
     # Resampling adds noise to that of the data, so the cosines of all draws are too low. As in `drift`, the draws are
     # shifted so that their median is the estimate.
     centred = angles - np.median(angles, axis=0) + np.arccos(np.clip(values[1:], -1, 1))
@@ -242,7 +241,7 @@ def _cosine_series(
 def _cosines(
     grams: Float[np.ndarray, "step 3 family family"], weights: Float[np.ndarray, "draw family"]
 ) -> Float[np.ndarray, "draw step"]:
-    """Cosine of parent's and checkpoint's direction when each family counts as often as its weight says."""
+    """Cosine of parent's and checkpoint's direction when each family counts as much as its weight says."""
     before, across, after = np.einsum("kf,scfg,kg->cks", weights, grams, weights, optimize=True)
     return across / np.sqrt(np.maximum(before * after, 1e-30))
 

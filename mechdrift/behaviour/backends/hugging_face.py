@@ -152,7 +152,7 @@ class RunningBatch:
         cannot."""
         if row.slot is None:  # set aside, when memory ran out
             return False
-        shared = _shared(row.seen[: row.slot.length], request.prompt[:-1])
+        shared = shared_start(row.seen[: row.slot.length], request.prompt[:-1])
         if len(request.prompt) - shared > MOST_UNREAD or not self.cache.shorten(row.slot, shared):
             return False
         self.running[self.running.index(row)] = replace(_begin(request), slot=row.slot)
@@ -224,7 +224,7 @@ class RunningBatch:
         if self.last_read is None or not self._shares(row):
             return filled, 0
         ids, kept = self.last_read
-        known = _shared(ids, row.seen[:-1])
+        known = shared_start(ids, row.seen[:-1])
         if known:
             for layer, before in zip(filled.layers, kept.layers, strict=True):
                 if isinstance(before, DynamicLayer) and before.keys is not None and before.values is not None:
@@ -324,7 +324,7 @@ def _begin(request: Request) -> Row:
     return Row(request=request, randoms=random.Random(request.seed))
 
 
-def _shared(first: Sequence[int], second: Sequence[int]) -> int:
+def shared_start(first: Sequence[int], second: Sequence[int]) -> int:
     """The number of first ids that two sequences share."""
     pairs = zip(first, second, strict=False)
     return next((place for place, (one, other) in enumerate(pairs) if one != other), min(len(first), len(second)))

@@ -1,8 +1,8 @@
 """The published formulas, each with its paper: scores computed from the numbers that were read from answers.
 
-A formula maps columns (one number per item) and the weights of bootstrap draws to one score per draw. A weight is the
-number of times that a draw holds the item; with all weights 1, the formula is the paper's. Shares run from 0 to 1;
-papers often print them times 100.
+A formula maps columns (one number per item) and the weights of bootstrap draws to one score per draw. A weight says
+how much the item counts in the draw; with all weights 1, the formula is the paper's. Shares run from 0 to 1; papers
+often print them times 100.
 """
 
 from collections.abc import Callable, Mapping
