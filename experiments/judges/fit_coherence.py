@@ -5,9 +5,9 @@
 The texts are the prompts and answers of `experiments/zoo/data` (Apache-2.0). A hash of a row says whether it is held
 out (one of five); held-out rows serve thresholds and validation only. From the others come
 
-    order     logistic regression on hashed neighbours (`coherence_word_order.order_features`): texts as written against the same
-              texts broken on purpose, in seven ways, by stretches of about 24 words, so that it learns from what a
-              short answer has; each text counts as much as its seven broken copies
+    order     logistic regression on hashed neighbours (`coherence_word_order.order_features`): texts as written against
+              the same texts broken on purpose, in seven ways, by stretches of about 24 words, so that it learns from
+              what a short answer has; each text counts as much as its seven broken copies
     words     which words occur, one bit per hash
     letters   log2 of the probability of each letter after two others, within words
 
