@@ -235,8 +235,7 @@ def _noiseless(families: Float[np.ndarray, "role 2 2 family family"], level: flo
 
 
 def _p_no_drift(families: Float[np.ndarray, "role 2 2 family family"], design: Design) -> Cells:
-    """Flip the sign of each family's difference between the models: if they share a direction, one time in twenty it is
-    as large."""
+    """The share of sign patterns, over families, under which the two models differ at least as much as in the data."""
     apart = families * (1 - np.eye(families.shape[-1]))
     squares = np.stack([apart[:, side, side].sum(axis=(1, 2)) for side in (0, 1)], axis=1)
     known = np.all(squares > 0, axis=1)

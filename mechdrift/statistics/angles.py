@@ -21,10 +21,11 @@ that part dominates when A and B are close.)
 
     s2  is the mean square of h_fg after its row and column means were removed (U-centred).
     s1  is hardest to estimate where it matters most: for equal vectors it is 0, but its unbiased estimate,
-        var(row sums) / (F - 2)^2 - s2 / (F - 2), is noise that grows with T. An upper estimate uses c: turn the mean
-        vectors, in their plane, to the angle of c, and take the variance of the families along the rest of each after
-        projection on the other, a vector of length sin(angle). s1 is the mean of the upper estimate and of the smaller
-        of the two.
+        var(row sums) / (F - 2)^2 - s2 / (F - 2), is noise that grows with T. An upper estimate uses c. Turn the mean
+        vectors within their plane until their cosine is c, and let u and v be the unit vectors there. Then the mean of
+        h_fg over the other families g is |A| |B| (a_f . (v - c u) / |A| + b_f . (u - c v) / |B|) / 2, and the upper
+        estimate is the variance of that over f. It falls to 0 with the angle, as |v - c u| = sin(angle) does. s1 is
+        the mean of the upper estimate and of the smaller of the two.
 
 In simulation (`experiments/directions/coverage.md`: 8, 16, 32 families; 64 and 576 dimensions; angles of 5, 20, 60
 degrees; halves of the data that agree at cosines of about .3 to .9; noise of each model's own, shared, or both, with

@@ -141,7 +141,8 @@ def ends(
 
 
 def _standard_error(drawn: Float[np.ndarray, "draw *place"], families: float) -> Float[np.ndarray, "*place"]:
-    """Of the mean over families, sd / sqrt(F): the draws' own spread is sqrt((F - 1) / (F + 1)) of it."""
+    """The standard error from the spread of the draws. Of a mean over F families with standard deviation sd it is
+    sd / sqrt(F), while draws under `family_weights` spread by sqrt((F - 1) / (F + 1)) of that."""
     return np.asarray(drawn.std(axis=0) * np.sqrt((families + 1) / (families - 1)))
 
 
@@ -153,7 +154,7 @@ def _unseen_shares(families: float, draws: int, unseen: float, seed: int) -> Flo
     return stats.beta.ppf((order + 1) / (draws + 1), unseen, families)
 
 
-def unseen_share(n_families: float, level: float = 1 - TAIL) -> float:
+def unseen_share(n_families: float) -> float:
     """Where none of n families changed: the largest share s of all families that may have changed unseen, by
-    (1 - s)^n = 1 - level."""
-    return 1 - (1 - level) ** (1 / n_families)
+    (1 - s)^n = 2.5 %."""
+    return 1 - TAIL ** (1 / n_families)

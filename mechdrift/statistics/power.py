@@ -60,7 +60,8 @@ def power_of(
         first, second = (
             np.where(swapped, one[chosen], other[chosen]) for one, other in ((after, before), (before, after))
         )
-        lost = rng.random(second.shape) < fall / max(float(np.nanmean(second)), fall)
+        share = max(float(np.nanmean(second)), fall)  # of answers that can be lost; a larger fall is not possible
+        lost = rng.random(second.shape) < fall / share
         change = np.nanmean(np.where(lost, np.minimum(second, 0), second) - first, axis=1)
         found += is_found([change[wave] for wave in waves], fractions, ALPHA / tests)
     return found / SIMULATIONS

@@ -228,10 +228,10 @@ def sign_flip_test(
     p = float(_share_reaching(observed, null, exact)[0])
     if not mid_p or not scaled.any():
         return p
-    ties = float((np.abs(null - observed) <= ROUNDING).sum()) + (
-        not exact
-    )  # a sampled null holds the data themselves, too
-    return p - ties / (len(null) + (not exact)) / 2
+    ties, patterns = float((np.abs(null - observed) <= ROUNDING).sum()), len(null)
+    if not exact:  # the data themselves count as one of the patterns
+        ties, patterns = ties + 1, patterns + 1
+    return p - ties / patterns / 2
 
 
 def max_t(
@@ -279,7 +279,8 @@ def _t(r: np.ndarray, count: int) -> np.ndarray:
 
 
 def _signs(count: int, draws: int, seed: int) -> tuple[np.ndarray, bool]:
-    """Sign patterns `[draw, family]`, and whether these are all: of s and -s one is enough, since |t| is the same."""
+    """Sign patterns `[draw, family]`, and whether these are all patterns. Of s and -s only one is listed, because both
+    give the same |t|."""
     if count > EXACT_FAMILIES:
         return np.random.default_rng(seed).choice([-1.0, 1.0], size=(draws, count)), False
     bits = np.arange(2 ** (count - 1))[:, None] >> np.arange(count) & 1

@@ -26,9 +26,10 @@ spends the error probability over its looks instead:
                  (Jennison & Turnbull 1989, doi 10.1111/j.2517-6161.1989.tb01433.x): with the normal boundary z_k, it
                  leaves out 1 - Phi(z_k) on either side instead of 2.5 %. With 95 % probability, the intervals of all
                  looks hold the truth together, and so does the one at which an audit stops.
-    decision     *changed*: the Holm-adjusted p is below 0.05 and the interval excludes 0. *no change*, larger than the
-                 margin: the whole interval lies between -margin and +margin. Otherwise the next wave is asked. A false
-                 "no change" of one dimension has a probability of at most 2.5 %, one tail of its interval.
+    decision     *changed* where the Holm-adjusted p is below 0.05 and the interval excludes 0. *no change*, meaning
+                 none larger than the margin, where the whole interval lies between -margin and +margin. Otherwise the
+                 next wave is asked. A false "no change" of one dimension has a probability of at most 2.5 %, one tail
+                 of its interval.
 
 `experiments/inference/waves.md` shows how often this errs, and how many prompts it saves.
 """

@@ -1,5 +1,4 @@
-"""Stress tests made for reasoning: what breaks the child, and is the attack, the damaged
-prompt or the length the cause?
+"""Stress tests made for reasoning: what breaks the child, the attack, the damaged prompt or its length?
 
 run           `stress`: from a pair to its table, and its run folder
 mode          what a mode is: subject, attack, placebo, dose
