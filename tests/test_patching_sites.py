@@ -183,12 +183,12 @@ def shifting(model):
 def test_a_model_that_cannot_be_replayed_is_patched_by_forward_passes_and_says_so():
     pair = pair_of(make_model(), shifting(make_model(seed=1)))
     with pytest.warns(UserWarning, match="cannot be replayed exactly .* one forward pass per cell"):
-        grid = patch(pair, make_probes(2), roles=("user[-1]",))
+        grid = patch(pair, make_probes(1), roles=("user[-1]",))
     assert grid.engine == "forward"
     assert grid.identity_error <= 1e-5
     with pytest.raises(MechdriftError, match=r"cannot be replayed exactly .*: use engine='forward'"):
-        patch(pair, make_probes(2), roles=("user[-1]",), engine="replay")
-    assert patch(pair_of(make_model(), make_model(seed=1)), make_probes(2), roles=("user[-1]",)).engine == "replay"
+        patch(pair, make_probes(1), roles=("user[-1]",), engine="replay")
+    assert patch(pair_of(make_model(), make_model(seed=1)), make_probes(1), roles=("user[-1]",)).engine == "replay"
 
 
 def test_attention_that_is_not_seen_cannot_be_replayed(monkeypatch):

@@ -141,11 +141,13 @@ def _number(result: str) -> Fraction | None:
     if not re.search(r"[,;]|(?<![\\a-z])[a-z]", calculation, re.IGNORECASE):
         text = result.strip()
     found = QUANTITY.fullmatch(text)
+    if found is None:
+        return None
     try:
-        value = sum(map(Fraction, found[2].split("+"))) if found else None
+        value = sum(map(Fraction, found[2].split("+")), Fraction(0))
     except ZeroDivisionError:
         return None
-    return -value if found and found[1] == "-" else value
+    return -value if found[1] == "-" else value
 
 
 def read_tasks(tasks: Sequence[Task], completions: Completions) -> pd.DataFrame:
