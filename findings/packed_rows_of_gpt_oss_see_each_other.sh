@@ -5,6 +5,7 @@
 # mask it reads off the positions where a text begins, and keeps the texts apart. gpt-oss and AFMoE give their positions to
 # the rotary embedding and not to the function that makes the mask. So the second text attends to the first, without a
 # word: packed training (collators "without padding") mixes examples, and packed scoring gives other log-probabilities.
+# Of gpt-oss it is reported as pull request 39997 of transformers.
 #
 # Versions: transformers 5.24.0, torch 2.13.0, Python 3.11.
 # Seen, largest difference of the second text's logits to those of the text alone, as a share of the largest: Llama,

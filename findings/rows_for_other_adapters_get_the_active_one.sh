@@ -6,7 +6,7 @@
 # (and GLoRA and RoAd) run each row by its own. PeftModel takes the argument out of the call for all kinds of adapter,
 # so that with the others it is lost: IA3, LoHa, VeRA, OFT and some twenty more compute every row, the base's too, by
 # the adapter that is active. A difference of adapters is then exactly 0. Names that do not exist pass too. LoRA
-# refuses them. There is no error and no warning.
+# refuses them. There is no error and no warning. peft's guide describes the argument for LoRA only.
 #
 # Versions: peft 0.21.2, transformers 5.24.0, torch 2.13.0, Python 3.11.
 # Seen, rows by "one", "two" and the base, "one" active, largest difference to the same row by that adapter alone as a

@@ -319,6 +319,17 @@ def test_a_model_that_takes_only_a_cache_of_its_own_writes_without_one():
         assert found[request.key].ids == alone(loaded.model, request)[0]
 
 
+def test_rounding_that_changes_experts_is_not_taken_for_read_padding():
+    """On a GPU a batch of another shape rounds otherwise, and in bfloat16 a router then takes other experts: each block
+    of this model rounds anew, in every pass."""
+    sizes = {"num_local_experts": 64, "num_experts_per_tok": 8, "num_hidden_layers": 32, "head_dim": 8}
+    loaded = tiny("gpt_oss", **sizes)
+    loaded.model.to(torch.bfloat16)
+    for block in loaded.model.model.layers:
+        block.register_forward_hook(lambda _, __, out: out * (1 + 2**-8 * torch.randn_like(out)))
+    check_padding(loaded, pad([[5, 9, 77, 30], [8, 3]], 0, "left"))
+
+
 def test_a_model_that_reads_padding_is_not_given_any():
     """RecurrentGemma's state goes through what stands before a prompt, masked or not."""
     loaded, plain = tiny("recurrent_gemma"), tiny("llama")
