@@ -137,6 +137,17 @@ def test_opening_a_large_side_lets_go_of_the_other(base, child, monkeypatch):
     assert opened(pair) == []
 
 
+def test_small_models_stay_where_a_second_one_has_room_beside_them(base, child, monkeypatch):
+    pair = pair_of(base, child)
+    weights = 4 * sum(each.numel() for each in pair.open("instruct").model.parameters())
+    monkeypatch.setattr(pair_module, "free_memory", lambda _: 2 * weights - 1)
+    pair.open("reasoning")
+    assert opened(pair) == [("reasoning", "float32")]
+    monkeypatch.setattr(pair_module, "free_memory", lambda _: 2 * weights)
+    pair.open("instruct")
+    assert opened(pair) == [("instruct", "float32"), ("reasoning", "float32")]
+
+
 def opened(pair: Pair) -> list[tuple[str, str]]:
     return [(side, dtype) for side, cache in pair.models.items() for dtype in cache.loaded]
 

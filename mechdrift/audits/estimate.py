@@ -23,12 +23,12 @@ from mechdrift.activations.recording import POSITIONS_AT_ONCE as PARTS
 from mechdrift.audits.calibration import Calibration, calibrate
 from mechdrift.audits.config import Audit
 from mechdrift.audits.plan import AuditPlan
-from mechdrift.audits.preview import GIGABYTE, Preview, SidePreview, planned, preview_of
+from mechdrift.audits.preview import GIGABYTE, Preview, SidePreview, planned, preview_of, stay_in_memory
 from mechdrift.audits.work import work_of
 from mechdrift.behaviour.backends.hugging_face import ROWS_ON_CPU, ROWS_ON_GPU, SHARE_OF_FREE_MEMORY
 from mechdrift.behaviour.divergence import MEMORY, positions_at_once
 from mechdrift.pairs.loading import ModelSource
-from mechdrift.pairs.pair import KEEP_RESIDENT_PARAMETERS, Pair
+from mechdrift.pairs.pair import Pair
 from mechdrift.records import SIDES, MechdriftError, Side
 
 TENSORS = 10  # tensors as wide as the residual stream that one layer holds at a time
@@ -87,7 +87,7 @@ def estimate(pair: Pair, plan: AuditPlan, seen: Preview) -> Estimate:
     held = psutil.Process().memory_info().rss
     sides = calibrate(pair, plan)
     side, layers = seen.sides["instruct"], pair.config("instruct").get_text_config(decoder=True).num_hidden_layers
-    resident = max(each.parameters for each in seen.sides.values()) <= KEEP_RESIDENT_PARAMETERS
+    resident = stay_in_memory(seen)
     work = work_of(plan, {name: found.lengths for name, found in sides.items()}, side.questions, layers, resident)
     seconds = {
         name: sum(each.seconds(sides[of].pace) for of, each in by_side.items()) for name, by_side in work.items()

@@ -34,10 +34,10 @@ from mechdrift.audits.plan import (
 from mechdrift.audits.power import power_line
 from mechdrift.audits.stages.order import stages_of
 from mechdrift.audits.stages.questions import asked_of, task_questions
-from mechdrift.behaviour.backends.hugging_face import free_memory
 from mechdrift.behaviour.sampling import Budget
+from mechdrift.machine import free_memory
 from mechdrift.pairs.loading import factory_of, load_config, resolve_device
-from mechdrift.pairs.pair import Pair
+from mechdrift.pairs.pair import Pair, stays_in_memory
 from mechdrift.probes.rendering import Renderer
 from mechdrift.records import SIDES, Side
 
@@ -198,6 +198,11 @@ def preview_of(pair: Pair, plan: AuditPlan) -> Preview:
         free=free_memory(torch.device(device)),
         sides={side: _preview_side(pair, plan, side, formats) for side in SIDES},
     )
+
+
+def stay_in_memory(seen: Preview) -> bool:
+    """Whether both models of a previewed audit stay in memory once they are loaded."""
+    return all(stays_in_memory(side.parameters, seen.free - side.analysis) for side in seen.sides.values())
 
 
 def _preview_side(pair: Pair, plan: AuditPlan, side: Side, formats: dict[str, str]) -> SidePreview:

@@ -21,9 +21,8 @@ from pathlib import Path
 from mechdrift.audits.calibration import Calibration, calibrate
 from mechdrift.audits.config import Audit
 from mechdrift.audits.pipeline import audit
-from mechdrift.audits.preview import planned, preview_of
+from mechdrift.audits.preview import planned, preview_of, stay_in_memory
 from mechdrift.audits.work import Lengths, work_of
-from mechdrift.pairs.pair import KEEP_RESIDENT_PARAMETERS
 from mechdrift.records import SIDES, Side
 from mechdrift.runs import Run
 
@@ -61,7 +60,7 @@ def stage_costs(run: Run, config: Audit) -> list[StageCost]:
     seen = preview_of(pair, plan)
     one_pass = sum(seen.sides[side].prompt_tokens * sides[side].pace.read for side in SIDES)
     layers = pair.config("instruct").get_text_config(decoder=True).num_hidden_layers
-    resident = max(each.parameters for each in seen.sides.values()) <= KEEP_RESIDENT_PARAMETERS
+    resident = stay_in_memory(seen)
     work = work_of(plan, lengths_of(run, sides), seen.sides["instruct"].questions, layers, resident)
     least = {name: sum(each.seconds(sides[side].pace) for side, each in by.items()) for name, by in work.items()}
     taken = {name: stage["seconds"] for name, stage in run.manifest["stages"].items()}

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from mechdrift.machine import processor_quota
 from mechdrift.records.foreign import shown
 
 
@@ -81,6 +82,8 @@ def quiet_libraries() -> None:
     transformers and torch read their variables when they are imported, which only commands that load a model do.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # else torch's threads spin at every barrier
+    if (quota := processor_quota()) is not None:
+        os.environ.setdefault("OMP_NUM_THREADS", str(quota))  # torch counts the processors of the whole machine
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -12,9 +12,11 @@ from itertools import chain
 from typing import Any
 
 import pandas as pd
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from mechdrift.errors import warn_renamed
+from mechdrift.machine import free_memory
 from mechdrift.pairs.asked import headless, own_tokenizer, said_by_side, settle, switched
 from mechdrift.pairs.comparable import check_comparable
 from mechdrift.pairs.layout import Layout
@@ -32,6 +34,7 @@ from mechdrift.pairs.templates import settings_of
 from mechdrift.records import SIDES, MechdriftError, Side
 
 KEEP_RESIDENT_PARAMETERS = 1_000_000_000
+ROOM = 2  # times a model's weights, that are free where another stays beside it
 
 
 @dataclass(slots=True, kw_only=True)
@@ -172,8 +175,8 @@ class Pair:
 
     def open(self, side: Side, dtype: str | None = None) -> LanguageModel:
         """Load one side, in the pair's number format unless another is given. Models of up to 1e9 parameters stay in
-        memory; while a larger one is loaded, opening another model releases all. A caller's own model is returned as
-        it is."""
+        memory where a second one has room beside them; otherwise opening another model releases all. A caller's own
+        model is returned as it is."""
         dtype = dtype or self.dtype
         source, loaded = self.source(side), self.models[side].loaded
         if (own := self.models[side].own) is not None:
@@ -186,7 +189,9 @@ class Pair:
 
     def keeps(self, loaded: LanguageModel) -> bool:
         """Whether a model stays in memory when the other side is opened."""
-        return any(loaded is cache.own for cache in self.models.values()) or _size(loaded) <= KEEP_RESIDENT_PARAMETERS
+        if any(loaded is cache.own for cache in self.models.values()):
+            return True
+        return stays_in_memory(sum(each.numel() for each in loaded.model.parameters()), free_memory(loaded.device))
 
     def close(self, dtype: str | None = None) -> None:
         """Release loaded weights, of one number format or of all, except those that were handed over in memory."""
@@ -233,8 +238,10 @@ def give_back_memory() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
-def _size(loaded: LanguageModel) -> int:
-    return sum(parameter.numel() for parameter in loaded.model.parameters())
+def stays_in_memory(parameters: int, free: int) -> bool:
+    """Whether a model of so many parameters stays in memory while another is used: it is small, and in the `free` bytes
+    beside it a second one in float32 has room for its weights and as much again for its work."""
+    return parameters <= KEEP_RESIDENT_PARAMETERS and free >= ROOM * parameters * torch.float32.itemsize
 
 
 def _asked_as(loaded: LanguageModel, said: Mapping[str, Any], thinks: bool) -> LanguageModel:

@@ -5,15 +5,13 @@ tried once more.
 """
 
 import multiprocessing
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any
 
-import psutil
-
+from mechdrift.machine import processors, total_memory
 from mechdrift.records import MechdriftError
 from mechdrift.runs import folder_lock
 from mechdrift.studies.cells import Cell
@@ -45,7 +43,7 @@ class LocalWorkers:
         self.study = study
         self.devices = {f"{number}-{device}": device for number, (device, _) in enumerate(devices)}
         self.memory = dict(zip(self.devices, (memory for _, memory in devices), strict=True))
-        self.threads = max(1, (os.cpu_count() or 1) // len(devices))
+        self.threads = max(1, processors() // len(devices))
         self.pools: dict[str, ProcessPoolExecutor] = {}
         self.futures: dict[Future, str] = {}
 
@@ -81,7 +79,7 @@ def _devices(count: int | None) -> list[tuple[str, int]]:
     with ProcessPoolExecutor(1, mp_context=SPAWN) as pool:
         found = pool.submit(_accelerators).result()
     if not found:
-        return [("auto", psutil.virtual_memory().total // (count or 1))] * (count or 1)
+        return [("auto", total_memory() // (count or 1))] * (count or 1)
     return found[: count or len(found)]
 
 

@@ -27,7 +27,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import psutil
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -43,6 +42,7 @@ from mechdrift.behaviour.backends.sampling import choose
 from mechdrift.behaviour.backends.whole_batch import takes_cache, write_whole
 from mechdrift.errors import is_out_of_memory
 from mechdrift.hooks import replace_attention
+from mechdrift.machine import free_memory
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.structure import with_cache
 from mechdrift.records import MechdriftError
@@ -328,12 +328,3 @@ def shared_start(first: Sequence[int], second: Sequence[int]) -> int:
     """The number of first ids that two sequences share."""
     pairs = zip(first, second, strict=False)
     return next((place for place, (one, other) in enumerate(pairs) if one != other), min(len(first), len(second)))
-
-
-def free_memory(device: torch.device) -> int:
-    """Free bytes on a device; in main memory, the file cache counts as free."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    if device.type == "mps":
-        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
-    return psutil.virtual_memory().available
