@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mechdrift import machine
+from mechdrift.pairs import loading, precision
 
 CPU = torch.device("cpu")
 GB = 10**9
@@ -137,3 +138,47 @@ def test_a_command_has_as_many_threads_as_its_container_has_processors(tmp_path,
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     shown = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == wanted
+
+
+# Sums over weights, some rows at a time.
+
+
+def whole_sums(parameter):
+    """The three sums of a fingerprint, each over the whole tensor at once."""
+    values = placed = parameter.double()
+    for axis in range(values.dim()):
+        places = torch.arange(placed.shape[0], dtype=placed.dtype)
+        placed = torch.tensordot(torch.cos(places * (1.0 + axis)), placed, dims=1)
+    return values.sum().item(), values.abs().sum().item(), placed.item()
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (7,), (300, 17), (5, 4, 33), (3, 900), (0, 4)])
+def test_sums_by_blocks_are_those_of_the_whole(monkeypatch, shape):
+    monkeypatch.setattr(precision, "BLOCK", 100)
+    values = torch.randn(shape, generator=torch.Generator().manual_seed(len(shape)))
+    if values.numel():
+        assert loading._sums(values) == pytest.approx(whole_sums(values), rel=1e-12)
+    else:
+        assert loading._sums(values) == (0.0, 0.0, 0.0)
+    others = values + 0.25
+    wanted = ((others.double() - values.double()) ** 2).sum().item(), (values.double() ** 2).sum().item()
+    assert precision.squared_norms(others, values) == pytest.approx(wanted, rel=1e-12)
+    assert torch.equal(precision.smallest_exact(values), values)
+    half = values.bfloat16().float()
+    assert precision.smallest_exact(half).dtype == torch.bfloat16
+    if values.numel() > 300:  # exact in all rows but the last
+        half[-1] = values[-1]
+        assert precision.smallest_exact(half).dtype == torch.float32
+
+
+def test_sums_over_an_embedding_take_little_memory():
+    """Of 400 MB of weights, some 150 MB are taken while they are hashed and compared; whole, it would be 3 GB."""
+    code = (
+        "import torch; from mechdrift.pairs import loading, precision\n"
+        "def peak(): return int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]) / 1e3\n"
+        "weight = torch.randn(200_000, 500); before = peak()\n"
+        "loading._sums(weight); precision.squared_norms(weight, weight)\n"
+        "print(peak() - before)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(shown.stdout) < 250

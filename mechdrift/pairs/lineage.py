@@ -21,6 +21,7 @@ from mechdrift.pairs.conventions import read_convention
 from mechdrift.pairs.guards import published_file
 from mechdrift.pairs.loading import LanguageModel, ModelSource, fingerprint
 from mechdrift.pairs.pair import Pair
+from mechdrift.pairs.precision import squared_norms
 from mechdrift.pairs.switches import options_of
 from mechdrift.pairs.templates import apply_template
 from mechdrift.pairs.weight_change import layer_change, weight_change
@@ -127,8 +128,8 @@ def _output_matrix(loaded: LanguageModel) -> str:
         return "its own"
     if one.data_ptr() == other.data_ptr():
         return TIED
-    one, other = one.detach().double(), other.detach().double()
-    return f"its own, {float((other - one).norm() / one.norm()):.1%} of the norm away from the embedding"
+    squared, norm = squared_norms(other.detach(), one.detach())
+    return f"its own, {(squared / max(norm, 1e-30)) ** 0.5:.1%} of the norm away from the embedding"
 
 
 def _same_tokens(pair: Pair, prompts: Sequence[str]) -> float:

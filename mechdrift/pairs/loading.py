@@ -34,6 +34,7 @@ from mechdrift.pairs.guards import (
 )
 from mechdrift.pairs.hub import hub_or_cache
 from mechdrift.pairs.layout import Layout
+from mechdrift.pairs.precision import blocks
 from mechdrift.pairs.structure import Structure, decoder_of, find_structure, prove_guess, verify, verify_layout
 from mechdrift.pairs.templates import apply_template, with_settings
 from mechdrift.records import MechdriftError
@@ -344,12 +345,24 @@ def check_device(device: str | None) -> None:
         raise MechdriftError(f"the device {device!r} cannot be used here ({reason(error)}).") from error
 
 
-def _sum_in_places(values: Tensor) -> float:
-    """The sum of a tensor with a weight for each row and column. Almost any permutation changes it."""
-    for axis in range(values.dim()):
-        places = torch.arange(values.shape[0], dtype=values.dtype, device=values.device)
-        values = torch.tensordot(torch.cos(places * (1.0 + axis)), values, dims=1)
-    return values.item()
+def _sums(parameter: Tensor) -> tuple[float, float, float]:
+    """The sum of a tensor, that of its absolute values, and a sum with a weight for each row and column, which almost
+    any permutation changes; in float64."""
+    if not parameter.numel():
+        return 0.0, 0.0, 0.0
+    total = size = 0.0
+    placed, row = torch.zeros(()), 0
+    for (rows,) in blocks(parameter.detach()):
+        values = rows.double()
+        total += values.sum().item()
+        size += values.abs().sum().item()
+        places = torch.arange(row, row + len(values), dtype=values.dtype, device=values.device)
+        placed = placed.to(values) + torch.tensordot(torch.cos(places), values, dims=1)
+        row += len(values)
+    for axis in range(1, parameter.dim()):
+        places = torch.arange(len(placed), dtype=placed.dtype, device=placed.device)
+        placed = torch.tensordot(torch.cos(places * (1.0 + axis)), placed, dims=1)
+    return total, size, placed.item()
 
 
 def fingerprint(model: PreTrainedModel) -> str:
@@ -360,7 +373,6 @@ def fingerprint(model: PreTrainedModel) -> str:
         if parameter.device.type == "meta":
             digest.update(f"{name} {tuple(parameter.shape)} offloaded".encode())
             continue
-        values = parameter.detach().double()
-        sums = values.sum().item(), values.abs().sum().item(), _sum_in_places(values)
-        digest.update(f"{name} {tuple(values.shape)} {' '.join(f'{each:.9e}' for each in sums)}".encode())
+        sums = " ".join(f"{each:.9e}" for each in _sums(parameter))
+        digest.update(f"{name} {tuple(parameter.shape)} {sums}".encode())
     return digest.hexdigest()[:16]

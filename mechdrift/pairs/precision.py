@@ -26,6 +26,7 @@ from torch import Tensor
 # variable at its first product. A value that the user has set is kept.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
+BLOCK = 4_000_000  # numbers: 32 MB in float64
 FLOAT32_ERROR = 1e-5  # relative error of a product of 576 terms: float32 is below 5e-6, bfloat16 above 1e-3
 
 
@@ -42,8 +43,31 @@ def default_dtype_for_generation(device: str | None = None) -> str:
 def smallest_exact(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """The values in bfloat16, half of the bytes, where it holds them exactly (as for weights published in it); else
     the values as they are."""
-    half = values.detach().bfloat16()
-    return half if torch.equal(half.to(values.dtype), values) else values.detach()
+    whole = values.detach()
+    half = whole.bfloat16()
+    is_exact = all(torch.equal(rounded.to(own.dtype), own) for rounded, own in blocks(half, whole))
+    return half if is_exact else whole
+
+
+def blocks(*tensors: Float[Tensor, "*shape"]) -> Iterator[tuple[Tensor, ...]]:
+    """Tensors of one shape, some rows of all of them at a time: at most 4 million numbers of each, or one row.
+
+    What is computed with them (in float64, say) then takes little memory beside an embedding of 152,000 rows, whose
+    float64 copy alone would take as much as a quarter of a model.
+    """
+    parts = [tensor.reshape(1) if tensor.dim() == 0 else tensor for tensor in tensors]
+    rows = max(1, BLOCK * len(parts[0]) // max(1, parts[0].numel()))
+    for start in range(0, len(parts[0]), rows):
+        yield tuple(part[start : start + rows] for part in parts)
+
+
+def squared_norms(after: Tensor, before: Tensor) -> tuple[float, float]:
+    """The squared norms of `after - before` and of `before`, summed in float64."""
+    squared = norm = 0.0
+    for new, old in blocks(after, before):
+        squared += (new.double() - old.double()).square().sum().item()
+        norm += old.double().square().sum().item()
+    return squared, norm
 
 
 @contextmanager

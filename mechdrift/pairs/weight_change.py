@@ -5,6 +5,7 @@ for a text model and for the text part of a multimodal one. Only one model is in
 tensors wait in files, one file each.
 """
 
+import math
 import re
 import tempfile
 from collections.abc import Callable, Mapping
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair
-from mechdrift.pairs.precision import smallest_exact
+from mechdrift.pairs.precision import smallest_exact, squared_norms
 from mechdrift.records import MechdriftError, Side
 
 
@@ -91,10 +92,9 @@ def _compare_weights(
             before, after = before[: len(after)], after[: len(before)]
         if after.shape != before.shape:
             continue
-        after = after.cpu().double()
-        difference, norm = (after - before.double()).square().sum(), before.double().square().sum()
-        if not (difference + norm).isfinite():
-            side = "instruct" if not norm.isfinite() else "reasoning"
+        difference, norm = squared_norms(after.cpu(), before)
+        if not math.isfinite(difference + norm):
+            side = "instruct" if not math.isfinite(norm) else "reasoning"
             raise MechdriftError(
                 f"the weights of {pair.source(side).name} are damaged ({name} holds NaN or infinite numbers): get the "
                 "model again."
@@ -105,8 +105,8 @@ def _compare_weights(
             {
                 "layer": int(layer[1]) if layer else -1,
                 "module": module,
-                "squared": difference.item(),
-                "norm": norm.item(),
+                "squared": difference,
+                "norm": norm,
             }
         )
     return rows

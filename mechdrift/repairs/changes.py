@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from mechdrift.pairs.loading import LanguageModel, cast_weights
 from mechdrift.pairs.pair import Pair
-from mechdrift.pairs.precision import smallest_exact
+from mechdrift.pairs.precision import blocks, smallest_exact
 from mechdrift.pairs.structure import find_structure
 from mechdrift.pairs.weight_change import tensors_by_place
 from mechdrift.records import MechdriftError, Side
@@ -78,12 +78,12 @@ def size(change: Change) -> float:
     if isinstance(change, LowRank):
         inner = (change.up.T.double() @ change.up.double()) * (change.down.double() @ change.down.T.double())
         return float(inner.sum().clamp(min=0).sqrt())
-    return float(change.double().norm())
+    return sum(float(part.double().square().sum()) for (part,) in blocks(change)) ** 0.5
 
 
 def overlap(first: Change, second: Change) -> float:
     """The inner product of two changes of one parameter."""
-    return float((dense(first).double() * dense(second).double()).sum())
+    return sum(float((one.double() * other.double()).sum()) for one, other in blocks(dense(first), dense(second)))
 
 
 def factorise(matrix: Tensor, rank: int = MOST_RANK) -> Change:
