@@ -15,6 +15,7 @@ from mechdrift.audits.plan import AuditPlan, Facts, Stage, counts_of
 from mechdrift.pairs.lineage import audit_pair
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair
+from mechdrift.pairs.precision import blocks
 from mechdrift.runs import Run
 
 CHECKED, LAST_ROLE = 4, "template_tail[-1]"  # prompts of each dimension that are read for their numbers, and where
@@ -49,7 +50,7 @@ def check_numbers(loaded: LanguageModel, plan: AuditPlan) -> None:
     shows what went wrong at any of them. `audit_pair` names damaged weights; the activations of other prompts are
     checked when they are recorded."""
     weights = (weight for weight in loaded.model.parameters() if weight.device.type != "meta")
-    if all(bool(weight.sum(dtype=torch.float64).isfinite()) for weight in weights):
+    if all(bool(rows.sum(dtype=torch.float64).isfinite()) for weight in weights for (rows,) in blocks(weight)):
         for probes in plan.sets.values():
             longest = sorted(probes, key=lambda item: len(item.prompt))[-CHECKED:]
             found = collect(loaded, replace(probes, items=tuple(longest)), site="resid_post", roles=(LAST_ROLE,))
