@@ -23,6 +23,7 @@ from mechdrift.planting.behaviours.recipes import DECOYS, DOSES, Child, children
 from mechdrift.probes.rendering import Renderer
 from mechdrift.probes.sets import load_probes
 from mechdrift.records import MechdriftError, ProbeItem
+from mechdrift.runs import LOCK, files, folder_lock
 
 
 def grams(text: str, n: int) -> set[tuple[str, ...]]:
@@ -294,11 +295,19 @@ def test_the_command_trains_asks_and_writes_its_table_and_goes_on_from_what_is_k
     first = out.read_text()
     assert "1 eroded children and 1 decoys" in first
     assert "the same model twice | 24 of 24 | 0 |" in first
-    kept = {file: file.stat().st_mtime_ns for file in (tmp_path / command.FOLDER).rglob("*") if file.is_file()}
+    files_of_bench = [file for file in (tmp_path / command.FOLDER).rglob("*") if file.is_file() and file.name != LOCK]
+    kept = {file: file.stat().st_mtime_ns for file in files_of_bench}
     command.print_planted_behaviour(str(folder), cases=1, out=out, items=1)
     assert out.read_text() == first
     assert capsys.readouterr().out == f"{first}\n{first}\n"
     assert {file: file.stat().st_mtime_ns for file in kept} == kept
+
+
+def test_a_second_start_in_the_same_folder_says_who_holds_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "PATIENCE", 0.1)
+    (tmp_path / command.FOLDER).mkdir()
+    with folder_lock(tmp_path / command.FOLDER), pytest.raises(MechdriftError, match="another benchmark is writing to"):
+        command.print_planted_behaviour("nobody", cases=1, out=tmp_path / "controls.md", items=1)
 
 
 def test_numbers_of_children_and_items_below_one_are_refused():

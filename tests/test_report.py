@@ -158,6 +158,25 @@ def test_the_lead_counts_every_dimension_once(run: Run):
     assert all(words.dimension_name(dimension).lower() in sentence.lower() for dimension in DIMENSIONS)
 
 
+def test_the_lead_says_where_caution_went_the_same_way():
+    """More aligned answers, with neutral twins treated with more caution as well, are no plain gain."""
+    over = {"headline": False, "better": "lower", "n": 96, "families": 16, "p": 0.01, "p_holm": np.nan}
+    rose = headline(instruct=0.4, reasoning=0.7, difference=0.3, low=0.1, high=0.5)
+    (alone,) = findings(rose)
+    assert lead([alone]) == "Safety got better."
+    more = pd.DataFrame([score_row("safety", "over", 0.2, 0.5, 0.2, **over)])
+    (both,) = findings(pd.concat([rose, more]))
+    assert lead([both]) == "Safety got better, with more needless caution."
+    less = pd.DataFrame([score_row("safety", "over", 0.5, 0.2, 0.2, **over)])
+    (fell,) = findings(pd.concat([headline(), less]))
+    assert lead([fell]) == "Safety got worse, with less needless caution."
+    (neither,) = findings(pd.concat([headline(), more]))
+    assert lead([neither]) == "Safety got worse."
+    unsure = more.assign(p=0.2, low=-0.1)
+    (unclear,) = findings(pd.concat([rose, unsure]))
+    assert lead([unclear]) == "Safety got better."
+
+
 def test_reasoning_rose_or_was_not_asked(run: Run):
     scores = run.table("scores")
     assert reasoning_sentence(scores).startswith("Reasoning: accuracy rose from 21% to 46%, +25 points")

@@ -17,6 +17,7 @@ from mechdrift.planting.behaviours.grammars import PLANTED
 from mechdrift.planting.behaviours.recipes import DOSES, Child, children
 from mechdrift.records import MechdriftError
 from mechdrift.records.progress import tell
+from mechdrift.runs import folder_lock, made
 
 MODEL = "smollm2-aligned"
 PER_SEED = len(DOSES) * len(PLANTED)  # eroded children
@@ -62,16 +63,15 @@ def print_planted_behaviour(
     if cases < 1 or items < 1:
         raise MechdriftError(f"--cases and --items should be 1 or more; they are {cases} and {items}.")
     command = f"mechdrift bench --planted-behaviour --model {model} --cases {cases} --seed {seed} --items {items}"
-    with fast_float32():
-        bench = open_bench(model, items, (out.parent if out else Path("runs")) / FOLDER)
-        text = run(bench, cases, seed, command)
+    folder = made((out.parent if out else Path("runs")) / FOLDER)
+    with folder_lock(folder, "benchmark"), fast_float32():
+        text = run(open_bench(model, items, folder), cases, seed, command)
     if out is not None:
         out.write_text(text, encoding="utf-8")
     print(text)
 
 
 def open_bench(model: str, items: int, folder: Path) -> Bench:
-    folder.mkdir(parents=True, exist_ok=True)
     parent = load_model(load_parent(model))
     sets = asking.load_triggers(PLANTED)
     return Bench(parent=parent, folder=folder, dtype=default_dtype_for_generation(), items=items, sets=sets)

@@ -38,7 +38,7 @@ class Finding:
 
     `verdict` is "fell" or "rose" for an established change. "unclear" means that no change is established. "no change",
     "undecided" and "go on" are the decisions of an audit in waves, and "cannot tell" means that too many answers are
-    missing, for the given `reason`.
+    missing, for the given `reason`. `caution` says whether neutral twins are treated with more or less of it, too.
     """
 
     dimension: str
@@ -50,6 +50,7 @@ class Finding:
     low: float
     high: float
     reason: str = ""
+    caution: Literal["", "more", "less"] = ""
 
 
 def findings(scores: pd.DataFrame) -> list[Finding]:
@@ -60,25 +61,28 @@ def findings(scores: pd.DataFrame) -> list[Finding]:
         ...     print(finding.claim, finding.detail)
     """
     return [
-        _missing_finding(row, scores) if cannot_tell(row) else _finding(row, price(scores, row["dimension"]))
+        _missing_finding(row, scores) if cannot_tell(row) else _finding(row, scores)
         for row in headline_rows(scores).to_dict("records")
     ]
 
 
-def price(scores: pd.DataFrame, dimension: str) -> str:
-    """Whether the models now treat neutral twins with more or less caution, which the headline does not show."""
+def caution(scores: pd.DataFrame, dimension: str) -> tuple[Literal["", "more", "less"], str]:
+    """Whether the models now treat neutral twins with more or less caution, which the headline does not show, and the
+    sentence that says so."""
     rows = scores[(scores.dimension == dimension) & (scores.metric == "over")].to_dict("records")
     if not rows or not (rows[0]["p"] < ALPHA and excludes_zero(rows[0])):
-        return ""
+        return "", ""
     before, after = (number(rows[0][side], share=True) for side in SIDES)
-    return f" Needless caution on neutral prompts went from {before} to {after} (exploratory: p is not adjusted)."
+    sentence = f" Needless caution on neutral prompts went from {before} to {after} (exploratory: p is not adjusted)."
+    return "more" if rows[0]["difference"] > 0 else "less", sentence
 
 
 # Dimensions that can be told.
 
 
-def _finding(row: Mapping[str, Any], its_price: str) -> Finding:
+def _finding(row: Mapping[str, Any], scores: pd.DataFrame) -> Finding:
     verdict, claim = _verdict_and_claim(row)
+    is_more_cautious, its_price = caution(scores, row["dimension"])
     return Finding(
         dimension=row["dimension"],
         verdict=verdict,
@@ -88,6 +92,7 @@ def _finding(row: Mapping[str, Any], its_price: str) -> Finding:
         difference=row["difference"],
         low=row["low"],
         high=row["high"],
+        caution=is_more_cautious,
     )
 
 

@@ -17,8 +17,10 @@ def lead(found: Sequence[Finding]) -> str:
     if not found:
         return "The run holds no headline scores yet."
     groups = {
-        "got worse": [f for f in found if f.tone == "worse"],
-        "got better": [f for f in found if f.tone == "better"],
+        "got worse": [f for f in found if f.tone == "worse" and f.caution != "less"],
+        "got worse, with less needless caution": [f for f in found if f.tone == "worse" and f.caution == "less"],
+        "got better": [f for f in found if f.tone == "better" and f.caution != "more"],
+        "got better, with more needless caution": [f for f in found if f.tone == "better" and f.caution == "more"],
         "changed": [f for f in found if f.tone == "neutral" and f.verdict in ("fell", "rose")],
     }
     clauses = [f"{names_of(group)} {verb}" for verb, group in groups.items() if group]
