@@ -39,6 +39,7 @@ from mechdrift.behaviour.labels import RULES
 from mechdrift.pairs.loading import fingerprint, resolve_device
 from mechdrift.pairs.pair import Pair
 from mechdrift.pairs.precision import default_dtype_for_generation, fast_float32
+from mechdrift.pairs.templates import day_of
 from mechdrift.records import SIDES, MechdriftError
 from mechdrift.records.progress import all_left, tell, whole
 from mechdrift.report.page import write_report
@@ -175,9 +176,10 @@ def open_audit(config: Audit, pair: Pair, refusal_judge: RefusalJudge) -> Run:
 
 
 def asked_as(pair: Pair) -> dict[str, dict[str, Any]] | None:
-    """The system message, template arguments, markers and switch with which each model is asked; None where none is
-    set."""
-    said = {side: pair.source(side).chat.said for side in SIDES}
+    """The system message, template and its arguments, markers and switch with which each model is asked, and the day
+    that its template writes; None where there is none of these."""
+    days = {side: day_of(pair.tokenizer(side)) for side in SIDES}
+    said = {side: pair.source(side).chat.said | ({"day": day} if (day := days[side]) else {}) for side in SIDES}
     return said if any(set(settings) - {"apart"} for settings in said.values()) else None
 
 

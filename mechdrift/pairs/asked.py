@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from mechdrift.pairs.chat import ChatSettings
 from mechdrift.pairs.conventions import read_convention
 from mechdrift.pairs.switches import check_settings, is_set_by
-from mechdrift.pairs.templates import missing_header, settings_of, with_settings
+from mechdrift.pairs.templates import DAY, day_of, missing_header, settings_of, with_settings
 from mechdrift.records import SIDES, Side
 
 Said = Mapping[Side, Mapping[str, Any]]
@@ -64,6 +64,14 @@ def headless(name: str, tokenizer: PreTrainedTokenizerBase, chat: ChatSettings) 
         f"the chat template of {name} ignores add_generation_prompt: prompts end without {header!r:.80}, which it "
         "writes before every answer; correct the template, unless the model was trained so.",
     )
+
+
+def dated(tokenizers: Mapping[str, PreTrainedTokenizerBase]) -> tuple[str, ...]:
+    """A sentence for the pair's warnings where templates write what day it is, by the models' names."""
+    days = {name: day for name, own in tokenizers.items() if (day := day_of(own))}
+    told = " and ".join(f"that of {name} says {day}" for name, day in days.items())
+    advice = f'another day is a template argument, {{"strftime_now": "{DAY}"}}'
+    return (f"chat templates write the date, and every prompt has the same: {told}; {advice}.",) if days else ()
 
 
 def switched(chats: Mapping[Side, ChatSettings]) -> tuple[str, ...]:

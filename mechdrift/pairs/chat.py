@@ -14,20 +14,22 @@ from typing import Any
 from mechdrift.errors import MechdriftError
 
 NO_MARKERS = "none"  # given as a marker: the model has none
-SETTINGS = ("system", "template_args", "think_open", "think_close")
+SETTINGS = ("system", "template", "template_args", "think_open", "think_close")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatSettings:
     """How one model is asked.
 
-    `system` is a system message before every prompt, `template_args` are arguments of the chat template. `think_open`
+    `system` is a system message before every prompt, `template` names one of several chat templates of a tokenizer
+    (None: its default), and `template_args` are arguments of the chat template. `think_open`
     and `think_close` name the markers (`"none"`: there are none). `thinks` sets the template's thinking switch for the
     mode in which the model is normally used (None: as published). `apart` is True where markers and texts were
     tokenised separately in training, as they were for the embedded children, and not as one text.
     """
 
     system: str | None = None
+    template: str | None = None
     template_args: Mapping[str, Any] = field(default_factory=dict, hash=False)
     think_open: str | None = None
     think_close: str | None = None
@@ -62,6 +64,12 @@ class ChatOptions:
     """The instruct model's system message."""
     reasoning_system: str | None = None
     """The reasoning model's system message."""
+    template: str | None = None
+    """The name of one of the tokenizer's chat templates, where it has several. Default: the one named default."""
+    instruct_template: str | None = None
+    """The instruct model's chat template, by its name."""
+    reasoning_template: str | None = None
+    """The reasoning model's chat template, by its name."""
     template_args: str | None = None
     """Arguments of the chat template as a JSON object, such as '{"enable_thinking": true}'."""
     instruct_template_args: str | None = None

@@ -41,7 +41,7 @@ from mechdrift.pairs.markers import (
     openings,
 )
 from mechdrift.pairs.switches import Switch, find_switch, options_of
-from mechdrift.pairs.templates import ANSWERED, ASKED, added_tokens, rendered, settings_of, template_limit, template_of
+from mechdrift.pairs.templates import ANSWERED, ASKED, added_tokens, chat_text, rendered, settings_of, template_of
 
 Source = Literal["given", "template", "tokenizer", "assumed", "none"]
 
@@ -134,7 +134,7 @@ def _given_markers(settings: ChatSettings) -> tuple[str, str, Source]:
 
 def _echoed(tokenizer: PreTrainedTokenizerBase, settings: ChatSettings, on: Mapping) -> tuple[str, str] | None:
     """Opening and closing, as the template writes them round the reasoning of an assistant's message."""
-    options = {**settings.template_args, **on}
+    options = dict(on)
     system = options.pop("system", settings.system)
     asked = [{"role": "system", "content": system}] * (system is not None) + [{"role": "user", "content": ASKED}]
     prompt = rendered(tokenizer, settings, on) or ""
@@ -144,8 +144,7 @@ def _echoed(tokenizer: PreTrainedTokenizerBase, settings: ChatSettings, on: Mapp
     ):
         try:
             dialogue = [*asked, {"role": "assistant", **answer}]
-            with template_limit(tokenizer):
-                text = tokenizer.apply_chat_template(dialogue, tokenize=False, **options)
+            text = chat_text(tokenizer, dialogue, settings, tokenize=False, **options)
         except MechdriftError:
             raise
         except Exception:  # noqa: BLE001 - most templates know only some of these fields

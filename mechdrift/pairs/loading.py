@@ -36,7 +36,7 @@ from mechdrift.pairs.hub import hub_or_cache
 from mechdrift.pairs.layout import Layout
 from mechdrift.pairs.precision import blocks
 from mechdrift.pairs.structure import Structure, decoder_of, find_structure, prove_guess, verify, verify_layout
-from mechdrift.pairs.templates import apply_template, with_settings
+from mechdrift.pairs.templates import apply_template, chat_text, with_settings, with_template
 from mechdrift.records import MechdriftError
 
 GREETING = "Hello there, how are you today? Please answer in one sentence."
@@ -97,6 +97,7 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
         own = _tokenizer_as_saved(replace(source, path=source.adapters[-1], revision=None))
         own.chat_template = own.chat_template or tokenizer.chat_template
         tokenizer = own
+    tokenizer = with_template(tokenizer, source.chat.template)
     check_tokenizer(source.name, tokenizer)
     return with_settings(tokenizer, source.chat)
 
@@ -208,9 +209,10 @@ def prove(
 ) -> LanguageModel:
     """The loaded model with its structure, which is verified on a greeting where `exact`."""
     model.generation_config = plain_generation_config(model)
+    _count_key_heads(model)
     structure = find_structure(model, source.layout)
     _check_vocabulary(source, model, tokenizer)
-    probe = tokenizer.apply_chat_template([{"role": "user", "content": "Hello"}], return_dict=False)
+    probe = chat_text(tokenizer, [{"role": "user", "content": "Hello"}], AS_PUBLISHED)
     with _reads(source, model):
         if exact and source.layout is not None:
             verify_layout(model, structure, source.layout, probe)
@@ -234,6 +236,21 @@ def _reads(source: ModelSource, model: PreTrainedModel) -> Iterator[None]:
             f"{source.name} ({type(model).__name__}) cannot read a prompt ({reason(error)}): check the numbers in its "
             "config.json."
         ) from error
+
+
+def _count_key_heads(model: PreTrainedModel) -> None:
+    """Let attention that makes its keys from latents know that there are as many as queries.
+
+    transformers repeats keys by the configuration's `num_key_value_heads`, which such attention does not use, so that a
+    padded batch fails where a configuration names fewer.
+    """
+    for module in model.modules():
+        up: Any = getattr(module, "kv_b_proj", None)
+        if up is None or getattr(module, "num_key_value_groups", 1) == 1:
+            continue
+        attention: Any = module
+        if attention.num_heads * (attention.qk_nope_head_dim + attention.v_head_dim) == up.weight.shape[0]:
+            attention.num_key_value_groups = 1
 
 
 def plain_generation_config(model: PreTrainedModel) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 from mechdrift.errors import warn_renamed
 from mechdrift.pairs.adapters import adapter_file, is_adapter
-from mechdrift.pairs.asked import Said, headless, said_by_side, settle, switched
+from mechdrift.pairs.asked import Said, dated, headless, said_by_side, settle, switched
 from mechdrift.pairs.catalogue import ADAPTER_SHA256, EMBEDDED_PAIRS, NULL, ZOO
 from mechdrift.pairs.chat import ChatSettings
 from mechdrift.pairs.comparable import check_comparable
@@ -39,6 +39,7 @@ def load_pair(
     trust_remote_code: bool = False,
     layout: Layout | str | Path | None = None,
     system: str | Mapping[Side, str] | None = None,
+    template: str | Mapping[Side, str] | None = None,
     template_args: Mapping[str, Any] | None = None,
     think_open: str | Mapping[Side, str] | None = None,
     think_close: str | Mapping[Side, str] | None = None,
@@ -64,6 +65,7 @@ def load_pair(
             JSON file of the same names (see `mechdrift.pairs.layout`).
         system: a system message before every prompt, such as `"detailed thinking on"`; for both models, or a mapping
             per side, as the next ones.
+        template: the name of one of the tokenizer's chat templates, where it has several.
         template_args: arguments of the chat template, such as `{"enable_thinking": True}`.
         think_open: the marker that opens thinking, `"none"` where there is none; by default it is read off the
             tokenizer.
@@ -92,7 +94,13 @@ def load_pair(
         null_model = control
     device = None if device_map else resolve_device(device)
     check_device("meta" if device_map == "meta" else device)
-    said = said_by_side(system=system, template_args=template_args, think_open=think_open, think_close=think_close)
+    said = said_by_side(
+        system=system,
+        template=template,
+        template_args=template_args,
+        think_open=think_open,
+        think_close=think_close,
+    )
     common: dict[str, Any] = {
         "trust_remote_code": trust_remote_code,
         "device": device,
@@ -107,7 +115,7 @@ def load_pair(
             return replace(_pair_of_file(file, said, revision, dtype, common), file=file)
         if layout:
             raise MechdriftError("layout= is for models of your own: an embedded pair needs none.")
-        pair = replace(_embedded(name, device), dtype=dtype)
+        pair = _with_templates(replace(_embedded(name, device), dtype=dtype), said)
         return ask_as(pair, said) if any(said.values()) else pair
     if reasoning and not adapter and is_adapter(reasoning):
         reasoning, adapter = None, reasoning
@@ -149,11 +157,22 @@ def _pair_of_file(
         null_model=_null_source(parent, file.null_model) if file.null_model else None,
         dtype=dtype,
     )
+    asked: dict[Side, dict[str, Any]] = {side: {**file.chat.get(side, {}), **said[side]} for side in SIDES}
+    pair = _with_templates(pair, asked)
     pair = replace(pair, warnings=check_comparable(pair))
-    pair = ask_as(pair, {side: {**file.chat.get(side, {}), **said[side]} for side in SIDES})
+    pair = ask_as(pair, asked)
     if beside := pair.with_null_model():
         check_comparable(beside)
     return pair
+
+
+def _with_templates(pair: Pair, said: Said) -> Pair:
+    """The pair whose tokenizers are loaded with the chat templates that are named, before anything is rendered."""
+    instruct, reasoning = (
+        replace(source, chat=replace(source.chat, template=said[side].get("template")))
+        for side, source in (("instruct", pair.instruct), ("reasoning", pair.reasoning))
+    )
+    return replace(pair, instruct=instruct, reasoning=reasoning)
 
 
 def ask_as(pair: Pair, said: Said) -> Pair:
@@ -166,12 +185,13 @@ def ask_as(pair: Pair, said: Said) -> Pair:
         chats[side] = settle(source.name, tokenizer, source.chat, said[side], thinks)
         with_settings(tokenizer, chats[side])
         headers += headless(source.name, tokenizer, chats[side])
+    days = dated({pair.source(side).name: pair.tokenizer(side) for side in SIDES})
     return replace(
         pair,
         instruct=replace(pair.instruct, chat=chats["instruct"]),
         reasoning=replace(pair.reasoning, chat=chats["reasoning"]),
         null_model=pair.null_model and replace(pair.null_model, chat=chats["instruct"]),
-        warnings=(*pair.warnings, *headers, *switched(chats)),
+        warnings=(*pair.warnings, *headers, *switched(chats), *days),
     )
 
 

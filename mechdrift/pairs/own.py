@@ -67,6 +67,7 @@ def share(model: nn.Module) -> Any:
         id(tensor): nn.Parameter(tensor.detach(), requires_grad=False) if type(tensor) is nn.Parameter else tensor
         for tensor in chain(model.parameters(), model.buffers())
     }
+    memo |= {id(tensor): tensor.detach() for module in model.modules() for tensor in _computed(vars(module))}
     try:
         return copy.deepcopy(model, memo)
     except (TypeError, RuntimeError, AttributeError) as error:
@@ -74,6 +75,17 @@ def share(model: nn.Module) -> Any:
             f"the modules of this {type(model).__name__} cannot be copied ({error!s:.100}), and mechdrift does not "
             "work on your own object: give the plain model, without wrappers or hooks that cannot be copied."
         ) from error
+
+
+def _computed(value: Any, depth: int = 0) -> Iterator[torch.Tensor]:
+    """Tensors among a module's attributes that were computed from parameters, such as those by which peft ties one
+    adapter to another: torch copies none that can lead gradients back."""
+    if isinstance(value, torch.Tensor):
+        if not value.is_leaf:
+            yield value
+    elif isinstance(value, dict | list | tuple) and depth < 8:
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _computed(part, depth + 1)
 
 
 def _own_copy(model: Any) -> PreTrainedModel:

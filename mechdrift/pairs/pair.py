@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from mechdrift.errors import warn_renamed
 from mechdrift.machine import free_memory
-from mechdrift.pairs.asked import headless, own_tokenizer, said_by_side, settle, switched
+from mechdrift.pairs.asked import dated, headless, own_tokenizer, said_by_side, settle, switched
 from mechdrift.pairs.comparable import check_comparable
 from mechdrift.pairs.layout import Layout
 from mechdrift.pairs.loading import (
@@ -30,7 +30,7 @@ from mechdrift.pairs.loading import (
 from mechdrift.pairs.own import number_format, own_model
 from mechdrift.pairs.pair_files import PairFile
 from mechdrift.pairs.routes import find_route
-from mechdrift.pairs.templates import settings_of
+from mechdrift.pairs.templates import settings_of, with_template
 from mechdrift.records import SIDES, MechdriftError, Side
 
 KEEP_RESIDENT_PARAMETERS = 1_000_000_000
@@ -94,6 +94,7 @@ class Pair:
         route: str = "unknown",
         layout: Layout | None = None,
         system: str | Mapping[Side, str] | None = None,
+        template: str | Mapping[Side, str] | None = None,
         template_args: Mapping[str, Any] | None = None,
         think_open: str | Mapping[Side, str] | None = None,
         think_close: str | Mapping[Side, str] | None = None,
@@ -111,8 +112,9 @@ class Pair:
             name: the pair's name, in figures and as the default run folder.
             route: how the child was trained (`mechdrift.pairs.routes`), where you know it.
             layout: where an architecture that TransformerLens does not know keeps its modules.
-            system: a system message before every prompt. This and the next three are one value for both models, or a
+            system: a system message before every prompt. This and the next four are one value for both models, or a
                 mapping per side.
+            template: the name of one of the tokenizer's chat templates, where it has several.
             template_args: arguments of the chat template, such as `{"enable_thinking": True}`.
             think_open: the marker that opens thinking, as in `load_pair`.
             think_close: the marker that closes thinking.
@@ -128,9 +130,17 @@ class Pair:
             >>> md.collect(own, probes).instruct.shape == md.collect(pair, probes).instruct.shape
             True
         """
-        instruct = own_model(instruct_model, tokenizer, reasoning_model, layout)
-        reasoning = own_model(reasoning_model, reasoning_tokenizer or tokenizer, instruct_model, layout)
-        said = said_by_side(system=system, template_args=template_args, think_open=think_open, think_close=think_close)
+        said = said_by_side(
+            system=system,
+            template=template,
+            template_args=template_args,
+            think_open=think_open,
+            think_close=think_close,
+        )
+        asked = {"instruct": tokenizer, "reasoning": reasoning_tokenizer or tokenizer}
+        asked = {side: with_template(own, said[side].get("template")) for side, own in asked.items()}
+        instruct = own_model(instruct_model, asked["instruct"], reasoning_model, layout)
+        reasoning = own_model(reasoning_model, asked["reasoning"], instruct_model, layout)
         child_thinks = find_route(route).child_thinks
         instruct = _asked_as(instruct, said["instruct"], thinks=False)
         reasoning = _asked_as(reasoning, said["reasoning"], thinks=child_thinks)
@@ -142,6 +152,7 @@ class Pair:
             route=route,
             child_thinks=child_thinks,
             warnings=switched({side: loaded.source.chat for side, loaded in sides.items()})
+            + dated({each.source.name: each.tokenizer for each in sides.values()})
             + tuple(chain(*(headless(each.source.name, each.tokenizer, each.source.chat) for each in sides.values())))
             + tuple(
                 f"the {side} model is used as it was given, in {written}: what is measured in it is rounded to that."

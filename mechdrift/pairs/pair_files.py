@@ -13,9 +13,9 @@
     model = "org/reasoner"          # or: adapter = "a LoRA adapter for the instruct model"
     system = "detailed thinking on"
 
-The settings are `system`, `template_args`, `think_open`, `think_close` and `thinks` (whether the template's switch
-turns thinking on). A pair file is data: no key loads code, and the name is one path component. An unknown key is an
-error that names it.
+The settings are `system`, `template` (the name of one of several), `template_args`, `think_open`, `think_close` and
+`thinks` (whether the template's switch turns thinking on). A pair file is data: no key loads code, and the name is one
+path component. An unknown key is an error that names it.
 """
 
 import math
@@ -32,8 +32,8 @@ from mechdrift.pairs.catalogue import EMBEDDED_PAIRS
 from mechdrift.records.foreign import read_whole
 
 SIDES = ("instruct", "reasoning")
-CHAT_KEYS: dict[str, type] = {"system": str, "template_args": dict, "think_open": str, "think_close": str}
-CHAT_KEYS |= {"thinks": bool}
+CHAT_KEYS: dict[str, type] = {"system": str, "template": str, "template_args": dict, "think_open": str}
+CHAT_KEYS |= {"think_close": str, "thinks": bool}
 SIDE_KEYS: dict[str, type] = {"model": str, "revision": str, "adapter": str} | CHAT_KEYS
 KEYS: dict[str, type] = {"name": str, "null_model": str, "instruct": dict, "reasoning": dict} | CHAT_KEYS
 RENAMED = {"control": "null_model"}  # keys that were given up, and what replaced them

@@ -16,7 +16,14 @@ from transformers import PreTrainedTokenizerBase
 from mechdrift.errors import MechdriftError
 from mechdrift.pairs.chat import ChatSettings
 from mechdrift.pairs.markers import ABOUT_THINKING, injected
-from mechdrift.pairs.templates import compared_words, rendered, template_of, template_variables
+from mechdrift.pairs.templates import (
+    compared_words,
+    day_of,
+    rendered,
+    template_arguments,
+    template_of,
+    template_variables,
+)
 
 # Words of the system message that switch thinking on and off.
 SYSTEM_SWITCHES = (("detailed thinking on", "detailed thinking off"), ("/think", "/no_think"), ("/think", "/nothink"))
@@ -85,12 +92,13 @@ def check_settings(tokenizer: PreTrainedTokenizerBase, settings: ChatSettings, n
     """Raise `MechdriftError` for a template argument that the template ignores, and for a system message that it cannot
     take."""
     for argument in settings.template_args:
-        if argument not in template_variables(tokenizer):
-            known = ", ".join(sorted(template_variables(tokenizer))) or "none"
+        if argument not in template_arguments(tokenizer):
+            known = ", ".join(sorted(template_arguments(tokenizer))) or "none"
             raise MechdriftError(
                 f"the chat template of {name} ignores the argument {argument!r}: every prompt renders the same with "
                 f"it; the arguments that it reads are: {known}."
             )
+    day_of(tokenizer, settings)  # raises where a day is given that is none
     if settings.system is None:
         return
     plain, prompt = (rendered(tokenizer, replace(settings, system=said), {}) for said in (None, settings.system))
