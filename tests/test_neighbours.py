@@ -14,6 +14,7 @@ from synthetic_run import build_run, filled
 from mechdrift import cli
 from mechdrift.behaviour.benchmark_scores.exact import load_tasks
 from mechdrift.behaviour.imported import inspect_logs, scoring
+from mechdrift.behaviour.imported.lm_eval import read_lm_eval
 from mechdrift.behaviour.imported.matching import as_completions, match
 from mechdrift.behaviour.imported.record import OutsideAnswer, cut_text
 from mechdrift.behaviour.imported.scoring import match_files, read_file, score_answers
@@ -179,6 +180,25 @@ def test_samples_of_lm_eval_give_the_same_scores(probes: ProbeSet, judged: pd.Da
     note = match_files(probes, files)["reasoning"][1]
     assert f"{len(probes)} of {len(probes)} answers" in note
     assert "does not say which answers were cut off" in note
+
+
+def test_samples_of_several_tasks_in_one_file_are_all_read(probes: ProbeSet, judged: pd.DataFrame, tmp_path: Path):
+    """Each task counts its rows from 0, so that a number names several of them in a file that was joined."""
+    whole = lm_eval_sides(probes, tmp_path)
+    for side, file in whole.items():
+        lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        half = len(probes) // 2
+        joined = [json.dumps(line | {"doc_id": line["doc_id"] % half}) for line in lines]
+        (tmp_path / f"joined-{side}.jsonl").write_text("\n".join(joined), encoding="utf-8")
+    found = score_answers(probes, tmp_path / "joined-instruct.jsonl", tmp_path / "joined-reasoning.jsonl").frame
+    pd.testing.assert_frame_equal(found, score_table(judged).frame)
+
+
+def test_a_second_run_of_a_task_in_one_file_is_a_second_sample(tmp_path: Path):
+    first, second = (lm_eval_file(tmp_path, {"Why?": text}, f"{text}.jsonl", filters=2) for text in ("One", "Two"))
+    joined = tmp_path / "both.jsonl"
+    joined.write_text(first.read_text() + second.read_text())
+    assert [row.answer for row in read_lm_eval(joined).rows] == ["One", "Two"]
 
 
 def test_reasoning_tasks_are_scored_by_their_formula(tmp_path: Path):

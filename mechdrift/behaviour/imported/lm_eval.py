@@ -22,11 +22,13 @@ def read_lm_eval(file: Path, markers: Sequence[str] = MARKERS) -> OutsideAnswers
     """The answers of a sample file. Raises `MechdriftError`, naming the line, for another file, and for
     log-likelihoods."""
     rows: list[OutsideAnswer] = []
-    seen: set[str] = set()
+    filters: dict[tuple[str, tuple[str, ...]], object] = {}
     for where, line in _lines(file):
-        name = str(line["doc_id"])
-        if name not in seen:  # the same answers come again for every filter
-            seen.add(name)
+        # The same answers come again for every filter. The number of a row of data does not tell whether they do: in a
+        # file that was joined from those of several tasks, each task counts its rows from 0.
+        place, name = (str(line["doc_id"]), _asked(line)), line.get("filter")
+        if place not in filters or (name is not None and filters[place] == name):
+            filters[place] = name
             rows += _answers(where, line, markers)
     if not rows:
         raise MechdriftError(f"{file} holds no answers: give a file of samples, written with --log_samples.")
@@ -59,7 +61,7 @@ def _answers(where: str, line: Mapping[str, Any], markers: Sequence[str]) -> Ite
         raise MechdriftError(
             f"{where} holds log-likelihoods instead of answers: give the samples of a task that generates text."
         )
-    asked = (*_strings(line.get("doc")), *_strings(line.get("arguments")))
+    asked = _asked(line)
     for sample, text in enumerate(texts):
         thinking, answer, closed = cut_text(text, markers)
         yield OutsideAnswer(
@@ -72,6 +74,11 @@ def _answers(where: str, line: Mapping[str, Any], markers: Sequence[str]) -> Ite
             finished=closed,
             sample=sample,
         )
+
+
+def _asked(line: Mapping[str, Any]) -> tuple[str, ...]:
+    """The texts of the row of data, and those that the model was given."""
+    return (*_strings(line.get("doc")), *_strings(line.get("arguments")))
 
 
 def _strings(value: Any, depth: int = 0) -> Iterator[str]:
