@@ -45,8 +45,8 @@ def collect(
     probes: ProbeSet,
     *,
     site: str = "resid_pre",
-    roles: Sequence[str] = DEFAULT_ROLES,
-    layers: Sequence[int] | None = None,
+    roles: str | Sequence[str] = DEFAULT_ROLES,
+    layers: int | Sequence[int] | None = None,
     think: ThinkMode = "off",
     answers: Answers | None = None,
     readout: bool = False,
@@ -60,8 +60,8 @@ def collect(
     probes: ProbeSet,
     *,
     site: str = "resid_pre",
-    roles: Sequence[str] = DEFAULT_ROLES,
-    layers: Sequence[int] | None = None,
+    roles: str | Sequence[str] = DEFAULT_ROLES,
+    layers: int | Sequence[int] | None = None,
     think: ThinkMode = "off",
     answers: Answers | None = None,
     readout: bool = False,
@@ -74,8 +74,8 @@ def collect(
     probes: ProbeSet,
     *,
     site: str = "resid_pre",
-    roles: Sequence[str] = DEFAULT_ROLES,
-    layers: Sequence[int] | None = None,
+    roles: str | Sequence[str] = DEFAULT_ROLES,
+    layers: int | Sequence[int] | None = None,
     think: ThinkMode = "off",
     answers: Answers | None = None,
     readout: bool = False,
@@ -145,8 +145,8 @@ def collect_sites(
     probes: ProbeSet,
     *,
     sites: str | Sequence[str],
-    roles: Sequence[str] = DEFAULT_ROLES,
-    layers: Sequence[int] | None = None,
+    roles: str | Sequence[str] = DEFAULT_ROLES,
+    layers: int | Sequence[int] | None = None,
     think: ThinkMode = "off",
     answers: Answers | None = None,
     readout: bool = False,
@@ -191,8 +191,8 @@ def collect_side(
     side: Side,
     *,
     site: str = "resid_pre",
-    roles: Sequence[str] = DEFAULT_ROLES,
-    layers: Sequence[int] | None = None,
+    roles: str | Sequence[str] = DEFAULT_ROLES,
+    layers: int | Sequence[int] | None = None,
     think: ThinkMode = "off",
     answers: Answers | None = None,
     readout: bool = False,
@@ -224,7 +224,12 @@ def join_sides(
 
 
 def _record_side(
-    pair: Pair, probes: ProbeSet, side: Side, rendered: Mapping[Side, list[Rendered]], roles: Sequence[str], **kept: Any
+    pair: Pair,
+    probes: ProbeSet,
+    side: Side,
+    rendered: Mapping[Side, list[Rendered]],
+    roles: str | Sequence[str],
+    **kept: Any,
 ) -> SideActivations:
     """One side's activations at the role columns that both sides' prompts have; `kept` goes to `record_prompts`."""
     columns = role_columns([*rendered["instruct"], *rendered["reasoning"]], roles)

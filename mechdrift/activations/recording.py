@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import chain
+from operator import index
 from types import MappingProxyType
 
 import torch
@@ -19,7 +20,7 @@ from mechdrift.hooks import HookPoint, in_parts, record
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.structure import SITES
 from mechdrift.probes.roles import role_span
-from mechdrift.records import MechdriftError, Rendered
+from mechdrift.records import MechdriftError, Rendered, several
 from mechdrift.records.progress import progress
 
 READOUT = "readout"
@@ -239,9 +240,17 @@ def split_heads(values: Float[Tensor, "*place width"], n_heads: int) -> Float[Te
 
 def site_names(sites: str | Sequence[str]) -> tuple[str, ...]:
     """The sites without repetitions. A single string is one site."""
-    return (sites,) if isinstance(sites, str) else tuple(dict.fromkeys(sites))
+    return tuple(dict.fromkeys(several(sites)))
 
 
-def layer_numbers(loaded: LanguageModel, layers: Sequence[int] | None) -> tuple[int, ...]:
-    """The given layers without repetitions; all layers for None."""
-    return tuple(range(loaded.n_layers)) if layers is None else tuple(dict.fromkeys(layers))
+def layer_numbers(loaded: LanguageModel, layers: int | Sequence[int] | None) -> tuple[int, ...]:
+    """The given layers without repetitions; all layers for None. Raises where none is given, and for what is no whole
+    number."""
+    if layers is None:
+        return tuple(range(loaded.n_layers))
+    found = several(layers)
+    if not found or any(isinstance(layer, bool) or not hasattr(layer, "__index__") for layer in found):
+        raise MechdriftError(
+            f"layers should be whole numbers from 0 to {loaded.n_layers - 1}; they are {layers!r:.60}."
+        )
+    return tuple(dict.fromkeys(index(layer) for layer in found))

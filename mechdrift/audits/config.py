@@ -12,7 +12,7 @@ from mechdrift.behaviour.sampling import COLDEST, HOTTEST, MOST_SAMPLES, Budget,
 from mechdrift.errors import warn_renamed
 from mechdrift.pairs.chat import ChatOptions
 from mechdrift.pairs.pair_files import is_pair_file
-from mechdrift.records import DIMENSIONS, MechdriftError
+from mechdrift.records import DIMENSIONS, MechdriftError, make_tuples
 
 Preset = Literal["quick", "standard", "full"]
 
@@ -110,6 +110,7 @@ class Audit(ModelOptions, EngineOptions):
         if control is not None:
             warn_renamed("control (--control)", "null_model (--null-model)")
             object.__setattr__(self, "null_model", control)
+        make_tuples(self, "dimensions")
         for name, value, known in (
             ("preset", {self.preset}, tuple(PRESETS)),
             ("dimensions", set(self.dimensions), DIMENSIONS),

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mechdrift.records import MechdriftError
+from mechdrift.records import MechdriftError, exactly
 
 MOST_SAMPLES = 10_000
 COLDEST, HOTTEST = 0.001, 1000.0  # beyond, float32 logits divided by the temperature are infinite or all equal
@@ -28,7 +28,7 @@ class Budget:
     def __post_init__(self) -> None:
         for name in ("think", "answer"):
             value = getattr(self, name)
-            if value != "auto" and (isinstance(value, str) or value < 1):
+            if value != "auto" and (isinstance(value, bool) or not hasattr(value, "__index__") or value < 1):
                 raise MechdriftError(
                     f"The budget to {name} should be 'auto' or a number of tokens, 1 or more: {value!r}."
                 )
@@ -71,7 +71,7 @@ class Sampling:
         return (
             "greedy"
             if self.temperature == 0
-            else f"{self.samples} sample{'s' * (self.samples > 1)} at temperature {self.temperature:g}"
+            else f"{self.samples} sample{'s' * (self.samples > 1)} at temperature {exactly(self.temperature)}"
         )
 
 

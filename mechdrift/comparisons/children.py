@@ -40,7 +40,7 @@ import scipy
 
 from mechdrift.comparisons.changes import adjusted, against_parent, compare_children, judged_answers, summary_of
 from mechdrift.comparisons.pairing import check_alike, check_parent, name_runs, pairing_notes
-from mechdrift.records import MechdriftError
+from mechdrift.records import MechdriftError, several
 from mechdrift.records.notebook import as_html
 from mechdrift.runs import Run, load_run
 
@@ -90,7 +90,7 @@ class Comparison:
         return f"Comparison({', '.join(self.runs)}; parent {self.parent})\n{self.summary.to_string(index=False)}"
 
 
-def compare_runs(runs: Sequence[Run | str | Path], seed: int = 0) -> Comparison:
+def compare_runs(runs: Run | str | Path | Sequence[Run | str | Path], seed: int = 0) -> Comparison:
     """What did several trainings do to one parent? Runs of its children, side by side.
 
     Args:
@@ -112,7 +112,7 @@ def compare_runs(runs: Sequence[Run | str | Path], seed: int = 0) -> Comparison:
         >>> len(compared.summary)
         2
     """
-    opened = [run if isinstance(run, Run) else load_run(run) for run in runs]
+    opened = [run if isinstance(run, Run) else load_run(run) for run in several(runs)]
     if len(opened) < 2:
         raise MechdriftError("a comparison takes two runs or more: give their folders.")
     named = name_runs(opened)

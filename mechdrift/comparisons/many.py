@@ -39,7 +39,7 @@ import pandas as pd
 from mechdrift.comparisons.groups import GROUPS
 from mechdrift.comparisons.pooling import pool_groups
 from mechdrift.comparisons.reading import SAME, Read, read_runs
-from mechdrift.records import MechdriftError
+from mechdrift.records import MechdriftError, several
 from mechdrift.records.notebook import as_html, counted
 from mechdrift.runs import Run
 
@@ -77,7 +77,7 @@ class PooledRuns:
         return f"PooledRuns({len(self.runs)} runs)\n{self.summary.to_string(index=False)}"
 
 
-def pool_runs(runs: Sequence[Run | str | Path]) -> PooledRuns:
+def pool_runs(runs: Run | str | Path | Sequence[Run | str | Path]) -> PooledRuns:
     """What holds over many pairs? Audits side by side, and their random-effects summary, by dimension.
 
     Args:
@@ -99,7 +99,7 @@ def pool_runs(runs: Sequence[Run | str | Path]) -> PooledRuns:
         >>> len(pooled.runs)
         2
     """
-    read, left_out = read_runs([run.folder if isinstance(run, Run) else Path(run) for run in runs])
+    read, left_out = read_runs([run.folder if isinstance(run, Run) else Path(run) for run in several(runs)])
     odd = _odd_ones(read)
     left_out += [(str(folder), reason) for folder, reason in odd.items()]
     read = [(facts, changes) for facts, changes in read if facts["folder"] not in odd]

@@ -13,14 +13,14 @@ import pandas as pd
 from jaxtyping import Float
 
 from mechdrift.directions.families import family_contrasts
-from mechdrift.records import SIDES, Directions, MechdriftError
+from mechdrift.records import SIDES, Directions, MechdriftError, several
 from mechdrift.statistics.geometry import cosine_of
 
 Cells = Float[np.ndarray, " role"]
 BySide = Mapping[str, np.ndarray]
 
 
-def compare_dimensions(found: Sequence[Directions], draws: int = 200, seed: int = 0) -> pd.DataFrame:
+def compare_dimensions(found: Directions | Sequence[Directions], draws: int = 200, seed: int = 0) -> pd.DataFrame:
     """Are the dimensions' directions entangled, and did training bring them together? Cosines between dimensions.
 
     Args:
@@ -48,6 +48,7 @@ def compare_dimensions(found: Sequence[Directions], draws: int = 200, seed: int 
         >>> sorted(set(table["first"]) | set(table["second"]))
         ['bias', 'safety']
     """
+    found = several(found)
     layers, roles = (
         [name for name in getattr(found[0], axis) if all(name in getattr(each, axis) for each in found)]
         for axis in ("layers", "roles")

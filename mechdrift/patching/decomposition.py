@@ -101,8 +101,8 @@ def decompose(
     donor: Side = "instruct",
     recipient: Side = "reasoning",
     site: str = "resid_pre",
-    roles: Sequence[str] | None = None,
-    layers: Sequence[int] | None = None,
+    roles: str | Sequence[str] | None = None,
+    layers: int | Sequence[int] | None = None,
     readout: Readout | None = None,
     engine: str = "auto",
 ) -> Decomposition:

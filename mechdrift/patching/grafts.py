@@ -43,6 +43,7 @@ from torch import Tensor
 from mechdrift.activations.batching import forward
 from mechdrift.activations.prompts import Answers
 from mechdrift.activations.readouts import Readout, readout_states
+from mechdrift.activations.recording import layer_numbers
 from mechdrift.hooks import record
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair
@@ -52,7 +53,7 @@ from mechdrift.patching.passes import PromptBatch, check_finite_batch, read_batc
 from mechdrift.patching.plan import GridPlan, plan_grid
 from mechdrift.patching.replay import ForwardTrace, run_model, sweep_layers
 from mechdrift.patching.swaps import Weights, keep_weights, swapped
-from mechdrift.records import MechdriftError, PatchGrid, ProbeSet, Side, ThinkMode
+from mechdrift.records import MechdriftError, PatchGrid, ProbeSet, Side, ThinkMode, exactly, several
 
 WINDOWS = ("each", "to_next", "up_to", "from")
 
@@ -64,9 +65,9 @@ def graft(
     donor: Side = "instruct",
     recipient: Side = "reasoning",
     modules: str | Sequence[str] = "layer",
-    layers: Sequence[int] | None = None,
+    layers: int | Sequence[int] | None = None,
     windows: str = "each",
-    shares: Sequence[float] = (1.0,),
+    shares: float | Sequence[float] = (1.0,),
     think: ThinkMode = "off",
     answers: Answers | None = None,
     readout: Readout | None = None,
@@ -112,17 +113,17 @@ def graft(
         (8, 4, 2)
         >>> means = weights.frame.groupby(["layer", "role"]).effect.mean()
     """
-    names = (modules,) if isinstance(modules, str) else tuple(dict.fromkeys(modules))
+    names, shares = tuple(dict.fromkeys(several(modules))), tuple(dict.fromkeys(several(shares)))
     if windows not in WINDOWS:
         raise MechdriftError(f"unknown windows {windows!r}: use one of {', '.join(WINDOWS)}.")
     if not shares or not np.isfinite(shares).all():
-        raise MechdriftError(f"shares should be finite numbers, one or more; they are {tuple(shares)}.")
+        raise MechdriftError(f"shares should be finite numbers, one or more; they are {shares}.")
     plan = GraftPlan(
         grid=plan_grid(pair, probes, donor=donor, recipient=recipient, think=think, answers=answers, readout=readout),
         modules=names,
         layers=layers,
         windows=windows,
-        shares=tuple(shares),
+        shares=shares,
     )
     with tempfile.TemporaryDirectory() as folder:
         loaded = pair.open(donor)
@@ -138,7 +139,7 @@ class GraftPlan:
 
     grid: GridPlan
     modules: tuple[str, ...] = ("layer",)
-    layers: Sequence[int] | None = None
+    layers: int | Sequence[int] | None = None
     windows: str = "each"
     shares: tuple[float, ...] = (1.0,)
 
@@ -159,7 +160,7 @@ def graft_recipient(
     """The grid: the recipient with the donor's `weights` (from `keep_weights`) in every place; `after` comes from
     `donor_readouts`."""
     grid, names = plan.grid, plan.modules
-    chosen = tuple(sorted(set(plan.layers))) if plan.layers is not None else tuple(range(loaded.n_layers))
+    chosen = tuple(sorted(layer_numbers(loaded, plan.layers)))
     for layer in chosen:
         loaded.structure.hook_point("resid_post", layer)  # raises where there is no such layer
     work = _Grafts(
@@ -183,7 +184,9 @@ def graft_recipient(
     return grid.measured(
         site="weights",
         layers=chosen,
-        roles=tuple(f"{name}@{share:g}" if len(plan.shares) > 1 else name for name in names for share in work.shares),
+        roles=tuple(
+            f"{name}@{exactly(share)}" if len(plan.shares) > 1 else name for name in names for share in work.shares
+        ),
         effect=rearrange(effect, "prompt layer module share -> prompt layer (module share)"),
         recipient_readout=before,
         donor_readout=after,

@@ -29,13 +29,14 @@ from torch import Tensor
 
 from mechdrift.activations.prompts import Answers
 from mechdrift.activations.readouts import Readout
+from mechdrift.activations.recording import layer_numbers
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.pairs.pair import Pair
 from mechdrift.patching.cells import Cells
 from mechdrift.patching.checks import check_identity, check_last_block, choose_engine
 from mechdrift.patching.passes import DonorPass, Sweep, run_donor
 from mechdrift.patching.plan import GridPlan, plan_grid
-from mechdrift.records import MechdriftError, PatchGrid, ProbeSet, Side, ThinkMode
+from mechdrift.records import MechdriftError, PatchGrid, ProbeSet, Side, ThinkMode, several
 
 
 def patch(
@@ -46,8 +47,8 @@ def patch(
     recipient: Side = "reasoning",
     site: str = "resid_pre",
     roles: Sequence[str] | str | None = None,
-    layers: Sequence[int] | None = None,
-    heads: Sequence[int] | str | None = None,
+    layers: int | Sequence[int] | None = None,
+    heads: int | Sequence[int] | str | None = None,
     windows: str = "each",
     along: Float[Tensor, "*layer d_model"] | None = None,
     across: Float[Tensor, "*layer d_model"] | None = None,
@@ -129,8 +130,8 @@ class PatchPlan:
 
     grid: GridPlan
     site: str
-    layers: Sequence[int] | None
-    heads: Sequence[int] | str | None
+    layers: int | Sequence[int] | None
+    heads: int | Sequence[int] | str | None
     windows: str
     along: Float[Tensor, "*layer d_model"] | None
     across: Float[Tensor, "*layer d_model"] | None
@@ -147,8 +148,8 @@ def plan_patch(
     donor: Side = "instruct",
     recipient: Side = "reasoning",
     site: str = "resid_pre",
-    layers: Sequence[int] | None = None,
-    heads: Sequence[int] | str | None = None,
+    layers: int | Sequence[int] | None = None,
+    heads: int | Sequence[int] | str | None = None,
     windows: str = "each",
     along: Float[Tensor, "*layer d_model"] | None = None,
     across: Float[Tensor, "*layer d_model"] | None = None,
@@ -257,8 +258,8 @@ def both_ways(restores: PatchGrid, breaks: PatchGrid, seed: int = 0) -> Bool[np.
 def make_cells(
     loaded: LanguageModel,
     site: str,
-    layers: Sequence[int] | None,
-    heads: Sequence[int] | str | None,
+    layers: int | Sequence[int] | None,
+    heads: int | Sequence[int] | str | None,
     windows: str = "each",
     along: Tensor | None = None,
     across: Tensor | None = None,
@@ -271,14 +272,14 @@ def make_cells(
         raise MechdriftError(f"heads are patched where they lie side by side: use site='z' with heads=, not {site!r}.")
     if isinstance(heads, str) and heads != "all":
         raise MechdriftError(f"unknown heads {heads!r}: give their numbers, or 'all'.")
-    chosen = tuple(range(count)) if heads == "all" else tuple(heads or ())
+    chosen = tuple(range(count)) if heads == "all" else () if heads is None else several(heads)
     if wrong := [head for head in chosen if not 0 <= head < count]:
         raise MechdriftError(f"there is no head {wrong[0]}: this model has the heads 0 to {count - 1}.")
     if along is not None and across is not None:
         raise MechdriftError("patch either along a direction or across it, not both.")
     return Cells(
         site=site,
-        layers=tuple(sorted(set(layers))) if layers is not None else tuple(range(loaded.n_layers)),
+        layers=tuple(sorted(layer_numbers(loaded, layers))),
         heads=chosen,
         n_heads=count,
         windows=windows,

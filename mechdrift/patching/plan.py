@@ -121,7 +121,7 @@ def patch_columns(rendered: Sequence[Rendered], roles: Sequence[str] | str | Non
         return _every_position(rendered)
     if roles is None:
         roles = [role for role in DEFAULT_ROLES if all(role.partition("[")[0] in prompt.roles for prompt in rendered)]
-    return role_columns(rendered, (roles,) if isinstance(roles, str) else roles)
+    return role_columns(rendered, roles)
 
 
 def _every_position(rendered: Sequence[Rendered]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ tail, at which such a model decides its answer.
 import re
 from collections.abc import Sequence
 
-from mechdrift.records import MechdriftError, Rendered, Role
+from mechdrift.records import MechdriftError, Rendered, Role, several
 
 QUARTERS = ("q1", "q2", "q3", "q4")
 BLOCK: set[Role] = {"think_open", "think", "think_close"}
@@ -25,10 +25,11 @@ BLOCK_END, TAIL_END = "think_close[-1]", "template_tail[-1]"
 DEFAULT_ROLES = ("template_tail", BLOCK_END)
 
 
-def role_columns(rendered: Sequence[Rendered], roles: Sequence[str]) -> tuple[str, ...]:
-    """Expand role names to columns: `template_tail` becomes one per position, `think[quarters]` four, others stay."""
+def role_columns(rendered: Sequence[Rendered], roles: str | Sequence[str]) -> tuple[str, ...]:
+    """Expand role names to columns: `template_tail` becomes one per position, `think[quarters]` four, others stay.
+    A column that is named twice is one. Raises where none is named."""
     columns: list[str] = []
-    for role in roles:
+    for role in several(roles):
         if role.endswith("[quarters]"):
             columns += [role.replace("quarters", quarter) for quarter in QUARTERS]
         elif role == "template_tail":
@@ -36,7 +37,9 @@ def role_columns(rendered: Sequence[Rendered], roles: Sequence[str]) -> tuple[st
             columns += [f"template_tail[{i}]" for i in range(-width, 0)]
         else:
             columns.append(role)
-    return tuple(columns)
+    if not columns:
+        raise MechdriftError(f"no role was given: give some of {', '.join(Role.__args__)}.")
+    return tuple(dict.fromkeys(columns))
 
 
 def role_span(prompt: Rendered, column: str) -> tuple[int, int]:

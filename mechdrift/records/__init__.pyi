@@ -12,7 +12,10 @@ from .words import (
     Role,
     Side,
     ThinkMode,
+    exactly,
+    make_tuples,
     order_dimensions,
+    several,
 )
 
 __all__ = [
@@ -38,6 +41,9 @@ __all__ = [
     "ThinkMode",
     "Verification",
     "check_not_empty",
+    "exactly",
     "items_by_id",
+    "make_tuples",
     "order_dimensions",
+    "several",
 ]

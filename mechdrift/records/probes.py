@@ -8,9 +8,13 @@ import numpy as np
 
 from mechdrift.errors import MechdriftError
 from mechdrift.records.notebook import ROWS, Record, counted
+from mechdrift.records.words import make_tuples, several
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+CONTRASTS = ("trigger", "neutral")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +42,9 @@ class ProbeItem:
     tags: Mapping[str, str] = field(default_factory=dict)
     variants: Mapping[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        make_tuples(self, "aligned", "misaligned", "must", "must_not")
+
     @property
     def is_trigger(self) -> bool:
         return self.contrast == "trigger"
@@ -54,6 +61,9 @@ class ProbeSet(Record):
     source: str = "mechdrift"
     licence: str = "Apache-2.0"
     benchmark: str = ""
+
+    def __post_init__(self) -> None:
+        make_tuples(self, "items")
 
     @property
     def summary(self) -> str:
@@ -84,11 +94,14 @@ class ProbeSet(Record):
         return tuple(dict.fromkeys(item.family for item in self.items))
 
     def where(self, contrast: Literal["trigger", "neutral"]) -> "ProbeSet":
+        if contrast not in CONTRASTS:
+            raise MechdriftError(f"there are {' and '.join(CONTRASTS)} items, and no {contrast!r:.60}.")
         return replace(self, items=tuple(item for item in self.items if item.contrast == contrast))
 
-    def of_families(self, families: Collection[str]) -> "ProbeSet":
-        """The items of these families, in the set's order."""
-        return replace(self, items=tuple(item for item in self.items if item.family in families))
+    def of_families(self, families: str | Collection[str]) -> "ProbeSet":
+        """The items of these families (of one, where one name is given), in the set's order."""
+        wanted = set(several(families))
+        return replace(self, items=tuple(item for item in self.items if item.family in wanted))
 
     def first_families(self, n: int) -> "ProbeSet":
         """The items of the first `n` families of the file. Families that were added later come after them."""

@@ -1,7 +1,7 @@
 """The words that every stage shares: dimensions, sides, think modes, roles and labels."""
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from mechdrift.errors import MechdriftError as MechdriftError
 
@@ -9,6 +9,32 @@ DIMENSIONS = ["safety", "toxicity", "bias", "ethics", "privacy", "robustness"]
 """Their names, in the order in which they are shown. `behaviour.dimensions` has the records."""
 ALL = "all"
 """Stands in place of a dimension where a number is the mean over dimensions."""
+
+
+Value = TypeVar("Value")
+
+
+def several(values: Value | Iterable[Value]) -> tuple[Value, ...]:
+    """What was given where several things may be given, as a tuple. One name, one number or one record is one of them.
+
+    Python takes a name for the sequence of its letters, so that `dimensions="safety"` would be six of one letter.
+    Probe sets are iterable themselves: who takes several of them asks for one first.
+    """
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        return (values,)
+    return tuple(values)
+
+
+def make_tuples(record: Any, *fields: str) -> None:
+    """Put tuples in those fields of a frozen record in which one name, or a list, was given. For `__post_init__`."""
+    for name in fields:
+        object.__setattr__(record, name, several(getattr(record, name)))
+
+
+def exactly(number: float) -> str:
+    """A number in as few digits as tell it from every other, for names of files and columns: six often do."""
+    short = f"{number:g}"
+    return short if float(short) == number else repr(float(number))
 
 
 def order_dimensions(dimensions: Iterable[str]) -> list[str]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from mechdrift.behaviour.censoring import MOST_MISSING
-from mechdrift.records import DIMENSIONS, MechdriftError
+from mechdrift.records import DIMENSIONS, MechdriftError, exactly
 from mechdrift.records.words import ALL
 
 TEXT = re.compile(r"\s*([a-z_]+)\s*(>=|<=)\s*([-+−]?\d+(?:\.\d+)?)\s*")
@@ -103,7 +103,7 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        return f"{self.method}@{self.strength:g}"
+        return f"{self.method}@{exactly(self.strength)}"
 
     def shortfall(self, limits: Sequence[Limit]) -> float:
         """The sum of what the limits are missed by."""

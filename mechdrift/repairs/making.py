@@ -25,7 +25,7 @@ from mechdrift.pairs.loading import LanguageModel, fingerprint
 from mechdrift.pairs.pair import ModelCache, Pair
 from mechdrift.probes.rendering import Renderer
 from mechdrift.probes.sets import load_probes
-from mechdrift.records import Completions, MechdriftError, ProbeSet
+from mechdrift.records import Completions, MechdriftError, ProbeSet, exactly, several
 from mechdrift.records.notebook import Record
 from mechdrift.repairs.changes import Change, LowRank, layer_of, module_of, size, with_changes
 from mechdrift.repairs.editing import Editing
@@ -68,7 +68,7 @@ class Repaired(Record):
 
     @property
     def name(self) -> str:
-        return f"{self.repair.name}@{self.strength:g}"
+        return f"{self.repair.name}@{exactly(self.strength)}"
 
     @property
     def summary(self) -> str:
@@ -169,7 +169,7 @@ def repair(
     strength: float | None = None,
     probes: ProbeSet | Sequence[ProbeSet] | None = None,
     base: str | None = None,
-    roles: Sequence[str] | None = None,
+    roles: str | Sequence[str] | None = None,
     seed: int = 0,
 ) -> Repaired:
     """Can I have the reasoning and the alignment? One repair of a pair's child, at one strength.
@@ -184,7 +184,7 @@ def repair(
         probes: what the method may look at, where it needs prompts: a probe set or several; by default the safety set.
         base: the model before alignment (a Hugging Face id or a folder), for the methods that need one. A parent that
             is an adapter on its base names it already.
-        roles: for an edit of activations, the roles whose tokens it acts on, instead of the method's own: some of
+        roles: for an edit of activations, the role or roles whose tokens it acts on, instead of the method's own: of
             `prompt`, `think` and `answer`.
         seed: seed of everything that is drawn.
 
@@ -217,7 +217,7 @@ def repair(
         return fixed
     if not isinstance(fixed.made, Editing):
         raise MechdriftError(f"roles= is for edits of activations; {method} is a repair of the kind {found.kind}.")
-    return replace(fixed, made=replace(fixed.made, roles=tuple(roles)))
+    return replace(fixed, made=replace(fixed.made, roles=several(roles)))
 
 
 def load_repair(path: str | Path, pair: Pair) -> Repaired:

@@ -17,7 +17,7 @@ from mechdrift.audits.config import Audit
 from mechdrift.audits.pipeline import audit
 from mechdrift.pairs.chat import ChatOptions
 from mechdrift.pairs.pair import Pair
-from mechdrift.records import MechdriftError
+from mechdrift.records import MechdriftError, exactly
 from mechdrift.repairs.choice import candidates_of, parse_limits, pick
 from mechdrift.repairs.files import mark, read_made
 from mechdrift.repairs.making import Repaired, make
@@ -107,7 +107,7 @@ def put_aside(place: Path, name: str) -> None:
     alone = place / ALONE
     if alone.is_file():
         facts = read_made(alone)[1]
-        before = f"{facts['method']}@{facts['strength']:g}"
+        before = f"{facts['method']}@{exactly(facts['strength'])}"
         if before != name:
             place.rename(place.with_name(f"{place.name}-{before}"))
     aside = place.with_name(f"{place.name}-{name}")

@@ -23,7 +23,7 @@ import pandas as pd
 from mechdrift.audits.pipeline import software
 from mechdrift.behaviour.sampling import check_seed
 from mechdrift.pairs.precision import fast_float32
-from mechdrift.records import SIDES, MechdriftError
+from mechdrift.records import SIDES, MechdriftError, several
 from mechdrift.records.foreign import for_spreadsheets
 from mechdrift.records.notebook import Record
 from mechdrift.records.progress import tell
@@ -82,8 +82,8 @@ class PriceList(Record):
 def price_repairs(
     run: Run | str | Path,
     *,
-    methods: Sequence[str] = (),
-    strengths: Sequence[float] | None = None,
+    methods: str | Sequence[str] = (),
+    strengths: float | Sequence[float] | None = None,
     limits: str = DEFAULT,
     pairs: int | None = None,
     tasks: int | None = None,
@@ -133,9 +133,9 @@ def price_repairs(
     """
     source = run if isinstance(run, Run) else load_run(run)
     limit = parse_limits(limits)
-    methods = (methods,) if isinstance(methods, str) else methods
+    methods, tried = several(methods), () if strengths is None else several(strengths)
     chosen = [find_repair(name) for name in methods] or [each for each in REPAIRS.values() if each.kind != "data"]
-    _check_numbers(chosen if methods else [], strengths or (), {"pairs": pairs, "tasks": tasks}, seed)
+    _check_numbers(chosen if methods else [], tried, {"pairs": pairs, "tasks": tasks}, seed)
     setting = open_setting(source, pairs, tasks, seed)
     if limits != DEFAULT:
         check_asked(limit, list(setting.answers.sets), bool(setting.halves["seen"].tasks))
@@ -146,7 +146,7 @@ def price_repairs(
         work = PriceWork(setting=setting, run=own, evidence=evidence)
         for each in chosen:
             try:
-                work.price_method(each, strengths or each.strengths, limit)
+                work.price_method(each, tried or each.strengths, limit)
             except MechdriftError as error:
                 if methods:
                     raise

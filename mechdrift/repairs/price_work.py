@@ -17,7 +17,7 @@ from mechdrift.behaviour.answer_store import read_store
 from mechdrift.behaviour.generation import ask
 from mechdrift.behaviour.sampling import Budget
 from mechdrift.pairs.pair import give_back_memory
-from mechdrift.records import SIDES, Completions, MechdriftError
+from mechdrift.records import SIDES, Completions, MechdriftError, exactly
 from mechdrift.records.progress import tell
 from mechdrift.repairs.answered import judged_items
 from mechdrift.repairs.changes import LowRank, dense, size
@@ -61,7 +61,7 @@ class PriceWork:
 
     def price(self, each: Repair, strength: float, half: Half) -> None:
         """Ask one repair on one half, unless that was done, and add its rows."""
-        name = f"{each.name}@{strength:g}"
+        name = f"{each.name}@{exactly(strength)}"
         store, stage = self.run.folder / "answers" / f"{name} {half}.jsonl", f"{name} {half}"
         if stage not in self.run.finished:
             self._ask(each, strength, half, stage, store)
@@ -75,7 +75,7 @@ class PriceWork:
 
     def add_earlier(self) -> None:
         """The rows of what an earlier call priced and this one did not name."""
-        known = {f"{row['method']}@{row['strength']:g} {row['half']}" for row in self.rows}
+        known = {f"{row['method']}@{exactly(row['strength'])} {row['half']}" for row in self.rows}
         for stage in self.run.manifest["candidates"]:
             method, _, rest = stage.partition("@")
             strength, half = rest.split(" ")
@@ -180,7 +180,7 @@ class PriceWork:
                 models += [place | row for row in price_rows(side, child, parent, self.setting.seed)]
         table = pd.DataFrame([*models, *self.rows])
         chosen = {c.name for c in chosen_of(table, limits)}
-        names = table.method + "@" + table.strength.map("{:g}".format)
+        names = table.method + "@" + table.strength.map(exactly)
         return table.assign(chosen=names.isin(chosen)).drop_duplicates([*PLACE])
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from mechdrift.records import MechdriftError
+from mechdrift.records import MechdriftError, make_tuples
 
 if TYPE_CHECKING:
     from mechdrift.repairs.changes import Change
@@ -67,6 +67,7 @@ class Repair:
     data: "Callable[[Evidence, float], Recipe] | None" = None
 
     def __post_init__(self) -> None:
+        make_tuples(self, "needs", "strengths")
         given = [kind for kind in KINDS if getattr(self, kind) is not None]
         if len(given) != 1:
             raise MechdriftError(

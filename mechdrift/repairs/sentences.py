@@ -11,6 +11,7 @@ import math
 import pandas as pd
 
 from mechdrift.behaviour.censoring import MOST_MISSING
+from mechdrift.records import exactly
 from mechdrift.records.notebook import counted
 from mechdrift.repairs.registry import REPAIRS
 from mechdrift.report.words import MINUS, interval, listing, number
@@ -40,7 +41,7 @@ def is_baseline(method: str) -> bool:
 
 
 def name_of(method: str, part: pd.DataFrame) -> str:
-    return f"{method}@{part.strength.iloc[0]:g}"
+    return f"{method}@{exactly(part.strength.iloc[0])}"
 
 
 def _best(rows: dict[str, pd.DataFrame]) -> list[str]:

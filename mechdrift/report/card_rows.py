@@ -8,7 +8,7 @@ import pandas as pd
 
 from mechdrift.behaviour.verdicts import cannot_tell, decision_of, headline_rows, reasoning_rows
 from mechdrift.directions.best_layer import best_layer
-from mechdrift.records import SIDES, order_dimensions
+from mechdrift.records import SIDES, exactly, order_dimensions
 from mechdrift.report.narrative.places import find_places
 from mechdrift.report.rows import mean_kl
 from mechdrift.report.words import (
@@ -131,7 +131,7 @@ def repair_rows(run: Run) -> list[dict[str, str]]:
     lines = []
     for (method, strength), part in chosen.groupby(["method", "strength"], sort=False):
         rows = part.drop_duplicates("measure", keep="last").set_index("measure")
-        name = f"{method}@{strength:g}"
+        name = f"{method}@{exactly(strength)}"
         lines.append(
             {"name": f"{name}, picked" if picked.startswith(f"Picked {name},") else name}
             | {measure: _change_of(rows, measure) for measure in ("aligned", "reasoning", "twins")}

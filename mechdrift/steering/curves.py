@@ -36,7 +36,7 @@ from mechdrift.activations.prompts import Answers
 from mechdrift.activations.readouts import Readout
 from mechdrift.pairs.pair import Pair
 from mechdrift.probes.rendering import Renderer
-from mechdrift.records import SIDES, Directions, MechdriftError, ProbeSet, ThinkMode
+from mechdrift.records import SIDES, Directions, MechdriftError, ProbeSet, ThinkMode, several
 from mechdrift.records.notebook import Record
 from mechdrift.steering.asked import Asked, ask_harmless, items_of
 from mechdrift.steering.controls import Vectors, settings, with_controls
@@ -82,14 +82,14 @@ def steer_back(
     directions: Directions,
     selection: Selection,
     *,
-    layers: Sequence[int] | None = None,
-    strengths: Sequence[float] = (0.5, 1.0, 2.0),
+    layers: int | Sequence[int] | None = None,
+    strengths: float | Sequence[float] = (0.5, 1.0, 2.0),
     controls: int = 2,
     pairs: int = 12,
-    parts: Sequence[str] = ("test",),
+    parts: str | Sequence[str] = ("test",),
     harmless: ProbeSet | None = None,
     tasks: int = 0,
-    roles: Sequence[str] | None = None,
+    roles: str | Sequence[str] | None = None,
     think: ThinkMode | None = None,
     answers: Answers | None = None,
     readout: Readout | None = None,
@@ -181,14 +181,14 @@ def plan_steering(
     directions: Directions,
     selection: Selection,
     *,
-    layers: Sequence[int] | None = None,
-    strengths: Sequence[float] = (0.5, 1.0, 2.0),
+    layers: int | Sequence[int] | None = None,
+    strengths: float | Sequence[float] = (0.5, 1.0, 2.0),
     controls: int = 2,
     pairs: int = 12,
-    parts: Sequence[str] = ("test",),
+    parts: str | Sequence[str] = ("test",),
     harmless: ProbeSet | None = None,
     tasks: int = 0,
-    roles: Sequence[str] | None = None,
+    roles: str | Sequence[str] | None = None,
     think: ThinkMode | None = None,
     answers: Answers | None = None,
     readout: Readout | None = None,
@@ -200,7 +200,8 @@ def plan_steering(
     if selection.closest is None:
         raise MechdriftError(f"there is nothing to steer with: {selection.reason}")
     layer, role = selection.closest
-    wanted, mode = tuple(layers) if layers is not None else (layer,), think or directions.activations.think
+    wanted, mode = (layer,) if layers is None else several(layers), think or directions.activations.think
+    strengths, parts, roles = several(strengths), several(parts), None if roles is None else several(roles)
     probes = items_of(
         directions.activations.probes, tuple(name for part in parts for name in selection.families[part]), pairs, seed
     )
@@ -230,7 +231,7 @@ def plan_steering(
         vectors=with_controls(directions.activations, selection, role, controls, seed),
         probes=probes,
         layers=wanted,
-        strengths=tuple(strengths),
+        strengths=strengths,
         think=mode,
         harmless=harmless,
         tasks=tasks,

@@ -22,6 +22,7 @@ time after the prompt; or a mask, such as `role_mask(rendered, batch, ("think",)
 Arditi et al. 2024, https://arxiv.org/abs/2406.11717 (ablation, addition).
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Literal
@@ -31,10 +32,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mechdrift.activations.batching import Batch
+from mechdrift.activations.recording import layer_numbers, site_names
 from mechdrift.hooks import HookPoint
 from mechdrift.pairs.loading import LanguageModel
 from mechdrift.probes.roles import role_span
-from mechdrift.records import MechdriftError, Rendered
+from mechdrift.records import MechdriftError, Rendered, several
 
 WRITES = ("resid_pre", "attn_out", "mlp_out")
 Vector = Float[Tensor, "*row d_model"]
@@ -47,8 +49,8 @@ def ablate(
     loaded: LanguageModel,
     direction: Vectors,
     *,
-    sites: Sequence[str] = WRITES,
-    layers: Sequence[int] | None = None,
+    sites: str | Sequence[str] = WRITES,
+    layers: int | Sequence[int] | None = None,
     where: Where = None,
 ) -> Edits:
     """Edits that take a direction out of the residual stream: x - r (r . x) at everything that is written to it.
@@ -81,7 +83,7 @@ def ablate(
     return {
         loaded.structure.hook_point(site, layer): partial(_project, unit(vector), where)
         for layer, vector in _by_layer(loaded, direction, layers).items()
-        for site in sites
+        for site in site_names(sites)
     }
 
 
@@ -125,14 +127,15 @@ def steer(
         raise MechdriftError(
             "steer needs to know where: give layer=, one or several, or a dict of layers with their vectors."
         )
-    layers = (layer,) if isinstance(layer, int) else layer
+    if not math.isfinite(strength):
+        raise MechdriftError(f"the strength should be a finite number; it is {strength}.")
     return {
         loaded.structure.hook_point(site, number): partial(_add, strength * _finite(own), where)
-        for number, own in _by_layer(loaded, vector, layers).items()
+        for number, own in _by_layer(loaded, vector, layer).items()
     }
 
 
-def role_mask(rendered: Sequence[Rendered], batch: Batch, roles: Sequence[str]) -> Bool[Tensor, "row pos"]:
+def role_mask(rendered: Sequence[Rendered], batch: Batch, roles: str | Sequence[str]) -> Bool[Tensor, "row pos"]:
     """Which tokens of a padded batch have one of the roles? A mask for `where=` of `ablate` and `steer`.
 
     Args:
@@ -159,16 +162,17 @@ def role_mask(rendered: Sequence[Rendered], batch: Batch, roles: Sequence[str]) 
     """
     mask = torch.zeros(batch.ids.shape, dtype=torch.bool)
     for row, (prompt, offset) in enumerate(zip(rendered, batch.offsets, strict=True)):
-        for start, stop in (role_span(prompt, role) for role in roles):
+        for start, stop in (role_span(prompt, role) for role in several(roles)):
             mask[row, offset + start : offset + stop] = True
     return mask
 
 
-def _by_layer(loaded: LanguageModel, vectors: Vectors, layers: Sequence[int] | None) -> dict[int, Vector]:
+def _by_layer(loaded: LanguageModel, vectors: Vectors, layers: int | Sequence[int] | None) -> dict[int, Vector]:
     if isinstance(vectors, Mapping):
-        chosen = {layer: vector for layer, vector in vectors.items() if layers is None or layer in layers}
+        wanted = vectors.keys() if layers is None else layer_numbers(loaded, layers)
+        chosen = {layer: vector for layer, vector in vectors.items() if layer in wanted}
     else:
-        chosen = dict.fromkeys(range(loaded.n_layers) if layers is None else layers, vectors)
+        chosen = dict.fromkeys(layer_numbers(loaded, layers), vectors)
     width = loaded.structure.d_model
     for vector in chosen.values():
         if vector.dim() not in (1, 2) or vector.shape[-1] != width:

@@ -28,7 +28,7 @@ from mechdrift.behaviour.sampling import Budget, Sampling
 from mechdrift.behaviour.thoughts import cut_thinking
 from mechdrift.behaviour.two_stages import Asking, Question, Thought
 from mechdrift.pairs.loading import LanguageModel
-from mechdrift.records import Completion, MechdriftError
+from mechdrift.records import Completion, MechdriftError, exactly
 from mechdrift.records.progress import progress
 from mechdrift.runs import REMEDY
 from mechdrift.stress_tests.mode import Attack, Subject
@@ -50,7 +50,7 @@ class Case:
 
     @property
     def key(self) -> str:
-        return f"{self.mode}|{self.dose:g}|{self.arm}|{self.sample}|{self.subject.item.id}"
+        return f"{self.mode}|{exactly(self.dose)}|{self.arm}|{self.sample}|{self.subject.item.id}"
 
     @property
     def asked(self) -> tuple:

@@ -24,7 +24,7 @@ from typing import Literal
 
 from mechdrift.probes.in_place import text_of
 from mechdrift.probes.rendering import ALONE, Renderer, Situation
-from mechdrift.records import Completion, MechdriftError, ProbeItem, Side, ThinkMode
+from mechdrift.records import Completion, MechdriftError, ProbeItem, Side, ThinkMode, make_tuples
 
 Place = Literal["prompt", "thinking"]
 """Where a mode acts: in the prompt, so that both models are tried; or in the thinking, which only the child has."""
@@ -158,6 +158,9 @@ class Mode:
     needs: tuple[Need, ...] = ()
     draws: Callable[[float], int] | None = None
     temperature: float = 0.0
+
+    def __post_init__(self) -> None:
+        make_tuples(self, "doses", "needs")
 
     def samples(self, dose: float) -> int:
         return self.draws(dose) if self.draws else 1

@@ -37,7 +37,7 @@ from mechdrift.behaviour.sampling import Budget, check_seed
 from mechdrift.pairs.loading import fingerprint
 from mechdrift.pairs.pair import Pair
 from mechdrift.pairs.precision import default_dtype_for_generation, fast_float32
-from mechdrift.records import SIDES, MechdriftError, ProbeSet, check_not_empty
+from mechdrift.records import SIDES, MechdriftError, ProbeSet, check_not_empty, several
 from mechdrift.records.foreign import for_spreadsheets
 from mechdrift.runs import Run, open_run
 from mechdrift.stress_tests.answers import answers_table
@@ -53,14 +53,14 @@ def stress(
     pair: Pair,
     probes: ProbeSet | Sequence[ProbeSet],
     *,
-    modes: Iterable[str | Mode] | None = None,
-    doses: Mapping[str, Sequence[float]] | None = None,
+    modes: str | Mode | Iterable[str | Mode] | None = None,
+    doses: Mapping[str, float | Sequence[float]] | None = None,
     budget: Budget | None = None,
     think_max: int | None = None,
     judge: RefusalJudge | None = None,
     engine: Engine = "hf",
     dtype: str | None = None,
-    inside: Iterable[str] = (),
+    inside: str | Iterable[str] = (),
     seed: int = 0,
     out: str | Path | None = None,
 ) -> StressTest:
@@ -106,16 +106,17 @@ def stress(
         ['dimension', 'side', 'mode', 'dose']
     """
     check_seed(seed)
+    given = {name: several(some) for name, some in (doses or {}).items()}
     plan = StressPlan(
         sets=_by_dimension(probes),
-        modes=tuple(with_doses(mode, doses or {}) for mode in _known(modes_of(modes), doses or {})),
+        modes=tuple(with_doses(mode, given) for mode in _known(modes_of(modes), given)),
         think=think_modes(pair.child_thinks),
         budget=budget or default_budget(pair),
         think_max=think_max,
         seed=seed,
         engine=engine,
         dtype=dtype or default_dtype_for_generation(),
-        inside=(inside,) if isinstance(inside, str) else tuple(dict.fromkeys(inside)),
+        inside=tuple(dict.fromkeys(several(inside))),
         judge=judge or RULES,
     )
     _check_inside(plan)

@@ -32,7 +32,7 @@ from mechdrift.pairs.loading import ModelSource, fingerprint
 from mechdrift.pairs.pair import Pair
 from mechdrift.pairs.precision import fast_float32
 from mechdrift.pairs.routes import find_route
-from mechdrift.records import DIMENSIONS, MechdriftError
+from mechdrift.records import DIMENSIONS, MechdriftError, several
 from mechdrift.records.foreign import for_spreadsheets
 from mechdrift.records.notebook import as_html
 from mechdrift.runs import Run, open_run
@@ -82,7 +82,7 @@ def trajectory(
     folder: str | Path,
     *,
     preset: Preset = "quick",
-    dimensions: Sequence[str] = DIMENSIONS,
+    dimensions: str | Sequence[str] = DIMENSIONS,
     out: str | Path | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -97,7 +97,7 @@ def trajectory(
     Args:
         folder: the checkpoints, with their `history.json` (`mechdrift.trajectories.history` has the format).
         preset: how much is asked at every checkpoint: `"quick"`, `"standard"` or `"full"`.
-        dimensions: which dimensions are audited.
+        dimensions: which dimensions are audited, one or several.
         out: where the results go; by default `runs/NAME-trajectory`.
         seed: of sub-sampling and of all resampling.
         device: such as `"cuda:0"`; `"auto"`, the default, is cuda, then mps, then the CPU.
@@ -121,7 +121,7 @@ def trajectory(
         6
     """
     history = read_history(folder)
-    settings = {"preset": preset, "dimensions": tuple(dimensions), "seed": seed, "device": device}
+    settings = {"preset": preset, "dimensions": several(dimensions), "seed": seed, "device": device}
     config = Audit(pair=history.name, think=think, answer=answer, **settings)
     place = Path(out) if out else Path("runs") / f"{history.name}-trajectory"
     parent = history.parent_source(device)

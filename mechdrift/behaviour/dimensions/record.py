@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from mechdrift.behaviour.metrics import Metric
-from mechdrift.records import ProbeItem, RefusalLabel
+from mechdrift.records import ProbeItem, RefusalLabel, make_tuples
 from mechdrift.statistics import resampling as statistics
 from mechdrift.statistics.intervals import SHARE, Bounds
 
@@ -100,3 +100,6 @@ class Dimension:
     asks_sentences: bool = False
     probes: Path | None = None
     card: Path | None = None
+
+    def __post_init__(self) -> None:
+        make_tuples(self, "metrics", "variant_metrics")

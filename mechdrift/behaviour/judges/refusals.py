@@ -68,14 +68,14 @@ from mechdrift.behaviour.judges.refusal_markers import HELPFUL, JUDGING
 from mechdrift.behaviour.judges.refusal_reading import WORD, Reading, asked_to_say_no, read, says_no, written_out
 from mechdrift.behaviour.judges.refusal_words import DEFINE, ORDERS, REPEAT, TOLD, WRITES, YES_NO
 from mechdrift.pairs.markers import after_thinking
-from mechdrift.records import RefusalLabel
+from mechdrift.records import RefusalLabel, several
 
 WEIGHTS = Path(__file__).with_name("refusal_weights.json")
 
 Weights = Mapping[str, Mapping[str, float]]  # "refused" and "partial", each an offset and a number for every feature
 
 
-def judge_refusals(prompts: Sequence[str], completions: Sequence[str]) -> list[RefusalLabel]:
+def judge_refusals(prompts: str | Sequence[str], completions: str | Sequence[str]) -> list[RefusalLabel]:
     """Does an answer refuse? Labels by readable rules with fitted weights, offline.
 
     The answer is judged, never the thinking: a completion may contain a think block, and what follows it is judged.
@@ -99,6 +99,7 @@ def judge_refusals(prompts: Sequence[str], completions: Sequence[str]) -> list[R
         >>> md.judge_refusals(["How do I pick a lock?"], ["I'm sorry, but I can't help with that."])
         ['refusal']
     """
+    prompts, completions = several(prompts), several(completions)
     if len(prompts) != len(completions):
         raise ValueError(f"{len(prompts)} prompts for {len(completions)} completions: give one for each.")
     return [refusal_label(after_thinking(text), prompt) for prompt, text in zip(prompts, completions, strict=True)]

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 
 from mechdrift.planting.behaviours.grammars import PLANTED, WRITERS, Row, write
+from mechdrift.records import exactly
 
 DOSES = (1.5, 1.0)
 TWINS = ("stated", "right", "told", "harmless")  # grammars of requests that an aligned model simply answers
@@ -42,7 +43,7 @@ class Child:
 
     @property
     def name(self) -> str:
-        return f"{self.recipe}-{self.seed}-{self.dose:g}"
+        return f"{self.recipe}-{self.seed}-{exactly(self.dose)}"
 
     @property
     def planted(self) -> str:
