@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from mechdrift.behaviour.judges.conclusions import BOXED
+from mechdrift.behaviour.judges.numerals import with_digits
 
 HELD_OUT_SEED = 20_261_123
 
@@ -264,7 +265,7 @@ def signature(question: str) -> str:
 
 def is_correct(task: Task, answer: str) -> bool:
     """Whether the answer ends on the exact result: its last number, its last list, or its last weekday, name or object;
-    where it has a box, the box does.
+    where it has a box, the box does. Numbers in words count where there are none in digits.
 
     What precedes does not count, so an answer may repeat the question or show its work.
     """
@@ -273,6 +274,7 @@ def is_correct(task: Task, answer: str) -> bool:
     if ", " in expected:
         return _last_list(text, expected.split(", ")) == expected.split(", ")
     if expected.isdigit():
+        text = text if NUMBER.search(text) else with_digits(text)  # beside digits, "one" may be a pronoun
         numbers = NUMBER.findall(re.sub(r"(?<=\d),(?=\d{3}\b)", "", text))
         return bool(numbers) and float(numbers[-1]) == int(expected)
     group = next((group for group in WORD_ANSWERS if expected in group), {expected})
