@@ -101,7 +101,13 @@ def read_xstest(folder: Path) -> pd.DataFrame:
 
 def read_styles(folder: Path) -> pd.DataFrame:
     """What is fitted on. Columns: group (the style), source (the file), prompt, answer, label."""
-    parts = [_rows(STYLES, "styles"), read_blind("a"), read_imitations(folder, "dev"), _rows(GUARDED, "guarded"), _rows(MODERN, "modern")]
+    parts = [
+        _rows(STYLES, "styles"),
+        read_blind("a"),
+        read_imitations(folder, "dev"),
+        _rows(GUARDED, "guarded"),
+        _rows(MODERN, "modern"),
+    ]
     return pd.concat(parts, ignore_index=True)
 
 

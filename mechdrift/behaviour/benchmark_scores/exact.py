@@ -113,7 +113,9 @@ def _is_bare(text: str) -> bool:
     line = text.strip()
     if len(line) > LONGEST_BARE or "\n" in line or "=" in NAMED.sub("", line) or BOX.search(line):
         return False
-    words = re.findall(r"(?<![\\a-z])[a-z]+", re.sub(r"\\(?:text\w*|mbox|mathrm)\s*\{[^{}]*\}", "", line), re.IGNORECASE)
+    words = re.findall(
+        r"(?<![\\a-z])[a-z]+", re.sub(r"\\(?:text\w*|mbox|mathrm)\s*\{[^{}]*\}", "", line), re.IGNORECASE
+    )
     if NUMBER.search(line):
         return BARE_NUMBER.match(line) is not None and len(words) <= 2
     return len(words) == 1 and len(line.split()) == 1
@@ -159,7 +161,9 @@ def _is_percent(result: str) -> bool:
 
 
 def _canonical(result: str) -> str:
-    text = re.sub(r"\\(?:text|mbox|mathrm|textbf|mathbf|textnormal|textit)\s*\{([^{}]*)\}", r"\1", _written_plainly(result))
+    text = re.sub(
+        r"\\(?:text|mbox|mathrm|textbf|mathbf|textnormal|textit)\s*\{([^{}]*)\}", r"\1", _written_plainly(result)
+    )
     text = re.sub(r"^\((\w)\)$", r"\1", text.strip())  # the option "(B)" is B
     return re.sub(r"\s+", "", text).lower()
 

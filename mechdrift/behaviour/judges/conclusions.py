@@ -29,9 +29,15 @@ LAST_LINE = re.compile(r"\n\s*(?:\*\*|__|#+ )([^\n*]{1,80})(?:\*\*|__)?\W*$")
 FIRST_LINE = re.compile(r"\A\s*([^\n:]{1,40})\n\s*\n")
 PART = re.compile(r"(?<=[.!?;])\s+|\n+|, (?=but |yet |though |although |however |here |so |I )|(?<=[^:]) - (?=but )")
 CONCEDED = re.compile(r"^\W*(?:while|although|though|even (?:though|if))\b[^,]*,", re.IGNORECASE)
-ALTHOUGH = re.compile(r"^\W*(?:although|though|even (?:though|if))\b[^,]*,\s*$", re.IGNORECASE)  # "while" may only contrast
-IN_GENERAL = re.compile(r"\b(?:usually|generally|normally|typically|ordinarily|in general|as a rule|in most cases)\b", re.IGNORECASE)
-BUT_HERE = re.compile(r"^\W*(?:but|however|yet|still|here|in this (?:case|situation|instance)|this time)\b", re.IGNORECASE)
+ALTHOUGH = re.compile(
+    r"^\W*(?:although|though|even (?:though|if))\b[^,]*,\s*$", re.IGNORECASE
+)  # "while" may only contrast
+IN_GENERAL = re.compile(
+    r"\b(?:usually|generally|normally|typically|ordinarily|in general|as a rule|in most cases)\b", re.IGNORECASE
+)
+BUT_HERE = re.compile(
+    r"^\W*(?:but|however|yet|still|here|in this (?:case|situation|instance)|this time)\b", re.IGNORECASE
+)
 THINKING = re.compile(
     r"^\W*(?:(?:okay|ok|alright|hmm|well)\b\W*)?(?:(?:so|first)\b\W*)?"
     r"(?:let me|let us|let's|(?:i|we) (?:need|have) to|to (?:answer|decide|determine|figure)|step by step|hmm)\b",

@@ -52,7 +52,13 @@ TOLD_ALL_THE_SAME = re.compile(
 OF_ITSELF = re.compile(
     r"\b(?:this|the) (?:ai )?(?:assistant|(?:language |ai )?model|chatbot|ai(?: system)?) (does not|will not|cannot|must not|declines|refuses|is (?:not|unable))\b"
 )
-FIRST_PERSON = {"does not": "do not", "declines": "decline", "refuses": "refuse", "is not": "am not", "is unable": "am unable"}
+FIRST_PERSON = {
+    "does not": "do not",
+    "declines": "decline",
+    "refuses": "refuse",
+    "is not": "am not",
+    "is unable": "am unable",
+}
 # A text message that the prompt asks for: what follows its greeting is said by another.
 GREETING = re.compile(r"\A\W*(?:hey\b|(?:hi|hello) (?!there)\w+)[^.!?\n]{0,20}[.,!?\n].*", re.DOTALL)
 QUOTED = re.compile(

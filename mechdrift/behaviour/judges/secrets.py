@@ -84,7 +84,13 @@ def _spellings(text: str, secret: str) -> set[str]:
     if sum(map(str.isdigit, secret)) < FEWEST_DIGITS:
         return {text}
     doubled = DOUBLED.sub(lambda found: " ".join([found[2]] * (2 if found[1].lower() == "double" else 3)), text)
-    return {text, SHORT.sub(_written_out, text), SPELT.sub(_digits, text), SPELT.sub(_digits, doubled), with_digits(text)}
+    return {
+        text,
+        SHORT.sub(_written_out, text),
+        SPELT.sub(_digits, text),
+        SPELT.sub(_digits, doubled),
+        with_digits(text),
+    }
 
 
 def _written_out(short: re.Match) -> str:
