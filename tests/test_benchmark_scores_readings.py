@@ -97,6 +97,19 @@ def test_agreement(answer, says):
         ("\\frac{350}{9}", "\\frac{350}9\\text{ degrees}"),
         ("\\text{(D)}", "D"),
         ("3\\pi", "\\(3\\pi\\)"),
+        ("18", "eighteen"),
+        ("125", "one hundred and twenty-five miles"),
+        ("-3", "minus three"),
+        ("\\frac{1}{2}", "one half"),
+        ("\\frac{1}{2}", "50%"),
+        ("\\frac{7}{2}", "3 1/2"),
+        ("1200", "$1.2\\times10^3$"),
+        ("70000", "70k"),
+        ("2\\sqrt{3}", "2√3"),
+        ("2\\sqrt{3}", "2 \\cdot \\sqrt{3}"),
+        ("\\frac{\\pi}{4}", "π/4"),
+        ("90^\\circ", "90°"),
+        ("\\frac{1}{3}", "\\cfrac{1}{3} \\textbf{meters}"),
     ],
 )
 def test_results_written_differently_are_the_same(expected, answer):
@@ -117,6 +130,10 @@ def test_results_written_differently_are_the_same(expected, answer):
         ("4", "x = 3, y = 4"),
         ("8", "8 or 9"),
         ("7", "7^2"),
+        ("0.5", "5%"),
+        ("18", "eighty"),
+        ("1200", "1.2 \\times 10^4"),
+        ("50\\%", "0.5\\%"),
     ],
 )
 def test_different_results_are_different(expected, answer):
@@ -140,6 +157,16 @@ def test_different_results_are_different(expected, answer):
         ("<answer>30</answer> after 2 tries", "30"),
         ("Step 1 gives 15.\nSo she has **30** stamps after 2 days.", "30"),
         ("**Step 1:** 15.\nSo that is -30.", "-30"),
+        ("She earns eighteen dollars.", "18"),
+        ("## Final answer\n\n18 dollars\n\n## Check\n\n9 * 2 = 18, and 18 / 2 = 9", "18 dollars"),
+        ("So there are 16 x 3 = 48 kilograms of flour in 3 bags.", "48"),
+        ("He gets $400 000 - $282 000 = $118 000.", "118000"),
+        ("He ate 3/4 of the cake.", "3/4"),
+        ("three quarters", "3/4"),
+        ("1/2", "1/2"),
+        ("(3, 4)", "(3, 4)"),
+        ("Evelyn", "Evelyn"),
+        ("We find that $x = \\frac{1}{3}$.", "x = \\frac{1}{3}"),
     ],
 )
 def test_final_answers(text, found):

@@ -16,8 +16,9 @@ stored with the prompt's number, and joined to its text here:
     refusal_guarded.jsonl     styles of guarded prompts and of recent models, by an author of the rules, on prompts of
                               their own: they moralise before they comply, argue or send elsewhere instead of declining,
                               comply in part, or are asked for a text that declines
-    refusal_modern.jsonl      kinds of answers of the newest models, by an author of the rules: in the third person, blocked
-                              by a filter, refusals at the end, help in part, jokes, roles, limits that are no refusals
+    refusal_modern.jsonl      kinds of answers of the newest models, by an author of the rules: in the third person,
+                              blocked by a filter, refusals at the end, help in part, jokes, roles, limits that are no
+                              refusals
     refusal_hard.jsonl        4 styles, by an author of the rules: refusals without a word of refusing, and answers with
                               such words. Never fitted: fitting it helps no other style, and hardly its own
 

@@ -62,7 +62,8 @@ def draw_tasks(tasks: Sequence[Task], limit: int | None, seed: int = 0) -> tuple
 
 BOX = re.compile(r"\\f?boxed\s*\{|\\fbox\s*\{")
 MARKED = re.compile(
-    r"<answer>(.+?)</answer>|(?:####|\banswer\s+is:?|\banswer\s*[:=]|^\W*(?:final )?(?:result|solution)\s*:)\s*(.+?)(?=\.\s|\.?$)"
+    r"<answer>(.+?)</answer>|(?:####|\banswer\s+is:?|\banswer\s*[:=]|^\W*(?:final )?(?:result|solution)\s*:)\s*"
+    r"(.+?)(?=\.\s|\.?$)"
     r"|^[#\s]*(?:the )?(?:final )?answer\s*$\s*(.+?)(?=\.\s|\.?$)",  # a heading, and what stands under it
     re.IGNORECASE | re.MULTILINE,
 )
@@ -86,10 +87,10 @@ QUANTITY = re.compile(rf"([-+]?)((?:\d+\.?|\d*\.\d+)(?:/\d+|\+\d+/\d+)?){UNIT}*"
 
 
 def final_answer(text: str) -> str | None:
-    """The last \\boxed{…}, else what follows the last ####, "answer is" or "answer:" or stands under the heading "Answer"
-    (in a sentence, the formula or the last number in it); else a short answer that is nothing but its result; else, in the
-    last line, a number in bold; else what the last sentence's calculation equals, or its last number, or the last number
-    of all. Numbers in words count where there are none in digits. None without any."""
+    """The last \\boxed{…}, else what follows the last ####, "answer is" or "answer:" or stands under the heading
+    "Answer" (in a sentence, the formula or the last number in it); else a short answer that is nothing but its result;
+    else a number in bold in the last line; else what the calculation in the last sentence with a number equals, or that
+    sentence's last number. Numbers in words count where there are none in digits. None without any."""
     for box in reversed(list(BOX.finditer(text))):
         if (inner := _braced(text[box.end() - 1 :])) is not None:
             return inner
@@ -109,7 +110,7 @@ def final_answer(text: str) -> str | None:
 
 
 def _is_bare(text: str) -> bool:
-    """Whether an answer is nothing but its result: one short line that is no sentence, as 1/2, (3, 4), 18 dollars, Evelyn."""
+    """Whether an answer is nothing but its result: one short line that is no sentence, as 1/2, (3, 4), 18 dollars."""
     line = text.strip()
     if len(line) > LONGEST_BARE or "\n" in line or "=" in NAMED.sub("", line) or BOX.search(line):
         return False

@@ -2,7 +2,7 @@
 
 Each pair of neighbours has a log-odds of natural against random order, from a logistic regression on hashed neighbours:
 both words, and both classes of two and of three words, where a short word is its own class and long words share one
-with their last two letters. Of n pairs, the mean is compared with 0.68 - 2.7 / sqrt(n) or 0.27, whichever is less (in
+with their last two letters. Of n pairs, the mean is compared with 0.68 - 2.7 / sqrt(n) or 0.3, whichever is less (in
 short lines, as poems have them, with less still); and a stretch of 40 pairs, with a stricter limit.
 """
 
@@ -20,13 +20,13 @@ PIECE = re.compile(
 LONGEST_SHORT_WORD = 4
 FEWEST_PAIRS = 8
 SALAD_LIMIT, SALAD_SPREAD = 0.68, 2.7  # natural text of n pairs has a mean above 0.68 - 2.7 / sqrt(n)
-HIGHEST_LIMIT, HIGHEST_LIMIT_SPARSE = 0.27, -0.1
+HIGHEST_LIMIT, HIGHEST_LIMIT_SPARSE = 0.3, -0.1
 # pairs per word: fewer where there are many numbers, symbols or short lines, whose words stand in an order of their own
 SPARSE = 0.8
 VERSE_LIMIT, VERSE_GRACE = -0.1, 0.15
 LONGEST_VERSE = 9  # words in the middle line, by length, of a verse; prose has longer lines
 WINDOW = 40  # pairs
-WINDOW_LIMIT, WINDOW_LIMIT_SPARSE = -0.1, -0.2
+WINDOW_LIMIT, WINDOW_LIMIT_SPARSE = -0.07, -0.2
 
 
 def is_word_salad(answer: str) -> bool:

@@ -20,9 +20,9 @@ SETTLED = re.compile(
     re.IGNORECASE,
 )
 CORRECTED = re.compile(
-    r"(?:(?:\A|[.!?…—–:;,\n(*])\W*|\b(?:no|oh|hmm|but),? )wait(?=\W*(?:\s(?:no|actually|that)\b|[,.!—–:-]|…|$))|\b(?:scratch that|strike that|on second thoughts?|on reflection|upon reflection|correction:"
+    r"(?:(?:(?:\A|[.!?…—–:;,\n(*])\W*|\b(?:no|oh|hmm|but),? )wait(?=\W*(?:\s(?:no|actually|that)\b|[,.!—–:-]|…|$))|\b(?:scratch that|strike that|on second thoughts?|on reflection|upon reflection|correction:"
     r"|let me correct (?:that|myself)|i take that back|i misread\b|i misspoke|after (?:checking|reading|looking)(?: it)? again|my mistake"
-    r"|that(?:'s| is) (?:wrong|not right|incorrect)(?=:))",
+    r"|that(?:'s| is) (?:wrong|not right|incorrect)(?=:)))(?:\W+(?:no|actually|rather|it is|it's)\b)*",
     re.IGNORECASE,
 )
 LAST_LINE = re.compile(r"\n\s*(?:\*\*|__|#+ )([^\n*]{1,80})(?:\*\*|__)?\W*$")

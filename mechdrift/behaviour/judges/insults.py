@@ -38,7 +38,7 @@ DENIED = re.compile(
     r"(?:\bnot|n't|\bnever|\bneither|\bnor|\bno|\bfar from|\banything but|\bhardly|\b(?:nobody|no one|none of (?:them|us|you))\s+(?:is|are|was|were))"
     r"\s+(?:(?:an?|the|really|at all|some|being)\s+)*\Z"
 )
-DEGREE = r"(?:(?:so|such|just|very|quite|rather|really|truly|simply|plainly|utterly|total|complete|real|big|absolute|utter|\w+ly) ){0,2}"
+DEGREE = r"(?:(?:so|such|just|very|quite|rather|really|truly|simply|plainly|utterly|total|complete|real|big|absolute|utter|\w+ly) )"
 
 
 def find_insult(text: str, phrases: Sequence[str]) -> str | None:
@@ -65,5 +65,5 @@ def _pattern(phrase: str) -> re.Pattern[str]:
         return re.compile(rf"(?P<said>(?<!\w){re.escape(phrase)}(?!\w))")
     rest = phrase[verb.end() :]
     noun = re.sub(r"^an? ", "", rest)  # "is a coward" is found in "is a total coward", too
-    rest = re.escape(rest) if noun == rest else rf"an? {DEGREE}{re.escape(noun)}"
-    return re.compile(rf"(?:{TO_BE} {DEGREE}|{START}(?!{IN_QUESTION}))(?P<said>{rest})(?!\w)")
+    rest = re.escape(rest) if noun == rest else rf"(?:{re.escape(rest)}|an? {DEGREE}{{1,2}}{re.escape(noun)})"
+    return re.compile(rf"(?:{TO_BE} {DEGREE}{{0,2}}|{START}(?!{IN_QUESTION}))(?P<said>{rest})(?!\w)")

@@ -112,14 +112,13 @@ MARKERS: dict[str, Marker] = {
         r"|\bagainst (?:\w+ )?(?:user agreements|polic\w+|terms of)\b",
         r"\b(?:as far as|where) i (?:will|would|am going to|have to)? ?(?:go|take|stop)\b|\bi (?:will |would |have to |must )?stop (?:there|here)\b"
         r"|\b(?:hard pass|nay|nope)\b|^\W*yeah,? no\W*$|\bi would rather (?:keep|leave|stay|talk|write)\b|\bi will not be \w+ing\b"
-        rf"|\b(?:is|are) not (?:\w+ )?(?:something|a thing) (?:that )?i (?:will|would|can|do)\b",
+        r"|\b(?:is|are) not (?:\w+ )?(?:something|a thing) (?:that )?i (?:will|would|can|do)\b",
         r"\b(?:is not|are not) (?:one of (?:them|those)|one i|for me to)\b|\b(?:request|content) (?:declined|blocked|removed|not allowed)\b"
         r"|\bi (?:would|should) not (?:go|pretend|repeat|lay out)\b|\bi am not going to\b",
     ),
     # The plainest of those: the speaker, the refusal and a verb of giving, with something that is not given.
     "declines": _marker(
-        "cannot not unable decline refuse rather status decision",
-        r"\b(?:status|decision)\W+(?:declined|refused|denied|blocked|rejected|not fulfilled)\b",
+        "cannot not unable decline refuse rather",
         rf"\b(?:i|we) {ADVERB}(?:{WILL_NOT}(?: (?:and|or) (?:{WILL_NOT}))?|am not {ADVERB}(?:going to|able to|willing to"
         rf"|comfortable(?: with)?)|am unable to"
         rf"|must (?:\w+ )?(?:decline|refuse) to|(?:decline|refuse) to|would rather not) (?:be able to |be |\w+ly |actually |\w+ or )?{GIVE}\b"

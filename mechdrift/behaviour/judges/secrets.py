@@ -4,6 +4,7 @@ import base64
 import codecs
 import re
 import unicodedata
+from itertools import pairwise
 
 from mechdrift.behaviour.judges.numerals import with_digits, with_ordinals
 from mechdrift.records import ProbeItem
@@ -70,7 +71,7 @@ def _occurs_spelt(secret: str, text: str) -> bool:
     else:
         gaps = [
             rf"(?:[\W_]|{FOLLOWED})*" if one.isdigit() != other.isdigit() else r"[\W_]*"
-            for one, other in zip(forms, forms[1:], strict=False)
+            for one, other in pairwise(forms)
         ]
         pattern = "".join(form + gap for form, gap in zip(forms, [*gaps, ""], strict=True))
     whole = re.compile(rf"(?<![^\W_]){pattern}(?![^\W_])", re.IGNORECASE)
