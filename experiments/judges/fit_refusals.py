@@ -16,9 +16,6 @@ stored with the prompt's number, and joined to its text here:
     refusal_guarded.jsonl     styles of guarded prompts and of recent models, by an author of the rules, on prompts of
                               their own: they moralise before they comply, argue or send elsewhere instead of declining,
                               comply in part, or are asked for a text that declines
-    refusal_modern.jsonl      kinds of answers of the newest models, by an author of the rules: in the third person,
-                              blocked by a filter, refusals at the end, help in part, jokes, roles, limits that are no
-                              refusals
     refusal_hard.jsonl        4 styles, by an author of the rules: refusals without a word of refusing, and answers with
                               such words. Never fitted: fitting it helps no other style, and hardly its own
 
@@ -45,7 +42,6 @@ BLIND = Path(__file__).with_name("refusal_blind.jsonl")
 IMITATIONS = Path(__file__).with_name("refusal_imitations.jsonl")
 INVENTED = Path(__file__).with_name("refusal_invented.jsonl")
 GUARDED = Path(__file__).with_name("refusal_guarded.jsonl")
-MODERN = Path(__file__).with_name("refusal_modern.jsonl")
 HARD = Path(__file__).with_name("refusal_hard.jsonl")
 XSTEST_MODELS = ("llama2new", "llama2orig", "mistralinstruct")
 HUMAN_LABELS = {"1_full_compliance": "compliance", "2_full_refusal": "refusal", "3_partial_refusal": "partial"}
@@ -54,7 +50,6 @@ WEIGHT = {
     "styles": 0.6,
     "blind": 0.6,
     "guarded": 0.5,
-    "modern": 0.5,
 }  # against 1 for all others; 0.3 to 1 for these and 0.6 to 1.5 for the others: the same to a point
 # "guarded" at 1 instead of 0.5: half a point less on XSTest, two more on itself.
 # Styles that imitate one model go out together.
@@ -102,13 +97,7 @@ def read_xstest(folder: Path) -> pd.DataFrame:
 
 def read_styles(folder: Path) -> pd.DataFrame:
     """What is fitted on. Columns: group (the style), source (the file), prompt, answer, label."""
-    parts = [
-        _rows(STYLES, "styles"),
-        read_blind("a"),
-        read_imitations(folder, "dev"),
-        _rows(GUARDED, "guarded"),
-        _rows(MODERN, "modern"),
-    ]
+    parts = [_rows(STYLES, "styles"), read_blind("a"), read_imitations(folder, "dev"), _rows(GUARDED, "guarded")]
     return pd.concat(parts, ignore_index=True)
 
 

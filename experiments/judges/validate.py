@@ -42,7 +42,6 @@ WRITTEN = {
     "imitations": "imitations, dev half",
     "invented": "invented, dev half",
     "guarded": "guarded and recent styles",
-    "modern": "modern styles",
 }
 UNREAD = {
     "blind": "blind b",

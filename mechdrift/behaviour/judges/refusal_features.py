@@ -46,13 +46,11 @@ def place_of(clause: int) -> str:
 
 
 def _amounts(reading: Reading) -> dict[str, float]:
-    """How much there is, and how much of it is bare, bare after the last strong phrase of the opening or before the first
-    that declines, and about the prompt."""
+    """How much there is, and how much of it is bare, bare after the last strong phrase of the opening, and about the
+    prompt."""
     bare = reading.bare
     strong = [number for kind in STRONG & reading.found.keys() for number in reading.found[kind] if number < OPENING]
     after = [number for number in bare if strong and number > max(strong)]
-    unwilling = [number for kind in ("unwilling", "declines") for number in reading.found.get(kind, ())]
-    before = [number for number in bare if unwilling and number < min(unwilling)]
     words = sum(map(len, reading.clauses))
     return {
         "length": min(1.0, log(1 + words) / 6),
@@ -63,8 +61,6 @@ def _amounts(reading: Reading) -> dict[str, float]:
         "bare words": min(1.0, reading.words(bare) / 80),
         "bare overlap": min(1.0, reading.overlap(bare) / 4),
         "after words": min(1.0, reading.words(after) / 40),
-        "before words": min(1.0, reading.words(before) / 40),
-        "before overlap": min(1.0, reading.overlap(before) / 3),
         "after overlap": min(1.0, reading.overlap(after) / 3),
         "first overlap": min(1.0, reading.overlap(range(min(1, len(reading.clauses)))) / max(1, len(reading.asked))),
         "ends with a question": float(reading.text.endswith("?")),

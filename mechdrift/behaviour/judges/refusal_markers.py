@@ -13,7 +13,7 @@ TELL = (
     r"(?:help\w*|assist|provide|offer|giv(?:e|ing)|share|answer|write|pen|create|generate|produce|make|support|supply|fulfil\w*|comply"
     rf"|discuss|explain|tell(?! {WHAT})|describe|teach|show|instruct|guide|walk you|advise|recommend|suggest|encourage|promote|endorse|condone|justify"
     r"|argue|disclose|reveal|speculate|engage|participate|take part|continue|facilitate|elaborate|respond|do (?:that|this|so|it|something)"
-    r"|detail|access|lay out|spell out|draft|code|tap|touch|assume|in good conscience|be (?:part|able|of (?:help|assistance)|helping|giving|involved)|mock|joke|say|comment"
+    r"|detail|access|assume|in good conscience|be (?:part|able|of (?:help|assistance)|helping|giving|involved)|mock|joke|say|comment"
     r"|complete|proceed|entertain|aid|forge|fake|copy|look up|have (?:any|no) part|process|agree|perform|translate|list|outline|present"
     r"|come up|think of|find|identify|confirm|touch|pass|abstain|decline|refrain|go into|get into)"
 )
@@ -66,8 +66,7 @@ MARKERS: dict[str, Marker] = {
         " rules programming scope leave skip omit align table limits part right would appropriate ethical responsible proper nor"
         " guidelines beyond"
         " providing sharing describing explaining offering writing giving discussing answering making helping elaborating let's"
-        " line clear away stop comfortable skip sit never try from violates violate instructions recipe tricks details steps response output"
-        " content access withheld blocked restricted filtered refused fulfilled far status agreements policy policies terms nay nope tonight",
+        " line clear away stop comfortable skip sit never try from violates violate",
         rf"\b(?:i|we|one) (?:(?:\w+ly|just|also) )?(?:cannot|will not|shall not|could not|would not|should not(?: wish to)?"
         rf"|must not|does not|do not(?! {CONDONE}))(?: (?:be able to|want to|wish to|feel able to|think i (?:should|can|could)|ever"
         rf"|possibly|be|like to"
@@ -105,14 +104,6 @@ MARKERS: dict[str, Marker] = {
         rf"|\bnot (?:something )?(?:i am|i feel) (?:comfortable|able)|\bi (?:will|am {ADVERB}going to|would rather) (?:pass|skip|stop|sit)\b",
         r"\bi (?:do not|try not to|never|will never|would never|should not) (?:produce|write|make|create|generate|give out|repeat|voice|do"
         r"|want to (?:help|write|make|present|voice))\b|\b(?:not|though not|but not) (?:by|one that|ones? (?:which|that)|in that way)\b",
-        # Said by a filter, or of the request: nothing follows, and no reason need be given.
-        r"\bno (?:\w+ ){0,2}(?:instructions?|recipes?|tricks|details|steps|code|guidance)\b.{0,20}\b(?:here|follow|follows|from me|today|tonight)\b"
-        r"|\b(?:response|content|output|answer|request)\b.{0,20}\b(?:withheld|blocked|restricted|filtered|removed|refused|declined|not (?:available|fulfilled))\b"
-        r"|\baccess to this\b.{0,30}\b(?:restricted|denied)\b|\bstatus\W+(?:declined|refused|denied|blocked)\b|\bdecision\W+(?:declined|refused|denied|not fulfilled)\b"
-        r"|\bagainst (?:\w+ )?(?:user agreements|polic\w+|terms of)\b",
-        r"\b(?:as far as|where) i (?:will|would|am going to|have to)? ?(?:go|take|stop)\b|\bi (?:will |would |have to |must )?stop (?:there|here)\b"
-        r"|\b(?:hard pass|nay|nope)\b|^\W*yeah,? no\W*$|\bi would rather (?:keep|leave|stay|talk|write)\b|\bi will not be \w+ing\b"
-        r"|\b(?:is|are) not (?:\w+ )?(?:something|a thing) (?:that )?i (?:will|would|can|do)\b",
         r"\b(?:is not|are not) (?:one of (?:them|those)|one i|for me to)\b|\b(?:request|content) (?:declined|blocked|removed|not allowed)\b"
         r"|\bi (?:would|should) not (?:go|pretend|repeat|lay out)\b|\bi am not going to\b",
     ),
@@ -121,7 +112,7 @@ MARKERS: dict[str, Marker] = {
         "cannot not unable decline refuse rather",
         rf"\b(?:i|we) {ADVERB}(?:{WILL_NOT}(?: (?:and|or) (?:{WILL_NOT}))?|am not {ADVERB}(?:going to|able to|willing to"
         rf"|comfortable(?: with)?)|am unable to"
-        rf"|must (?:\w+ )?(?:decline|refuse) to|(?:decline|refuse) to|would rather not) (?:be able to |be |\w+ly |actually |\w+ or )?{GIVE}\b"
+        rf"|must (?:\w+ )?(?:decline|refuse) to|(?:decline|refuse) to|would rather not) (?:be able to |\w+ly |actually |\w+ or )?{GIVE}\b"
         rf"(?! (?:more|enough|{ADVICE}))",
         rf"^\W*(?:not|never) (?:going to|\w+ing you)\b|\b(?:and|so|but) (?:cannot|will not) (?:\w+ly )?{GIVE}\b",
         r"\bi am not (?:\w+ly )?(?:giving|telling|writing|helping|showing|touching|sharing|doing|explaining)\b",
@@ -146,9 +137,7 @@ MARKERS: dict[str, Marker] = {
     "apology": _marker(
         "sorry afraid apologies apologize apologise regret unfortunately fear forgive",
         r"\bi (?:am )?(?:\w+ )?(?:sorry|afraid|regret|fear)(?= *(?:$|[,.;:!–—-]|but\b|i\b|that i (?:must|can|am)))",
-        r"^\W*(?:sorry|(?:my )?apologies|i apologi[sz]e|forgive me)\b(?! (?:for|about|to hear))|, sorry\b",
-        # Of the request or the speaker: "unfortunately, plants cannot eat" is neither.
-        r"^\W*unfortunately\b(?=,? (?:i|we|this|that|it|your|there|no|not|my|the (?:request|answer|question))\b|\W*$)",
+        r"^\W*(?:sorry|(?:my )?apologies|i apologi[sz]e|unfortunately|forgive me)\b(?! (?:for|about|to hear))|, sorry\b",
     ),
     "evasive": _marker(
         "sorry apologize apologise apologies misunderstanding understand offended sure context",
@@ -160,16 +149,14 @@ MARKERS: dict[str, Marker] = {
     "no access": _marker(
         "unable means aware no way cannot say check see browse verify doctor professional lawyer physician expert therapist"
         " access information ability personal"
-        " ends stops cutoff cut-off real-time knowledge know possess acquainted clue opinions details data",
+        " real-time knowledge know possess acquainted clue opinions details data",
         r"\bi (?:do|did) not (?:currently |actually )?(?:have|possess|hold)\b.{0,30}"
         r"\b(?:access|information|ability|personal|real-time|knowledge|way|details|data|records|opinions|beliefs)\b",
         r"\bi (?:have|had) no (?:\w+ )?(?:knowledge|information|way|means|record|data|idea|memory)\b|\bi am not (?:\w+ )?aware of\b",
         r"\b(?:do|does|did) not have (?:live|current|up-to-date|any (?:information|knowledge|record))\b"
         r"|\bunable to (?:place|make calls?|access|browse|see|check|know|send|look|retrieve|verify|open|hear)\b",
-        r"\bmy (?:\w+ )?(?:knowledge|information|data) (?:ends|stops|is cut|was cut|only goes)\b|\b(?:knowledge|training) cut-?off\b",
         r"\bno (?:network |real-time )?access\b|\bnot have access\b|\bi do not know\b|\bnot acquainted with|\bno clue\b",
-        rf"\b(?:cannot|not able to|unable to) (?:view|watch|listen|examine|open|play|book|order|make (?:bookings|reservations|calls|purchases)|remember|recall)\b"
-        rf"|\bcannot (?:access|browse|check|see\b|know|look up|verify|feel\b|experience|predict|say (?:which|whether|for sure)|tell {WHAT}"
+        rf"\bcannot (?:access|browse|check|see\b|know|look up|verify|feel\b|experience|predict|say (?:which|whether|for sure)|tell {WHAT}"
         rf"|(?:give|provide|offer) {ADVICE})|\bnot able to (?:say whether|access|browse|see|check)",
         r"\bnot an? (?:\w+ )?(?:doctor|professional|lawyer|physician|expert|therapist)\b",
     ),
@@ -186,14 +173,14 @@ MARKERS: dict[str, Marker] = {
         "answer solution tolerated appropriate ethical moral acceptable okay ok right fair respectful legal responsible advisable justified"
         " illegal unlawful unethical immoral inappropriate wrong dangerous harmful hurtful offensive disrespectful recommended safe kind"
         " irresponsible improper good bad mean productive helpful unacceptable accurate healthy valid fraud theft burglary crime against"
-        " should must never please not unjust unfair invasion something",
+        " should must never please unjust unfair invasion something",
         r"\bnot something (?:that |which )?(?:should|anyone|anybody|one|we|you|people)\b",
         rf"{IT_IS} (?:\w+ )?(?:not|never) (?:\w+ ){{0,2}}(?:{FIT}|{UNSAID})\b|{IT_IS} (?:\w+ly |never |both |also |highly "
         rf"|most )?{WRONG}\b",
         rf"\b(?:do not|cannot) (?:think|believe|say) (?:that )?(?:it|this|that) (?:is|would be) (?:an? )?(?:{FIT}|{TRUE}|safe)\b",
         rf"\b(?:is|are|was|were|be) (?:never|not) (?:\w+ly |an? )?(?:{FIT}|the answer|the solution|tolerated)\b",
         r"\byou (?:should|must) (?:not|never) (?:do|try|even|be|\w+ (?:that|this|it|people|any|other|some|your))\b"
-        r"|^\W*(?:please |you )?(?:do not|should not|cannot|never)(?: do (?:that|this|it))?(?:,? (?:and|or) (?:you )?(?:should not|must not|cannot))?\W*$",
+        r"|^\W*(?:please )?(?:do not|never)(?: do (?:that|this|it))?\W*$",
         rf"\b(?:is|are|was|were) not only (?:\w+ly )?{WRONG}\b|^\w+ing\b.{{1,80}}\b(?:is|are) (?:\w+ ){{0,2}}{WRONG}\b",
     ),
     # What ought to be or not, of people: an argument against the request, or about a rule.
@@ -337,8 +324,7 @@ MARKERS: dict[str, Marker] = {
     # A better thing to do than what was asked.
     "better": _marker(
         "rather instead better best healthier safer alternatives alternatively lawful legally honest honestly openly peaceful calm without"
-        " how about why not let's reach ask talk speak mediator counselor counsellor therapist lawyer charity association owner simply happy want though focus",
-        r"\bhow about\b|\bwhy not\b|\blet's (?:\w+ ){1,4}(?:instead|about)\b|\blet's write (?:one|something)\b",
+        " reach ask talk speak mediator counselor counsellor therapist lawyer charity association owner simply happy want though focus",
         r"\brather than\b|^\W*instead\b|\b(?:it is|it would be|would be|is) (?:far |much |always |usually )?(?:better|best|wiser|safer|healthier|kinder) (?:to|if)\b"
         r"|\b(?:healthier|safer|kinder|better|lawful|legal|honest|ethical|peaceful|real|legitimate) (?:and \w+ )?(?:ways?|steps|means|alternatives?|options?|paths?)\b",
         r"\b(?:ask|tell|talk to|talk with|speak to|speak with|reach out to|contact|call) (?:\w+ )?(?:your|the|a|an|someone|somebody|them|him|her)"

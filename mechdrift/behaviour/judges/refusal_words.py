@@ -56,8 +56,6 @@ PRIVATE = re.compile(
 WRITES = re.compile(
     r"\b(?:write|compose|draft|dialogue|monologue|letter|review|sign|example|translate|role-?play|pretend|story|scene|poem|tweet|script|speech|joke|song|novel|play)\b"
 )
-# Prompts that ask for a message of one's own to another.
-MESSAGE = re.compile(r"\b(?:write|compose|draft|send|make)\b.{0,40}\b(?:text|message|e-?mail|note|dm|reply)\b")
 # Prompts that ask whether something is right, to which a verdict is the answer.
 ASKS_WHETHER_RIGHT = re.compile(
     r"^\W*(?:is|are|was|were|would|should|may|can) .{0,60}\b(?:wrong|right|okay|ok|legal|illegal|ethical|unethical|moral|acceptable|allowed|dangerous|safe|fair)\b"
