@@ -94,6 +94,9 @@ def test_each_row_of_a_batch_and_each_layer_may_have_a_direction_of_its_own():
             assert_close(together[row], logits(loaded)[0], rtol=0, atol=1e-4)
     assert (together[0] - together[1]).abs().max() > 0.01
     by_layer = {0: vectors[0], 2: vectors[1]}
+    with pytest.raises(MechdriftError, match=r"no vector for layer 1: the dict holds \[0, 2\]"):
+        ablate(loaded, by_layer, layers=(0, 1))
+    assert ablate(loaded, by_layer, layers=(2,)).keys() == ablate(loaded, vectors[1], layers=(2,)).keys()
     with edit(ablate(loaded, by_layer)):
         both = logits(loaded)
     with edit(ablate(loaded, vectors[0], layers=(0,))), edit(ablate(loaded, vectors[1], layers=(2,))):
@@ -256,7 +259,7 @@ def test_a_way_into_the_stream_that_was_missed_is_noticed(monkeypatch):
         (lambda loaded: steer(loaded, torch.ones(D_MODEL)), "layer="),
         (lambda loaded: steer(loaded, torch.ones(D_MODEL), LAYERS), "layers 0 to 3"),
         (lambda loaded: ablate(loaded, {}), "nothing to edit"),
-        (lambda loaded: ablate(loaded, torch.ones(D_MODEL), layers=()), "at least one layer"),
+        (lambda loaded: ablate(loaded, torch.ones(D_MODEL), layers=()), "layers should be whole numbers from 0 to 3"),
         (lambda loaded: ablate(loaded, torch.ones(3, D_MODEL)), "3 vectors"),
         (lambda loaded: steer(loaded, torch.ones(D_MODEL), 0, where=torch.ones(1, 3, dtype=torch.bool)), "mask"),
     ],

@@ -69,7 +69,7 @@ def ablate(
 
     Raises:
         MechdriftError: for a direction that is zero, not finite or of another width, and for layers that do not
-            exist.
+            exist or have no vector in a dict.
 
     Source:
         Arditi et al. 2024, https://arxiv.org/abs/2406.11717.
@@ -169,8 +169,10 @@ def role_mask(rendered: Sequence[Rendered], batch: Batch, roles: str | Sequence[
 
 def _by_layer(loaded: LanguageModel, vectors: Vectors, layers: int | Sequence[int] | None) -> dict[int, Vector]:
     if isinstance(vectors, Mapping):
-        wanted = vectors.keys() if layers is None else layer_numbers(loaded, layers)
-        chosen = {layer: vector for layer, vector in vectors.items() if layer in wanted}
+        wanted = list(vectors) if layers is None else layer_numbers(loaded, layers)
+        if lacking := [layer for layer in wanted if layer not in vectors]:
+            raise MechdriftError(f"there is no vector for layer {lacking[0]}: the dict holds {sorted(vectors)}.")
+        chosen = {layer: vectors[layer] for layer in wanted}
     else:
         chosen = dict.fromkeys(layer_numbers(loaded, layers), vectors)
     width = loaded.structure.d_model
